@@ -1,0 +1,28 @@
+"""One more operator pattern for the XNNPACK backend: ``addmm``, which GPT-2 calls Conv1D.
+
+``addmm(bias, x, weight)`` is a linear layer whose weight lies the other way round, (in, out), so
+its channels are along axis 1. The delegate runs it in int8; the stock table does not have it.
+"""
+
+import qreg
+from qreg.annotation import standard, with_channel_axis
+from qreg_xnnpack.delegate import int8_operands, int8_weight
+
+
+def annotate(match, config):
+    return standard(match, with_channel_axis(config, 1))
+
+
+@qreg.hookimpl
+def qreg_annotators(backend):
+    if backend == "xnnpack":
+        matcher = qreg.patterns.weighted(activation=1, weight=2, bias=0)
+        rules = (int8_operands, int8_weight)
+        yield qreg.Annotator(
+            "addmm",
+            ("aten.addmm.default",),
+            matcher,
+            rules=rules,
+            annotate=annotate,
+            summary="addmm",
+        )

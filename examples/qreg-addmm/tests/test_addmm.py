@@ -1,0 +1,56 @@
+"""The installed example: its pattern is in the backend, and runs in int8 in the runtime."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import qreg
+from qreg.registry import installed
+
+
+class Conv1D(nn.Module):
+    """GPT-2's linear layer: a weight of shape (in, out)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        scales = torch.linspace(0.1, 1.0, outputs)
+        self.weight = nn.Parameter(torch.randn(inputs, outputs) * scales)
+        self.bias = nn.Parameter(torch.randn(outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.addmm(self.bias, x, self.weight)
+
+
+@pytest.fixture(scope="module")
+def result() -> qreg.Result:
+    torch.manual_seed(0)
+    batches = [(torch.randn(4, 16),) for _ in range(4)]
+    return qreg.quantize(Conv1D(16, 8).eval(), batches[0], calibration=batches)
+
+
+def test_the_distribution_is_named_as_the_supplier(result: qreg.Result) -> None:
+    (decision,) = result.decisions
+    assert (decision.status, decision.annotator) == ("annotated", "addmm")
+    assert decision.distribution == "qreg-addmm"
+
+
+def test_the_delegate_runs_it_as_the_converted_model_does(result: qreg.Result) -> None:
+    assert result.lowered.delegates == 1
+    assert result.lowered.outside == ()
+    assert result.verification is not None
+    assert result.verification.to_converted[0].sqnr > 40
+    assert result.verification.to_float[0].sqnr > 30
+
+
+def test_its_weight_is_quantized_along_the_output_channels(result: qreg.Result) -> None:
+    per_channel = [n for n in result.converted.graph.nodes if "per_channel" in str(n.target)]
+    (dequantize,) = per_channel
+    scales = result.converted.get_buffer(str(dequantize.args[1].target))
+    assert (scales.shape[0], dequantize.args[3]) == (8, 1)
+
+
+def test_the_stock_annotators_are_still_there() -> None:
+    names = [supplied.value.name for supplied in installed().annotators("xnnpack")]
+    assert names.index("linear") < names.index("addmm")

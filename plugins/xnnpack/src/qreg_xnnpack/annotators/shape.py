@@ -1,0 +1,52 @@
+"""Operators that pool, clip or move values: input and output have the same parameters.
+
+``adaptive_avg_pool2d`` starts an int8 island by itself; the others only carry one on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qreg import Annotator, patterns
+from qreg.annotation import shared_in_and_out, shared_with_producer
+from qreg.model import Rule
+from qreg_xnnpack.delegate import (
+    contiguous_slice,
+    int8_operands,
+    pool_window,
+    pooled_to_one,
+    spatial_mean,
+    static_shape,
+)
+
+
+def _carrying(name: str, targets: tuple[str, ...], *rules: Rule) -> Annotator:
+    return Annotator(
+        name,
+        targets,
+        patterns.operands(0),
+        rules=rules,
+        annotate=shared_with_producer,
+        summary="on the parameters of its input",
+    )
+
+
+def _annotators() -> Iterator[Annotator]:
+    yield Annotator(
+        "adaptive_avg_pool2d",
+        ("aten.adaptive_avg_pool2d.default",),
+        patterns.operands(0),
+        rules=(int8_operands, pooled_to_one),
+        annotate=shared_in_and_out,
+        summary="global average pooling",
+    )
+    yield _carrying("max_pool2d", ("aten.max_pool2d.default",), pool_window)
+    yield _carrying("relu", ("aten.relu.default", "aten.hardtanh.default"))
+    yield _carrying("mean", ("aten.mean.dim",), spatial_mean)
+    yield _carrying("permute", ("aten.permute.default", "aten.transpose.int"))
+    reshaping = ("aten.view.default", "aten.reshape.default", "aten.flatten.using_ints")
+    yield _carrying("view", reshaping, static_shape)
+    yield _carrying("slice", ("aten.slice.Tensor",), contiguous_slice)
+
+
+ANNOTATORS = tuple(_annotators())

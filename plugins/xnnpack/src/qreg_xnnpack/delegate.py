@@ -1,0 +1,179 @@
+"""What the XNNPACK delegate runs in int8, as rules that refuse a match with a reason.
+
+Read off the delegate's partitioner (executorch 1.4.1, ``backends/xnnpack/partition/config``) and
+confirmed by running programs. A rule takes a match and a config and returns a reason, or None where
+the delegate has no objection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from qreg.patterns import argument
+
+if TYPE_CHECKING:
+    from torch.fx import Node
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig
+
+    from qreg import Match
+
+# torch.histc, inside the histogram observer, works up to this magnitude only.
+LARGEST_SCALAR = 3.4028235e15
+
+
+def int8_operands(match: Match, config: QuantizationConfig) -> str | None:
+    """Activations must be quantized where they enter and, unless dynamic, where they leave."""
+    entering, leaving = config.input_activation, config.output_activation
+    if entering is None:
+        return "the config does not quantize activations: the delegate would compute in float"
+    if leaving is None and not entering.is_dynamic:
+        return "the config does not quantize outputs: the delegate would compute in float"
+    return None
+
+
+def int8_weight(match: Match, config: QuantizationConfig) -> str | None:
+    """The weight must be a constant of the model, and quantized."""
+    if match.weight is None or not _is_constant(match.weight):
+        return "its weight is computed while the model runs: the delegate takes constants"
+    if match.bias is not None and not _is_constant(match.bias):
+        return "its bias is computed while the model runs: the delegate takes constants"
+    if config.weight is None:
+        return "the config does not quantize weights: the delegate would compute in float"
+    return None
+
+
+def dynamic_per_channel(match: Match, config: QuantizationConfig) -> str | None:
+    """Dynamic activations go with per-channel weights only."""
+    import torch
+
+    if _is_dynamic(config) and config.weight.qscheme != torch.per_channel_symmetric:
+        return (
+            "dynamic activations with per-tensor weights: the delegate takes per-channel weights, "
+            "as in the config int8_dynamic_per_channel"
+        )
+    return None
+
+
+def dynamic_conv(match: Match, config: QuantizationConfig) -> str | None:
+    """Dynamic convolutions are 2d and not depthwise."""
+    if not _is_dynamic(config):
+        return None
+    shape = _shape(match.weight)
+    if len(shape) != 4:
+        return f"dynamic convolution in {len(shape) - 2}d: the delegate takes 2d"
+    # One input channel in one group is no depthwise convolution, but the delegate's partitioner
+    # and serializer (executorch 1.4.1) both take it for one.
+    if shape[1] == 1:
+        return "dynamic convolution of one input channel a group: the delegate takes it static only"
+    return None
+
+
+def unscaled_add(match: Match, config: QuantizationConfig) -> str | None:
+    """No factor on the second operand."""
+    alpha = match.anchor.kwargs.get("alpha", 1)
+    return None if alpha == 1 else f"alpha is {alpha}: the delegate takes 1"
+
+
+def small_scalars(match: Match, config: QuantizationConfig) -> str | None:
+    """Scalars that a histogram can hold."""
+    for node in match.inputs:
+        value = _scalar(node)
+        if value is not None and not abs(value) <= LARGEST_SCALAR:
+            return f"the constant {value:g} is beyond what an observer can hold"
+    return None
+
+
+def several_inputs(match: Match, config: QuantizationConfig) -> str | None:
+    """Two tensors or more, each of them once."""
+    listed = match.anchor.args[0]
+    assert isinstance(listed, Sequence)
+    if len(listed) < 2:
+        return "cat of one tensor: the delegate takes two or more"
+    return "cat of one tensor with itself" if len(match.inputs) < 2 else None
+
+
+def pooled_to_one(match: Match, config: QuantizationConfig) -> str | None:
+    """Adaptive pooling down to one value a channel, of a 4d tensor: a global average."""
+    rank, size = len(_shape(match.inputs[0])), _pair(argument(match.anchor, 1))
+    if rank != 4:
+        return f"adaptive pooling of a {rank}d tensor: the delegate takes 4d"
+    return None if size == [1, 1] else f"adaptive pooling to {size}: the delegate takes [1, 1]"
+
+
+def spatial_mean(match: Match, config: QuantizationConfig) -> str | None:
+    """The mean over the last two dimensions of a 4d tensor, which keeps them."""
+    rank = len(_shape(match.inputs[0]))
+    dims = argument(match.anchor, 1)
+    wanted = rank == 4 and dims is not None and sorted(dim % rank for dim in dims) == [2, 3]
+    if not wanted or match.anchor.kwargs.get("dtype") is not None:
+        return f"mean over {dims} of a {rank}d tensor: the delegate takes [2, 3] of 4d"
+    return None if argument(match.anchor, 2) else "mean without keepdim: the delegate keeps them"
+
+
+def pool_window(match: Match, config: QuantizationConfig) -> str | None:
+    """A stride no larger than the window, no dilation with padding beyond it, known sizes."""
+    window = _pair(argument(match.anchor, 1))
+    stride = _pair(argument(match.anchor, 2)) or window
+    if any(step > size for step, size in zip(stride, window, strict=True)):
+        return f"max pooling with stride {stride} beyond its window {window}"
+    if argument(match.anchor, 5) and not _is_static(match.output):
+        return "max pooling in ceil mode with dynamic shapes"
+    rank = len(_shape(match.inputs[0]))
+    return None if rank == 4 else f"max pooling of a {rank}d tensor: the delegate takes 4d"
+
+
+def static_shape(match: Match, config: QuantizationConfig) -> str | None:
+    """A shape that is known before the program runs."""
+    return (
+        None if _is_static(match.output) else "its shape is dynamic: the delegate takes static ones"
+    )
+
+
+def contiguous_slice(match: Match, config: QuantizationConfig) -> str | None:
+    """A slice that takes every element between its ends, and at least one."""
+    step = argument(match.anchor, 4) or 1
+    if step != 1:
+        return f"slice with step {step}: the delegate takes 1"
+    empty = 0 in (*_shape(match.inputs[0]), *_shape(match.output))
+    return "slice of or to an empty tensor" if empty else static_shape(match, config)
+
+
+def _is_dynamic(config: QuantizationConfig) -> bool:
+    return config.input_activation is not None and bool(config.input_activation.is_dynamic)
+
+
+def _is_constant(node: Node) -> bool:
+    """Whether a node is a parameter or buffer, or computed from these alone: convert folds that."""
+    if node.op == "get_attr":
+        return True
+    inputs = node.all_input_nodes
+    return node.op == "call_function" and bool(inputs) and all(map(_is_constant, inputs))
+
+
+def _shape(node: Node | None) -> list[Any]:
+    assert node is not None
+    return list(node.meta["val"].shape)
+
+
+def _is_static(node: Node) -> bool:
+    return all(isinstance(size, int) for size in _shape(node))
+
+
+def _pair(sizes: Any) -> list[Any]:
+    """A window or size as torch takes it: one number for both dimensions, or two."""
+    listed = list(sizes) if isinstance(sizes, (list, tuple)) else [sizes]
+    return listed * 2 if len(listed) == 1 else listed
+
+
+def _scalar(node: Node) -> float | None:
+    module = node.graph.owning_module
+    if node.op != "get_attr" or module is None:
+        return None
+    tensor = _attribute(module, str(node.target))
+    return float(tensor) if tensor.numel() == 1 else None
+
+
+def _attribute(module: Any, path: str) -> Any:
+    owner, _, name = path.rpartition(".")
+    return getattr(module.get_submodule(owner), name)

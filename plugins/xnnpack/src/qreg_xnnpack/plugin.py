@@ -1,0 +1,46 @@
+"""What this distribution answers to qreg's hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from qreg import Annotator, Backend, Lowered, Requirement, SupportedConfig, hookimpl
+from qreg_xnnpack.annotators import OP_TO_ANNOTATOR
+from qreg_xnnpack.config import supported_configs
+from qreg_xnnpack.lowering import load, lower
+from qreg_xnnpack.transforms import scalars_to_attributes
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+XNNPACK = Backend(
+    name="xnnpack",
+    summary="int8 on Arm and x86 CPUs, through ExecuTorch's XNNPACK delegate",
+    default_config="int8_static_per_channel",
+    runtime="ExecuTorch with the XNNPACK delegate",
+    suffix=".pte",
+    requires=(Requirement("executorch", "executorch==1.4.1"),),
+    transforms=(scalars_to_attributes,),
+    load=load,
+)
+
+
+@hookimpl
+def qreg_backends() -> Iterable[Backend]:
+    return [XNNPACK]
+
+
+@hookimpl
+def qreg_supported_configs(backend: str) -> Iterable[SupportedConfig]:
+    return supported_configs() if backend == XNNPACK.name else ()
+
+
+@hookimpl
+def qreg_annotators(backend: str) -> Iterable[Annotator]:
+    return OP_TO_ANNOTATOR.values() if backend == XNNPACK.name else ()
+
+
+@hookimpl
+def qreg_lower(backend: str, program: ExportedProgram) -> Lowered | None:
+    return lower(program) if backend == XNNPACK.name else None

@@ -1,0 +1,9 @@
+"""A plugin-based registry of quantizers for many backends.
+
+Every name is imported on first use, so that ``import qreg`` costs next to nothing and a plugin can
+be listed without torch. The names are in ``__init__.pyi``.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

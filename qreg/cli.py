@@ -1,0 +1,128 @@
+"""The command line. Listing imports no torch: everything heavy is imported where it is used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from qreg.registry import Registry
+
+FORMAT = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+FILE = click.Path(path_type=Path)
+
+
+def _reports_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Turns what qreg raises on purpose into a message and exit code 1."""
+
+    @wraps(command)
+    def wrapped(*arguments: Any, **options: Any) -> None:
+        from qreg.errors import QregError
+
+        try:
+            command(*arguments, **options)
+        except QregError as error:
+            raise click.ClickException(str(error)) from error
+
+    return wrapped
+
+
+def _registry() -> Registry:
+    from qreg.registry import installed
+
+    return installed()
+
+
+@click.group()
+@click.version_option(package_name="qreg")
+def main() -> None:
+    """Quantize PyTorch models for any backend that is installed."""
+
+
+@main.command("list")
+@FORMAT
+@_reports_errors
+def list_(as_json: bool) -> None:
+    """The installed backends and plugins."""
+    from qreg import report
+
+    registry = _registry()
+    rows = report.plugin_rows(registry)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    if not registry.backends():
+        click.echo(
+            "No backend is installed. Each is a distribution of its own, for example:\n"
+            "  pip install qreg-xnnpack"
+        )
+    if rows:
+        report.print_table(rows)
+
+
+@main.command()
+@click.argument("backend")
+@FORMAT
+@_reports_errors
+def ops(backend: str, as_json: bool) -> None:
+    """The configs of BACKEND and the operator patterns that each covers."""
+    from qreg import report
+
+    configs = report.config_rows(_registry(), backend)
+    patterns = report.pattern_rows(_registry(), backend)
+    if as_json:
+        click.echo(json.dumps({"configs": configs, "patterns": patterns}, indent=2))
+        return
+    for rows in filter(None, (configs, patterns)):
+        report.print_table(rows)
+        click.echo()
+
+
+@main.command()
+@click.argument("model", type=FILE)
+@click.option("--backend", default="xnnpack", show_default=True)
+@click.option("--config", default="default", show_default=True, help="A name from `qreg ops`.")
+@click.option("--calibration", type=FILE, help="A torch.save'd list of tuples of input tensors.")
+@click.option("-o", "--output", type=FILE, help="Where to write the program.")
+@click.option("--allow-float", is_flag=True, help="Go on where nothing can be quantized.")
+@click.option("--no-verify", is_flag=True, help="Do not load and run the program.")
+@_reports_errors
+def quantize(
+    model: Path,
+    backend: str,
+    config: str,
+    calibration: Path | None,
+    output: Path | None,
+    allow_float: bool,
+    no_verify: bool,
+) -> None:
+    """Quantize MODEL, a file that torch.export.save wrote, and lower it for a backend."""
+    from qreg.files import check_writable, read_batches, read_program
+
+    registry = _registry()
+    suffix = registry.backend(backend).value.suffix
+    registry.config(backend, config)
+    registry.check_installed(backend)
+    output = output or model.with_suffix(suffix)
+    check_writable(output)
+    program = read_program(model)
+    batches = read_batches(calibration) if calibration else None
+
+    from qreg import pipeline, report
+
+    result = pipeline.quantize(
+        program,
+        backend=backend,
+        calibration=batches,
+        config=config,
+        allow_float=allow_float,
+        verify=not no_verify,
+    )
+    result.save(output)
+    report.print_result(result)
+    click.echo(f"wrote {output} ({len(result.program)} bytes)")

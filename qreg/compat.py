@@ -1,0 +1,34 @@
+"""Names that torchao keeps private, in the one place that knows them.
+
+Each with the version it was seen in; ``tests/test_compat.py`` notices when one moves.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
+
+# torchao 0.18.0; the key is not exported from torchao.quantization.pt2e.quantizer.
+from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
+
+if TYPE_CHECKING:
+    from torch.fx import Node
+
+    from qreg.model import Annotation
+
+
+def annotation_of(node: Node) -> QuantizationAnnotation | None:
+    """The node's annotation, or None if it has none that counts."""
+    found = node.meta.get(Q_ANNOTATION_KEY)
+    # torchao 0.18.0: `_annotated` is what its quantizers ask each other.
+    return found if found is not None and found._annotated else None
+
+
+def annotate_node(node: Node, annotation: Annotation | None) -> None:
+    """Writes an annotation to its node; None marks the node as taken, without specs."""
+    node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(
+        input_qspec_map=dict(annotation.inputs) if annotation else {},
+        output_qspec=annotation.output if annotation else None,
+        _annotated=True,
+    )

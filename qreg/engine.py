@@ -1,0 +1,248 @@
+"""The pass over one graph that turns annotators and scopes into annotations and Decisions.
+
+First every annotator, in order, claims the matches that are free, wanted and not refused; then the
+claims are annotated in the order of the graph, so that whoever shares the parameters of its input
+finds them decided. The cost grows with the nodes: each annotator is only asked about the operators
+it starts from, and a config is looked up, not searched for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from attrs import frozen
+
+from qreg.annotation import mode_of
+from qreg.compat import annotate_node, annotation_of
+from qreg.errors import AnnotatorError
+from qreg.model import Annotation, Annotator, Decision, Match, Refusal, Status, Supplied
+from qreg.patterns import GraphIndex, operator_name
+from qreg.scopes import Choice, Scopes, module_path
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule, Node
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig
+
+NodeFilter = Callable[["Node"], bool]
+
+SHARES = "runs on the parameters of its input"
+
+
+@frozen
+class Claim:
+    """A match, the annotator it belongs to, and the choice it is annotated under."""
+
+    supplied: Supplied
+    match: Match
+    choice: Choice
+
+    @property
+    def annotator(self) -> Annotator:
+        annotator: Annotator = self.supplied.value
+        return annotator
+
+
+class AnnotationPass:
+    """One walk over one graph; ``run`` does it and returns a Decision for each operator."""
+
+    def __init__(
+        self,
+        graph_module: GraphModule,
+        annotators: Sequence[Supplied],
+        scopes: Scopes,
+        *,
+        backend: str,
+        dtypes: Sequence[str],
+        keep: NodeFilter | None = None,
+    ) -> None:
+        self._annotators, self._scopes, self._keep = annotators, scopes, keep
+        self._backend, self._dtypes = backend, frozenset(dtypes)
+        self._operators = [n for n in graph_module.graph.nodes if _is_operator(n)]
+        self._taken = {node for node in self._operators if annotation_of(node)}
+        self._index = GraphIndex(graph_module.graph)
+        self._claims: dict[Node, Claim] = {}
+        self._shared: set[Node] = set()
+        self._reasons: dict[Node, str] = {}
+
+    def run(self) -> list[Decision]:
+        for supplied in self._annotators:
+            for node in self._index.starting(supplied.value.targets):
+                self._consider(supplied, node)
+        for claim in self._in_graph_order():
+            self._annotate(claim)
+        return [self._decision(node) for node in self._operators]
+
+    def claims(self) -> list[Claim]:
+        """The claims that were annotated, in the order of the graph."""
+        return [claim for claim in self._in_graph_order() if claim.match.output in self._claims]
+
+    def _in_graph_order(self) -> list[Claim]:
+        position = self._index.position
+        claims = {claim.match.output: claim for claim in self._claims.values()}
+        return sorted(claims.values(), key=lambda claim: position[claim.match.output])
+
+    def _consider(self, supplied: Supplied, node: Node) -> None:
+        if node in self._claims or node in self._taken:
+            return
+        choice = self._scopes.choice(node)
+        if choice is None or choice.config is None:
+            return
+        match = _ask(supplied, node, supplied.value.match, node)
+        if match is None:
+            return
+        reason = self._refusal(supplied, match, choice)
+        if reason is None:
+            self._claims.update(dict.fromkeys(match.nodes, Claim(supplied, match, choice)))
+        else:
+            self._reasons[node] = reason
+
+    def _refusal(self, supplied: Supplied, match: Match, choice: Choice) -> str | None:
+        annotator: Annotator = supplied.value
+        if choice.mode not in annotator.modes:
+            modes = " and ".join(sorted(annotator.modes))
+            return f"{annotator.name} is quantized in {modes} mode, {choice.label} is {choice.mode}"
+        for node in match.nodes:
+            reason = self._reserved(node, choice)
+            if reason:
+                return reason
+        for node in (*match.inputs, match.output):
+            reason = self._wrong_type(node)
+            if reason:
+                return reason
+        asked = (
+            _ask(supplied, match.anchor, rule, match, choice.config) for rule in annotator.rules
+        )
+        return next(filter(None, asked), None)
+
+    def _reserved(self, node: Node, choice: Choice) -> str | None:
+        if node in self._claims:
+            return f"{node.name} belongs to the pattern {self._claims[node].annotator.name} already"
+        if node in self._taken:
+            return f"{node.name} was annotated before"
+        if not choice.covers(self._scopes.choice(node)):
+            return f"{node.name}, a part of the pattern, is configured differently"
+        if self._keep is not None and not self._keep(node):
+            return f"the filter function leaves {node.name} out"
+        return None
+
+    def _wrong_type(self, node: Node) -> str | None:
+        value = node.meta.get("val")
+        if not isinstance(value, torch.Tensor):
+            return f"{node.name} is not one tensor"
+        if str(value.dtype) not in self._dtypes:
+            wanted = " or ".join(sorted(self._dtypes))
+            return f"{node.name} is {value.dtype}: {self._backend} quantizes {wanted}"
+        return None
+
+    def _annotate(self, claim: Claim) -> None:
+        match, annotator = claim.match, claim.annotator
+        answer = _ask(claim.supplied, match.anchor, annotator.annotate, match, claim.choice.config)
+        if isinstance(answer, Refusal):
+            for node in match.nodes:
+                del self._claims[node]
+            self._reasons[match.anchor] = answer.reason
+            return
+        annotations = {annotation.node: annotation for annotation in answer}
+        _check_bounds(claim, annotations)
+        for node in match.nodes:
+            annotate_node(node, annotations.get(node))
+        if _shares_with_input(match, annotations):
+            self._shared.update(match.nodes)
+
+    def _decision(self, node: Node) -> Decision:
+        claim = self._claims.get(node)
+        if claim is None:
+            reason = self._why_float(node)
+            return Decision(node.name, str(node.target), module_path(node), "float", reason)
+        status: Status = "shared" if node in self._shared else "annotated"
+        own = f"{claim.choice.label}, by {claim.choice}"
+        return Decision(
+            node=node.name,
+            operator=str(node.target),
+            module=module_path(node),
+            status=status,
+            reason=SHARES if status == "shared" else own,
+            annotator=claim.annotator.name,
+            distribution=claim.supplied.distribution,
+            config=claim.choice.label,
+            pattern=tuple(each.name for each in claim.match.nodes),
+        )
+
+    def _why_float(self, node: Node) -> str:
+        if node in self._taken:
+            return "was annotated before"
+        choice = self._scopes.choice(node)
+        if choice is None:
+            return "no config covers it"
+        if choice.config is None:
+            return f"{choice} keeps it in float"
+        if node in self._reasons:
+            return self._reasons[node]
+        name = operator_name(node.target)
+        if any(name in supplied.value.targets for supplied in self._annotators):
+            return f"no pattern of {self._backend} fits this call of {name}"
+        return f"{self._backend} has no annotator for {name}"
+
+
+def annotate_alone(
+    annotator: Annotator,
+    graph_module: GraphModule,
+    config: QuantizationConfig | None,
+    filter_fn: NodeFilter | None,
+) -> list[list[Node]]:
+    """Annotates a graph with one annotator; see ``Annotator.__call__``."""
+    if config is None:
+        return []
+    scopes = Scopes(everywhere=Choice("global", "", "custom", config, mode_of(config)))
+    walk = AnnotationPass(
+        graph_module,
+        [Supplied(annotator, "", "")],
+        scopes,
+        backend="the backend",
+        dtypes=("torch.float32",),
+        keep=filter_fn,
+    )
+    walk.run()
+    return [_partition(claim.match) for claim in walk.claims()]
+
+
+def _partition(match: Match) -> list[Node]:
+    constants = [node for node in (match.weight, match.bias) if node is not None]
+    return [*match.nodes, *constants]
+
+
+def _is_operator(node: Node) -> bool:
+    return (
+        isinstance(node.target, (torch._ops.OpOverload, torch._ops.HigherOrderOperator))
+        and node.op == "call_function"
+    )
+
+
+def _ask(supplied: Supplied, node: Node, function: Callable[..., object], *arguments: object):  # type: ignore[no-untyped-def]
+    try:
+        return function(*arguments)
+    except Exception as cause:
+        name, distribution = supplied.value.name, supplied.distribution
+        raise AnnotatorError(name, distribution, node.name, repr(cause)) from cause
+
+
+def _check_bounds(claim: Claim, annotations: dict[Node, Annotation]) -> None:
+    for node, annotation in annotations.items():
+        strangers = [each for each in annotation.inputs if each not in node.all_input_nodes]
+        if node not in claim.match.nodes or strangers:
+            outside = strangers[0] if strangers else node
+            raise AnnotatorError(
+                claim.annotator.name,
+                claim.supplied.distribution,
+                claim.match.anchor.name,
+                f"it annotates {outside.name}, which is not part of its match",
+            )
+
+
+def _shares_with_input(match: Match, annotations: dict[Node, Annotation]) -> bool:
+    from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
+
+    annotation = annotations.get(match.output)
+    return annotation is not None and isinstance(annotation.output, SharedQuantizationSpec)

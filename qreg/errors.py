@@ -1,0 +1,136 @@
+"""Everything that qreg raises on purpose.
+
+Each message names the thing, the place and the way out; each error carries the same as fields.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class QregError(Exception):
+    """The base of all errors that qreg raises on purpose."""
+
+
+class UnknownNameError(QregError, LookupError):
+    """A name that nothing is registered under."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], remedy: str) -> None:
+        self.kind, self.name, self.known, self.remedy = kind, name, sorted(known), remedy
+        near = get_close_matches(name, self.known, n=3)
+        guess = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        listed = ", ".join(self.known) or "none"
+        super().__init__(f"unknown {kind} {name!r}.{guess} Known: {listed}. {remedy}")
+
+
+class UnknownModuleError(QregError, LookupError):
+    """A module name or type in a quantizer's config that no operator of the model comes from."""
+
+    def __init__(self, kind: str, name: str, near: Sequence[str]) -> None:
+        self.kind, self.name, self.near = kind, name, tuple(near)
+        guess = f" Near: {', '.join(near)}." if near else ""
+        super().__init__(
+            f"no operator of the exported model comes from a module of {kind} {name!r}.{guess} "
+            "Correct it, or make the quantizer with unknown_modules='warn' to go on without it."
+        )
+
+
+class PluginError(QregError):
+    """A plugin that could not be loaded, or whose hook failed; the cause is chained."""
+
+    def __init__(self, plugin: str, distribution: str, problem: str) -> None:
+        self.plugin, self.distribution, self.problem = plugin, distribution, problem
+        super().__init__(
+            f"plugin {plugin!r} of distribution {distribution!r} is broken: {problem}. "
+            f"Update it, or take it away with `pip uninstall {distribution}`."
+        )
+
+
+class ConflictError(QregError):
+    """Two plugins that claim the same name."""
+
+    def __init__(self, kind: str, name: str, distributions: Sequence[str]) -> None:
+        self.kind, self.name, self.distributions = kind, name, tuple(distributions)
+        owners = " and ".join(map(repr, distributions))
+        super().__init__(
+            f"the {kind} {name!r} is claimed by the distributions {owners}. Uninstall one of them."
+        )
+
+
+class OrderError(QregError):
+    """Annotators whose before/after form a cycle."""
+
+    def __init__(self, cycle: Sequence[str]) -> None:
+        self.cycle = tuple(cycle)
+        super().__init__(
+            f"the order of annotators has a cycle: {' -> '.join(cycle)}. "
+            "Take one before/after of these away."
+        )
+
+
+class BackendUnavailableError(QregError):
+    """A backend whose runtime packages are not installed."""
+
+    def __init__(self, backend: str, missing: Sequence[str], pip: Sequence[str]) -> None:
+        self.backend, self.missing, self.pip = backend, tuple(missing), tuple(pip)
+        super().__init__(
+            f"backend {backend!r} needs {', '.join(missing)}, which is not installed. "
+            f"Install it with: pip install {' '.join(f'{item!r}' for item in pip)}"
+        )
+
+
+class ConfigError(QregError, ValueError):
+    """A quantization config that cannot be used here."""
+
+
+class AnnotatorError(QregError):
+    """An annotator that raised or returned what the host cannot use; the cause is chained."""
+
+    def __init__(self, annotator: str, distribution: str, node: str, problem: str) -> None:
+        self.annotator, self.distribution = annotator, distribution
+        self.node, self.problem = node, problem
+        super().__init__(
+            f"annotator {annotator!r} of distribution {distribution!r} failed at node {node!r}: "
+            f"{problem}. Report it to that distribution, or uninstall it."
+        )
+
+
+class InputError(QregError, ValueError):
+    """Something a user handed in that cannot be used: a model, a file, a path, an option."""
+
+
+class CalibrationError(InputError):
+    """Calibration data that does not fit the model."""
+
+    def __init__(self, problem: str, batch: int | None = None, input: str | None = None) -> None:
+        self.problem, self.batch, self.input = problem, batch, input
+        where = "" if batch is None else f"calibration batch {batch}: "
+        which = "" if input is None else f"input {input!r}: "
+        super().__init__(f"{where}{which}{problem}")
+
+
+class ExportError(InputError):
+    """A model that torch.export does not take; torch's own error is chained."""
+
+
+class NothingQuantizedError(QregError):
+    """A model in which no operator would be quantized."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        self.reasons = Counter(reasons)
+        counted = "\n".join(f"  {n:5d} x {reason}" for reason, n in self.reasons.most_common())
+        super().__init__(
+            "nothing in this model would be quantized:\n"
+            f"{counted or '        the graph has no operators'}\n"
+            "Choose another config or scope, or pass allow_float=True to go on in float."
+        )
+
+
+class LoweringError(QregError):
+    """A program that the backend could not lower; the backend's own error is chained."""
+
+
+class VerificationError(QregError):
+    """A lowered program that does not load, does not run, or gives unusable outputs."""

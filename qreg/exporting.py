@@ -1,0 +1,74 @@
+"""From a module to the graph that is quantized, and from the quantized graph to a program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.export import Dim, ExportedProgram
+from torch.utils import _pytree as pytree
+
+from qreg.errors import ExportError
+
+
+def export(
+    model: torch.nn.Module, example_inputs: tuple[Any, ...], dynamic_shapes: Any = None
+) -> ExportedProgram:
+    """Exports a module in eval mode, and leaves the module's own mode as it was.
+
+    Gradients are off meanwhile: a ``torch.no_grad()`` inside the model would otherwise hide its
+    operators in a subgraph that nothing annotates.
+
+    Raises ``ExportError`` with torch's own error as its cause.
+    """
+    with _eval_mode(model), torch.no_grad():
+        try:
+            return torch.export.export(model, example_inputs, dynamic_shapes=dynamic_shapes)
+        except Exception as cause:
+            name = type(model).__name__
+            raise ExportError(f"torch.export could not export {name}: {cause}") from cause
+
+
+@contextmanager
+def _eval_mode(model: torch.nn.Module) -> Iterator[None]:
+    if isinstance(model, torch.fx.GraphModule):  # exported graphs have no mode to switch
+        yield
+        return
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def dynamic_shapes_of(program: ExportedProgram, example_inputs: tuple[Any, ...]) -> Any:
+    """The dynamic dimensions of a program, in the form in which ``export`` takes them again."""
+    names = set(program.graph_signature.user_inputs)
+    values = [
+        node.meta["val"]
+        for node in program.graph.nodes
+        if node.op == "placeholder" and node.name in names
+    ]
+    shapes = [_dynamic_dimensions(value, program.range_constraints) for value in values]
+    if not any(shapes):
+        return None
+    return pytree.tree_unflatten(shapes, pytree.tree_structure(example_inputs))
+
+
+def _dynamic_dimensions(value: Any, ranges: Any) -> dict[int, Any]:
+    return {
+        position: _dimension(ranges.get(size.node.expr))
+        for position, size in enumerate(value.shape)
+        if not isinstance(size, int)
+    }
+
+
+def _dimension(bounds: Any) -> Any:
+    if bounds is None:
+        return Dim.DYNAMIC
+    upper = None if bounds.upper > 2**31 else int(bounds.upper)
+    return Dim.DYNAMIC(min=int(bounds.lower), max=upper)

@@ -1,0 +1,148 @@
+"""Reads and writes files: what a user hands in is never executed, what is written is never half.
+
+``torch.export.load`` unpickles some records of a ``.pt2`` archive without restriction (torch 2.13).
+A program of plain tensors needs none of these, so an archive that has one is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qreg.errors import InputError
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+
+def read_program(path: Path) -> ExportedProgram:
+    """Reads what ``torch.export.save`` wrote, without executing any code that is in the file.
+
+    Raises ``InputError`` for a file that is missing, that is no ``.pt2``, or that could only be
+    read by unpickling.
+    """
+    import torch
+
+    _check_exists(path)
+    _check_archive(path)
+    try:
+        return torch.export.load(path)
+    except Exception as cause:
+        raise InputError(f"{path} is no program that torch.export can load: {cause}") from cause
+
+
+def read_batches(path: Path) -> list[tuple[Any, ...]]:
+    """Reads a list of input tuples that ``torch.save`` wrote; a lone tensor counts as a tuple.
+
+    Raises ``InputError`` for a file that is missing, is not such a list, or needs unpickling.
+    """
+    import torch
+
+    from qreg.inputs import arguments
+
+    _check_exists(path)
+    try:
+        batches = torch.load(path, weights_only=True)
+    except Exception as cause:
+        raise InputError(
+            f"{path} cannot be read with weights_only=True: {cause}. "
+            "Save a list of tuples of tensors with torch.save."
+        ) from cause
+    if not isinstance(batches, (list, tuple)):
+        raise InputError(
+            f"{path} holds a {type(batches).__name__}; expected a list with one tuple of tensors "
+            "for each batch"
+        )
+    return [arguments(batch) for batch in batches]
+
+
+def _check_exists(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"{path} is not a file")
+
+
+def _check_archive(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            records = archive.namelist()
+            if len(set(records)) < len(records):  # two readers may pick different ones
+                raise InputError(f"{path} is refused: it holds two records of one name")
+            for record in records:
+                if problem := _danger(archive, record):
+                    raise InputError(f"{path} is refused: {problem}")
+    except zipfile.BadZipFile as cause:
+        raise InputError(
+            f"{path} is no .pt2 file. Write one with torch.export.save(program, path)."
+        ) from cause
+
+
+def _danger(archive: zipfile.ZipFile, record: str) -> str | None:
+    name = record.rpartition("/")[2]
+    if name.endswith("_config.json"):
+        payloads = json.loads(archive.read(record)).get("config", {})
+        pickled = [key for key, payload in payloads.items() if _is_pickled(payload)]
+        return f"{pickled[0]!r} is stored as a pickle, not as a plain tensor" if pickled else None
+    if name.endswith(".pt"):
+        return _unsafe_tensors(record, archive.read(record))
+    if "aotinductor" in record:
+        return f"{record!r} is compiled code"
+    return None
+
+
+def _is_pickled(payload: dict[str, Any]) -> bool:
+    stored_as = str(payload.get("path_name", ""))
+    return bool(payload.get("use_pickle")) or stored_as.startswith(("custom_obj", "opaque_obj"))
+
+
+def _unsafe_tensors(record: str, data: bytes) -> str | None:
+    import torch
+
+    if not data:
+        return None
+    try:
+        torch.load(io.BytesIO(data), weights_only=True)
+    except Exception as cause:
+        return f"{record!r} could only be read by executing code that is in it ({cause})"
+    return None
+
+
+def check_writable(path: Path) -> None:
+    """Raises ``InputError`` if ``path`` cannot be written, by trying in its folder."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file to write")
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            pass
+    except OSError as cause:
+        raise InputError(f"{path} cannot be written: {cause}") from cause
+    if path.exists() and not os.access(path, os.W_OK):
+        raise InputError(f"{path} cannot be written: it is read-only")
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file in full or not at all; an older one stays until the new one is complete."""
+    with _replacing(path) as stream:
+        stream.write(data)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[io.BufferedWriter]:
+    check_writable(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o644)  # mkstemp makes it readable by its owner alone
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

@@ -1,0 +1,88 @@
+"""What a model takes: its input tensors, and whether a batch fits them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from attrs import frozen
+from torch.utils import _pytree as pytree
+
+from qreg.errors import CalibrationError, InputError
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+
+@frozen
+class InputSpec:
+    """One flat input: its name, its shape with None for a dynamic dimension, and its dtype."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: torch.dtype
+
+    def misfit(self, value: object) -> str | None:
+        """Why ``value`` cannot be this input, or None if it can."""
+        if not isinstance(value, torch.Tensor):
+            return f"is a {type(value).__name__}, expected a tensor"
+        if value.dtype != self.dtype:
+            return f"has dtype {value.dtype}, the model was exported with {self.dtype}"
+        fits = len(value.shape) == len(self.shape) and all(
+            wanted in (None, size) for size, wanted in zip(value.shape, self.shape, strict=True)
+        )
+        if not fits:
+            return f"has shape {tuple(value.shape)}, the model was exported with {self._shape()}"
+        return None
+
+    def _shape(self) -> str:
+        sizes = ", ".join("any" if size is None else str(size) for size in self.shape)
+        return f"({sizes}{',' if len(self.shape) == 1 else ''})"
+
+
+def input_specs(program: ExportedProgram) -> list[InputSpec]:
+    """The flat tensor inputs of a program, in order."""
+    names = set(program.graph_signature.user_inputs)
+    nodes = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
+    return [_input_spec(node.name, node.meta["val"]) for node in nodes]
+
+
+def _input_spec(name: str, value: Any) -> InputSpec:
+    if not isinstance(value, torch.Tensor):
+        raise InputError(
+            f"input {name!r} of the model is {value!r}: a program takes tensors only. "
+            "Wrap the model in a module that fills this argument in."
+        )
+    shape = tuple(size if isinstance(size, int) else None for size in value.shape)
+    return InputSpec(name, shape, value.dtype)
+
+
+def arguments(batch: Any) -> tuple[Any, ...]:
+    """A batch as the positional arguments of the model: a lone tensor is the only one."""
+    return tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
+
+
+def flat(batch: Any) -> list[Any]:
+    """The tensors of a batch in the order in which a program takes them."""
+    return pytree.tree_leaves(arguments(batch))
+
+
+def check_batch(number: int, batch: Any, specs: Sequence[InputSpec]) -> None:
+    """Raises ``CalibrationError`` if a batch does not fit; it says which input and why."""
+    values = flat(batch)
+    if len(values) != len(specs):
+        expected = ", ".join(spec.name for spec in specs)
+        problem = f"has {len(values)} inputs, the model takes {len(specs)}: {expected}"
+        raise CalibrationError(problem, batch=number)
+    for spec, value in zip(specs, values, strict=True):
+        misfit = spec.misfit(value)
+        if misfit:
+            raise CalibrationError(misfit, batch=number, input=spec.name)
+
+
+def checked(batches: Iterable[Any], specs: Sequence[InputSpec]) -> Iterable[tuple[Any, ...]]:
+    """The batches as arguments of the model, each checked before it is given on."""
+    for number, batch in enumerate(batches):
+        check_batch(number, batch, specs)
+        yield arguments(batch)

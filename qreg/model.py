@@ -1,0 +1,218 @@
+"""The values that plugins return and the host passes on.
+
+Nothing here imports torch: a plugin can be loaded and listed in milliseconds. Operators are
+therefore written as the strings that torch prints for them, ``"aten.linear.default"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from attrs import Factory, field, frozen, validators
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.fx import GraphModule, Node
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig
+    from torchao.quantization.pt2e.quantizer.quantizer import QuantizationSpecBase
+
+Mode: TypeAlias = Literal["static", "dynamic", "qat"]
+Status: TypeAlias = Literal["annotated", "shared", "float"]
+Runner: TypeAlias = "Callable[[Sequence[Tensor]], tuple[Tensor, ...]]"
+Transform: TypeAlias = "Callable[[GraphModule], GraphModule]"
+Matcher: TypeAlias = "Callable[[Node], Match | None]"
+Rule: TypeAlias = "Callable[[Match, QuantizationConfig], str | None]"
+Annotate: TypeAlias = "Callable[[Match, QuantizationConfig], Sequence[Annotation] | Refusal]"
+
+STATIC: frozenset[Mode] = frozenset({"static", "qat"})
+ALL_MODES: frozenset[Mode] = frozenset({"static", "dynamic", "qat"})
+
+_name = validators.and_(validators.instance_of(str), validators.min_len(1))
+_callable: Any = validators.is_callable()
+
+
+def _strings(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
+
+
+def _rules(values: Iterable[Rule]) -> tuple[Rule, ...]:
+    return tuple(values)
+
+
+def _modes(values: Iterable[Mode]) -> frozenset[Mode]:
+    return frozenset(values)
+
+
+@frozen
+class Requirement:
+    """An importable module that a backend needs, and the pip argument that provides it."""
+
+    module: str = field(validator=_name)
+    pip: str = field(validator=_name)
+
+
+@frozen
+class Backend:
+    """A target that quantized programs are lowered to.
+
+    ``load`` turns a lowered program into a function from the flat input tensors to the flat output
+    tensors; ``None`` says that the backend only compiles and nothing is run on this machine.
+    ``dtypes`` are the tensor types that its observers and kernels quantize from.
+    """
+
+    name: str = field(validator=_name)
+    summary: str
+    default_config: str = field(validator=_name)
+    runtime: str
+    suffix: str
+    requires: tuple[Requirement, ...] = ()
+    transforms: tuple[Transform, ...] = ()
+    load: Callable[[bytes], Runner] | None = None
+    dtypes: tuple[str, ...] = ("torch.float32",)
+
+
+@frozen
+class SupportedConfig:
+    """A quantization config that a backend understands, under a name that stays.
+
+    Names are the keys because configs cannot be: two equal ``QuantizationConfig``s compare unequal
+    when their observer factories were made by different calls. ``factory`` may import torch.
+    """
+
+    name: str = field(validator=_name)
+    summary: str
+    mode: Mode = field(validator=validators.in_(("static", "dynamic", "qat")))
+    factory: Callable[[], QuantizationConfig] = field(validator=_callable)
+
+
+@frozen
+class Match:
+    """Where a pattern was found.
+
+    ``nodes`` are its operators in execution order: the first is the one the annotator started
+    from, the last gives the output. ``inputs`` are the activations that enter it; ``weight`` and
+    ``bias`` are its constants. All of them are nodes of the annotated graph.
+    """
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[Node, ...]
+    weight: Node | None = None
+    bias: Node | None = None
+
+    @property
+    def anchor(self) -> Node:
+        return self.nodes[0]
+
+    @property
+    def output(self) -> Node:
+        return self.nodes[-1]
+
+
+@frozen
+class Refusal:
+    """Why a match is left in float, in words that a user of the model understands."""
+
+    reason: str
+
+
+@frozen
+class Annotation:
+    """The quantization specs of one node: of the edges into it, and of its output."""
+
+    node: Node
+    inputs: Mapping[Node, QuantizationSpecBase] = Factory(dict)
+    output: QuantizationSpecBase | None = None
+
+
+def _standard(match: Match, config: QuantizationConfig) -> Sequence[Annotation] | Refusal:
+    from qreg.annotation import standard
+
+    return standard(match, config)
+
+
+@frozen
+class Annotator:
+    """One operator pattern, and what it needs to be quantized.
+
+    ``targets`` are the operators that a pattern can start from, in their functional form: an
+    in-place ``aten.relu_.default`` is looked up as ``aten.relu.default``. ``match`` tells whether
+    the pattern is there; each of ``rules`` may refuse the match with a reason; ``annotate`` says
+    what is quantized, and by default gives inputs, weight, bias and output what the config has for
+    them. None of the three may change the graph: the host writes the annotations down.
+    """
+
+    name: str = field(validator=_name)
+    targets: tuple[str, ...] = field(converter=_strings, validator=validators.min_len(1))
+    match: Matcher = field(validator=_callable)
+    modes: frozenset[Mode] = field(default=STATIC, converter=_modes)
+    rules: tuple[Rule, ...] = field(default=(), converter=_rules)
+    annotate: Annotate = field(default=_standard, validator=_callable)
+    before: tuple[str, ...] = field(default=(), converter=_strings)
+    after: tuple[str, ...] = field(default=(), converter=_strings)
+    summary: str = ""
+
+    def __call__(
+        self,
+        graph_module: GraphModule,
+        quantization_config: QuantizationConfig | None,
+        filter_fn: Callable[[Node], bool] | None = None,
+    ) -> list[list[Node]]:
+        """Annotates a whole graph with this annotator alone, in the form of ``OP_TO_ANNOTATOR``.
+
+        Returns the nodes of each annotated match; ``None`` as the config annotates nothing.
+        """
+        from qreg.engine import annotate_alone
+
+        return annotate_alone(self, graph_module, quantization_config, filter_fn)
+
+
+@frozen
+class Supplied:
+    """A value together with the plugin and the distribution that supplied it."""
+
+    value: Any
+    plugin: str
+    distribution: str
+
+
+@frozen
+class Decision:
+    """What happened to one operator of the graph, and why.
+
+    ``status`` is ``"annotated"`` (it has specs of its own), ``"shared"`` (it runs on the
+    parameters of its input) or ``"float"``. ``pattern`` are the names of the nodes that were
+    annotated together.
+    """
+
+    node: str
+    operator: str
+    module: str
+    status: Status
+    reason: str
+    annotator: str | None = None
+    distribution: str | None = None
+    config: str | None = None
+    pattern: tuple[str, ...] = ()
+
+    @property
+    def quantized(self) -> bool:
+        return self.status != "float"
+
+
+@frozen
+class Lowered:
+    """A program in the backend's own format.
+
+    ``delegates`` is the number of subgraphs that the backend took; ``outside`` are the operators
+    that were left to the runtime's portable kernels, one entry for each occurrence.
+    """
+
+    program: bytes = field(repr=lambda program: f"<{len(program)} bytes>")
+    delegates: int
+    outside: tuple[str, ...] = field(default=(), converter=_strings)
+
+
+def names(values: Iterable[Any]) -> list[str]:
+    """The names of values that have one, in their order."""
+    return [value.name for value in values]

@@ -1,0 +1,127 @@
+"""What annotators match with: operators by name, and matchers made of small ones.
+
+A matcher is a function from a node to a :class:`~qreg.model.Match`, or None if its pattern does not
+start there. It only looks; it never changes the graph. The cost of a match is the size of its
+pattern, whatever the size of the graph.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from qreg.model import Match, Matcher
+
+if TYPE_CHECKING:
+    from torch.fx import Graph, Node
+
+
+@lru_cache(maxsize=4096)
+def operator_name(target: Any) -> str:
+    """An operator's name in its functional form: ``aten.add_.Tensor`` gives ``aten.add.Tensor``.
+
+    A name without an overload, as an ``OpOverloadPacket`` has, stays without.
+    """
+    namespace, _, rest = str(target).partition(".")
+    name, dot, overload = rest.partition(".")
+    if name.endswith("_") and not name.startswith("_"):
+        name = name.removesuffix("_")
+    return f"{namespace}.{name}{dot}{overload}"
+
+
+class GraphIndex:
+    """The operators of a graph by name, read in one walk."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.position: dict[Node, int] = {}
+        self._by_operator: dict[str, list[Node]] = defaultdict(list)
+        for position, node in enumerate(graph.nodes):
+            self.position[node] = position
+            if node.op == "call_function":
+                self._by_operator[operator_name(node.target)].append(node)
+
+    def starting(self, operators: Iterable[str]) -> Iterator[Node]:
+        """The nodes of these operators, in the order of the graph."""
+        found = (self._by_operator[name] for name in operators if name in self._by_operator)
+        return heapq.merge(*found, key=self.position.__getitem__)
+
+
+def sole_user(node: Node) -> Node | None:
+    """The one user of a node, or None if it has none or several."""
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def argument(node: Node, position: int) -> Any:
+    """A positional argument, or None where the call leaves it to its default."""
+    return node.args[position] if position < len(node.args) else None
+
+
+def operands(*positions: int) -> Matcher:
+    """One operator whose arguments at ``positions`` are all tensors of the graph."""
+
+    def match(node: Node) -> Match | None:
+        inputs = [argument(node, position) for position in positions]
+        return Match((node,), _distinct(inputs)) if all(map(_is_node, inputs)) else None
+
+    return match
+
+
+def listed(position: int = 0) -> Matcher:
+    """One operator whose argument at ``position`` is a list of tensors, as that of ``cat``."""
+
+    def match(node: Node) -> Match | None:
+        inputs = argument(node, position)
+        return Match((node,), _distinct(inputs)) if inputs and all(map(_is_node, inputs)) else None
+
+    return match
+
+
+def weighted(activation: int = 0, weight: int = 1, bias: int = 2) -> Matcher:
+    """One operator with an activation, a weight and perhaps a bias at these positions."""
+
+    def match(node: Node) -> Match | None:
+        entering, factor = argument(node, activation), argument(node, weight)
+        if not (_is_node(entering) and _is_node(factor)):
+            return None
+        return Match((node,), (entering,), factor, argument(node, bias))
+
+    return match
+
+
+def fused(head: Matcher, *followers: Iterable[str]) -> Matcher:
+    """``head``, and behind it one operator out of each of ``followers``.
+
+    Nothing else may use what flows between them, since a backend that fuses them computes it
+    nowhere.
+    """
+    chain = [frozenset(names) for names in followers]
+
+    def match(node: Node) -> Match | None:
+        found = head(node)
+        for names in chain:
+            if found is None:
+                return None
+            found = _extended(found, names)
+        return found
+
+    return match
+
+
+def _extended(found: Match, names: frozenset[str]) -> Match | None:
+    user = sole_user(found.output)
+    if user is None or user.op != "call_function" or operator_name(user.target) not in names:
+        return None
+    return Match((*found.nodes, user), found.inputs, found.weight, found.bias)
+
+
+def _distinct(nodes: Iterable[Node]) -> tuple[Node, ...]:
+    return tuple(dict.fromkeys(nodes))
+
+
+def _is_node(value: object) -> bool:
+    from torch.fx import Node
+
+    return isinstance(value, Node)

@@ -1,0 +1,209 @@
+"""The torchao Quantizer that a registry puts together."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from weakref import WeakSet
+
+import torch
+from torch.fx import GraphModule
+from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantizer
+
+from qreg.annotation import mode_of
+from qreg.engine import AnnotationPass, NodeFilter
+from qreg.errors import ConfigError, NothingQuantizedError, UnknownModuleError
+from qreg.model import Decision, Mode
+from qreg.patterns import operator_name
+from qreg.registry import DEFAULT, Registry, installed
+from qreg.scopes import Choice, Level, Scopes, type_name
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Config: TypeAlias = str | QuantizationConfig | None
+
+
+class UnknownModuleWarning(UserWarning):
+    """A module name or type in a quantizer's config that no operator comes from."""
+
+
+class RegistryQuantizer(Quantizer):  # type: ignore[misc]
+    """A torchao Quantizer made of one backend's annotators, whoever supplied them.
+
+    Use it with ``prepare_pt2e`` or ``prepare_qat_pt2e``. A config is a name that the backend knows,
+    a ``QuantizationConfig``, or ``None`` to keep a scope in float. The setters return the
+    quantizer. After ``annotate``, ``decisions`` has one entry for each operator of the graph, in
+    its order.
+    """
+
+    def __init__(
+        self,
+        backend: str,
+        config: Config = DEFAULT,
+        *,
+        registry: Registry | None = None,
+        allow_float: bool = False,
+        unknown_modules: Literal["error", "warn"] = "error",
+    ) -> None:
+        """Raises ``UnknownNameError`` for a backend or config that nothing supplies.
+
+        ``allow_float`` lets ``validate`` pass a graph in which nothing is quantized.
+        ``unknown_modules`` says what becomes of a module name or type that no operator comes from.
+        """
+        super().__init__()
+        self._registry = registry or installed()
+        self._backend = self._registry.backend(backend).value
+        self._scopes = Scopes()
+        self._keep: NodeFilter | None = None
+        self._allow_float, self._unknown_modules = allow_float, unknown_modules
+        self._nested: WeakSet[GraphModule] = WeakSet()
+        self.decisions: list[Decision] = []
+        if config is not None:
+            self.set_global(config)
+
+    @property
+    def backend(self) -> str:
+        return str(self._backend.name)
+
+    @property
+    def registry(self) -> Registry:
+        return self._registry
+
+    @property
+    def modes(self) -> frozenset[Mode]:
+        """The modes of all configs that were set."""
+        return frozenset(choice.mode for choice in self._scopes.choices() if choice.mode)
+
+    def set_global(self, config: Config) -> Self:
+        """The config for whatever no other setter covers."""
+        self._scopes.everywhere = self._choice("global", "", config)
+        return self
+
+    def set_module_name(self, module_name: str, config: Config) -> Self:
+        """The config for a module and all below it, by its path: ``"blocks.0.conv"``."""
+        self._scopes.names[module_name] = self._choice("name", module_name, config)
+        return self
+
+    def set_module_type(self, module_type: type | str, config: Config) -> Self:
+        """The config for the modules of exactly this class, and all below them."""
+        name = type_name(module_type)
+        self._scopes.types[name] = self._choice("type", name, config)
+        return self
+
+    def set_operator_type(self, operator: Any, config: Config) -> Self:
+        """The config for the patterns that start from an operator.
+
+        ``operator`` is an overload (``torch.ops.aten.add.Tensor``), a packet that stands for all
+        its overloads (``torch.ops.aten.add``), or the name of either (``"aten.add.Tensor"``).
+        """
+        name = operator_name(operator)
+        self._scopes.operators[name] = self._choice("operator", name, config)
+        return self
+
+    def set_filter_function(self, keep: NodeFilter | None) -> Self:
+        """Quantizes only patterns whose operators all return True; on top of every other scope."""
+        self._keep = keep
+        return self
+
+    def _choice(self, level: Level, scope: str, config: Config) -> Choice:
+        self._scopes.forget()
+        if config is None:
+            return Choice(level, scope, "float", None, None)
+        label = self._label(config)
+        value = (
+            self._registry.config(self.backend, config).factory()
+            if isinstance(config, str)
+            else config
+        )
+        if not isinstance(value, QuantizationConfig):
+            raise ConfigError(
+                f"{value!r} is no quantization config: pass a name, a QuantizationConfig, or None"
+            )
+        _check(value)
+        return Choice(level, scope, label, value, mode_of(value))
+
+    def _label(self, config: str | QuantizationConfig) -> str:
+        if config == DEFAULT:
+            return str(self._backend.default_config)
+        if isinstance(config, str):
+            return config
+        known = self._registry.configs(self.backend).values()
+        same = (each.value.name for each in known if each.value.factory() == config)
+        return next(same, "custom")
+
+    def transform_for_annotation(self, model: GraphModule) -> GraphModule:
+        """Runs the backend's transforms on the graph."""
+        for transform in self._backend.transforms:
+            model = transform(model)
+        return model
+
+    def annotate(self, model: GraphModule) -> GraphModule:
+        """Annotates the graph in place.
+
+        Raises ``UnknownModuleError`` for a module name or type that no operator comes from, and
+        ``AnnotatorError`` for an annotator that fails. torchao calls this again for the bodies of
+        ``scan`` and ``while_loop``; their decisions are added to those of the model.
+        """
+        inside_another = model in self._nested
+        if not inside_another:
+            self._check_scopes(model)
+            self.decisions = []
+        walk = AnnotationPass(
+            model,
+            self._registry.annotators(self.backend),
+            self._scopes,
+            backend=self.backend,
+            dtypes=self._backend.dtypes,
+            keep=self._keep,
+        )
+        self._scopes.forget()
+        self.decisions += walk.run()
+        return model
+
+    def _check_scopes(self, model: GraphModule) -> None:
+        self._nested = WeakSet(each for each in _graph_modules(model) if each is not model)
+        for error in self._scopes.unknown(_graph_modules(model)):
+            self._report_unknown(error)
+
+    def _report_unknown(self, error: UnknownModuleError) -> None:
+        if self._unknown_modules == "error":
+            raise error
+        warnings.warn(str(error), UnknownModuleWarning, stacklevel=2)
+
+    def validate(self, model: GraphModule) -> None:
+        """Raises ``NothingQuantizedError`` if no operator is quantized and that is not allowed."""
+        if self._allow_float or model in self._nested:
+            return
+        if not any(decision.quantized for decision in self.decisions):
+            raise NothingQuantizedError(
+                [f"{decision.operator}: {decision.reason}" for decision in self.decisions]
+            )
+
+
+def _graph_modules(model: GraphModule) -> Iterator[GraphModule]:
+    return (module for module in model.modules() if isinstance(module, GraphModule))
+
+
+def _check(config: QuantizationConfig) -> None:
+    """Refuses what torchao would only trip over in the middle of prepare."""
+    per_tensor = (torch.per_tensor_affine, torch.per_tensor_symmetric, None)
+    for role in ("input_activation", "output_activation"):
+        spec = getattr(config, role)
+        if spec is not None and spec.qscheme not in per_tensor:
+            raise ConfigError(f"{role} has qscheme {spec.qscheme}: activations are per tensor")
+    if config.weight is not None and config.weight.qscheme == torch.per_tensor_affine:
+        raise ConfigError("weight has qscheme torch.per_tensor_affine: weights are symmetric")
+
+
+def get_quantizer(backend: str, config: Config = DEFAULT, **options: Any) -> RegistryQuantizer:
+    """A quantizer for a backend, ready for ``prepare_pt2e``.
+
+    ``config`` is the global config: a name, a ``QuantizationConfig``, or None to start without one.
+    ``options`` are those of :class:`RegistryQuantizer`.
+
+    Raises ``UnknownNameError`` for a backend or config that nothing supplies, and ``PluginError``
+    for a backend whose plugin is broken.
+    """
+    return RegistryQuantizer(backend, config, **options)

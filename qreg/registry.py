@@ -1,0 +1,192 @@
+"""Backends, configs and annotators by name, each with the plugin that supplied it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from qreg.errors import (
+    BackendUnavailableError,
+    ConflictError,
+    LoweringError,
+    OrderError,
+    QregError,
+    UnknownNameError,
+)
+from qreg.model import Annotator, Backend, Lowered, Supplied, SupportedConfig, names
+from qreg.plugins import Plugin, PluginHost
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+DEFAULT = "default"
+
+
+class Registry:
+    """What the plugins offer, as a value: two registries with different plugins live side by side.
+
+    ``plugins`` are given in process, by name; ``entry_points`` adds those of the installed
+    distributions.
+    """
+
+    def __init__(
+        self, plugins: Mapping[str, object] | None = None, *, entry_points: bool = True
+    ) -> None:
+        self._host = PluginHost(plugins or {}, entry_points=entry_points)
+        self._configs: dict[str, dict[str, Supplied]] = {}
+        self._annotators: dict[str, tuple[Supplied, ...]] = {}
+
+    @property
+    def plugins(self) -> tuple[Plugin, ...]:
+        return tuple(self._host.plugins)
+
+    @functools.cached_property
+    def _backends(self) -> dict[str, list[Supplied]]:
+        claims: dict[str, list[Supplied]] = {}
+        for plugin, backends in self._host.collect("qreg_backends", Backend):
+            for backend in backends:
+                claims.setdefault(backend.name, []).append(_supplied(backend, plugin))
+        return claims
+
+    def backends(self) -> dict[str, Supplied]:
+        """The backends that can be asked for; one that two plugins claim is not among them."""
+        return {name: claims[0] for name, claims in self._backends.items() if len(claims) == 1}
+
+    def backend(self, name: str) -> Supplied:
+        """The backend of that name.
+
+        Raises ``PluginError`` if the plugin of that name is broken, ``ConflictError`` if two
+        plugins claim the backend, and ``UnknownNameError`` if none does.
+        """
+        claims = self._backends.get(name, [])
+        if len(claims) > 1:
+            raise ConflictError("backend", name, [claim.distribution for claim in claims])
+        if not claims:
+            raise self._missing_backend(name)
+        return claims[0]
+
+    def _missing_backend(self, name: str) -> QregError:
+        for plugin in self._host.plugins:
+            if plugin.error is not None and plugin.name == name:
+                return plugin.error
+        remedy = (
+            f"A backend is a distribution of its own: pip install qreg-{name.replace('_', '-')}"
+        )
+        return UnknownNameError("backend", name, self._backends, remedy)
+
+    def configs(self, backend: str) -> dict[str, Supplied]:
+        """The named configs of a backend, its own plugin's first."""
+        if backend not in self._configs:
+            supplied = self._collect("qreg_supported_configs", SupportedConfig, backend)
+            self._configs[backend] = {each.value.name: each for each in supplied}
+        return self._configs[backend]
+
+    def config(self, backend: str, name: str) -> SupportedConfig:
+        """The config of that name; ``"default"`` is the one that the backend says it is."""
+        wanted = self.backend(backend).value.default_config if name == DEFAULT else name
+        known = self.configs(backend)
+        if wanted not in known:
+            remedy = f"`qreg ops {backend}` lists what each of them covers."
+            raise UnknownNameError(f"config of backend {backend!r}", wanted, known, remedy)
+        value: SupportedConfig = known[wanted].value
+        return value
+
+    def annotators(self, backend: str) -> tuple[Supplied, ...]:
+        """The annotators of a backend in the order in which they are asked."""
+        if backend not in self._annotators:
+            supplied = self._collect("qreg_annotators", Annotator, backend)
+            self._annotators[backend] = tuple(in_order(supplied))
+        return self._annotators[backend]
+
+    def _collect(self, hook: str, expected: type, backend: str) -> list[Supplied]:
+        owner = self.backend(backend).plugin
+        answers = list(self._host.collect(hook, expected, backend=backend))
+        answers.sort(key=lambda answer: answer[0].name != owner)  # stable: the owner goes first
+        kept: dict[str, Supplied] = {}
+        for plugin, values in answers:
+            taken = [kept[name] for name in names(values) if name in kept]
+            if taken or len(set(names(values))) < len(values):
+                rival = taken[0].distribution if taken else "itself"
+                plugin.broken(f"{hook} yields names that {rival} already yielded for {backend!r}")
+                continue
+            kept.update({value.name: _supplied(value, plugin) for value in values})
+        return list(kept.values())
+
+    def check_installed(self, backend: str) -> None:
+        """Raises ``BackendUnavailableError`` if a package that the backend needs is missing."""
+        needed = self.backend(backend).value.requires
+        missing = [each for each in needed if find_spec(each.module) is None]
+        if missing:
+            modules, pip = [m.module for m in missing], [m.pip for m in missing]
+            raise BackendUnavailableError(backend, modules, pip)
+
+    def lower(self, backend: str, program: ExportedProgram) -> Lowered:
+        """Lowers a program for a backend.
+
+        Raises ``LoweringError``, with the backend's own error as its cause, if that fails.
+        """
+        self.check_installed(backend)
+        owner = self.backend(backend).plugin
+        for plugin in sorted(self._host.plugins, key=lambda plugin: plugin.name != owner):
+            lowered = self._ask_to_lower(plugin, backend, program)
+            if lowered is not None:
+                return lowered
+        raise LoweringError(f"no plugin lowers for backend {backend!r}")
+
+    def _ask_to_lower(
+        self, plugin: Plugin, backend: str, program: ExportedProgram
+    ) -> Lowered | None:
+        try:
+            answers = self._host.call(plugin, "qreg_lower", backend=backend, program=program)
+        except QregError:
+            raise
+        except Exception as cause:
+            raise LoweringError(
+                f"backend {backend!r} could not lower the program: {cause}"
+            ) from cause
+        if answers and not isinstance(answers[0], Lowered):
+            raise LoweringError(f"plugin {plugin.name!r} lowered to {answers[0]!r}, not a Lowered")
+        return answers[0] if answers else None
+
+
+def _supplied(value: Any, plugin: Plugin) -> Supplied:
+    return Supplied(value, plugin.name, plugin.distribution)
+
+
+def in_order(annotators: Iterable[Supplied]) -> list[Supplied]:
+    """The annotators in their given order, moved only as far as before/after ask for.
+
+    Raises ``OrderError`` with the cycle where these contradict each other. A name that no
+    annotator has is ignored: it may belong to a plugin that is not installed.
+    """
+    by_name = {supplied.value.name: supplied for supplied in annotators}
+    earlier: dict[str, list[str]] = {name: [] for name in by_name}
+    for name, supplied in by_name.items():
+        earlier[name] += [other for other in supplied.value.after if other in by_name]
+        for other in supplied.value.before:
+            if other in by_name:
+                earlier[other].append(name)
+    ordered: dict[str, Supplied] = {}
+    path: list[str] = []
+
+    def place(name: str) -> None:
+        if name in ordered:
+            return
+        if name in path:
+            raise OrderError([*path[path.index(name) :], name])
+        path.append(name)
+        for other in earlier[name]:
+            place(other)
+        ordered[path.pop()] = by_name[name]
+
+    for name in by_name:
+        place(name)
+    return list(ordered.values())
+
+
+@functools.cache
+def installed() -> Registry:
+    """The registry of the installed plugins, made on first use."""
+    return Registry()

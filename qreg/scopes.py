@@ -1,0 +1,138 @@
+"""Which config applies to a node: by module name, module type, operator, or everywhere.
+
+The more particular wins: name before type before operator before everywhere; of two names the
+longer, of two types the inner. ``None`` as a config keeps the scope in float, and counts like any
+other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Literal
+
+from attrs import define, field, frozen
+
+from qreg.errors import UnknownModuleError
+from qreg.patterns import operator_name
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule, Node
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig
+
+    from qreg.model import Mode
+
+Level = Literal["name", "type", "operator", "global"]
+
+
+@frozen(eq=False)
+class Choice:
+    """A config that a scope was given; ``config`` is None where the scope stays in float."""
+
+    level: Level
+    scope: str
+    label: str
+    config: QuantizationConfig | None
+    mode: Mode | None
+
+    def __str__(self) -> str:
+        return "the global config" if self.level == "global" else f"{self.level} {self.scope!r}"
+
+    def covers(self, other: Choice | None) -> bool:
+        """Whether a pattern that starts under this choice may take in a node under ``other``.
+
+        A choice by operator names the operator a pattern starts from, so it takes the rest of the
+        pattern along, unless something more particular than the global config says otherwise.
+        """
+        if self.level == "operator" and (other is None or other.level == "global"):
+            return True
+        return other is not None and other.config == self.config
+
+
+@define
+class Scopes:
+    """The choices a user made, and the lookup of the one that holds for a node."""
+
+    names: dict[str, Choice] = field(factory=dict)
+    types: dict[str, Choice] = field(factory=dict)
+    operators: dict[str, Choice] = field(factory=dict)
+    everywhere: Choice | None = None
+    _by_path: dict[str, Choice | None] = field(factory=dict, init=False)
+
+    def forget(self) -> None:
+        """Drops what was looked up, for a new graph or a new choice."""
+        self._by_path.clear()
+
+    def choices(self) -> Iterator[Choice]:
+        """All choices that were made."""
+        yield from (*self.names.values(), *self.types.values(), *self.operators.values())
+        if self.everywhere is not None:
+            yield self.everywhere
+
+    def choice(self, node: Node) -> Choice | None:
+        """The choice that holds for a node, or None if nothing was said about it."""
+        path = module_path(node)
+        if path not in self._by_path:
+            self._by_path[path] = self._by_name(path) or self._by_type(node)
+        return self._by_path[path] or self._by_operator(node) or self.everywhere
+
+    def _by_name(self, path: str) -> Choice | None:
+        if not self.names:
+            return None
+        return next((self.names[name] for name in _enclosing(path) if name in self.names), None)
+
+    def _by_type(self, node: Node) -> Choice | None:
+        if not self.types:
+            return None
+        inner_first = reversed([type_ for _, type_ in module_stack(node)])
+        return next((self.types[type_] for type_ in inner_first if type_ in self.types), None)
+
+    def _by_operator(self, node: Node) -> Choice | None:
+        if not self.operators:
+            return None
+        name = operator_name(node.target)
+        return self.operators.get(name) or self.operators.get(name.rpartition(".")[0])
+
+    def unknown(self, graph_modules: Iterable[GraphModule]) -> Iterator[UnknownModuleError]:
+        """An error for each module name and type that no operator of the graphs comes from."""
+        if not (self.names or self.types):
+            return
+        stacks: dict[str, list[tuple[str, str]]] = {}
+        for node in (node for each in graph_modules for node in each.graph.nodes):
+            if (path := module_path(node)) not in stacks:
+                stacks[path] = module_stack(node)
+        paths = {path for stack in stacks.values() for path, _ in stack}
+        types = {type_ for stack in stacks.values() for _, type_ in stack}
+        for kind, wanted, known in (("name", self.names, paths), ("type", self.types, types)):
+            for name in wanted:
+                if name not in known:
+                    yield UnknownModuleError(kind, name, get_close_matches(name, known, n=3))
+
+
+def module_stack(node: Node) -> list[tuple[str, str]]:
+    """The modules a node comes from, outermost first: path as the user writes it, and type."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return [(_plain(path), type_name(type_)) for path, type_ in stack.values()]
+
+
+def module_path(node: Node) -> str:
+    """The path of the innermost module a node comes from; ``""`` is the model itself."""
+    stack = node.meta.get("nn_module_stack")
+    return _plain(next(reversed(stack.values()))[0]) if stack else ""
+
+
+def type_name(type_: Any) -> str:
+    """A type's name as torch.export writes it into its graphs."""
+    return type_ if isinstance(type_, str) else f"{type_.__module__}.{type_.__qualname__}"
+
+
+def _plain(path: str) -> str:
+    # Graphs of older captures spell a path as L['self'].blocks.0.
+    return path.removeprefix("L['self']").removeprefix(".")
+
+
+def _enclosing(path: str) -> Iterator[str]:
+    while path:
+        yield path
+        path = path.rpartition(".")[0]
+    yield ""
