@@ -61,6 +61,7 @@ class AnnotationPass:
         self._backend, self._dtypes = backend, frozenset(dtypes)
         self._operators = [n for n in graph_module.graph.nodes if _is_operator(n)]
         self._taken = {node for node in self._operators if annotation_of(node)}
+        self._targets = {target for each in annotators for target in each.value.targets}
         self._index = GraphIndex(graph_module.graph)
         self._claims: dict[Node, Claim] = {}
         self._shared: set[Node] = set()
@@ -181,8 +182,8 @@ class AnnotationPass:
         if node in self._reasons:
             return self._reasons[node]
         name = operator_name(node.target)
-        if any(name in supplied.value.targets for supplied in self._annotators):
-            return f"no pattern of {self._backend} fits this call of {name}"
+        if name in self._targets:
+            return self._wrong_type(node) or f"no pattern of {self._backend} fits this {name}"
         return f"{self._backend} has no annotator for {name}"
 
 
@@ -214,10 +215,13 @@ def _partition(match: Match) -> list[Node]:
 
 
 def _is_operator(node: Node) -> bool:
-    return (
-        isinstance(node.target, (torch._ops.OpOverload, torch._ops.HigherOrderOperator))
-        and node.op == "call_function"
-    )
+    """Whether a node computes tensors; assertions and symbolic sizes do not."""
+    operator = isinstance(node.target, (torch._ops.OpOverload, torch._ops.HigherOrderOperator))
+    if node.op != "call_function" or not operator:
+        return False
+    values = node.meta.get("val")
+    listed = values if isinstance(values, (tuple, list)) else (values,)
+    return any(isinstance(value, torch.Tensor) for value in listed)
 
 
 def _ask(supplied: Supplied, node: Node, function: Callable[..., object], *arguments: object):  # type: ignore[no-untyped-def]

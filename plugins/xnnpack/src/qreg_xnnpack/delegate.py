@@ -112,9 +112,9 @@ def spatial_mean(match: Match, config: QuantizationConfig) -> str | None:
 
 
 def pool_window(match: Match, config: QuantizationConfig) -> str | None:
-    """A stride no larger than the window, no dilation with padding beyond it, known sizes."""
+    """A stride no larger than the window, and in ceil mode a size that is known."""
     window = _pair(argument(match.anchor, 1))
-    stride = _pair(argument(match.anchor, 2)) or window
+    stride = _pair(argument(match.anchor, 2) or window)
     if any(step > size for step, size in zip(stride, window, strict=True)):
         return f"max pooling with stride {stride} beyond its window {window}"
     if argument(match.anchor, 5) and not _is_static(match.output):

@@ -1,0 +1,123 @@
+"""The command line on files, with the real backend; listing without torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from torch import nn
+
+import qreg
+from qreg.cli import main
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with a model, calibration data for it, and nothing else."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)).eval()
+    torch.export.save(torch.export.export(model, (torch.randn(1, 8),)), tmp_path / "model.pt2")
+    torch.save([(torch.randn(1, 8),) for _ in range(8)], tmp_path / "data.pt")
+    return tmp_path
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def quantize(files: Path, *options: object) -> Result:
+    calibration = ("--calibration", files / "data.pt")
+    return run("quantize", files / "model.pt2", *calibration, "-o", files / "model.pte", *options)
+
+
+def test_a_file_becomes_a_program_that_runs(files: Path) -> None:
+    answer = quantize(files)
+    assert answer.exit_code == 0, answer.output
+    assert "linear_relu" in answer.output
+    assert "delegates: 1, operators outside: none" in answer.output
+    load = qreg.registry.installed().backend("xnnpack").value.load
+    (output,) = load((files / "model.pte").read_bytes())([torch.zeros(1, 8)])
+    assert output.shape == (1, 4)
+
+
+def test_a_missing_calibration_is_found_before_any_work(files: Path) -> None:
+    answer = run("quantize", files / "model.pt2", "-o", files / "model.pte")
+    assert answer.exit_code == 1
+    assert "needs calibration data" in answer.output
+    assert not (files / "model.pte").exists()
+
+
+def test_a_dynamic_config_needs_no_calibration(files: Path) -> None:
+    options = ("--config", "int8_dynamic_per_channel", "-o", files / "model.pte")
+    answer = run("quantize", files / "model.pt2", *options)
+    assert answer.exit_code == 0, answer.output
+
+
+def test_an_unwritable_output_is_found_before_the_model_is_read(files: Path) -> None:
+    answer = run("quantize", files / "missing.pt2", "-o", files / "no" / "such" / "model.pte")
+    assert answer.exit_code == 1
+    assert "cannot be written" in answer.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--backend", "xnnpak"), "Did you mean 'xnnpack'"),
+        (("--config", "int4"), "unknown config of backend 'xnnpack' 'int4'"),
+    ],
+)
+def test_an_unknown_name_lists_the_known_ones(
+    files: Path, options: tuple[str, ...], message: str
+) -> None:
+    answer = quantize(files, *options)
+    assert (answer.exit_code, message in answer.output) == (1, True), answer.output
+    assert sorted(path.name for path in files.iterdir()) == ["data.pt", "model.pt2"]
+
+
+def test_a_batch_of_the_wrong_shape_is_named(files: Path) -> None:
+    torch.save([(torch.randn(1, 8),), (torch.randn(1, 9),)], files / "data.pt")
+    answer = quantize(files)
+    assert answer.exit_code == 1
+    assert "calibration batch 1: input 'input': has shape (1, 9)" in answer.output
+    assert not (files / "model.pte").exists()
+
+
+def test_patterns_are_printed_as_json(files: Path) -> None:
+    answer = json.loads(run("ops", "xnnpack", "--json").output)
+    assert "int8_static_per_channel" in [row["config"] for row in answer["configs"]]
+    patterns = {row["annotator"]: row for row in answer["patterns"]}
+    assert patterns["linear"]["operators"] == ["aten.linear.default"]
+    assert patterns["linear"]["distribution"] == "qreg-xnnpack"
+
+
+@pytest.mark.parametrize("command", [["list"], ["ops", "xnnpack"]])
+def test_listing_imports_nothing_heavy(command: list[str]) -> None:
+    script = (
+        "import sys\n"
+        "from qreg.cli import main\n"
+        f"main({command!r}, standalone_mode=False)\n"
+        "heavy = {'torch', 'torchao', 'executorch', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "xnnpack" in done.stdout
+
+
+def test_a_missing_runtime_package_names_the_pip_line(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import qreg.registry
+
+    real = qreg.registry.find_spec
+    monkeypatch.setattr(
+        qreg.registry, "find_spec", lambda name: None if name == "executorch" else real(name)
+    )
+    answer = quantize(files)
+    assert answer.exit_code == 1
+    assert "pip install 'executorch==1.4.1'" in answer.output

@@ -1,0 +1,154 @@
+"""Every stock pattern through the runtime: one delegate, nothing outside, the right numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import qreg
+
+
+class Call(nn.Module):
+    """A module that is a function of its inputs."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.function(*inputs)
+
+
+IMAGE, ROW = (1, 4, 8, 8), (3, 16)
+
+
+def conv(**options: Any) -> nn.Conv2d:
+    return nn.Conv2d(4, 8, 3, **options)
+
+
+# annotator -> a module in which it applies, and the shapes of its inputs
+CASES: dict[str, tuple[nn.Module, tuple[tuple[int, ...], ...]]] = {
+    "linear": (nn.Linear(16, 8), (ROW,)),
+    "linear without bias": (nn.Linear(16, 8, bias=False), (ROW,)),
+    "linear_relu": (nn.Sequential(nn.Linear(16, 8), nn.ReLU()), (ROW,)),
+    "conv": (conv(stride=2, padding=1), (IMAGE,)),
+    "conv without bias": (conv(bias=False), (IMAGE,)),
+    "conv in groups": (nn.Conv2d(4, 8, 3, groups=2), (IMAGE,)),
+    "conv depthwise": (nn.Conv2d(4, 8, 3, groups=4), (IMAGE,)),
+    "conv in 1d": (nn.Conv1d(4, 8, 3), ((1, 4, 16),)),
+    "conv with batch norm": (nn.Sequential(conv(), nn.BatchNorm2d(8)), (IMAGE,)),
+    "conv_relu": (nn.Sequential(conv(), nn.ReLU()), (IMAGE,)),
+    "conv_relu in place": (nn.Sequential(conv(), nn.ReLU(inplace=True)), (IMAGE,)),
+    "conv_relu with batch norm": (
+        nn.Sequential(conv(), nn.BatchNorm2d(8), nn.ReLU()),
+        (IMAGE,),
+    ),
+    "conv_relu in 1d": (nn.Sequential(nn.Conv1d(4, 8, 3), nn.ReLU()), ((1, 4, 16),)),
+    "add": (Call(torch.add), (IMAGE, IMAGE)),
+    "add of a scalar": (Call(lambda x: x + 1.5), (IMAGE,)),
+    "add in place": (Call(lambda x, y: (x * 1.0).add_(y)), (IMAGE, IMAGE)),
+    "add to itself": (Call(lambda x: x + x), (IMAGE,)),
+    "add broadcast": (Call(torch.add), (IMAGE, (1, 4, 1, 1))),
+    "add_relu": (Call(lambda x, y: functional.relu(x + y)), (IMAGE, IMAGE)),
+    "mul": (Call(torch.mul), (IMAGE, IMAGE)),
+    "mul by a scalar": (Call(lambda x: x * 0.25), (IMAGE,)),
+    "cat": (Call(lambda x, y: torch.cat([x, y], 1)), (IMAGE, IMAGE)),
+    "cat of sums": (Call(lambda x, y: torch.cat([x + y, x * y, x], 1)), (IMAGE, IMAGE)),
+    "adaptive_avg_pool2d": (nn.AdaptiveAvgPool2d(1), (IMAGE,)),
+    "max_pool2d": (nn.Sequential(conv(), nn.MaxPool2d(2)), (IMAGE,)),
+    "max_pool2d without a stride": (
+        Call(lambda x: functional.max_pool2d(x + 1, 2)),
+        (IMAGE,),
+    ),
+    "relu": (Call(lambda x, y: functional.relu(x * y)), (IMAGE, IMAGE)),
+    "hardtanh": (nn.Sequential(conv(), nn.Hardtanh()), (IMAGE,)),
+    "mean": (Call(lambda x: (x + 1).mean((2, 3), keepdim=True)), (IMAGE,)),
+    "permute": (Call(lambda x: (x + 1).permute(0, 2, 3, 1)), (IMAGE,)),
+    "transpose": (Call(lambda x: (x + 1).transpose(1, 2)), (IMAGE,)),
+    "view": (Call(lambda x: (x + 1).view(1, -1)), (IMAGE,)),
+    "reshape": (Call(lambda x: (x + 1).reshape(4, 64)), (IMAGE,)),
+    "flatten": (Call(lambda x: (x + 1).flatten(1)), (IMAGE,)),
+    "slice": (Call(lambda x: (x + 1)[:, 1:3]), (IMAGE,)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_program_runs_in_one_delegate_and_agrees(case: str, quantized: Any) -> None:
+    module, shapes = CASES[case]
+    result: qreg.Result = quantized(module, *shapes)
+    assert {decision.status for decision in result.decisions} <= {"annotated", "shared"}
+    assert (result.lowered.delegates, result.lowered.outside) == (1, ())
+    (to_converted,), (to_float,) = result.verification.to_converted, result.verification.to_float
+    assert to_converted.sqnr > 35, case
+    assert to_float.sqnr > 20, case
+
+
+DYNAMIC = {
+    "linear": (nn.Linear(16, 8), (ROW,)),
+    "linear and relu": (nn.Sequential(nn.Linear(16, 8), nn.ReLU()), (ROW,)),
+    "conv": (conv(padding=1), (IMAGE,)),
+}
+
+
+@pytest.mark.parametrize("case", DYNAMIC)
+def test_dynamic_programs_run_in_one_delegate_and_agree(case: str, quantized: Any) -> None:
+    """The delegate quantizes each row by its own range, PT2E the whole tensor: 25 dB are left."""
+    module, shapes = DYNAMIC[case]
+    result = quantized(module, *shapes, config="int8_dynamic_per_channel")
+    assert "annotated" in result.counts
+    assert (result.lowered.delegates, result.lowered.outside) == (1, ())
+    assert result.verification.to_converted[0].sqnr > 25
+    assert result.verification.to_float[0].sqnr > 25
+
+
+REFUSED = {
+    "dynamic with one input channel": (
+        nn.Conv2d(1, 8, 3),
+        ((1, 1, 8, 8),),
+        "int8_dynamic_per_channel",
+        "one input channel",
+    ),
+    "dynamic depthwise": (
+        nn.Conv2d(4, 4, 3, groups=4),
+        (IMAGE,),
+        "int8_dynamic_per_channel",
+        "one input channel a group",
+    ),
+    "dynamic in 1d": (nn.Conv1d(4, 8, 3), ((1, 4, 16),), "int8_dynamic_per_channel", "in 1d"),
+    "pooling to 2 x 2": (nn.AdaptiveAvgPool2d(2), (IMAGE,), "default", r"\[2, 2\]"),
+    "mean over channels": (
+        Call(lambda x: functional.relu(x).mean(1)),
+        (IMAGE,),
+        "default",
+        r"mean over \[1\]",
+    ),
+    "cat of one tensor": (Call(lambda x: torch.cat([x])), (IMAGE,), "default", "two or more"),
+    "scaled add": (
+        Call(lambda x, y: torch.add(x, y, alpha=2)),
+        (IMAGE, IMAGE),
+        "default",
+        "alpha is 2",
+    ),
+    "huge scalar": (Call(lambda x: x + 1e30), (IMAGE,), "default", r"1e\+30"),
+    "computed weight": (Call(functional.linear), (ROW, (8, 16)), "default", "its weight is"),
+    "integers": (Call(lambda x: x.long() + 1), (ROW,), "default", "torch.int64"),
+    "softmax": (nn.Softmax(-1), (ROW,), "default", "no annotator for aten.softmax.int"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_the_delegate_refuses_is_not_annotated_and_says_why(case: str, quantized: Any) -> None:
+    module, shapes, config, reason = REFUSED[case]
+    with pytest.raises(qreg.errors.NothingQuantizedError, match=reason):
+        quantized(module, *shapes, config=config)
+
+
+def test_what_is_refused_runs_in_float_where_that_is_allowed(quantized: Any) -> None:
+    module = Call(lambda x: torch.add(x, x, alpha=2))
+    result = quantized(module, IMAGE, allow_float=True)
+    assert result.verification.to_float[0].sqnr > 100
