@@ -1,4 +1,5 @@
 from . import errors, patterns
+from .calibration import convert
 from .hookspecs import hookimpl
 from .model import (
     Annotation,
@@ -12,13 +13,14 @@ from .model import (
     SupportedConfig,
 )
 from .pipeline import Result, lower, quantize
-from .quantizer import RegistryQuantizer, get_quantizer
+from .quantizer import ComposedQuantizer, RegistryQuantizer, get_quantizer
 from .registry import Registry
 
 __all__ = [
     "Annotation",
     "Annotator",
     "Backend",
+    "ComposedQuantizer",
     "Decision",
     "Lowered",
     "Match",
@@ -28,6 +30,7 @@ __all__ = [
     "Requirement",
     "Result",
     "SupportedConfig",
+    "convert",
     "errors",
     "get_quantizer",
     "hookimpl",

@@ -9,19 +9,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from qreg.model import Annotation, Match, Mode, Refusal
+from qreg.model import Annotation, Match, Refusal
 
 if TYPE_CHECKING:
     from torch.fx import Node
     from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
     from torchao.quantization.pt2e.quantizer.quantizer import QuantizationSpecBase
-
-
-def mode_of(config: QuantizationConfig) -> Mode:
-    """The mode of a config: dynamic activations win over QAT, as in torchao's own quantizers."""
-    if config.input_activation is not None and config.input_activation.is_dynamic:
-        return "dynamic"
-    return "qat" if config.is_qat else "static"
 
 
 def output_spec(node: Node) -> QuantizationSpecBase | None:
@@ -62,6 +55,18 @@ def shared_with_producer(
         return Refusal("its input is not quantized, so there are no parameters to share")
     spec = SharedQuantizationSpec(producer)
     return [Annotation(match.output, {producer: spec}, spec)]
+
+
+def carried_on(match: Match, config: QuantizationConfig) -> Sequence[Annotation]:
+    """The first operator gets the specs of the config, those behind it share its output's."""
+    from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
+
+    head = Match(match.nodes[:1], match.inputs, match.weight, match.bias)
+    carried = []
+    for before, node in zip(match.nodes, match.nodes[1:], strict=False):
+        spec = SharedQuantizationSpec(before)
+        carried.append(Annotation(node, {before: spec}, spec))
+    return [*standard(head, config), *carried]
 
 
 def shared_in_and_out(match: Match, config: QuantizationConfig) -> Sequence[Annotation]:

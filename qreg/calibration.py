@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torchao.quantization.pt2e import ObserverBase
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
 from qreg.errors import CalibrationError
 
@@ -21,8 +22,7 @@ def calibrate(
 ) -> int:
     """Runs every batch through the prepared model and returns how many there were.
 
-    ``each`` is called after every batch. Raises ``CalibrationError`` if there is no batch, or if
-    an observer saw nothing in any of them.
+    ``each`` is called after every batch. Raises ``CalibrationError`` if there is no batch.
     """
     count = 0
     with torch.no_grad():
@@ -32,8 +32,18 @@ def calibrate(
             each()
     if not count:
         raise CalibrationError("the calibration data has no batch; give it at least one")
-    _check_observers(prepared)
     return count
+
+
+def convert(prepared: GraphModule) -> GraphModule:
+    """``convert_pt2e`` for a model that was calibrated, and an error for one that was not.
+
+    torchao's own gives an uncalibrated observer the scale 1 with a warning, and a model that
+    computes nothing of use. Raises ``CalibrationError`` that names the observer.
+    """
+    _check_observers(prepared)
+    converted: GraphModule = convert_pt2e(prepared)
+    return converted
 
 
 def _check_observers(prepared: GraphModule) -> None:

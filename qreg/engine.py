@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from attrs import frozen
 
-from qreg.annotation import mode_of
 from qreg.compat import annotate_node, annotation_of
+from qreg.configs import mode_of
 from qreg.errors import AnnotatorError
 from qreg.model import Annotation, Annotator, Decision, Match, Refusal, Status, Supplied
 from qreg.patterns import GraphIndex, operator_name
@@ -87,17 +87,17 @@ class AnnotationPass:
     def _consider(self, supplied: Supplied, node: Node) -> None:
         if node in self._claims or node in self._taken:
             return
-        choice = self._scopes.choice(node)
-        if choice is None or choice.config is None:
-            return
         match = _ask(supplied, node, supplied.value.match, node)
         if match is None:
+            return
+        choice = self._scopes.choice(match.anchor)
+        if choice is None or choice.config is None:
             return
         reason = self._refusal(supplied, match, choice)
         if reason is None:
             self._claims.update(dict.fromkeys(match.nodes, Claim(supplied, match, choice)))
         else:
-            self._reasons[node] = reason
+            self._reasons[match.anchor] = reason
 
     def _refusal(self, supplied: Supplied, match: Match, choice: Choice) -> str | None:
         annotator: Annotator = supplied.value
@@ -187,19 +187,19 @@ class AnnotationPass:
         return f"{self._backend} has no annotator for {name}"
 
 
-def annotate_alone(
-    annotator: Annotator,
+def annotate_with(
+    annotators: Sequence[Annotator],
     graph_module: GraphModule,
     config: QuantizationConfig | None,
-    filter_fn: NodeFilter | None,
+    filter_fn: NodeFilter | None = None,
 ) -> list[list[Node]]:
-    """Annotates a graph with one annotator; see ``Annotator.__call__``."""
+    """Annotates a graph with these annotators alone; see ``Annotator.__call__``."""
     if config is None:
         return []
     scopes = Scopes(everywhere=Choice("global", "", "custom", config, mode_of(config)))
     walk = AnnotationPass(
         graph_module,
-        [Supplied(annotator, "", "")],
+        [Supplied(annotator, "", "") for annotator in annotators],
         scopes,
         backend="the backend",
         dtypes=("torch.float32",),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Mode: TypeAlias = Literal["static", "dynamic", "qat"]
 Status: TypeAlias = Literal["annotated", "shared", "float"]
 Runner: TypeAlias = "Callable[[Sequence[Tensor]], tuple[Tensor, ...]]"
-Transform: TypeAlias = "Callable[[GraphModule], GraphModule]"
+Transform: TypeAlias = "Callable[[GraphModule, frozenset[Mode]], GraphModule]"
 Matcher: TypeAlias = "Callable[[Node], Match | None]"
 Rule: TypeAlias = "Callable[[Match, QuantizationConfig], str | None]"
 Annotate: TypeAlias = "Callable[[Match, QuantizationConfig], Sequence[Annotation] | Refusal]"
@@ -58,7 +58,8 @@ class Backend:
 
     ``load`` turns a lowered program into a function from the flat input tensors to the flat output
     tensors; ``None`` says that the backend only compiles and nothing is run on this machine.
-    ``dtypes`` are the tensor types that its observers and kernels quantize from.
+    ``dtypes`` are the tensor types that its observers and kernels quantize from. ``transforms``
+    take the graph, and the modes of the configs that it is annotated with, and return the graph.
     """
 
     name: str = field(validator=_name)
@@ -90,8 +91,8 @@ class SupportedConfig:
 class Match:
     """Where a pattern was found.
 
-    ``nodes`` are its operators in execution order: the first is the one the annotator started
-    from, the last gives the output. ``inputs`` are the activations that enter it; ``weight`` and
+    ``nodes`` are its operators in execution order: the first decides which config applies, the
+    last gives the output. ``inputs`` are the activations that enter it; ``weight`` and
     ``bias`` are its constants. All of them are nodes of the annotated graph.
     """
 
@@ -135,7 +136,7 @@ def _standard(match: Match, config: QuantizationConfig) -> Sequence[Annotation] 
 class Annotator:
     """One operator pattern, and what it needs to be quantized.
 
-    ``targets`` are the operators that a pattern can start from, in their functional form: an
+    ``targets`` are the operators that ``match`` is asked about, in their functional form: an
     in-place ``aten.relu_.default`` is looked up as ``aten.relu.default``. ``match`` tells whether
     the pattern is there; each of ``rules`` may refuse the match with a reason; ``annotate`` says
     what is quantized, and by default gives inputs, weight, bias and output what the config has for
@@ -162,9 +163,9 @@ class Annotator:
 
         Returns the nodes of each annotated match; ``None`` as the config annotates nothing.
         """
-        from qreg.engine import annotate_alone
+        from qreg.engine import annotate_with
 
-        return annotate_alone(self, graph_module, quantization_config, filter_fn)
+        return annotate_with((self,), graph_module, quantization_config, filter_fn)
 
 
 @frozen

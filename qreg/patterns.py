@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +91,25 @@ def weighted(activation: int = 0, weight: int = 1, bias: int = 2) -> Matcher:
     return match
 
 
+def leading(matcher: Matcher, operators: Iterable[str]) -> Matcher:
+    """One operator on one tensor, and behind it what ``matcher`` finds at one of ``operators``.
+
+    What enters the match is what enters the first operator.
+    """
+    names = frozenset(operators)
+
+    def match(node: Node) -> Match | None:
+        first, user = operands(0)(node), sole_user(node)
+        if first is None or user is None or operator_name(user.target) not in names:
+            return None
+        found = matcher(user)
+        if found is None or found.inputs != (node,):
+            return None
+        return Match((node, *found.nodes), first.inputs, found.weight, found.bias)
+
+    return match
+
+
 def fused(head: Matcher, *followers: Iterable[str]) -> Matcher:
     """``head``, and behind it one operator out of each of ``followers``.
 
@@ -106,6 +125,40 @@ def fused(head: Matcher, *followers: Iterable[str]) -> Matcher:
                 return None
             found = _extended(found, names)
         return found
+
+    return match
+
+
+def traced(
+    function: Callable[..., Any],
+    example_inputs: Sequence[Any],
+    operators: Iterable[str],
+    *,
+    weight: str | None = None,
+    bias: str | None = None,
+    literals: bool = False,
+) -> Matcher:
+    """What a plain function computes, such as ``lambda x, w, b: F.relu(F.linear(x, w, b))``.
+
+    ``operators`` are all operators of the pattern, the last one being the one that gives its
+    output and that an annotator has as its target. The function is traced on ``example_inputs``
+    once in a process, and never for a graph that lacks one of the operators. ``weight`` and
+    ``bias`` name the parameters that are constants of the model; with ``bias``, the pattern is
+    found without one too. ``literals`` says whether numbers in the calls must be the same.
+
+    Raises ``ConfigError``, when it is traced, if ``operators`` does not have all of them.
+    """
+    names = tuple(operators)
+    pattern = None
+
+    def match(node: Node) -> Match | None:
+        nonlocal pattern
+        if pattern is None:
+            from qreg.tracing import TracedPattern
+
+            inputs = tuple(example_inputs)
+            pattern = TracedPattern(function, inputs, names, weight, bias, literals)
+        return pattern(node)
 
     return match
 

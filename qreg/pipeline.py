@@ -11,9 +11,9 @@ import torch
 from attrs import field, frozen
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
-from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
-from qreg.calibration import calibrate
+from qreg.calibration import calibrate, convert
 from qreg.errors import CalibrationError, ConfigError, InputError
 from qreg.exporting import dynamic_shapes_of, export
 from qreg.files import write_atomically
@@ -108,7 +108,7 @@ def quantize(
         with stages.stage("calibrate", _length(batches)) as each:
             calibrate(prepared, kept, each)
         with stages.stage("convert"):
-            converted = convert_pt2e(prepared)
+            converted = convert(prepared)
         with stages.stage("lower"):
             shapes = dynamic_shapes_of(program, example)
             lowered = quantizer.registry.lower(

@@ -7,17 +7,19 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from weakref import WeakSet
 
-import torch
+from torch import Tensor
 from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantizer
 
-from qreg.annotation import mode_of
+from qreg.compat import annotation_of
+from qreg.configs import check, equivalent, mode_of
 from qreg.engine import AnnotationPass, NodeFilter
-from qreg.errors import ConfigError, NothingQuantizedError, UnknownModuleError
+from qreg.errors import InputError, NothingQuantizedError, UnknownModuleError
+from qreg.inlining import inline_grad_modes
 from qreg.model import Decision, Mode
 from qreg.patterns import operator_name
 from qreg.registry import DEFAULT, Registry, installed
-from qreg.scopes import Choice, Level, Scopes, type_name
+from qreg.scopes import Choice, Level, Scopes, module_path, type_name
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -111,32 +113,27 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         self._scopes.forget()
         if config is None:
             return Choice(level, scope, "float", None, None)
-        label = self._label(config)
-        value = (
-            self._registry.config(self.backend, config).factory()
-            if isinstance(config, str)
-            else config
-        )
-        if not isinstance(value, QuantizationConfig):
-            raise ConfigError(
-                f"{value!r} is no quantization config: pass a name, a QuantizationConfig, or None"
-            )
-        _check(value)
-        return Choice(level, scope, label, value, mode_of(value))
+        named = isinstance(config, str)
+        value = check(self._registry.config(self.backend, config).factory() if named else config)
+        return Choice(level, scope, self._label(config), value, mode_of(value))
 
     def _label(self, config: str | QuantizationConfig) -> str:
-        if config == DEFAULT:
-            return str(self._backend.default_config)
         if isinstance(config, str):
-            return config
+            return str(self._registry.config(self.backend, config).name)
         known = self._registry.configs(self.backend).values()
-        same = (each.value.name for each in known if each.value.factory() == config)
+        same = (each.value.name for each in known if equivalent(each.value.factory(), config))
         return next(same, "custom")
 
     def transform_for_annotation(self, model: GraphModule) -> GraphModule:
-        """Runs the backend's transforms on the graph."""
+        """Runs the backend's transforms on the graph.
+
+        Without QAT, operators inside a ``torch.no_grad()`` of the model are taken out of the
+        subgraph that torch.export has put them in, so that they can be annotated.
+        """
+        if "qat" not in self.modes:
+            model = inline_grad_modes(model)
         for transform in self._backend.transforms:
-            model = transform(model)
+            model = transform(model, self.modes)
         return model
 
     def annotate(self, model: GraphModule) -> GraphModule:
@@ -173,7 +170,12 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         warnings.warn(str(error), UnknownModuleWarning, stacklevel=2)
 
     def validate(self, model: GraphModule) -> None:
-        """Raises ``NothingQuantizedError`` if no operator is quantized and that is not allowed."""
+        """Checks the annotated graph.
+
+        Raises ``InputError`` for a weight that holds NaN or infinity, which has no range, and
+        ``NothingQuantizedError`` if no operator is quantized and that is not allowed.
+        """
+        _check_finite(model)
         if self._allow_float or model in self._nested:
             return
         if not any(decision.quantized for decision in self.decisions):
@@ -186,15 +188,56 @@ def _graph_modules(model: GraphModule) -> Iterator[GraphModule]:
     return (module for module in model.modules() if isinstance(module, GraphModule))
 
 
-def _check(config: QuantizationConfig) -> None:
-    """Refuses what torchao would only trip over in the middle of prepare."""
-    per_tensor = (torch.per_tensor_affine, torch.per_tensor_symmetric, None)
-    for role in ("input_activation", "output_activation"):
-        spec = getattr(config, role)
-        if spec is not None and spec.qscheme not in per_tensor:
-            raise ConfigError(f"{role} has qscheme {spec.qscheme}: activations are per tensor")
-    if config.weight is not None and config.weight.qscheme == torch.per_tensor_affine:
-        raise ConfigError("weight has qscheme torch.per_tensor_affine: weights are symmetric")
+def _check_finite(model: GraphModule) -> None:
+    for node in model.graph.nodes:
+        found = annotation_of(node)
+        for entering in found.input_qspec_map if found else ():
+            if (
+                entering.op == "get_attr"
+                and not _attribute(model, entering.target).isfinite().all()
+            ):
+                raise InputError(
+                    f"{entering.target!r}, a weight of {node.target} in module "
+                    f"{module_path(node)!r}, holds NaN or infinity: it has no range to quantize. "
+                    "Repair it, or keep the module in float with set_module_name(..., None)."
+                )
+
+
+def _attribute(model: GraphModule, path: str) -> Tensor:
+    owner, _, name = path.rpartition(".")
+    found: Tensor = getattr(model.get_submodule(owner), name)
+    return found
+
+
+class ComposedQuantizer(Quantizer):  # type: ignore[misc]
+    """Several quantizers as one: each annotates what those before it have left.
+
+    Unlike torchao's ``ComposableQuantizer`` (0.18) it also asks each part to validate the graph and
+    to adjust its observers. A part must leave nodes that are annotated already alone, as qreg's do.
+    """
+
+    def __init__(self, *parts: Quantizer) -> None:
+        self.parts = parts
+
+    def transform_for_annotation(self, model: GraphModule) -> GraphModule:
+        for part in self.parts:
+            model = part.transform_for_annotation(model)
+        return model
+
+    def annotate(self, model: GraphModule) -> GraphModule:
+        for part in self.parts:
+            model = part.annotate(model)
+        return model
+
+    def validate(self, model: GraphModule) -> None:
+        for part in self.parts:
+            part.validate(model)
+
+    def prepare_obs_or_fq_callback(
+        self, model: GraphModule, edge_or_node_to_obs_or_fq: dict[Any, Any]
+    ) -> None:
+        for part in self.parts:
+            part.prepare_obs_or_fq_callback(model, edge_or_node_to_obs_or_fq)
 
 
 def get_quantizer(backend: str, config: Config = DEFAULT, **options: Any) -> RegistryQuantizer:

@@ -59,7 +59,7 @@ def test_a_smaller_eps_keeps_the_codes_of_small_weights() -> None:
 
 @pytest.mark.parametrize("name", installed().configs("xnnpack"))
 def test_a_named_config_has_the_mode_it_states(name: str) -> None:
-    from qreg.annotation import mode_of
+    from qreg.configs import mode_of
 
     config = installed().config("xnnpack", name)
     assert mode_of(config.factory()) == config.mode

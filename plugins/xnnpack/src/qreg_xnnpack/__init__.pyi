@@ -1,4 +1,19 @@
 from .annotators import OP_TO_ANNOTATOR
 from .config import get_symmetric_quantization_config
+from .quantizer import (
+    XNNPACKQuantizer,
+    get_module_name_filter,
+    get_module_type_filter,
+    propagate_annotation,
+)
+from .transforms import scalars_to_attributes
 
-__all__ = ["OP_TO_ANNOTATOR", "get_symmetric_quantization_config"]
+__all__ = [
+    "OP_TO_ANNOTATOR",
+    "XNNPACKQuantizer",
+    "get_module_name_filter",
+    "get_module_type_filter",
+    "get_symmetric_quantization_config",
+    "propagate_annotation",
+    "scalars_to_attributes",
+]

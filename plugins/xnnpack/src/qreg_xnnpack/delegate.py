@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from qreg.patterns import argument
+from qreg_xnnpack.transforms import attribute
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -43,6 +44,48 @@ def int8_weight(match: Match, config: QuantizationConfig) -> str | None:
     return None
 
 
+def unshared_bias(match: Match, config: QuantizationConfig) -> str | None:
+    """A bias of its own: the delegate keeps one int32 bias, scaled for the first call it meets.
+
+    The transforms give every call its own; what is refused here was not transformed, as in QAT,
+    where two biases would be trained apart.
+    """
+    if match.bias is None or _is_dynamic(config) or len(match.bias.users) == 1:
+        return None
+    return f"its bias {match.bias.target} serves another call too, with another scale"
+
+
+def planar(match: Match, config: QuantizationConfig) -> str | None:
+    """One or two spatial dimensions."""
+    dimensions = len(_shape(match.weight)) - 2
+    return f"convolution in {dimensions}d: the delegate takes 1d and 2d" if dimensions > 2 else None
+
+
+def one_group(match: Match, config: QuantizationConfig) -> str | None:
+    """Transposed convolutions have one group."""
+    groups = argument(match.anchor, 6) or 1
+    return None if groups == 1 else f"conv_transpose with {groups} groups: the delegate takes 1"
+
+
+def zero_padding(match: Match, config: QuantizationConfig) -> str | None:
+    """Zeros around the spatial dimensions, none taken away."""
+    amounts: Sequence[Any] = argument(match.anchor, 1)
+    mode, value = _padding_kind(match.anchor)
+    if mode != "constant" or value:
+        return f"padding before a convolution with {value or mode}: the delegate takes zeros"
+    spatial = 2 * (len(_shape(match.weight)) - 2)
+    if any(not isinstance(n, int) or n < 0 for n in amounts) or any(amounts[spatial:]):
+        return f"padding before a convolution by {list(amounts)}: the delegate pads around an image"
+    return None
+
+
+def _padding_kind(node: Node) -> tuple[str, float]:
+    """Mode and value of ``pad(x, pad, mode, value)`` or ``constant_pad_nd(x, pad, value)``."""
+    if "constant_pad_nd" in str(node.target):
+        return "constant", argument(node, 2) or 0
+    return argument(node, 2) or "constant", argument(node, 3) or 0
+
+
 def dynamic_per_channel(match: Match, config: QuantizationConfig) -> str | None:
     """Dynamic activations go with per-channel weights only."""
     import torch
@@ -59,7 +102,9 @@ def dynamic_conv(match: Match, config: QuantizationConfig) -> str | None:
     """Dynamic convolutions are 2d and not depthwise."""
     if not _is_dynamic(config):
         return None
-    shape = _shape(match.weight)
+    shape = list(_shape(match.weight))
+    if "transpose" in str(match.anchor.target):  # (in, out) instead of (out, in)
+        shape[0], shape[1] = shape[1], shape[0]
     if len(shape) != 4:
         return f"dynamic convolution in {len(shape) - 2}d: the delegate takes 2d"
     # One input channel in one group is no depthwise convolution, but the delegate's partitioner
@@ -69,7 +114,7 @@ def dynamic_conv(match: Match, config: QuantizationConfig) -> str | None:
     return None
 
 
-def unscaled_add(match: Match, config: QuantizationConfig) -> str | None:
+def unscaled(match: Match, config: QuantizationConfig) -> str | None:
     """No factor on the second operand."""
     alpha = match.anchor.kwargs.get("alpha", 1)
     return None if alpha == 1 else f"alpha is {alpha}: the delegate takes 1"
@@ -130,6 +175,14 @@ def static_shape(match: Match, config: QuantizationConfig) -> str | None:
     )
 
 
+def trailing_dimension(match: Match, config: QuantizationConfig) -> str | None:
+    """A new last dimension."""
+    rank, dim = len(_shape(match.inputs[0])), argument(match.anchor, 1)
+    if dim in (-1, rank):
+        return None
+    return f"unsqueeze at dimension {dim} of a {rank}d tensor: the delegate takes the last"
+
+
 def contiguous_slice(match: Match, config: QuantizationConfig) -> str | None:
     """A slice that takes every element between its ends, and at least one."""
     step = argument(match.anchor, 4) or 1
@@ -170,10 +223,5 @@ def _scalar(node: Node) -> float | None:
     module = node.graph.owning_module
     if node.op != "get_attr" or module is None:
         return None
-    tensor = _attribute(module, str(node.target))
+    tensor = attribute(module, str(node.target))
     return float(tensor) if tensor.numel() == 1 else None
-
-
-def _attribute(module: Any, path: str) -> Any:
-    owner, _, name = path.rpartition(".")
-    return getattr(module.get_submodule(owner), name)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qreg import Lowered
-from qreg.patterns import argument
+from qreg_xnnpack.transforms import spell_out_stride
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,13 +40,9 @@ def lower(program: ExportedProgram) -> Lowered:
 
 
 def _spell_out_strides(graph_module: GraphModule) -> None:
-    """Gives every max_pool2d its stride, which is its window where the call leaves it out.
-
-    executorch 1.4.1's partitioner reads it by position and fails without.
-    """
     for node in graph_module.graph.nodes:
-        if str(node.target) == "aten.max_pool2d.default" and not argument(node, 2):
-            node.args = (*node.args[:2], node.args[1], *node.args[3:])
+        if str(node.target) == "aten.max_pool2d.default":
+            spell_out_stride(node)
 
 
 def load(program: bytes) -> Runner:

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from qreg import Annotator, Backend, Lowered, Requirement, SupportedConfig, hookimpl
-from qreg_xnnpack.annotators import OP_TO_ANNOTATOR
+from qreg_xnnpack.annotators import ANNOTATORS
 from qreg_xnnpack.config import supported_configs
 from qreg_xnnpack.lowering import load, lower
-from qreg_xnnpack.transforms import scalars_to_attributes
+from qreg_xnnpack.transforms import transform
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -21,7 +21,7 @@ XNNPACK = Backend(
     runtime="ExecuTorch with the XNNPACK delegate",
     suffix=".pte",
     requires=(Requirement("executorch", "executorch==1.4.1"),),
-    transforms=(scalars_to_attributes,),
+    transforms=(transform,),
     load=load,
 )
 
@@ -38,7 +38,7 @@ def qreg_supported_configs(backend: str) -> Iterable[SupportedConfig]:
 
 @hookimpl
 def qreg_annotators(backend: str) -> Iterable[Annotator]:
-    return OP_TO_ANNOTATOR.values() if backend == XNNPACK.name else ()
+    return ANNOTATORS if backend == XNNPACK.name else ()
 
 
 @hookimpl

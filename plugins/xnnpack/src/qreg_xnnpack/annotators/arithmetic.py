@@ -1,31 +1,38 @@
-"""Sums and products of two tensors, and cat."""
+"""Sums, differences and products of two tensors, and cat."""
 
 from __future__ import annotations
 
 from qreg import Annotator, patterns
-from qreg.annotation import shared_in_and_out
+from qreg.annotation import carried_on, shared_in_and_out
 from qreg_xnnpack.annotators.linear import RELU
-from qreg_xnnpack.delegate import int8_operands, several_inputs, small_scalars, unscaled_add
+from qreg_xnnpack.delegate import int8_operands, several_inputs, small_scalars, unscaled
 
-ADD = ("aten.add.Tensor",)
-SUM_RULES = (int8_operands, small_scalars, unscaled_add)
+ADD, SUB, MUL = ("aten.add.Tensor",), ("aten.sub.Tensor",), ("aten.mul.Tensor",)
+BOTH = patterns.operands(0, 1)
+SUM_RULES = (int8_operands, small_scalars, unscaled)
+PRODUCT_RULES = (int8_operands, small_scalars)
+
 
 ANNOTATORS = (
     Annotator(
         "add_relu",
         ADD,
-        patterns.fused(patterns.operands(0, 1), RELU),
+        patterns.fused(BOTH, RELU),
         rules=SUM_RULES,
-        summary="add followed by relu",
+        summary="add, then relu",
     ),
-    Annotator("add", ADD, patterns.operands(0, 1), rules=SUM_RULES, summary="add"),
+    Annotator("add", ADD, BOTH, rules=SUM_RULES, summary="add"),
+    Annotator("sub", SUB, BOTH, rules=SUM_RULES, summary="sub"),
     Annotator(
-        "mul",
-        ("aten.mul.Tensor",),
-        patterns.operands(0, 1),
-        rules=(int8_operands, small_scalars),
-        summary="mul",
+        "mul_relu",
+        MUL,
+        patterns.fused(BOTH, RELU),
+        rules=PRODUCT_RULES,
+        # The delegate does not fuse relu behind mul: each runs on its own.
+        annotate=carried_on,
+        summary="mul, then relu, which run one after the other",
     ),
+    Annotator("mul", MUL, BOTH, rules=PRODUCT_RULES, summary="mul"),
     Annotator(
         "cat",
         ("aten.cat.default",),

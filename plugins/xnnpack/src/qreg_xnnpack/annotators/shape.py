@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from qreg import Annotator, patterns
 from qreg.annotation import shared_in_and_out, shared_with_producer
 from qreg.model import Rule
@@ -17,6 +15,7 @@ from qreg_xnnpack.delegate import (
     pooled_to_one,
     spatial_mean,
     static_shape,
+    trailing_dimension,
 )
 
 
@@ -31,8 +30,8 @@ def _carrying(name: str, targets: tuple[str, ...], *rules: Rule) -> Annotator:
     )
 
 
-def _annotators() -> Iterator[Annotator]:
-    yield Annotator(
+def _starting() -> Annotator:
+    return Annotator(
         "adaptive_avg_pool2d",
         ("aten.adaptive_avg_pool2d.default",),
         patterns.operands(0),
@@ -40,13 +39,20 @@ def _annotators() -> Iterator[Annotator]:
         annotate=shared_in_and_out,
         summary="global average pooling",
     )
-    yield _carrying("max_pool2d", ("aten.max_pool2d.default",), pool_window)
-    yield _carrying("relu", ("aten.relu.default", "aten.hardtanh.default"))
-    yield _carrying("mean", ("aten.mean.dim",), spatial_mean)
-    yield _carrying("permute", ("aten.permute.default", "aten.transpose.int"))
-    reshaping = ("aten.view.default", "aten.reshape.default", "aten.flatten.using_ints")
-    yield _carrying("view", reshaping, static_shape)
-    yield _carrying("slice", ("aten.slice.Tensor",), contiguous_slice)
 
 
-ANNOTATORS = tuple(_annotators())
+CLAMPS = ("aten.hardtanh.default", "aten.relu6.default", "aten.clamp.default")
+RESHAPES = ("aten.view.default", "aten.reshape.default", "aten.flatten.using_ints")
+
+CARRYING = (
+    _carrying("max_pool2d", ("aten.max_pool2d.default",), pool_window),
+    _carrying("relu", ("aten.relu.default",)),
+    _carrying("clamp", CLAMPS),
+    _carrying("mean", ("aten.mean.dim",), spatial_mean),
+    _carrying("permute", ("aten.permute.default", "aten.transpose.int")),
+    _carrying("view", RESHAPES, static_shape),
+    _carrying("slice", ("aten.slice.Tensor",), contiguous_slice),
+    _carrying("unsqueeze", ("aten.unsqueeze.default",), trailing_dimension),
+)
+
+ANNOTATORS = (_starting(), *CARRYING)

@@ -1,0 +1,140 @@
+"""``XNNPACKQuantizer``: the class that users of executorch's know, on qreg's engine.
+
+It is the registry's quantizer for the backend ``xnnpack``, third-party annotators included, with
+the class methods of the class it stands in for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.fx import GraphModule, Node
+from torch.nn import functional as F
+from torchao.quantization.pt2e.quantizer import OperatorConfig, QuantizationConfig
+
+from qreg.configs import equivalent, mode_of
+from qreg.engine import annotate_with
+from qreg.model import Annotator
+from qreg.quantizer import Config, RegistryQuantizer
+from qreg.registry import Registry, installed
+from qreg.scopes import module_stack, type_name
+from qreg_xnnpack.annotators import shape
+from qreg_xnnpack.config import get_symmetric_quantization_config
+
+Operators = list[list[Any]]
+
+CONV = ([nn.Conv1d], [nn.Conv2d], [F.conv1d], [F.conv2d])
+TRANSPOSED = (
+    [nn.ConvTranspose1d],
+    [nn.ConvTranspose2d],
+    [F.conv_transpose1d],
+    [F.conv_transpose2d],
+)
+LINEAR = ([nn.Linear], [F.linear])
+RELU = ([nn.ReLU], [F.relu])
+CLAMP = ([nn.Hardtanh], [F.hardtanh], [nn.ReLU6], [F.relu6])
+BATCH_NORM = ([nn.BatchNorm1d], [nn.BatchNorm2d], [F.batch_norm])
+
+
+def _chained(*links: Sequence[list[Any]]) -> Operators:
+    chains: Operators = [[]]
+    for link in links:
+        chains = [[*chain, *end] for chain in chains for end in link]
+    return chains
+
+
+# How users of the class write patterns down: as lists of modules and functions.
+PATTERNS: dict[str, Operators] = {
+    "conv_bn_relu": _chained(CONV, BATCH_NORM, RELU),
+    "conv_bn": _chained(CONV, BATCH_NORM),
+    "conv_transpose_bn_relu": _chained(TRANSPOSED, BATCH_NORM, RELU),
+    "conv_transpose_bn": _chained(TRANSPOSED, BATCH_NORM),
+    "conv_relu": _chained(CONV, RELU),
+    "conv_clamp": _chained(CONV, CLAMP),
+    "conv": _chained(CONV),
+    "conv_transpose_relu": _chained(TRANSPOSED, RELU),
+    "conv_transpose_clamp": _chained(TRANSPOSED, CLAMP),
+    "conv_transpose": _chained(TRANSPOSED),
+    "linear_relu": _chained(LINEAR, RELU),
+    "linear_clamp": _chained(LINEAR, CLAMP),
+    "linear": _chained(LINEAR),
+    "add_relu": _chained(([torch.add],), RELU),
+    "add": [[torch.add]],
+    "sub": [[torch.sub]],
+    "mul_relu": _chained(([torch.mul],), RELU),
+    "mul": [[torch.mul]],
+    "cat": [[torch.cat]],
+    "adaptive_avg_pool2d": [[nn.AdaptiveAvgPool2d], [F.adaptive_avg_pool2d]],
+    "max_pool2d": [[nn.MaxPool2d], [F.max_pool2d]],
+}
+
+
+class XNNPACKQuantizer(RegistryQuantizer):
+    """A torchao Quantizer for XNNPACK that starts with no config: nothing is set but by setters.
+
+    >>> quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config())
+    """
+
+    def __init__(
+        self, config: Config = None, *, registry: Registry | None = None, **options: Any
+    ) -> None:
+        """``options`` are those of :class:`qreg.RegistryQuantizer`."""
+        super().__init__("xnnpack", config, registry=registry, **options)
+
+    @classmethod
+    def get_supported_quantization_configs(cls) -> list[QuantizationConfig]:
+        """The configs of the backend, whoever supplied them."""
+        return [each.value.factory() for each in installed().configs("xnnpack").values()]
+
+    @classmethod
+    def get_supported_operator_for_quantization_config(
+        cls, quantization_config: QuantizationConfig | str | None
+    ) -> Operators:
+        """All patterns that a config covers, as lists of modules and functions.
+
+        The config is a name, any config that quantizes alike, or None for the patterns of all.
+        """
+        if isinstance(quantization_config, str):
+            quantization_config = installed().config("xnnpack", quantization_config).factory()
+        found: Operators = []
+        for config, operators in cls.get_supported_operators():
+            if quantization_config is None or equivalent(config, quantization_config):
+                found += [each for each in operators if each not in found]
+        return found
+
+    @classmethod
+    def get_supported_operators(cls) -> list[OperatorConfig]:
+        """One entry for each config, with all patterns that it covers."""
+        annotators: list[Annotator] = [each.value for each in installed().annotators("xnnpack")]
+        return [
+            OperatorConfig(config, _patterns(config, annotators))
+            for config in cls.get_supported_quantization_configs()
+        ]
+
+
+def _patterns(config: QuantizationConfig, annotators: Sequence[Annotator]) -> Operators:
+    covering = (each for each in annotators if mode_of(config) in each.modes)
+    return [operators for each in covering for operators in _spelled(each)]
+
+
+def _spelled(annotator: Annotator) -> Operators:
+    return PATTERNS.get(annotator.name) or [[target] for target in annotator.targets]
+
+
+def propagate_annotation(model: GraphModule) -> None:
+    """Lets operators that move or clip values take the parameters of an input that has some."""
+    annotate_with(shape.CARRYING, model, get_symmetric_quantization_config())
+
+
+def get_module_name_filter(module_name: str) -> Callable[[Node], bool]:
+    """A filter for the nodes that come from a module, or from one below it, by its path."""
+    return lambda node: module_name in [path for path, _ in module_stack(node)]
+
+
+def get_module_type_filter(module_type: type | str) -> Callable[[Node], bool]:
+    """A filter for the nodes that come from a module of a class, or from one below it."""
+    name = type_name(module_type)
+    return lambda node: name in [type_ for _, type_ in module_stack(node)]

@@ -1,0 +1,58 @@
+"""What a quantization config means: its mode, whether it can be used, whether two are the same."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
+
+from qreg.errors import ConfigError
+from qreg.model import Mode
+
+ROLES = ("input_activation", "output_activation", "weight", "bias")
+PER_TENSOR = (torch.per_tensor_affine, torch.per_tensor_symmetric, None)
+
+
+def mode_of(config: QuantizationConfig) -> Mode:
+    """The mode of a config: dynamic activations win over QAT, as in torchao's own quantizers."""
+    if config.input_activation is not None and config.input_activation.is_dynamic:
+        return "dynamic"
+    return "qat" if config.is_qat else "static"
+
+
+def check(config: object) -> QuantizationConfig:
+    """The config, if it can be used.
+
+    Raises ``ConfigError`` for what torchao would only trip over in the middle of prepare.
+    """
+    if not isinstance(config, QuantizationConfig):
+        raise ConfigError(
+            f"{config!r} is no quantization config: pass a name, a QuantizationConfig, or None"
+        )
+    for role in ROLES[:2]:
+        spec = getattr(config, role)
+        if spec is not None and spec.qscheme not in PER_TENSOR:
+            raise ConfigError(f"{role} has qscheme {spec.qscheme}: activations are per tensor")
+    if config.weight is not None and config.weight.qscheme == torch.per_tensor_affine:
+        raise ConfigError("weight has qscheme torch.per_tensor_affine: weights are symmetric")
+    return config
+
+
+def equivalent(one: QuantizationConfig, other: QuantizationConfig) -> bool:
+    """Whether two configs quantize alike, though their observer factories are different objects."""
+    return one.is_qat == other.is_qat and all(
+        _meaning(getattr(one, role)) == _meaning(getattr(other, role)) for role in ROLES
+    )
+
+
+def _meaning(value: Any) -> Any:
+    """A value that compares by what it says, down through the factories' arguments."""
+    if isinstance(value, QuantizationSpec):
+        return {name: _meaning(each) for name, each in vars(value).items()}
+    inner = getattr(value, "p", None)  # torchao's factories keep a functools.partial here
+    if isinstance(inner, partial):
+        keywords = {name: _meaning(each) for name, each in inner.keywords.items()}
+        return inner.func, inner.args, keywords
+    return value
