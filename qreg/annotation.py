@@ -85,10 +85,23 @@ def shared_in_and_out(match: Match, config: QuantizationConfig) -> Sequence[Anno
 
 
 def with_channel_axis(config: QuantizationConfig, axis: int) -> QuantizationConfig:
-    """The config with its per-channel weights along another axis; others are left alone."""
+    """The config with its per-channel weights along another axis; others are left alone.
+
+    The axis goes into the observer's factory as well: torchao 0.18 does not pass it on to a fake
+    quantizer, whose observer would stay at axis 0. Its fused one knows no other axis, so the plain
+    one takes its place.
+    """
     import torch
+    from torchao.quantization.pt2e import FakeQuantize, FusedMovingAvgObsFakeQuantize
+
+    from qreg.compat import made_by
 
     weight: QuantizationSpec | None = config.weight
     if weight is None or weight.qscheme != torch.per_channel_symmetric:
         return config
-    return dataclasses.replace(config, weight=dataclasses.replace(weight, ch_axis=axis))
+    observer, arguments = made_by(weight.observer_or_fake_quant_ctr)
+    if issubclass(observer, FusedMovingAvgObsFakeQuantize):
+        observer = FakeQuantize
+    factory = observer.with_args(**{**arguments, "ch_axis": axis})
+    weight = dataclasses.replace(weight, ch_axis=axis, observer_or_fake_quant_ctr=factory)
+    return dataclasses.replace(config, weight=weight)

@@ -5,7 +5,8 @@ Each with the version it was seen in; ``tests/test_compat.py`` notices when one 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
 
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
     from torch.fx import Node
 
     from qreg.model import Annotation
+
+
+def made_by(factory: Any) -> tuple[Any, dict[str, Any]]:
+    """The class that an observer factory makes, and the arguments that it makes it with."""
+    # torchao 0.18.0: what with_args returns keeps a functools.partial in `p`.
+    inner = getattr(factory, "p", None)
+    return (inner.func, dict(inner.keywords)) if isinstance(inner, partial) else (factory, {})
 
 
 def annotation_of(node: Node) -> QuantizationAnnotation | None:

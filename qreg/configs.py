@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
 from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
 
+from qreg.compat import made_by
 from qreg.errors import ConfigError
 from qreg.model import Mode
 
@@ -51,8 +51,5 @@ def _meaning(value: Any) -> Any:
     """A value that compares by what it says, down through the factories' arguments."""
     if isinstance(value, QuantizationSpec):
         return {name: _meaning(each) for name, each in vars(value).items()}
-    inner = getattr(value, "p", None)  # torchao's factories keep a functools.partial here
-    if isinstance(inner, partial):
-        keywords = {name: _meaning(each) for name, each in inner.keywords.items()}
-        return inner.func, inner.args, keywords
-    return value
+    observer, arguments = made_by(value)
+    return observer, {name: _meaning(each) for name, each in arguments.items()}

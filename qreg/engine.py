@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from attrs import frozen
+from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
 
+from qreg.annotation import output_spec
 from qreg.compat import annotate_node, annotation_of
 from qreg.configs import mode_of
 from qreg.errors import AnnotatorError
@@ -149,8 +151,7 @@ class AnnotationPass:
         _check_bounds(claim, annotations)
         for node in match.nodes:
             annotate_node(node, annotations.get(node))
-        if _shares_with_input(match, annotations):
-            self._shared.update(match.nodes)
+        self._shared.update(filter(_shares, match.nodes))
 
     def _decision(self, node: Node) -> Decision:
         claim = self._claims.get(node)
@@ -245,8 +246,5 @@ def _check_bounds(claim: Claim, annotations: dict[Node, Annotation]) -> None:
             )
 
 
-def _shares_with_input(match: Match, annotations: dict[Node, Annotation]) -> bool:
-    from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
-
-    annotation = annotations.get(match.output)
-    return annotation is not None and isinstance(annotation.output, SharedQuantizationSpec)
+def _shares(node: Node) -> bool:
+    return isinstance(output_spec(node), SharedQuantizationSpec)

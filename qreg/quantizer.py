@@ -128,8 +128,10 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         """Runs the backend's transforms on the graph.
 
         Without QAT, operators inside a ``torch.no_grad()`` of the model are taken out of the
-        subgraph that torch.export has put them in, so that they can be annotated.
+        subgraph that torch.export has put them in, so that they can be annotated. Operators whose
+        result nobody uses are taken away: nothing would be gained from observing them.
         """
+        model.graph.eliminate_dead_code()
         if "qat" not in self.modes:
             model = inline_grad_modes(model)
         for transform in self._backend.transforms:

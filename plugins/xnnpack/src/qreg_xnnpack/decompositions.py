@@ -1,0 +1,53 @@
+"""Operators that neither the delegate nor ExecuTorch's portable kernels have, as ones they have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def in_planes() -> dict[Any, Callable[..., Any]]:
+    """A decomposition table that computes convolutions in 3d plane by plane."""
+    import torch
+
+    return {torch.ops.aten.conv3d.default: conv3d_in_planes}
+
+
+def conv3d_in_planes(
+    image: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sequence[int] = (1, 1, 1),
+    padding: Sequence[int] = (0, 0, 0),
+    dilation: Sequence[int] = (1, 1, 1),
+    groups: int = 1,
+) -> Tensor:
+    """``conv3d`` of an image (n, c, depth, height, width), as a sum of ``conv2d``s.
+
+    Each plane of the kernel, along depth, meets the input planes at its offset; these lie side by
+    side in the batch.
+    """
+    from torch.nn import functional
+
+    steps, edges, gaps = (_three(each) for each in (stride, padding, dilation))
+    image = functional.pad(image, (0, 0, 0, 0, edges[0], edges[0]))
+    reach = gaps[0] * (weight.shape[2] - 1) + 1
+    depth = (image.shape[2] - reach) // steps[0] + 1
+    batch, channels, _, height, width = image.shape
+    total: Tensor | None = None
+    for plane in range(weight.shape[2]):
+        start = plane * gaps[0]
+        planes = image[:, :, start : start + (depth - 1) * steps[0] + 1 : steps[0]]
+        flat = planes.transpose(1, 2).reshape(batch * depth, channels, height, width)
+        kernel, shift = weight[:, :, plane], None if total is not None else bias
+        part = functional.conv2d(flat, kernel, shift, steps[1:], edges[1:], gaps[1:], groups)
+        total = part if total is None else total + part
+    assert total is not None
+    return total.reshape(batch, depth, *total.shape[1:]).transpose(1, 2)
+
+
+def _three(values: Sequence[int]) -> list[int]:
+    return list(values) * 3 if len(values) == 1 else list(values)
