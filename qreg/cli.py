@@ -117,6 +117,7 @@ def quantize(
 
     result = pipeline.quantize(
         program,
+        registry=registry,
         backend=backend,
         calibration=batches,
         config=config,

@@ -9,7 +9,7 @@ it starts from, and a config is looked up, not searched for.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from attrs import frozen
@@ -92,6 +92,7 @@ class AnnotationPass:
         match = _ask(supplied, node, supplied.value.match, node)
         if match is None:
             return
+        _check_type(supplied, node, "match", match, Match)
         choice = self._scopes.choice(match.anchor)
         if choice is None or choice.config is None:
             return
@@ -142,11 +143,14 @@ class AnnotationPass:
     def _annotate(self, claim: Claim) -> None:
         match, annotator = claim.match, claim.annotator
         answer = _ask(claim.supplied, match.anchor, annotator.annotate, match, claim.choice.config)
+        _check_type(claim.supplied, match.anchor, "annotate", answer, (Refusal, list, tuple))
         if isinstance(answer, Refusal):
             for node in match.nodes:
                 del self._claims[node]
             self._reasons[match.anchor] = answer.reason
             return
+        for annotation in answer:
+            _check_type(claim.supplied, match.anchor, "annotate", annotation, Annotation)
         annotations = {annotation.node: annotation for annotation in answer}
         _check_bounds(claim, annotations)
         for node in match.nodes:
@@ -182,6 +186,8 @@ class AnnotationPass:
             return f"{choice} keeps it in float"
         if node in self._reasons:
             return self._reasons[node]
+        if isinstance(node.target, torch._ops.HigherOrderOperator):
+            return "control flow: what is inside its branches stays in float"
         name = operator_name(node.target)
         if name in self._targets:
             return self._wrong_type(node) or f"no pattern of {self._backend} fits this {name}"
@@ -231,6 +237,12 @@ def _ask(supplied: Supplied, node: Node, function: Callable[..., object], *argum
     except Exception as cause:
         name, distribution = supplied.value.name, supplied.distribution
         raise AnnotatorError(name, distribution, node.name, repr(cause)) from cause
+
+
+def _check_type(supplied: Supplied, node: Node, role: str, answer: object, wanted: Any) -> None:
+    if not isinstance(answer, wanted):
+        name, distribution = supplied.value.name, supplied.distribution
+        raise AnnotatorError(name, distribution, node.name, f"its {role} returned {answer!r}")
 
 
 def _check_bounds(claim: Claim, annotations: dict[Node, Annotation]) -> None:

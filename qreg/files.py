@@ -6,6 +6,8 @@ A program of plain tensors needs none of these, so an archive that has one is re
 
 from __future__ import annotations
 
+import ast
+import builtins
 import contextlib
 import io
 import json
@@ -20,6 +22,13 @@ from qreg.errors import InputError
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
+
+
+ARITHMETIC = (
+    *(ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Call, ast.Name),
+    *(ast.Constant, ast.keyword, ast.operator, ast.unaryop, ast.boolop, ast.cmpop),
+    ast.expr_context,
+)
 
 
 def read_program(path: Path) -> ExportedProgram:
@@ -74,26 +83,62 @@ def _check_archive(path: Path) -> None:
             records = archive.namelist()
             if len(set(records)) < len(records):  # two readers may pick different ones
                 raise InputError(f"{path} is refused: it holds two records of one name")
-            for record in records:
-                if problem := _danger(archive, record):
-                    raise InputError(f"{path} is refused: {problem}")
-    except zipfile.BadZipFile as cause:
+            problems = (_danger(archive, record) for record in records)
+            if problem := next(filter(None, problems), None):
+                raise InputError(f"{path} is refused: {problem}")
+    except InputError:
+        raise
+    except (zipfile.BadZipFile, ValueError, AttributeError, KeyError, TypeError) as cause:
         raise InputError(
-            f"{path} is no .pt2 file. Write one with torch.export.save(program, path)."
+            f"{path} is no .pt2 file, or is damaged ({cause}). Write one with "
+            "torch.export.save(program, path)."
         ) from cause
 
 
 def _danger(archive: zipfile.ZipFile, record: str) -> str | None:
+    """What would execute code in a record, or None; raises what a damaged record raises."""
     name = record.rpartition("/")[2]
-    if name.endswith("_config.json"):
-        payloads = json.loads(archive.read(record)).get("config", {})
-        pickled = [key for key, payload in payloads.items() if _is_pickled(payload)]
-        return f"{pickled[0]!r} is stored as a pickle, not as a plain tensor" if pickled else None
-    if name.endswith(".pt"):
-        return _unsafe_tensors(record, archive.read(record))
+    if record == "version" or (name.startswith("serialized_") and record == name):
+        return "it has the format of torch 2.7 and older, which is read by unpickling"
     if "aotinductor" in record:
         return f"{record!r} is compiled code"
+    if name.endswith(".pt"):
+        return _unsafe_tensors(record, archive.read(record))
+    if name.endswith("_config.json"):
+        payloads = json.loads(archive.read(record))["config"]
+        pickled = [key for key, payload in payloads.items() if _is_pickled(payload)]
+        return f"{pickled[0]!r} is stored as a pickle, not as a plain tensor" if pickled else None
+    if name.endswith(".json"):
+        code = next(_code(json.loads(archive.read(record))), None)
+        return f"{record!r} has a size {code!r}, which is no arithmetic" if code else None
     return None
+
+
+def _code(value: Any) -> Iterator[str]:
+    """The symbolic sizes in a program that are more than arithmetic; torch evaluates them all."""
+    if isinstance(value, dict):
+        size = value.get("expr_str")
+        if isinstance(size, str) and not _is_arithmetic(size):
+            yield size
+    inside = value.values() if isinstance(value, dict) else value
+    if isinstance(value, (dict, list)):
+        for each in inside:
+            yield from _code(each)
+
+
+def _is_arithmetic(size: str) -> bool:
+    try:
+        parts = list(ast.walk(ast.parse(size, mode="eval")))
+    except (SyntaxError, ValueError):
+        return False
+    values = [part.value for part in parts if isinstance(part, ast.Constant)]
+    names = [part.id for part in parts if isinstance(part, ast.Name)]
+    names += [value for value in values if isinstance(value, str)]  # Symbol('s31')
+    return (
+        all(isinstance(part, ARITHMETIC) for part in parts)
+        and all(isinstance(value, (int, float, str)) for value in values)
+        and all(name.isidentifier() and not hasattr(builtins, name) for name in names)
+    )
 
 
 def _is_pickled(payload: dict[str, Any]) -> bool:
@@ -115,9 +160,9 @@ def _unsafe_tensors(record: str, data: bytes) -> str | None:
 
 def check_writable(path: Path) -> None:
     """Raises ``InputError`` if ``path`` cannot be written, by trying in its folder."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; name a file to write")
     try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; name a file to write")
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
             pass
     except OSError as cause:
@@ -135,13 +180,15 @@ def write_atomically(path: Path, data: bytes) -> None:
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[io.BufferedWriter]:
     check_writable(path)
+    path = path.resolve()  # the file behind a link, not the link
+    mode = path.stat().st_mode if path.exists() else 0o644  # mkstemp makes it its owner's alone
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes it readable by its owner alone
+        os.chmod(name, mode)
         os.replace(name, path)
     except BaseException:
         os.unlink(name)

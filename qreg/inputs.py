@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from attrs import frozen
+from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.utils import _pytree as pytree
 
 from qreg.errors import CalibrationError, InputError
@@ -43,6 +44,9 @@ class InputSpec:
 
 def input_specs(program: ExportedProgram) -> list[InputSpec]:
     """The flat tensor inputs of a program, in order."""
+    for given in program.graph_signature.input_specs:
+        if given.kind is InputKind.USER_INPUT and isinstance(given.arg, ConstantArgument):
+            _input_spec(given.arg.name, given.arg.value)
     names = set(program.graph_signature.user_inputs)
     nodes = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
     return [_input_spec(node.name, node.meta["val"]) for node in nodes]

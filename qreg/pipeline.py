@@ -93,6 +93,7 @@ def quantize(
     quantizer = quantizer or RegistryQuantizer(
         backend, config, registry=registry, allow_float=allow_float
     )
+    quantizer.allow_float |= allow_float
     quantizer.registry.check_installed(quantizer.backend)
     _check_modes(quantizer, calibration)
     target: Backend = quantizer.registry.backend(quantizer.backend).value

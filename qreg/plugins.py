@@ -128,13 +128,13 @@ def _giving(instance: object) -> Callable[[], object]:
 def discover() -> Iterator[Plugin]:
     """The plugins that installed distributions name in their entry points, not yet loaded.
 
-    Of a distribution that is found twice, the one first on ``sys.path`` counts, as for imports.
+    Of two that are plugins and have one name, the first on ``sys.path`` counts, as for imports.
     """
     seen: set[str] = set()
     for distribution in distributions():
         if not _mentions_group(distribution):
             continue
-        name = str(distribution.metadata["Name"])
+        name = str(distribution.metadata["Name"] or "of unknown name")
         if name not in seen:
             seen.add(name)
             yield from _plugins_of(distribution, name)
@@ -142,7 +142,11 @@ def discover() -> Iterator[Plugin]:
 
 def _mentions_group(distribution: Distribution) -> bool:
     # Reading the text is much cheaper than parsing it, and a malformed line cannot raise.
-    return f"[{hookspecs.PROJECT}]" in (distribution.read_text("entry_points.txt") or "")
+    group = f"[{hookspecs.PROJECT}]"
+    try:
+        return group in (distribution.read_text("entry_points.txt") or "")
+    except UnicodeDecodeError as stray:
+        return group.encode() in stray.object
 
 
 def _plugins_of(distribution: Distribution, name: str) -> Iterator[Plugin]:

@@ -59,7 +59,7 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         self._backend = self._registry.backend(backend).value
         self._scopes = Scopes()
         self._keep: NodeFilter | None = None
-        self._allow_float, self._unknown_modules = allow_float, unknown_modules
+        self.allow_float, self._unknown_modules = allow_float, unknown_modules
         self._nested: WeakSet[GraphModule] = WeakSet()
         self.decisions: list[Decision] = []
         if config is not None:
@@ -178,7 +178,7 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         ``NothingQuantizedError`` if no operator is quantized and that is not allowed.
         """
         _check_finite(model)
-        if self._allow_float or model in self._nested:
+        if self.allow_float or model in self._nested:
             return
         if not any(decision.quantized for decision in self.decisions):
             raise NothingQuantizedError(

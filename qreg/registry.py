@@ -65,7 +65,14 @@ class Registry:
             raise ConflictError("backend", name, [claim.distribution for claim in claims])
         if not claims:
             raise self._missing_backend(name)
+        self._check_works(claims[0])
         return claims[0]
+
+    def _check_works(self, supplied: Supplied) -> None:
+        for plugin in self._host.plugins:
+            same = (plugin.name, plugin.distribution) == (supplied.plugin, supplied.distribution)
+            if same and plugin.error is not None:
+                raise plugin.error
 
     def _missing_backend(self, name: str) -> QregError:
         for plugin in self._host.plugins:
@@ -103,6 +110,7 @@ class Registry:
     def _collect(self, hook: str, expected: type, backend: str) -> list[Supplied]:
         owner = self.backend(backend).plugin
         answers = list(self._host.collect(hook, expected, backend=backend))
+        self.backend(backend)  # raises if its own plugin broke just now
         answers.sort(key=lambda answer: answer[0].name != owner)  # stable: the owner goes first
         kept: dict[str, Supplied] = {}
         for plugin, values in answers:
@@ -117,7 +125,7 @@ class Registry:
     def check_installed(self, backend: str) -> None:
         """Raises ``BackendUnavailableError`` if a package that the backend needs is missing."""
         needed = self.backend(backend).value.requires
-        missing = [each for each in needed if find_spec(each.module) is None]
+        missing = [each for each in needed if not _importable(each.module)]
         if missing:
             modules, pip = [m.module for m in missing], [m.pip for m in missing]
             raise BackendUnavailableError(backend, modules, pip)
@@ -149,6 +157,13 @@ class Registry:
         if answers and not isinstance(answers[0], Lowered):
             raise LoweringError(f"plugin {plugin.name!r} lowered to {answers[0]!r}, not a Lowered")
         return answers[0] if answers else None
+
+
+def _importable(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that the module would be in
+        return False
 
 
 def _supplied(value: Any, plugin: Plugin) -> Supplied:

@@ -46,7 +46,7 @@ class Choice:
         """
         if self.level == "operator" and (other is None or other.level == "global"):
             return True
-        return other is not None and other.config == self.config
+        return other is not None and _same(self.config, other.config)
 
 
 @define
@@ -57,11 +57,11 @@ class Scopes:
     types: dict[str, Choice] = field(factory=dict)
     operators: dict[str, Choice] = field(factory=dict)
     everywhere: Choice | None = None
-    _by_path: dict[str, Choice | None] = field(factory=dict, init=False)
+    _by_place: dict[tuple[str, bool], Choice | None] = field(factory=dict, init=False)
 
     def forget(self) -> None:
         """Drops what was looked up, for a new graph or a new choice."""
-        self._by_path.clear()
+        self._by_place.clear()
 
     def choices(self) -> Iterator[Choice]:
         """All choices that were made."""
@@ -71,10 +71,10 @@ class Scopes:
 
     def choice(self, node: Node) -> Choice | None:
         """The choice that holds for a node, or None if nothing was said about it."""
-        path = module_path(node)
-        if path not in self._by_path:
-            self._by_path[path] = self._by_name(path) or self._by_type(node)
-        return self._by_path[path] or self._by_operator(node) or self.everywhere
+        place = module_path(node), bool(node.meta.get("nn_module_stack"))
+        if place not in self._by_place:
+            self._by_place[place] = self._by_name(place[0]) or self._by_type(node)
+        return self._by_place[place] or self._by_operator(node) or self.everywhere
 
     def _by_name(self, path: str) -> Choice | None:
         if not self.names:
@@ -99,14 +99,22 @@ class Scopes:
             return
         stacks: dict[str, list[tuple[str, str]]] = {}
         for node in (node for each in graph_modules for node in each.graph.nodes):
-            if (path := module_path(node)) not in stacks:
+            if node.meta.get("nn_module_stack") and (path := module_path(node)) not in stacks:
                 stacks[path] = module_stack(node)
-        paths = {path for stack in stacks.values() for path, _ in stack}
+        paths = {path for inner in stacks for path in _enclosing(inner)}
         types = {type_ for stack in stacks.values() for _, type_ in stack}
         for kind, wanted, known in (("name", self.names, paths), ("type", self.types, types)):
             for name in wanted:
                 if name not in known:
                     yield UnknownModuleError(kind, name, get_close_matches(name, known, n=3))
+
+
+def _same(one: QuantizationConfig | None, other: QuantizationConfig | None) -> bool:
+    if one is other or one is None or other is None:
+        return one is other
+    from qreg.configs import equivalent
+
+    return equivalent(one, other)
 
 
 def module_stack(node: Node) -> list[tuple[str, str]]:

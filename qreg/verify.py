@@ -55,7 +55,10 @@ def run_program(
     """
     try:
         runner = load(program)
-        return [list(runner([value.contiguous() for value in flat(sample)])) for sample in samples]
+        with torch.no_grad():
+            return [
+                list(runner([value.contiguous() for value in flat(sample)])) for sample in samples
+            ]
     except Exception as cause:
         raise VerificationError(f"the lowered program does not run: {cause}") from cause
 

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qreg import Lowered
-from qreg_xnnpack.decompositions import in_planes
-from qreg_xnnpack.transforms import spell_out_stride
+from qreg_xnnpack.passes import ready
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.export import ExportedProgram
-    from torch.fx import GraphModule, Node
 
     from qreg.model import Runner
 
@@ -28,9 +26,7 @@ def lower(program: ExportedProgram) -> Lowered:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
-    _spell_out_strides(program.graph_module)
-    if _calls(program.graph_module, "aten.conv3d.default"):
-        program = program.run_decompositions(in_planes())
+    program = ready(program)
     with warnings.catch_warnings():
         # executorch 1.4.1 copies pytree specs that torch 2.13 has deprecated, thousands of times.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
@@ -40,15 +36,6 @@ def lower(program: ExportedProgram) -> Lowered:
         lowered = edge.to_executorch()
     outside = [call for call in calls if DELEGATE_CALL not in call and "getitem" not in call]
     return Lowered(bytes(lowered.buffer), calls.count(DELEGATE_CALL), outside)
-
-
-def _spell_out_strides(graph_module: GraphModule) -> None:
-    for node in _calls(graph_module, "aten.max_pool2d.default"):
-        spell_out_stride(node)
-
-
-def _calls(graph_module: GraphModule, operator: str) -> list[Node]:
-    return [node for node in graph_module.graph.nodes if str(node.target) == operator]
 
 
 def load(program: bytes) -> Runner:

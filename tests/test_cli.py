@@ -1,0 +1,219 @@
+"""Pins the command line, on files and on a toy backend that is installed for the time of a test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from torch import Tensor, nn
+
+from qreg import Registry
+from qreg.cli import main
+from qreg.registry import installed
+
+TOY = Path(__file__).with_name("toy.py")
+
+pytestmark = pytest.mark.usefixtures("toy_installed")
+
+
+@pytest.fixture
+def toy_installed(distribution: Callable[..., Path]) -> Iterator[None]:
+    distribution("qreg-toy", TOY.read_text(encoding="utf-8"), version="0.7")
+    installed.cache_clear()
+    yield
+    installed.cache_clear()
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x).relu() + x
+
+
+def batches() -> list[tuple[Tensor]]:
+    torch.manual_seed(1)
+    return [(torch.randn(8, 4),) for _ in range(3)]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "net.pt2"
+    torch.export.save(torch.export.export(Net().eval(), batches()[0]), path)
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data.pt"
+    torch.save(batches(), path)
+    return path
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, list(map(str, arguments)))
+
+
+def succeeded(*arguments: object) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def failed(*arguments: object) -> str:
+    """The message of a command that fails as it should: exit code 1, and no traceback."""
+    result = run(*arguments)
+    assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert result.output.startswith("Error: ")
+    return result.output
+
+
+# list
+
+
+def test_list_has_one_line_for_a_plugin() -> None:
+    (line,) = (line for line in succeeded("list").splitlines() if line.split()[:1] == ["toy"])
+    assert line.split()[1:4] == ["qreg-toy", "0.7", "toy"]
+    assert "int8 in torch itself" in line
+
+
+def test_list_prints_json() -> None:
+    (row,) = (row for row in json.loads(succeeded("list", "--json")) if row["plugin"] == "toy")
+    assert row == {
+        "plugin": "toy",
+        "distribution": "qreg-toy",
+        "version": "0.7",
+        "backends": ["toy"],
+        "summary": "int8 in torch itself",
+        "broken": "",
+    }
+
+
+@pytest.mark.parametrize("plugins", [{}, {"empty": object()}], ids=["no plugin", "no backend"])
+def test_list_says_how_to_get_a_backend(
+    plugins: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qreg.cli._registry", lambda: Registry(plugins, entry_points=False))
+    assert "pip install qreg-xnnpack" in succeeded("list")
+    assert [row["plugin"] for row in json.loads(succeeded("list", "--json"))] == list(plugins)
+
+
+def test_list_shows_what_is_broken(distribution: Callable[..., Path]) -> None:
+    distribution("qreg-broken", "raise RuntimeError('no luck')")
+    installed.cache_clear()
+    with pytest.warns(UserWarning, match="'qreg-broken'"):
+        output = succeeded("list")
+    assert "no luck" in output
+    assert "qreg-toy" in output
+
+
+# ops
+
+
+def test_ops_has_the_configs_and_the_patterns() -> None:
+    words = succeeded("ops", "toy").split()
+    assert {"minmax", "histogram", "dynamic", "qat"} <= set(words)
+    assert {"linear_relu", "linear", "add", "relu", "aten.linear.default"} <= set(words)
+
+
+def test_ops_prints_json() -> None:
+    printed = json.loads(succeeded("ops", "toy", "--json"))
+    assert [row["config"] for row in printed["configs"] if row["default"]] == ["minmax"]
+    assert [row["annotator"] for row in printed["patterns"]] == [
+        "linear_relu",
+        "linear",
+        "add",
+        "relu",
+    ]
+    assert printed["patterns"][2]["operators"] == ["aten.add.Tensor"]
+    assert printed["patterns"][2]["modes"] == "qat static"
+    assert {row["distribution"] for row in printed["patterns"]} == {"qreg-toy"}
+
+
+def test_ops_of_an_unknown_backend_names_near_ones() -> None:
+    assert "Did you mean 'toy'?" in failed("ops", "tou")
+
+
+# quantize
+
+
+def test_quantize_writes_a_program_that_runs(model: Path, data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "net.program"
+    succeeded("quantize", model, "--backend", "toy", "--calibration", data, "-o", output)
+    (x,) = batches()[0]
+    got, wanted = torch.export.load(output).module()(x), Net().eval()(x)
+    assert 0 < (got - wanted).square().sum() / wanted.square().sum() < 1e-3
+
+
+def test_quantize_says_what_became_of_the_model(model: Path, data: Path) -> None:
+    output = succeeded("quantize", model, "--backend", "toy", "--calibration", data)
+    assert "aten.linear.default" in output
+    assert "loaded in torch, ran 3 inputs" in output
+    assert "SQNR to float" in output
+
+
+def test_quantize_writes_beside_the_model_with_the_suffix_of_the_backend(
+    model: Path, data: Path
+) -> None:
+    output = succeeded("quantize", model, "--backend", "toy", "--calibration", data)
+    written = model.with_suffix(".toy")
+    assert f"{written} ({written.stat().st_size} bytes)" in " ".join(output.split())
+
+
+def test_quantize_takes_a_config_by_name(model: Path) -> None:
+    output = succeeded("quantize", model, "--backend", "toy", "--config", "dynamic", "--no-verify")
+    assert "dynamic, by the global config" in output
+    assert "not verified" in output
+
+
+def test_quantize_can_leave_a_model_in_float(tmp_path: Path, data: Path) -> None:
+    path = tmp_path / "float.pt2"
+    torch.export.save(torch.export.export(nn.Sigmoid(), batches()[0]), path)
+    command = ("quantize", path, "--backend", "toy", "--calibration", data)
+    assert "nothing in this model would be quantized" in failed(*command)
+    assert "has no annotator for aten.sigmoid.default" in succeeded(*command, "--allow-float")
+
+
+def test_quantize_without_calibration_data_asks_for_it(model: Path) -> None:
+    assert "needs calibration data" in failed("quantize", model, "--backend", "toy")
+    assert not model.with_suffix(".toy").exists()
+
+
+def test_an_unknown_backend_is_found_before_the_files_are_read(tmp_path: Path) -> None:
+    message = failed("quantize", tmp_path / "missing.pt2", "--backend", "tou")
+    assert "unknown backend 'tou'" in message
+
+
+def test_an_unknown_config_is_found_before_the_files_are_read(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.pt2"
+    message = failed("quantize", missing, "--backend", "toy", "--config", "minmix")
+    assert "Did you mean 'minmax'" in message
+
+
+@pytest.mark.parametrize("where", ["missing/net.toy", "."])
+def test_an_unwritable_output_is_found_before_the_files_are_read(
+    where: str, tmp_path: Path
+) -> None:
+    output = tmp_path / where
+    message = failed("quantize", tmp_path / "missing.pt2", "--backend", "toy", "-o", output)
+    assert "cannot be written" in message or "is a folder" in message
+
+
+def test_a_file_that_is_no_program_says_how_to_write_one(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt2"
+    path.write_bytes(b"no archive")
+    assert "torch.export.save(program, path)" in failed("quantize", path, "--backend", "toy")
+
+
+def test_a_batch_that_does_not_fit_is_named(model: Path, data: Path) -> None:
+    torch.save([(torch.zeros(8, 4),), (torch.zeros(8, 5),)], data)
+    message = failed("quantize", model, "--backend", "toy", "--calibration", data)
+    assert "calibration batch 1: input 'x': has shape (8, 5)" in message

@@ -1,0 +1,210 @@
+"""Pins how backends, configs and annotators are found by name, and the order of annotators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qreg import Annotator, Lowered, Registry, Requirement, SupportedConfig, errors
+from qreg.model import Supplied, names
+from qreg.patterns import operands
+from qreg.plugins import PluginWarning
+from qreg.registry import in_order
+
+orders, positions = st.permutations(range(6)), st.integers(0, 5)
+
+OWN = ["linear_relu", "linear", "add", "relu"]
+
+
+def annotator(name: str, **options: Any) -> Annotator:
+    return Annotator(name, ["aten.mul.Tensor"], operands(0, 1), **options)
+
+
+def extended(toy: ModuleType, **plugins: object) -> Registry:
+    return Registry({"toy": toy, **plugins}, entry_points=False)
+
+
+def asked(registry: Registry) -> list[str]:
+    return names(supplied.value for supplied in registry.annotators("toy"))
+
+
+@pytest.fixture
+def program() -> torch.export.ExportedProgram:
+    return torch.export.export(torch.nn.ReLU(), (torch.zeros(2),))
+
+
+def test_an_unknown_backend_says_what_is_known_and_what_to_install(registry: Registry) -> None:
+    with pytest.raises(errors.UnknownNameError) as caught:
+        registry.backend("tpy")
+    message = str(caught.value)
+    assert "Did you mean 'toy'" in message
+    assert "Known: toy" in message
+    assert "pip install qreg-tpy" in message
+    assert caught.value.known == ["toy"]
+
+
+def test_an_unknown_backend_is_a_lookup_error(registry: Registry) -> None:
+    with pytest.raises(LookupError):
+        registry.backend("tpu")
+
+
+def test_an_unknown_config_says_what_is_known(registry: Registry) -> None:
+    with pytest.raises(errors.UnknownNameError, match="Did you mean 'minmax'") as caught:
+        registry.config("toy", "minmx")
+    assert caught.value.known == ["dynamic", "histogram", "minmax", "qat"]
+    assert "qreg ops toy" in str(caught.value)
+
+
+def test_default_is_the_config_that_the_backend_names(registry: Registry) -> None:
+    assert registry.config("toy", "default").name == "minmax"
+
+
+def test_any_plugin_may_add_a_config(toy: ModuleType) -> None:
+    mine = SupportedConfig("mine", "", "static", lambda: toy.int8("MinMaxObserver"))
+    registry = extended(toy, more=toy.Extension(configs=[mine]))
+    assert registry.config("toy", "mine") is mine
+    assert list(registry.configs("toy"))[-1] == "mine"
+
+
+def test_a_backend_that_two_distributions_claim_is_a_conflict_naming_both(
+    distribution: Callable[..., Path],
+) -> None:
+    source = (
+        "from qreg import Backend, hookimpl\n@hookimpl\ndef qreg_backends():\n"
+        "    yield Backend('claimed', '', 'none', 'nothing', '.none')\n"
+    )
+    distribution("qreg-one", source)
+    distribution("qreg-two", source)
+    registry = Registry()
+    with pytest.raises(errors.ConflictError, match="'qreg-one' and 'qreg-two'"):
+        registry.backend("claimed")
+    assert "claimed" not in registry.backends()
+
+
+def test_the_owners_annotators_are_asked_first_and_others_by_plugin_name(toy: ModuleType) -> None:
+    zebra = toy.Extension(annotators=[annotator("striped")])
+    apple = toy.Extension(annotators=[annotator("red"), annotator("green")])
+    assert asked(extended(toy, zebra=zebra, apple=apple)) == [*OWN, "red", "green", "striped"]
+
+
+def test_an_annotator_may_ask_to_be_before_another_plugins(toy: ModuleType) -> None:
+    mine = toy.Extension(annotators=[annotator("mine", before=["linear"])])
+    assert asked(extended(toy, mine=mine)) == ["linear_relu", "mine", "linear", "add", "relu"]
+
+
+def test_an_annotator_may_ask_to_be_after_another_plugins(toy: ModuleType) -> None:
+    early = toy.Extension(annotators=[annotator("early", after=["late"])])
+    late = toy.Extension(annotators=[annotator("late")])
+    assert asked(extended(toy, a=early, b=late)) == [*OWN, "late", "early"]
+
+
+def test_a_cycle_of_annotators_is_shown(toy: ModuleType) -> None:
+    one, two = annotator("one", before=["two"]), annotator("two", before=["one"])
+    registry = extended(toy, more=toy.Extension(annotators=[one, two]))
+    with pytest.raises(errors.OrderError, match=r"(one -> two -> one|two -> one -> two)"):
+        registry.annotators("toy")
+
+
+def test_an_order_towards_an_annotator_that_is_not_there_is_ignored(toy: ModuleType) -> None:
+    mine = annotator("mine", before=["nobody"], after=["no one"])
+    assert asked(extended(toy, more=toy.Extension(annotators=[mine]))) == [*OWN, "mine"]
+
+
+@given(orders, orders, st.sets(st.tuples(positions, positions)))
+def test_every_order_without_a_cycle_is_kept(
+    given_order: list[int], wanted: list[int], pairs: set[tuple[int, int]]
+) -> None:
+    rules = [(wanted[i], wanted[j]) for i, j in pairs if i < j]
+    supplied = [
+        Supplied(annotator(str(n), before=[str(b) for a, b in rules if a == n]), "p", "d")
+        for n in given_order
+    ]
+    ordered = [int(each.value.name) for each in in_order(supplied)]
+    assert sorted(ordered) == list(range(6))
+    assert all(ordered.index(first) < ordered.index(second) for first, second in rules)
+
+
+@given(orders)
+def test_without_wishes_the_given_order_stays(given_order: list[int]) -> None:
+    supplied = [Supplied(annotator(str(n)), "p", "d") for n in given_order]
+    assert in_order(supplied) == supplied
+
+
+def test_a_plugin_that_takes_anothers_annotator_name_is_left_out(toy: ModuleType) -> None:
+    thief = toy.Extension(annotators=[annotator("linear")])
+    registry = extended(toy, thief=thief)
+    with pytest.warns(PluginWarning, match="'thief'"):
+        assert asked(registry) == OWN
+    assert {p.name: p.error is None for p in registry.plugins} == {"thief": False, "toy": True}
+
+
+def test_a_plugin_that_yields_one_name_twice_is_left_out(toy: ModuleType) -> None:
+    double = toy.Extension(annotators=[annotator("mine"), annotator("mine")])
+    with pytest.warns(PluginWarning, match="'double'"):
+        assert asked(extended(toy, double=double)) == OWN
+
+
+@pytest.mark.parametrize("module", ["no_such_runtime", "no_such_runtime.inner"])
+def test_a_missing_runtime_names_the_pip_line(module: str, toy: ModuleType) -> None:
+    backend = evolve(toy.BACKEND, name="far", requires=[Requirement(module, "far-runtime==2")])
+    registry = extended(toy, far=toy.Extension([backend]))
+    with pytest.raises(errors.BackendUnavailableError, match="pip install 'far-runtime==2'"):
+        registry.check_installed("far")
+
+
+def test_a_runtime_that_is_there_passes(toy: ModuleType) -> None:
+    backend = evolve(toy.BACKEND, name="near", requires=[Requirement("torch.export", "torch")])
+    extended(toy, near=toy.Extension([backend])).check_installed("near")
+
+
+def test_a_failing_lowering_is_a_lowering_error_with_its_cause(
+    toy: ModuleType, program: torch.export.ExportedProgram
+) -> None:
+    def fail(_: object) -> Lowered:
+        raise ArithmeticError("cannot be lowered")
+
+    owner = toy.Extension([evolve(toy.BACKEND, name="other")], lowering=fail, extends="other")
+    with pytest.raises(errors.LoweringError, match="cannot be lowered") as caught:
+        extended(toy, owner=owner).lower("other", program)
+    assert isinstance(caught.value.__cause__, ArithmeticError)
+
+
+def test_a_lowering_to_something_else_names_the_plugin(
+    toy: ModuleType, program: torch.export.ExportedProgram
+) -> None:
+    backend = evolve(toy.BACKEND, name="other")
+    owner = toy.Extension([backend], lowering=lambda _: b"bytes", extends="other")
+    with pytest.raises(errors.LoweringError, match="'owner' lowered to b'bytes'"):
+        extended(toy, owner=owner).lower("other", program)
+
+
+def test_a_backend_that_nobody_lowers_for_is_a_lowering_error(
+    toy: ModuleType, program: torch.export.ExportedProgram
+) -> None:
+    registry = extended(toy, owner=toy.Extension([evolve(toy.BACKEND, name="other")]))
+    with pytest.raises(errors.LoweringError, match="no plugin lowers for backend 'other'"):
+        registry.lower("other", program)
+
+
+def test_the_owner_of_a_backend_is_asked_to_lower_first(
+    toy: ModuleType, program: torch.export.ExportedProgram
+) -> None:
+    rival = toy.Extension(lowering=lambda _: Lowered(b"rival", 0))
+    assert extended(toy, a_rival=rival).lower("toy", program).program != b"rival"
+
+
+def test_another_plugin_may_lower_for_a_backend_without_lowering(
+    toy: ModuleType, program: torch.export.ExportedProgram
+) -> None:
+    owner = toy.Extension([evolve(toy.BACKEND, name="other")])
+    helper = toy.Extension(lowering=lambda _: Lowered(b"helped", 1), extends="other")
+    registry = extended(toy, owner=owner, helper=helper)
+    assert registry.lower("other", program) == Lowered(b"helped", 1)

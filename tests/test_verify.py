@@ -1,0 +1,158 @@
+"""Pins the comparison with a reference, and what makes a program unusable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from qreg.errors import VerificationError
+from qreg.verify import Verification, compare, run_program, verify
+
+SAMPLES = [(torch.tensor([1.0, 2.0]),), (torch.tensor([3.0, 4.0]),)]
+
+numbers = st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=8)
+
+
+def double(x: Tensor) -> Tensor:
+    return 2 * x
+
+
+def runs(function: Callable[..., Any]) -> Callable[[bytes], Any]:
+    """A loader whose program is a function."""
+    return lambda program: lambda inputs: function(*inputs)
+
+
+def verified(function: Callable[..., Any]) -> Verification:
+    return verify(
+        runs(function), b"", SAMPLES, runtime="torch", float_model=double, converted=double
+    )
+
+
+def test_a_comparison_is_that_of_its_definitions() -> None:
+    found = compare(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 3.5]))
+    assert found.sqnr == pytest.approx(10 * math.log10(25 / 0.25))  # 20 dB
+    assert found.max_difference == 0.5
+    assert found.cosine == pytest.approx((9 + 14) / (5 * math.hypot(3, 3.5)))
+
+
+def test_equal_tensors_have_no_noise() -> None:
+    found = compare(torch.tensor([1.0, -1.0]), torch.tensor([1.0, -1.0]))
+    assert (found.sqnr, found.max_difference, found.cosine) == (math.inf, 0.0, 1.0)
+
+
+def test_two_zeros_are_equal() -> None:
+    found = compare(torch.zeros(3), torch.zeros(3))
+    assert (found.sqnr, found.max_difference, found.cosine) == (math.inf, 0.0, 1.0)
+
+
+def test_noise_on_a_zero_reference_is_all_noise() -> None:
+    found = compare(torch.zeros(2), torch.tensor([0.0, 0.25]))
+    assert (found.sqnr, found.max_difference, found.cosine) == (-math.inf, 0.25, 0.0)
+
+
+def test_empty_tensors_are_equal() -> None:
+    assert compare(torch.zeros(0), torch.zeros(0)).sqnr == math.inf
+
+
+def test_a_small_difference_of_large_integers_is_seen() -> None:
+    found = compare(torch.tensor([2**40]), torch.tensor([2**40 + 1]))
+    assert found.max_difference == 1.0
+
+
+@given(numbers, st.sampled_from([2.0, 0.5, -4.0]))
+def test_the_ratio_does_not_depend_on_the_scale(values: list[float], factor: float) -> None:
+    reference = torch.tensor(values, dtype=torch.float64)
+    output = reference + 1.0
+    scaled = compare(reference * factor, output * factor)
+    assert scaled.sqnr == pytest.approx(compare(reference, output).sqnr)
+
+
+def test_outputs_are_compared_over_all_samples() -> None:
+    found = verified(lambda x: (2 * x + 0.5,))
+    signal, noise = 4 + 16 + 36 + 64, 4 * 0.25
+    assert found.samples == 2
+    assert found.to_float == found.to_converted
+    assert found.to_float[0].sqnr == pytest.approx(10 * math.log10(signal / noise))
+
+
+def test_each_output_has_a_comparison_of_its_own() -> None:
+    def both(x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, -x
+
+    found = verify(
+        runs(lambda x: (x, x)), b"", SAMPLES, runtime="torch", float_model=both, converted=both
+    )
+    assert [each.cosine for each in found.to_float] == pytest.approx([1.0, -1.0])
+
+
+def test_the_float_and_the_converted_model_are_told_apart() -> None:
+    found = verify(
+        runs(lambda x: (2 * x,)),
+        b"",
+        SAMPLES,
+        runtime="torch",
+        float_model=lambda x: 3 * x,
+        converted=double,
+    )
+    assert found.to_float[0].max_difference == 4.0
+    assert found.to_converted[0].max_difference == 0.0
+
+
+@pytest.mark.parametrize(
+    ("function", "problem"),
+    [
+        (lambda x: (2 * x / torch.zeros(2) * 0,), "output 0 of the program is NaN in places"),
+        (lambda x: (x[:1],), r"shapes \[\(1,\)\], expected \[\(2,\)\]"),
+        (lambda x: (x, x), r"shapes \[\(2,\), \(2,\)\], expected \[\(2,\)\]"),
+        (lambda x: (), r"shapes \[\], expected \[\(2,\)\]"),
+        (lambda x: 1 / 0, "does not run: division by zero"),
+    ],
+    ids=["NaN", "another shape", "one output too many", "no output", "raises"],
+)
+def test_a_program_with_unusable_outputs_is_refused(
+    function: Callable[..., Any], problem: str
+) -> None:
+    with pytest.raises(VerificationError, match=problem):
+        verified(function)
+
+
+def test_nan_where_the_reference_has_nan_passes() -> None:
+    def not_a_number(x: Tensor) -> Tensor:
+        return x * math.nan
+
+    model = {"float_model": not_a_number, "converted": not_a_number}
+    found = verify(runs(lambda x: (x * math.nan,)), b"", SAMPLES, runtime="torch", **model)
+    assert found.samples == 2
+
+
+def test_a_program_that_does_not_load_is_refused_with_the_cause() -> None:
+    def load(program: bytes) -> Any:
+        raise RuntimeError(f"bad magic {program!r}")
+
+    with pytest.raises(VerificationError, match="bad magic b'xyz'") as caught:
+        run_program(load, b"xyz", SAMPLES)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_a_program_is_loaded_once_and_gets_contiguous_tensors() -> None:
+    loaded: list[bytes] = []
+    contiguous: list[bool] = []
+
+    def load(program: bytes) -> Any:
+        loaded.append(program)
+        return run
+
+    def run(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        contiguous.extend(tensor.is_contiguous() for tensor in inputs)
+        return tuple(inputs)
+
+    run_program(load, b"p", [(torch.zeros(2, 3).T,), (torch.zeros(3, 2),)])
+    assert loaded == [b"p"]
+    assert contiguous == [True, True]
