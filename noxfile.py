@@ -11,7 +11,7 @@ nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = True
 
 CONSTRAINTS = ("-c", "constraints.txt")
-SOURCES = ("qreg", "plugins", "examples", "tests", "noxfile.py")
+SOURCES = ("qreg", "plugins", "examples", "tests", "benchmarks", "noxfile.py")
 
 XNNPACK = "./plugins/xnnpack"
 ADDMM = "./examples/qreg-addmm"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from weakref import WeakSet
 
 from torch import Tensor
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantizer
 
 from qreg.compat import annotation_of
@@ -131,7 +131,8 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         subgraph that torch.export has put them in, so that they can be annotated. Operators whose
         result nobody uses are taken away: nothing would be gained from observing them.
         """
-        model.graph.eliminate_dead_code()
+        if any(map(_is_dead, model.graph.nodes)):  # looking is much cheaper than eliminating
+            model.graph.eliminate_dead_code()
         if "qat" not in self.modes:
             model = inline_grad_modes(model)
         for transform in self._backend.transforms:
@@ -184,6 +185,10 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
             raise NothingQuantizedError(
                 [f"{decision.operator}: {decision.reason}" for decision in self.decisions]
             )
+
+
+def _is_dead(node: Node) -> bool:
+    return node.op == "call_function" and not node.users and not node.is_impure()
 
 
 def _graph_modules(model: GraphModule) -> Iterator[GraphModule]:
