@@ -19,7 +19,7 @@ ADDMM = "./examples/qreg-addmm"
 # Distributions besides the host, packages that the tests need, and the tests.
 COMBINATIONS: dict[str, tuple[list[str], list[str], list[str]]] = {
     "none": ([], [], ["tests"]),
-    "xnnpack": ([XNNPACK], ["scikit-learn"], ["tests", "plugins/xnnpack/tests"]),
+    "xnnpack": ([XNNPACK], ["scikit-learn", "transformers"], ["tests", "plugins/xnnpack/tests"]),
     "xnnpack+addmm": ([XNNPACK, ADDMM], [], ["tests", "examples/qreg-addmm/tests"]),
 }
 
