@@ -14,14 +14,19 @@ from qreg_xnnpack import get_symmetric_quantization_config
 
 
 def comparable(spec: Any) -> Any:
-    """A spec without its observer factory, which compares by identity, but with what it makes."""
+    """A spec with what its observer factory makes, since factories compare by identity.
+
+    qreg's own observers count as those of torchao that they stand in for.
+    """
     if spec is None:
         return None
     factory = spec.observer_or_fake_quant_ctr
     observer = factory.p.keywords.get("observer")
     inner = getattr(getattr(observer, "p", None), "func", observer)
     fields = (spec.dtype, spec.quant_min, spec.quant_max, spec.qscheme, spec.ch_axis)
-    return (*fields, spec.is_dynamic, factory.p.func, factory.p.keywords["eps"], inner)
+    made = factory.p.func
+    torchaos = made if made.__module__.startswith("torchao") else made.__base__
+    return (*fields, spec.is_dynamic, torchaos, factory.p.keywords["eps"], inner)
 
 
 @pytest.mark.parametrize(

@@ -36,10 +36,12 @@ def get_symmetric_quantization_config(
 
     Static activations are observed with a histogram, dynamic ones are quantized from the range of
     each input, QAT fakes both with a moving average. Weights are observed by their minimum and
-    maximum, per tensor or along axis 0. ``eps`` is the smallest scale: with the default, weights
-    far below 2**-12 * 127 = 0.031 keep only few of their 255 values; a smaller one keeps more.
+    maximum, per tensor or along axis 0, and without QAT only once. The observers are qreg's own
+    (``qreg.observers``), which give torchao's parameters.
 
-    Bias stays in float; the delegate quantizes it to int32 by the scales of input and weight.
+    ``eps`` is the smallest scale: with the default, weights far below 2**-12 * 127 = 0.031 keep
+    only few of their 255 values; a smaller one keeps more. Bias stays in float; the delegate
+    quantizes it to int32 by the scales of input and weight.
     """
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
@@ -68,10 +70,11 @@ def _activation_observer(is_qat: bool, is_dynamic: bool, eps: float) -> Any:
     from torchao.quantization.pt2e import (
         FakeQuantize,
         FusedMovingAvgObsFakeQuantize,
-        HistogramObserver,
         MovingAverageMinMaxObserver,
         PlaceholderObserver,
     )
+
+    from qreg.observers import HistogramObserver
 
     if is_qat and is_dynamic:
         # An averaging constant of 1 forgets earlier batches, as dynamic quantization does.
@@ -102,14 +105,15 @@ def _weight(
 def _weight_observer(is_per_channel: bool, is_qat: bool, eps: float) -> Any:
     from torchao.quantization.pt2e import (
         FusedMovingAvgObsFakeQuantize,
-        MinMaxObserver,
         MovingAverageMinMaxObserver,
         MovingAveragePerChannelMinMaxObserver,
-        PerChannelMinMaxObserver,
     )
 
+    from qreg.observers import ConstantMinMaxObserver, ConstantPerChannelMinMaxObserver
+
     if not is_qat:
-        return (PerChannelMinMaxObserver if is_per_channel else MinMaxObserver).with_args(eps=eps)
+        constant = ConstantPerChannelMinMaxObserver if is_per_channel else ConstantMinMaxObserver
+        return constant.with_args(eps=eps)
     moving = (
         MovingAveragePerChannelMinMaxObserver if is_per_channel else MovingAverageMinMaxObserver
     )

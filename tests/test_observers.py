@@ -1,0 +1,149 @@
+"""qreg's observers give torchao's own parameters, bit for bit, from the same values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torchao.quantization.pt2e import HistogramObserver as Torchao
+from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
+
+from qreg.errors import CalibrationError
+from qreg.observers import (
+    ConstantMinMaxObserver,
+    ConstantPerChannelMinMaxObserver,
+    HistogramObserver,
+    errors,
+    narrowing_ranges,
+)
+
+AFFINE = {"dtype": torch.int8, "quant_min": -128, "quant_max": 127, "eps": 2**-12}
+
+DISTRIBUTIONS: dict[str, Callable[[int], Tensor]] = {
+    "normal": torch.randn,
+    "uniform": torch.rand,
+    "long tails": lambda n: torch.distributions.StudentT(1.5).sample((n,)),
+    "two humps": lambda n: torch.cat([torch.randn(n) - 5, torch.randn(n) * 0.3 + 3]),
+    "behind relu": lambda n: torch.randn(n).relu(),
+    "behind relu6": lambda n: (torch.randn(n) * 4).clamp(0, 6),
+    "negative": lambda n: -torch.rand(n) - 3,
+    "tiny": lambda n: torch.randn(n) * 1e-8,
+    "huge": lambda n: torch.randn(n) * 1e8,
+    "mostly zero": lambda n: torch.cat([torch.zeros(20 * n), torch.randn(n)]),
+    "an outlier": lambda n: torch.cat([torch.randn(n), torch.tensor([1000.0])]),
+    "constant": lambda n: torch.full((n,), 3.0),
+    "one value": lambda n: torch.tensor([2.5]),
+    "zero": lambda n: torch.zeros(n),
+}
+
+
+def observed(make: Callable[..., torch.nn.Module], batches: list[Tensor], **more: object) -> Tensor:
+    observer = make(**{**AFFINE, **more})
+    for batch in batches:
+        observer(batch)
+    return observer
+
+
+def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    pairs = zip(one.calculate_qparams(), other.calculate_qparams(), strict=True)
+    return all(torch.equal(ours, theirs) and ours.dtype == theirs.dtype for ours, theirs in pairs)
+
+
+@pytest.mark.parametrize("qscheme", [torch.per_tensor_affine, torch.per_tensor_symmetric])
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_parameters_are_torchaos_also_when_the_range_widens(
+    name: str, qscheme: torch.qscheme
+) -> None:
+    torch.manual_seed(0)
+    batches = [DISTRIBUTIONS[name](2000) * (1 + number / 2) for number in range(3)]
+    ours = observed(HistogramObserver, batches, qscheme=qscheme)
+    theirs = observed(Torchao, batches, qscheme=qscheme)
+    assert same(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["normal", "long tails", "behind relu6", "mostly zero"])
+def test_the_search_meets_the_ranges_and_errors_that_torchaos_meets(name: str) -> None:
+    torch.manual_seed(0)
+    observer = observed(Torchao, [DISTRIBUTIONS[name](50000)])
+    met: list[tuple[int, int, float]] = []
+    measure = observer._compute_quantization_error
+
+    def spy(start: int, end: int) -> float:
+        met.append((start, end, measure(start, end)))
+        return met[-1][2]
+
+    observer._compute_quantization_error = spy
+    observer.calculate_qparams()
+    ranges = [(start, end) for start, end, _ in met]
+    assert len(ranges) > 1
+    found = narrowing_ranges(observer.histogram)
+    assert [next(found) for _ in ranges] == ranges
+    width = (observer.max_val.item() - observer.min_val.item()) / observer.bins
+    assert errors(observer.histogram, width, ranges, 256) == [error for *_, error in met]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=40), min_size=1, max_size=4
+    ),
+    st.sampled_from([torch.float32, torch.float64]),
+    st.sampled_from([64, 2048]),
+)
+def test_parameters_are_torchaos_for_any_values(
+    values: list[list[float]], dtype: torch.dtype, bins: int
+) -> None:
+    batches = [torch.tensor(each, dtype=dtype) for each in values]
+    assert same(
+        observed(HistogramObserver, batches, bins=bins), observed(Torchao, batches, bins=bins)
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 50), min_size=16, max_size=256).filter(any))
+def test_parameters_are_torchaos_for_any_histogram(counts: list[int]) -> None:
+    """Sparse and ragged histograms take the search through thousands of ranges."""
+    pair = HistogramObserver(bins=len(counts), **AFFINE), Torchao(bins=len(counts), **AFFINE)
+    for observer in pair:
+        observer.histogram.copy_(torch.tensor(counts))
+        observer.min_val.fill_(-3.0)
+        observer.max_val.fill_(5.0)
+    assert same(*pair)
+
+
+def test_state_is_exchanged_with_torchaos() -> None:
+    theirs = observed(Torchao, [torch.randn(100)])
+    ours = HistogramObserver(**AFFINE)
+    ours.load_state_dict(theirs.state_dict())
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    assert same(ours, theirs)
+
+
+def test_parameters_before_any_value_are_an_error() -> None:
+    with pytest.raises(CalibrationError, match="saw no value"):
+        HistogramObserver(**AFFINE).calculate_qparams()
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (ConstantMinMaxObserver, MinMaxObserver),
+        (ConstantPerChannelMinMaxObserver, PerChannelMinMaxObserver),
+    ],
+)
+def test_a_constant_is_looked_at_once(
+    ours: type[torch.nn.Module], theirs: type[torch.nn.Module]
+) -> None:
+    weight = torch.randn(4, 8)
+    symmetric = {"dtype": torch.int8, "quant_min": -127, "quant_max": 127}
+    once, always = ours(**symmetric), theirs(**symmetric)
+    for observer in (once, always):
+        observer(weight)
+    assert same(once, always)
+    before = once.calculate_qparams()
+    assert torch.equal(once(weight * 100), weight * 100)
+    assert all(map(torch.equal, before, once.calculate_qparams()))
