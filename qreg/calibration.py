@@ -6,13 +6,20 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torchao.quantization.pt2e import ObserverBase
+from torch import Tensor
+from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
-from qreg.errors import CalibrationError
+from qreg.errors import CalibrationError, InputError
+from qreg.inputs import cloned
+from qreg.scopes import module_path
 
 if TYPE_CHECKING:
-    from torch.fx import GraphModule
+    from torch.fx import GraphModule, Node
+
+
+# What torch.histc, inside a histogram observer, holds; torchao has the same bound for scalars.
+WIDEST = 3.4028235e15
 
 
 def calibrate(
@@ -27,7 +34,7 @@ def calibrate(
     count = 0
     with torch.no_grad():
         for batch in batches:
-            prepared(*batch)
+            prepared(*cloned(batch))
             count += 1
             each()
     if not count:
@@ -41,19 +48,50 @@ def convert(prepared: GraphModule) -> GraphModule:
     torchao's own gives an uncalibrated observer the scale 1 with a warning, and a model that
     computes nothing of use. Raises ``CalibrationError`` that names the observer.
     """
+    if not isinstance(prepared, torch.fx.GraphModule):
+        raise InputError(f"{type(prepared).__name__} is not what prepare_pt2e returned")
     _check_observers(prepared)
-    converted: GraphModule = convert_pt2e(prepared)
+    try:
+        converted: GraphModule = convert_pt2e(prepared)
+    except AssertionError as cause:
+        if is_prepared(prepared):
+            raise
+        raise InputError("the model has no observers: pass what prepare_pt2e returned") from cause
     return converted
 
 
 def _check_observers(prepared: GraphModule) -> None:
     for node in prepared.graph.nodes:
-        if node.op == "call_module" and _is_blind(prepared.get_submodule(node.target)):
-            source = node.args[0]
-            raise CalibrationError(
-                f"the observer of {source} saw no value: no batch ran this part of the model. "
-                "Add batches that do, or keep it in float with set_module_name(..., None)."
-            )
+        if node.op == "call_module":
+            _check_observer(node.args[0], prepared.get_submodule(node.target))
+
+
+def is_prepared(model: object) -> bool:
+    """Whether a model has observers or fake quantizers in it."""
+    return isinstance(model, torch.nn.Module) and any(
+        isinstance(module, (ObserverBase, FakeQuantizeBase)) for module in model.modules()
+    )
+
+
+def _check_observer(source: Node, module: torch.nn.Module) -> None:
+    remedy = "or keep it in float with set_module_name(..., None)"
+    where = f"{source} in module {module_path(source)!r}"
+    if _is_blind(module):
+        raise CalibrationError(
+            f"the observer of {where} saw no value: no batch ran this part of the model. "
+            f"Add batches that do, {remedy}."
+        )
+    if not (_spread(module) <= WIDEST).all():
+        raise CalibrationError(
+            f"the observer of {where} saw values too far apart for any scale, as masks of "
+            f"-inf are. Use a mask of moderate size, {remedy}."
+        )
+
+
+def _spread(module: torch.nn.Module) -> Tensor:
+    if not isinstance(module, ObserverBase) or not hasattr(module, "min_val"):
+        return torch.zeros(1)  # a placeholder, as dynamic configs use it
+    return torch.as_tensor(module.max_val - module.min_val)
 
 
 def _is_blind(module: torch.nn.Module) -> bool:

@@ -102,6 +102,7 @@ def quantize(
     no_verify: bool,
 ) -> None:
     """Quantize MODEL, a file that torch.export.save wrote, and lower it for a backend."""
+    from qreg.errors import InputError
     from qreg.files import check_writable, read_batches, read_program
 
     registry = _registry()
@@ -110,6 +111,8 @@ def quantize(
     registry.check_installed(backend)
     output = output or model.with_suffix(suffix)
     check_writable(output)
+    if output.resolve() in [each.resolve() for each in (model, calibration) if each]:
+        raise InputError(f"{output} is an input: name another output with -o")
     program = read_program(model)
     batches = read_batches(calibration) if calibration else None
 

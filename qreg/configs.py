@@ -31,6 +31,8 @@ def check(config: object) -> QuantizationConfig:
         raise ConfigError(
             f"{config!r} is no quantization config: pass a name, a QuantizationConfig, or None"
         )
+    for role in ROLES:
+        _check_range(role, getattr(config, role))
     for role in ROLES[:2]:
         spec = getattr(config, role)
         if spec is not None and spec.qscheme not in PER_TENSOR:
@@ -38,6 +40,15 @@ def check(config: object) -> QuantizationConfig:
     if config.weight is not None and config.weight.qscheme == torch.per_tensor_affine:
         raise ConfigError("weight has qscheme torch.per_tensor_affine: weights are symmetric")
     return config
+
+
+def _check_range(role: str, spec: Any) -> None:
+    if not isinstance(spec, QuantizationSpec) or spec.dtype.is_floating_point:
+        return
+    limits = torch.iinfo(spec.dtype)
+    low, high = spec.quant_min, spec.quant_max
+    if (low is not None and low < limits.min) or (high is not None and high > limits.max):
+        raise ConfigError(f"{role} has the range [{low}, {high}], beyond what {spec.dtype} holds")
 
 
 def equivalent(one: QuantizationConfig, other: QuantizationConfig) -> bool:

@@ -15,6 +15,7 @@ import torch
 from attrs import frozen
 from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
 
+from qreg.aliases import mutated_through_views
 from qreg.annotation import output_spec
 from qreg.compat import annotate_node, annotation_of
 from qreg.configs import mode_of
@@ -65,6 +66,7 @@ class AnnotationPass:
         self._taken = {node for node in self._operators if annotation_of(node)}
         self._targets = {target for each in annotators for target in each.value.targets}
         self._index = GraphIndex(graph_module.graph)
+        self._aliased = mutated_through_views(graph_module.graph)
         self._claims: dict[Node, Claim] = {}
         self._shared: set[Node] = set()
         self._reasons: dict[Node, str] = {}
@@ -112,9 +114,11 @@ class AnnotationPass:
             if reason:
                 return reason
         for node in (*match.inputs, match.output):
-            reason = self._wrong_type(node)
+            reason = self._wrong_type(node) or self._mutated_through_a_view(node)
             if reason:
                 return reason
+        if self._index.constants.issuperset(match.inputs):
+            return "it computes a constant, which convert folds"
         asked = (
             _ask(supplied, match.anchor, rule, match, choice.config) for rule in annotator.rules
         )
@@ -138,6 +142,13 @@ class AnnotationPass:
         if str(value.dtype) not in self._dtypes:
             wanted = " or ".join(sorted(self._dtypes))
             return f"{node.name} is {value.dtype}: {self._backend} quantizes {wanted}"
+        return None
+
+    def _mutated_through_a_view(self, node: Node) -> str | None:
+        if node in self._aliased:
+            return (
+                f"{node.name} is changed in place through a view, which an observer would cut off"
+            )
         return None
 
     def _annotate(self, claim: Claim) -> None:

@@ -30,6 +30,8 @@ class InputSpec:
             return f"is a {type(value).__name__}, expected a tensor"
         if value.dtype != self.dtype:
             return f"has dtype {value.dtype}, the model was exported with {self.dtype}"
+        if value.is_floating_point() and value.isnan().any():
+            return "holds NaN"
         fits = len(value.shape) == len(self.shape) and all(
             wanted in (None, size) for size, wanted in zip(value.shape, self.shape, strict=True)
         )
@@ -70,6 +72,12 @@ def arguments(batch: Any) -> tuple[Any, ...]:
 def flat(batch: Any) -> list[Any]:
     """The tensors of a batch in the order in which a program takes them."""
     return pytree.tree_leaves(arguments(batch))
+
+
+def cloned(batch: Any) -> tuple[Any, ...]:
+    """The batch as arguments of a model that may change them: the caller's stay as they are."""
+    copies: tuple[Any, ...] = pytree.tree_map_only(torch.Tensor, torch.clone, arguments(batch))
+    return copies
 
 
 def check_batch(number: int, batch: Any, specs: Sequence[InputSpec]) -> None:

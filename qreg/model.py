@@ -207,11 +207,14 @@ class Lowered:
 
     ``delegates`` is the number of subgraphs that the backend took; ``outside`` are the operators
     that were left to the runtime's portable kernels, one entry for each occurrence.
+    ``changed_inputs`` counts the inputs that the program changes in place; it gives them before
+    its outputs.
     """
 
     program: bytes = field(repr=lambda program: f"<{len(program)} bytes>")
     delegates: int
     outside: tuple[str, ...] = field(default=(), converter=_strings)
+    changed_inputs: int = 0
 
 
 def names(values: Iterable[Any]) -> list[str]:

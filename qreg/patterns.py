@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from qreg.model import Match, Matcher
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.fx import Graph, Node
 
 
@@ -33,13 +34,16 @@ def operator_name(target: Any) -> str:
 
 
 class GraphIndex:
-    """The operators of a graph by name, read in one walk."""
+    """The operators of a graph by name, and its constants, read in one walk."""
 
     def __init__(self, graph: Graph) -> None:
         self.position: dict[Node, int] = {}
+        self.constants: set[Node] = set()
         self._by_operator: dict[str, list[Node]] = defaultdict(list)
         for position, node in enumerate(graph.nodes):
             self.position[node] = position
+            if _follows_constants(node, self.constants):
+                self.constants.add(node)
             if node.op == "call_function":
                 self._by_operator[operator_name(node.target)].append(node)
 
@@ -49,9 +53,41 @@ class GraphIndex:
         return heapq.merge(*found, key=self.position.__getitem__)
 
 
+def _follows_constants(node: Node, constants: set[Node]) -> bool:
+    if node.op == "get_attr":
+        return True
+    inputs = node.all_input_nodes
+    return node.op == "call_function" and bool(inputs) and constants.issuperset(inputs)
+
+
 def sole_user(node: Node) -> Node | None:
     """The one user of a node, or None if it has none or several."""
     return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def is_constant(node: Node) -> bool:
+    """Whether a node is a parameter or buffer, or computed from these alone.
+
+    Looks back until it meets an input of the graph; ``GraphIndex.constants`` has them all.
+    """
+    waiting, seen = [node], {node}
+    while waiting:
+        each = waiting.pop()
+        if each.op != "get_attr" and (each.op != "call_function" or not each.all_input_nodes):
+            return False
+        fresh = [source for source in each.all_input_nodes if source not in seen]
+        seen.update(fresh)
+        waiting += fresh
+    return True
+
+
+def tensor_at(node: Node) -> Tensor:
+    """The parameter or buffer that a ``get_attr`` node reads."""
+    owner, _, name = str(node.target).rpartition(".")
+    module = node.graph.owning_module
+    assert module is not None
+    found: Tensor = getattr(module.get_submodule(owner), name)
+    return found
 
 
 def argument(node: Node, position: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
-from qreg.calibration import calibrate, convert
+from qreg.calibration import calibrate, convert, is_prepared
 from qreg.errors import CalibrationError, ConfigError, InputError
 from qreg.exporting import dynamic_shapes_of, export
 from qreg.files import write_atomically
@@ -22,7 +23,7 @@ from qreg.model import Backend, Decision, Lowered
 from qreg.progress import Stages
 from qreg.quantizer import Config, RegistryQuantizer
 from qreg.registry import DEFAULT, Registry, installed
-from qreg.verify import Verification, verify
+from qreg.verify import DYNAMIC_FLOOR, FLOOR, Verification, verify
 
 SAMPLES = 4
 
@@ -90,10 +91,7 @@ def quantize(
     that does not export, a batch that does not fit, a model in which nothing would be quantized,
     and a program that does not lower, load or run.
     """
-    quantizer = quantizer or RegistryQuantizer(
-        backend, config, registry=registry, allow_float=allow_float
-    )
-    quantizer.allow_float |= allow_float
+    quantizer = _quantizer(quantizer, backend, config, registry, allow_float)
     quantizer.registry.check_installed(quantizer.backend)
     _check_modes(quantizer, calibration)
     target: Backend = quantizer.registry.backend(quantizer.backend).value
@@ -118,7 +116,9 @@ def quantize(
         verification = None
         if verify and target.load is not None:
             with stages.stage("verify"):
-                verification = _verify(target, lowered, kept.samples, float_model, converted)
+                verification = _verify(
+                    target, lowered, kept.samples, float_model, converted, _floor(quantizer)
+                )
     return Result(
         quantizer.backend, lowered, quantizer.decisions, verification, converted, stages.seconds
     )
@@ -142,6 +142,22 @@ def lower(
     return registry.lower(backend, program)
 
 
+def _quantizer(
+    given: RegistryQuantizer | None,
+    backend: str,
+    config: Config,
+    registry: Registry | None,
+    allow_float: bool,
+) -> RegistryQuantizer:
+    if given is None:
+        return RegistryQuantizer(backend, config, registry=registry, allow_float=allow_float)
+    if config != DEFAULT or registry not in (None, given.registry):
+        raise ConfigError("a quantizer brings its own config and registry: give one or the other")
+    given = copy.copy(given)
+    given.allow_float |= allow_float
+    return given
+
+
 def _check_modes(quantizer: RegistryQuantizer, calibration: Iterable[Any] | None) -> None:
     if "qat" in quantizer.modes:
         raise ConfigError(
@@ -160,6 +176,10 @@ def _exported(
 ) -> tuple[ExportedProgram, tuple[Any, ...]]:
     if isinstance(model, ExportedProgram):
         return model, _example_of(model, example_inputs)
+    if not isinstance(model, torch.nn.Module):
+        raise InputError(f"{model!r} is no torch.nn.Module and no ExportedProgram")
+    if is_prepared(model):
+        raise InputError("the model has observers in it: convert it first, with qreg.convert")
     if example_inputs is None:
         raise InputError("example_inputs is missing: pass a tuple of tensors to export with")
     example = arguments(example_inputs)
@@ -196,6 +216,10 @@ class _Kept(Iterable[tuple[Any, ...]]):
             yield batch
 
 
+def _floor(quantizer: RegistryQuantizer) -> float:
+    return DYNAMIC_FLOOR if "dynamic" in quantizer.modes else FLOOR
+
+
 def _length(batches: Any) -> int | None:
     return len(batches) if hasattr(batches, "__len__") else None
 
@@ -206,13 +230,15 @@ def _verify(
     samples: Sequence[tuple[Any, ...]],
     float_model: torch.nn.Module,
     converted: torch.nn.Module,
+    floor: float,
 ) -> Verification:
     assert target.load is not None
     return verify(
         target.load,
-        lowered.program,
+        lowered,
         samples,
         runtime=target.runtime,
+        floor=floor,
         float_model=float_model,
         converted=converted,
     )

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from weakref import WeakSet
 
-from torch import Tensor
+import torch
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantizer
 
 from qreg.compat import annotation_of
 from qreg.configs import check, equivalent, mode_of
 from qreg.engine import AnnotationPass, NodeFilter
-from qreg.errors import InputError, NothingQuantizedError, UnknownModuleError
+from qreg.errors import ConfigError, InputError, NothingQuantizedError, UnknownModuleError
 from qreg.inlining import inline_grad_modes
 from qreg.model import Decision, Mode
-from qreg.patterns import operator_name
+from qreg.patterns import operator_name, tensor_at
 from qreg.registry import DEFAULT, Registry, installed
 from qreg.scopes import Choice, Level, Scopes, module_path, type_name
 
@@ -99,8 +99,9 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
 
         ``operator`` is an overload (``torch.ops.aten.add.Tensor``), a packet that stands for all
         its overloads (``torch.ops.aten.add``), or the name of either (``"aten.add.Tensor"``).
+        Raises ``ConfigError`` for anything else.
         """
-        name = operator_name(operator)
+        name = _known_operator(operator)
         self._scopes.operators[name] = self._choice("operator", name, config)
         return self
 
@@ -187,6 +188,20 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
             )
 
 
+def _known_operator(operator: Any) -> str:
+    if isinstance(operator, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        return operator_name(operator)
+    found: Any = torch.ops
+    for part in str(operator).split("."):
+        found = getattr(found, part, None)
+    if not isinstance(operator, str) or found is None:
+        raise ConfigError(
+            f"{operator!r} is no operator: pass torch.ops.aten.linear.default, the packet "
+            'torch.ops.aten.linear, or the name of one, "aten.linear.default"'
+        )
+    return operator_name(operator)
+
+
 def _is_dead(node: Node) -> bool:
     return node.op == "call_function" and not node.users and not node.is_impure()
 
@@ -199,21 +214,12 @@ def _check_finite(model: GraphModule) -> None:
     for node in model.graph.nodes:
         found = annotation_of(node)
         for entering in found.input_qspec_map if found else ():
-            if (
-                entering.op == "get_attr"
-                and not _attribute(model, entering.target).isfinite().all()
-            ):
+            if entering.op == "get_attr" and not tensor_at(entering).isfinite().all():
                 raise InputError(
                     f"{entering.target!r}, a weight of {node.target} in module "
                     f"{module_path(node)!r}, holds NaN or infinity: it has no range to quantize. "
                     "Repair it, or keep the module in float with set_module_name(..., None)."
                 )
-
-
-def _attribute(model: GraphModule, path: str) -> Tensor:
-    owner, _, name = path.rpartition(".")
-    found: Tensor = getattr(model.get_submodule(owner), name)
-    return found
 
 
 class ComposedQuantizer(Quantizer):  # type: ignore[misc]

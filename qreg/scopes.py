@@ -106,7 +106,14 @@ class Scopes:
         for kind, wanted, known in (("name", self.names, paths), ("type", self.types, types)):
             for name in wanted:
                 if name not in known:
-                    yield UnknownModuleError(kind, name, get_close_matches(name, known, n=3))
+                    yield UnknownModuleError(kind, name, _near(name, known))
+
+
+def _near(name: str, known: Iterable[str]) -> list[str]:
+    """The names nearest to one, by their last parts: users leave out the package of a type."""
+    by_end = {each.rpartition(".")[2]: each for each in known if each}
+    ends = get_close_matches(name.rpartition(".")[2], by_end, n=3)
+    return list(dict.fromkeys([*get_close_matches(name, known, n=3), *(by_end[e] for e in ends)]))
 
 
 def _same(one: QuantizationConfig | None, other: QuantizationConfig | None) -> bool:

@@ -11,10 +11,10 @@ from attrs import frozen
 from torch.utils import _pytree as pytree
 
 from qreg.errors import VerificationError
-from qreg.inputs import flat
+from qreg.inputs import cloned, flat
 
 if TYPE_CHECKING:
-    from qreg.model import Runner
+    from qreg.model import Lowered, Runner
 
 
 @frozen
@@ -46,54 +46,75 @@ class Verification:
     to_converted: tuple[OutputComparison, ...]
 
 
+FLOOR = 20.0  # dB to the converted model; a program that runs right is above 35
+DYNAMIC_FLOOR = 10.0  # a backend may choose the ranges of dynamic activations differently
+NEGLIGIBLE = 1e-6  # differences that are rounding, whatever the signal is
+
+
 def run_program(
-    load: Callable[[bytes], Runner], program: bytes, samples: Sequence[Any]
+    load: Callable[[bytes], Runner], lowered: Lowered, samples: Sequence[Any]
 ) -> list[list[torch.Tensor]]:
     """Loads a program once and runs it on each sample.
 
     Raises ``VerificationError`` with the runtime's error as its cause if either fails.
     """
     try:
-        runner = load(program)
+        runner = load(lowered.program)
         with torch.no_grad():
-            return [
-                list(runner([value.contiguous() for value in flat(sample)])) for sample in samples
-            ]
+            given = [list(runner([v.contiguous() for v in flat(cloned(s))])) for s in samples]
+            return [outputs[lowered.changed_inputs :] for outputs in given]
     except Exception as cause:
-        raise VerificationError(f"the lowered program does not run: {cause}") from cause
+        left = ", ".join(sorted(set(lowered.outside)))
+        suspects = f" Suspects, which the backend left to the runtime: {left}." if left else ""
+        raise VerificationError(f"the lowered program does not run: {cause}.{suspects}") from cause
 
 
 def verify(
     load: Callable[[bytes], Runner],
-    program: bytes,
+    lowered: Lowered,
     samples: Sequence[tuple[Any, ...]],
     *,
     runtime: str,
+    floor: float = FLOOR,
     float_model: Callable[..., Any],
     converted: Callable[..., Any],
 ) -> Verification:
     """Runs a program on samples and compares it with the float and the converted model.
 
     Raises ``VerificationError`` if it does not load, does not run, or gives outputs of another
-    number or shape, or NaN where the converted model gives none.
+    number or shape, NaN where the converted model gives none, or floating-point outputs that are
+    closer to noise than ``floor`` (SQNR in dB to the converted model).
     """
-    outputs = run_program(load, program, samples)
+    outputs = run_program(load, lowered, samples)
     references = {
         "float": [_outputs(float_model, sample) for sample in samples],
         "converted": [_outputs(converted, sample) for sample in samples],
     }
     _check(outputs, references["converted"])
-    return Verification(
+    found = Verification(
         runtime=runtime,
         samples=len(samples),
         to_float=_compare_all(outputs, references["float"]),
         to_converted=_compare_all(outputs, references["converted"]),
     )
+    _judge(found, outputs[0], floor)
+    return found
+
+
+def _judge(found: Verification, outputs: Sequence[torch.Tensor], floor: float) -> None:
+    for number, (each, output) in enumerate(zip(found.to_converted, outputs, strict=True)):
+        far = each.sqnr < floor and each.max_difference > NEGLIGIBLE
+        if output.is_floating_point() and far:
+            raise VerificationError(
+                f"output {number} of the program is {each.sqnr:.1f} dB from the converted model, "
+                f"less than {floor:.0f}: the backend does not compute what the model says. "
+                "Keep the operators that differ in float, or get the program with verify=False."
+            )
 
 
 def _outputs(model: Callable[..., Any], sample: tuple[Any, ...]) -> list[torch.Tensor]:
     with torch.no_grad():
-        return pytree.tree_leaves(model(*sample))
+        return pytree.tree_leaves(model(*cloned(sample)))
 
 
 def _check(outputs: list[list[torch.Tensor]], references: list[list[torch.Tensor]]) -> None:

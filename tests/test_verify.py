@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from qreg.errors import VerificationError
+from qreg.model import Lowered
 from qreg.verify import Verification, compare, run_program, verify
 
+EMPTY = Lowered(b"", 1)
 SAMPLES = [(torch.tensor([1.0, 2.0]),), (torch.tensor([3.0, 4.0]),)]
 
 numbers = st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=8)
@@ -31,7 +33,7 @@ def runs(function: Callable[..., Any]) -> Callable[[bytes], Any]:
 
 def verified(function: Callable[..., Any]) -> Verification:
     return verify(
-        runs(function), b"", SAMPLES, runtime="torch", float_model=double, converted=double
+        runs(function), EMPTY, SAMPLES, runtime="torch", float_model=double, converted=double
     )
 
 
@@ -87,7 +89,13 @@ def test_each_output_has_a_comparison_of_its_own() -> None:
         return x, -x
 
     found = verify(
-        runs(lambda x: (x, x)), b"", SAMPLES, runtime="torch", float_model=both, converted=both
+        runs(lambda x: (x, x)),
+        EMPTY,
+        SAMPLES,
+        runtime="torch",
+        floor=-math.inf,
+        float_model=both,
+        converted=both,
     )
     assert [each.cosine for each in found.to_float] == pytest.approx([1.0, -1.0])
 
@@ -95,7 +103,7 @@ def test_each_output_has_a_comparison_of_its_own() -> None:
 def test_the_float_and_the_converted_model_are_told_apart() -> None:
     found = verify(
         runs(lambda x: (2 * x,)),
-        b"",
+        EMPTY,
         SAMPLES,
         runtime="torch",
         float_model=lambda x: 3 * x,
@@ -128,7 +136,7 @@ def test_nan_where_the_reference_has_nan_passes() -> None:
         return x * math.nan
 
     model = {"float_model": not_a_number, "converted": not_a_number}
-    found = verify(runs(lambda x: (x * math.nan,)), b"", SAMPLES, runtime="torch", **model)
+    found = verify(runs(lambda x: (x * math.nan,)), EMPTY, SAMPLES, runtime="torch", **model)
     assert found.samples == 2
 
 
@@ -137,7 +145,7 @@ def test_a_program_that_does_not_load_is_refused_with_the_cause() -> None:
         raise RuntimeError(f"bad magic {program!r}")
 
     with pytest.raises(VerificationError, match="bad magic b'xyz'") as caught:
-        run_program(load, b"xyz", SAMPLES)
+        run_program(load, Lowered(b"xyz", 1, ["aten.odd.default"]), SAMPLES)
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
@@ -153,6 +161,32 @@ def test_a_program_is_loaded_once_and_gets_contiguous_tensors() -> None:
         contiguous.extend(tensor.is_contiguous() for tensor in inputs)
         return tuple(inputs)
 
-    run_program(load, b"p", [(torch.zeros(2, 3).T,), (torch.zeros(3, 2),)])
+    run_program(load, Lowered(b"p", 1), [(torch.zeros(2, 3).T,), (torch.zeros(3, 2),)])
     assert loaded == [b"p"]
     assert contiguous == [True, True]
+
+
+def test_a_program_far_from_its_model_is_refused_with_the_distance() -> None:
+    with pytest.raises(VerificationError, match=r"output 0 of the program is 6\.0 dB"):
+        verified(lambda x: (3 * x,))  # noise of half the signal: 20 log10(2) = 6.0
+
+
+def test_a_difference_that_is_only_rounding_is_no_matter_how_small_the_signal() -> None:
+    assert verified(lambda x: (2 * x + 1e-9,)).to_converted[0].sqnr > 100
+    zero: dict[str, Any] = {"float_model": torch.zeros_like, "converted": torch.zeros_like}
+    found = verify(runs(lambda x: (x * 1e-9,)), EMPTY, SAMPLES, runtime="torch", **zero)
+    assert found.to_converted[0].sqnr == -math.inf
+
+
+def test_inputs_that_the_program_changes_are_not_taken_for_outputs() -> None:
+    lowered = Lowered(b"", 1, changed_inputs=1)
+    ((output,),) = run_program(runs(lambda x: (x, 2 * x)), lowered, SAMPLES[:1])
+    assert output.tolist() == [2.0, 4.0]
+
+
+def test_what_was_left_to_the_runtime_is_named_when_the_program_does_not_run() -> None:
+    def load(program: bytes) -> Any:
+        raise RuntimeError("0x12")
+
+    with pytest.raises(VerificationError, match=r"Suspects.*: aten\.odd\.default"):
+        run_program(load, Lowered(b"", 1, ["aten.odd.default"]), SAMPLES)

@@ -58,6 +58,17 @@ def test_a_dynamic_config_needs_no_calibration(files: Path) -> None:
     assert answer.exit_code == 0, answer.output
 
 
+@pytest.mark.parametrize("name", ["model.pt2", "data.pt"])
+def test_an_input_is_never_overwritten(files: Path, name: str) -> None:
+    before = (files / name).read_bytes()
+    answer = run(
+        *("quantize", files / "model.pt2", "--calibration", files / "data.pt", "-o", files / name)
+    )
+    assert answer.exit_code == 1
+    assert "is an input: name another output" in answer.output
+    assert (files / name).read_bytes() == before
+
+
 def test_an_unwritable_output_is_found_before_the_model_is_read(files: Path) -> None:
     answer = run("quantize", files / "missing.pt2", "-o", files / "no" / "such" / "model.pte")
     assert answer.exit_code == 1

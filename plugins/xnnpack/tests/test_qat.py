@@ -36,7 +36,7 @@ class Run:
     def __init__(self, digits: ModuleType) -> None:
         self.train, self.test, self.train_labels, self.test_labels = digits.digits()
         self.model = digits.train_model(self.train, self.train_labels, epochs=3)
-        self.after_training = self._accuracy(self.quantized().converted)
+        self.after_training = self.program_accuracy(self.quantized().program)
         self.quantizer = qreg.get_quantizer("xnnpack", "int8_qat_per_channel")
         self.converted, self.losses = self._fine_tuned()
 
@@ -62,11 +62,6 @@ class Run:
         converted = convert_pt2e(prepared)
         move_exported_model_to_eval(converted)
         return converted, losses
-
-    def _accuracy(self, model: GraphModule) -> float:
-        with torch.no_grad():
-            scores = [model(image.unsqueeze(0)) for image in self.test]
-        return self._hits(scores)
 
     def _hits(self, scores: list[Tensor]) -> float:
         predicted = torch.stack([score.argmax() for score in scores])

@@ -65,7 +65,8 @@ def _name(point: Node | tuple[Node, Node]) -> str:
         return point.name
     source, user = point
     constant = source.name.startswith("_tensor_constant")
-    return f"{'scalar' if constant else source.name}->{user.name}"
+    operand = f"scalar {list(user.args).index(source)}" if constant else source.name
+    return f"{operand}->{user.name}"
 
 
 def _root(point: Any, specs: dict[Any, Any]) -> Any:

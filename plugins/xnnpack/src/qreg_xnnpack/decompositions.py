@@ -9,11 +9,37 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+IN_3D = frozenset({"aten.conv3d.default", "aten.conv3d.padding"})
+
+
 def in_planes() -> dict[Any, Callable[..., Any]]:
     """A decomposition table that computes convolutions in 3d plane by plane."""
     import torch
 
-    return {torch.ops.aten.conv3d.default: conv3d_in_planes}
+    return {
+        torch.ops.aten.conv3d.default: conv3d_in_planes,
+        torch.ops.aten.conv3d.padding: conv3d_with_padding,
+    }
+
+
+def conv3d_with_padding(
+    image: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sequence[int] = (1, 1, 1),
+    padding: str = "valid",
+    dilation: Sequence[int] = (1, 1, 1),
+    groups: int = 1,
+) -> Tensor:
+    """``conv3d`` with its padding as a word; the odd one of ``"same"`` goes behind, as in torch."""
+    from torch.nn import functional
+
+    gaps = _three(dilation)
+    total = [gap * (size - 1) for gap, size in zip(gaps, weight.shape[2:], strict=True)]
+    if padding == "same":
+        sides = [(amount // 2, amount - amount // 2) for amount in reversed(total)]
+        image = functional.pad(image, [amount for side in sides for amount in side])
+    return conv3d_in_planes(image, weight, bias, stride, (0, 0, 0), gaps, groups)
 
 
 def conv3d_in_planes(

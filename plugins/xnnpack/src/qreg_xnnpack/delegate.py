@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from qreg.patterns import argument
-from qreg_xnnpack.transforms import attribute
+from qreg.patterns import argument, is_constant, operator_name, tensor_at
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -21,6 +20,20 @@ if TYPE_CHECKING:
 
 # torch.histc, inside the histogram observer, works up to this magnitude only.
 LARGEST_SCALAR = 3.4028235e15
+# A tensor that reaches further is a mask of "minus infinity" rather than values: in the sum with
+# such a mask, all other values would share one code.
+LARGEST_ELEMENT = 1e4
+
+PADS = frozenset({"aten.pad.default", "aten.constant_pad_nd.default"})
+MOVES = frozenset(
+    {
+        "aten.permute.default",
+        "aten.transpose.int",
+        "aten.contiguous.default",
+        "aten.clone.default",
+        "aten.dropout.default",
+    }
+)
 
 
 def int8_operands(match: Match, config: QuantizationConfig) -> str | None:
@@ -35,9 +48,9 @@ def int8_operands(match: Match, config: QuantizationConfig) -> str | None:
 
 def int8_weight(match: Match, config: QuantizationConfig) -> str | None:
     """The weight must be a constant of the model, and quantized."""
-    if match.weight is None or not _is_constant(match.weight):
+    if match.weight is None or not is_constant(match.weight):
         return "its weight is computed while the model runs: the delegate takes constants"
-    if match.bias is not None and not _is_constant(match.bias):
+    if match.bias is not None and not is_constant(match.bias):
         return "its bias is computed while the model runs: the delegate takes constants"
     if config.weight is None:
         return "the config does not quantize weights: the delegate would compute in float"
@@ -53,6 +66,37 @@ def unshared_bias(match: Match, config: QuantizationConfig) -> str | None:
     if match.bias is None or _is_dynamic(config) or len(match.bias.users) == 1:
         return None
     return f"its bias {match.bias.target} serves another call too, with another scale"
+
+
+def dynamic_behind_conv(match: Match, config: QuantizationConfig) -> str | None:
+    """No dynamic linear on the channels-last view of a convolution.
+
+    executorch 1.4.1 lays the convolution's output out that way already, and then finds the
+    linear's input not quantized.
+    """
+    source = match.inputs[0]
+    moved = False
+    while operator_name(source.target) in MOVES:
+        source, moved = source.all_input_nodes[0], True
+    behind = moved and "aten.conv" in operator_name(source.target)
+    if _is_dynamic(config) and behind and len(_shape(match.inputs[0])) == 4:
+        return "dynamic linear on the permuted output of a convolution, which does not lower"
+    return None
+
+
+def batched(match: Match, config: QuantizationConfig) -> str | None:
+    """An input with a batch dimension."""
+    consumer = next(node for node in match.nodes if match.weight in node.all_input_nodes)
+    if len(_shape(consumer.all_input_nodes[0])) == len(_shape(match.weight)):
+        return None
+    return "convolution of an image without a batch dimension: give it one"
+
+
+def ordered_bounds(match: Match, config: QuantizationConfig) -> str | None:
+    """A lower bound below the upper one."""
+    low, high = argument(match.anchor, 1), argument(match.anchor, 2)
+    crossed = low is not None and high is not None and low >= high
+    return f"clamp from {low} to {high}: the delegate takes rising bounds" if crossed else None
 
 
 def planar(match: Match, config: QuantizationConfig) -> str | None:
@@ -109,6 +153,8 @@ def dynamic_conv(match: Match, config: QuantizationConfig) -> str | None:
         return f"dynamic convolution in {len(shape) - 2}d: the delegate takes 2d"
     # One input channel in one group is no depthwise convolution, but the delegate's partitioner
     # and serializer (executorch 1.4.1) both take it for one.
+    if operator_name(match.inputs[0].target) in PADS:
+        return "dynamic convolution behind a pad, which the delegate would take in at a fixed size"
     if shape[1] == 1:
         return "dynamic convolution of one input channel a group: the delegate takes it static only"
     return None
@@ -120,12 +166,29 @@ def unscaled(match: Match, config: QuantizationConfig) -> str | None:
     return None if alpha == 1 else f"alpha is {alpha}: the delegate takes 1"
 
 
-def small_scalars(match: Match, config: QuantizationConfig) -> str | None:
-    """Scalars that a histogram can hold."""
+def moderate_constants(match: Match, config: QuantizationConfig) -> str | None:
+    """Constants that an observer can hold, and that leave codes for the values they meet."""
     for node in match.inputs:
-        value = _scalar(node)
-        if value is not None and not abs(value) <= LARGEST_SCALAR:
-            return f"the constant {value:g} is beyond what an observer can hold"
+        largest = _largest(node)
+        if largest is not None and not largest[0] <= largest[1]:
+            return f"the constant {node.target} reaches {largest[0]:g}: no scale fits it and others"
+    return None
+
+
+def _largest(node: Node) -> tuple[float, float] | None:
+    """The largest magnitude in a constant, and the limit for it."""
+    if node.op != "get_attr":
+        return None
+    tensor = tensor_at(node)
+    limit = LARGEST_SCALAR if tensor.numel() == 1 else LARGEST_ELEMENT
+    return float(tensor.detach().abs().max()), limit
+
+
+def with_dimensions(match: Match, config: QuantizationConfig) -> str | None:
+    """No tensor without dimensions that is computed while the model runs."""
+    for node in match.inputs:
+        if node.op != "get_attr" and not _shape(node):
+            return f"{node.name} has no dimensions: the delegate cannot lay it out"
     return None
 
 
@@ -196,14 +259,6 @@ def _is_dynamic(config: QuantizationConfig) -> bool:
     return config.input_activation is not None and bool(config.input_activation.is_dynamic)
 
 
-def _is_constant(node: Node) -> bool:
-    """Whether a node is a parameter or buffer, or computed from these alone: convert folds that."""
-    if node.op == "get_attr":
-        return True
-    inputs = node.all_input_nodes
-    return node.op == "call_function" and bool(inputs) and all(map(_is_constant, inputs))
-
-
 def _shape(node: Node | None) -> list[Any]:
     assert node is not None
     return list(node.meta["val"].shape)
@@ -217,11 +272,3 @@ def _pair(sizes: Any) -> list[Any]:
     """A window or size as torch takes it: one number for both dimensions, or two."""
     listed = list(sizes) if isinstance(sizes, (list, tuple)) else [sizes]
     return listed * 2 if len(listed) == 1 else listed
-
-
-def _scalar(node: Node) -> float | None:
-    module = node.graph.owning_module
-    if node.op != "get_attr" or module is None:
-        return None
-    tensor = attribute(module, str(node.target))
-    return float(tensor) if tensor.numel() == 1 else None

@@ -31,11 +31,12 @@ def lower(program: ExportedProgram) -> Lowered:
         # executorch 1.4.1 copies pytree specs that torch 2.13 has deprecated, thousands of times.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
-        graph = edge.exported_program().graph
+        signature, graph = (edge.exported_program().graph_signature, edge.exported_program().graph)
         calls = [node.target.__name__ for node in graph.nodes if node.op == "call_function"]
         lowered = edge.to_executorch()
     outside = [call for call in calls if DELEGATE_CALL not in call and "getitem" not in call]
-    return Lowered(bytes(lowered.buffer), calls.count(DELEGATE_CALL), outside)
+    changed = len(signature.user_inputs_to_mutate)
+    return Lowered(bytes(lowered.buffer), calls.count(DELEGATE_CALL), outside, changed)
 
 
 def load(program: bytes) -> Runner:

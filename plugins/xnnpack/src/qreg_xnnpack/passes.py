@@ -10,71 +10,65 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qreg.errors import LoweringError
 from qreg.patterns import operator_name, sole_user
-from qreg_xnnpack.decompositions import in_planes
+from qreg_xnnpack.annotators.shape import CARRYING
+from qreg_xnnpack.decompositions import IN_3D, in_planes
 from qreg_xnnpack.transforms import spell_out_stride
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
-    from torch.fx import GraphModule, Node
+    from torch.fx import Node
 
 QUANTIZE = "quantized_decomposed.quantize_per_tensor.default"
 DEQUANTIZE = "quantized_decomposed.dequantize_per_tensor.default"
 
-ON_ONE_SET_OF_PARAMETERS = frozenset(
-    {
-        "aten.clamp.default",
-        "aten.flatten.using_ints",
-        "aten.hardtanh.default",
-        "aten.max_pool2d.default",
-        "aten.permute.default",
-        "aten.relu.default",
-        "aten.relu6.default",
-        "aten.reshape.default",
-        "aten.slice.Tensor",
-        "aten.transpose.int",
-        "aten.unsqueeze.default",
-        "aten.view.default",
-    }
-)
+# A mean may have other parameters behind than before.
+ON_ONE_SET_OF_PARAMETERS = {target for each in CARRYING for target in each.targets}
+ON_ONE_SET_OF_PARAMETERS -= {"aten.mean.dim"}
+ON_ONE_SET_OF_PARAMETERS |= {"aten.cat.default"}
 
 
 def ready(program: ExportedProgram) -> ExportedProgram:
-    """The program with all of this done; changes it in place, but for convolutions in 3d."""
+    """The program with all of this done; changes it in place, but for convolutions in 3d.
+
+    Raises ``LoweringError`` for an operator that neither the delegate nor ExecuTorch has.
+    """
+    _name_with_letters(program)
     for node in list(program.graph.nodes):
         name = operator_name(node.target) if node.op == "call_function" else ""
+        if name == "aten.conv_transpose3d.input":
+            raise LoweringError(f"{node.name}: ExecuTorch has no transposed convolution in 3d")
         if name == "aten.max_pool2d.default":
             spell_out_stride(node)
         if name in ON_ONE_SET_OF_PARAMETERS:
-            _requantize_behind(node)
-        if name == "aten.cat.default":
             _requantize_inputs(node)
     program.graph_module.recompile()
-    if _has(program.graph_module, "aten.conv3d.default"):
+    if any(str(node.target) in IN_3D for node in program.graph.nodes):
         program = program.run_decompositions(in_planes())
     return program
 
 
-def _has(graph_module: GraphModule, operator: str) -> bool:
-    return any(str(node.target) == operator for node in graph_module.graph.nodes)
+def _name_with_letters(program: ExportedProgram) -> None:
+    """Lets every parameter's name begin with a letter, as those of ``nn.Sequential`` do not.
 
-
-def _requantize_behind(node: Node) -> None:
-    """Gives the output the parameters of the input first, and then those that it had.
-
-    What is moved or clipped by relu lies on the grid of the input, so this changes no value.
+    executorch 1.4.1 fails to find what it makes of a batch norm's parameters otherwise.
     """
-    source, user = node.args[0], sole_user(node)
-    if user is None or not (_is(source, DEQUANTIZE) and _is(user, QUANTIZE)):
-        return
-    if _parameters(source) != _parameters(user):
-        user.replace_input_with(node, _through(node, source, before=user))
+    for spec in program.graph_signature.input_specs:
+        if spec.target and spec.target[0].isdigit():
+            renamed = f"module.{spec.target}"
+            for values in (program.state_dict, program.constants):
+                if spec.target in values:
+                    values[renamed] = values.pop(spec.target)
+            spec.target = renamed
 
 
 def _requantize_inputs(node: Node) -> None:
-    """Gives the inputs of a cat the parameters that its output has."""
-    user = sole_user(node)
-    inputs = node.all_input_nodes
+    """Gives the inputs of an operator the parameters that its output has.
+
+    Moving, clipping and picking the largest commute with quantizing, so this changes no value.
+    """
+    user, inputs = sole_user(node), node.all_input_nodes
     if user is None or not _is(user, QUANTIZE) or not all(_is(each, DEQUANTIZE) for each in inputs):
         return
     for source in inputs:

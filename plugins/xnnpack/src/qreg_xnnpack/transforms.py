@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from qreg.patterns import argument, operator_name
+from qreg.patterns import argument, operator_name, tensor_at
 
 if TYPE_CHECKING:
     import torch
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from qreg.model import Mode
 
 WITH_SCALARS = frozenset({"aten.add.Tensor", "aten.mul.Tensor", "aten.sub.Tensor"})
-WITH_BIAS = frozenset(
-    {
-        "aten.linear.default",
-        "aten.conv1d.default",
-        "aten.conv2d.default",
-        "aten.conv_transpose1d.default",
-        "aten.conv_transpose2d.input",
-    }
-)
-SCALAR, BIAS = "_tensor_constant_", "_bias_"
+BIAS_POSITION = {
+    "aten.linear.default": 2,
+    "aten.conv1d.default": 2,
+    "aten.conv2d.default": 2,
+    "aten.conv_transpose1d.default": 2,
+    "aten.conv_transpose2d.input": 2,
+    "aten.addmm.default": 0,
+}
+SAME = {"aten.conv1d.padding": "conv1d", "aten.conv2d.padding": "conv2d"}
+SCALAR, COPY = "_tensor_constant_", "_copy_"
 
 
 def transform(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
@@ -45,8 +45,10 @@ def _rewrite(model: GraphModule, node: Node, trained: bool) -> bool:
         return _lift_scalars(model, node)
     if name == "aten.rsub.Scalar":
         return _swap_operands(model, node)
-    if name in WITH_BIAS and not trained:
-        return _separate_bias(model, node)
+    if name in SAME:
+        return _spell_out_padding(node, SAME[name])
+    if name in BIAS_POSITION and not trained:
+        return _separate_constants(model, node, BIAS_POSITION[name])
     if name == "aten.clamp.default":
         return _clamp_as_hardtanh(node)
     return name == "aten.max_pool2d.default" and spell_out_stride(node)
@@ -115,25 +117,47 @@ def _swap_operands(model: GraphModule, node: Node) -> bool:
     return True
 
 
-def _separate_bias(model: GraphModule, node: Node) -> bool:
-    """Gives a call its own copy of a bias that another call uses too.
+def _separate_constants(model: GraphModule, node: Node, bias: int) -> bool:
+    """Gives a call its own copies of what it cannot share with an earlier call.
 
     The delegate quantizes a bias to int32 by the input's scale of the first call that it meets, so
-    a module called twice would be wrong at the second call.
+    a module called twice would be wrong at the second call. It lays a weight out for the first kind
+    of operator that it meets, so convolutions and transposed ones cannot have one in common.
     """
-    bias = argument(node, 2)
-    if bias is None or bias.op != "get_attr" or node is next(iter(bias.users)):
+    weight = 2 if bias == 0 else 1
+    changed = _copy_argument(model, node, bias, lambda first: True)
+    return _copy_argument(model, node, weight, lambda first: first.target != node.target) or changed
+
+
+def _copy_argument(
+    model: GraphModule, node: Node, position: int, differs: Callable[[Node], bool]
+) -> bool:
+    constant = argument(node, position)
+    if getattr(constant, "op", "") != "get_attr":
         return False
-    copy = _constant(model, node, BIAS, attribute(model, bias.target).detach().clone())
-    node.args = (*node.args[:2], copy, *node.args[3:])
+    first = next(iter(constant.users))
+    if first is node or not differs(first):
+        return False
+    copy = _constant(model, node, COPY, tensor_at(constant).detach().clone())
+    node.args = (*node.args[:position], copy, *node.args[position + 1 :])
     return True
 
 
-def attribute(model: GraphModule, path: str) -> torch.Tensor:
-    """The parameter or buffer at a dotted path."""
-    owner, _, name = path.rpartition(".")
-    found: torch.Tensor = getattr(model.get_submodule(owner), name)
-    return found
+def _spell_out_padding(node: Node, name: str) -> bool:
+    """Turns ``padding="same"`` or ``"valid"`` into numbers, where these are equal on both sides."""
+    import torch
+
+    weight: Any = node.args[1]
+    kernel = weight.meta["val"].shape[2:]
+    stride, kind, dilation, groups = (argument(node, position) for position in range(3, 7))
+    gaps = list(dilation or [1]) * (len(kernel) if len(dilation or [1]) == 1 else 1)
+    total = [gap * (size - 1) for gap, size in zip(gaps, kernel, strict=True)]
+    if kind == "same" and any(amount % 2 for amount in total):
+        return False
+    padding = [amount // 2 if kind == "same" else 0 for amount in total]
+    node.target = getattr(torch.ops.aten, name).default
+    node.args = (*node.args[:2], argument(node, 2), stride or [1], padding, gaps, groups or 1)
+    return True
 
 
 def _clamp_as_hardtanh(node: Node) -> bool:
@@ -141,7 +165,7 @@ def _clamp_as_hardtanh(node: Node) -> bool:
     import torch
 
     low, high = argument(node, 1), argument(node, 2)
-    if low is None or high is None or not node.meta["val"].dtype.is_floating_point:
+    if low is None or high is None or low >= high or not node.meta["val"].dtype.is_floating_point:
         return False
     node.target = torch.ops.aten.hardtanh.default
     node.args = (node.args[0], float(low), float(high))

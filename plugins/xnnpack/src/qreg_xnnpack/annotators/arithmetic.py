@@ -5,12 +5,18 @@ from __future__ import annotations
 from qreg import Annotator, patterns
 from qreg.annotation import carried_on, shared_in_and_out
 from qreg_xnnpack.annotators.linear import RELU
-from qreg_xnnpack.delegate import int8_operands, several_inputs, small_scalars, unscaled
+from qreg_xnnpack.delegate import (
+    int8_operands,
+    moderate_constants,
+    several_inputs,
+    unscaled,
+    with_dimensions,
+)
 
 ADD, SUB, MUL = ("aten.add.Tensor",), ("aten.sub.Tensor",), ("aten.mul.Tensor",)
 BOTH = patterns.operands(0, 1)
-SUM_RULES = (int8_operands, small_scalars, unscaled)
-PRODUCT_RULES = (int8_operands, small_scalars)
+SUM_RULES = (int8_operands, moderate_constants, with_dimensions, unscaled)
+PRODUCT_RULES = (int8_operands, moderate_constants, with_dimensions)
 
 
 ANNOTATORS = (

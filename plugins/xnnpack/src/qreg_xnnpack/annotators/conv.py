@@ -13,6 +13,7 @@ from qreg.annotation import standard, with_channel_axis
 from qreg.model import ALL_MODES, STATIC, Match, Mode
 from qreg_xnnpack.annotators.linear import CLAMPS, RELU
 from qreg_xnnpack.delegate import (
+    batched,
     dynamic_conv,
     dynamic_per_channel,
     int8_operands,
@@ -35,7 +36,7 @@ TRANSPOSED = (
 BATCH_NORM = ("aten.batch_norm.default",)
 PAD = ("aten.pad.default", "aten.constant_pad_nd.default")
 
-WEIGHTED = (planar, int8_operands, int8_weight, unshared_bias, dynamic_per_channel)
+WEIGHTED = (planar, batched, int8_operands, int8_weight, unshared_bias, dynamic_per_channel)
 QAT: frozenset[Mode] = frozenset({"qat"})
 
 

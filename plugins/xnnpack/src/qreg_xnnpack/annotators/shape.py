@@ -11,6 +11,7 @@ from qreg.model import Rule
 from qreg_xnnpack.delegate import (
     contiguous_slice,
     int8_operands,
+    ordered_bounds,
     pool_window,
     pooled_to_one,
     spatial_mean,
@@ -47,7 +48,7 @@ RESHAPES = ("aten.view.default", "aten.reshape.default", "aten.flatten.using_int
 CARRYING = (
     _carrying("max_pool2d", ("aten.max_pool2d.default",), pool_window),
     _carrying("relu", ("aten.relu.default",)),
-    _carrying("clamp", CLAMPS),
+    _carrying("clamp", CLAMPS, ordered_bounds),
     _carrying("mean", ("aten.mean.dim",), spatial_mean),
     _carrying("permute", ("aten.permute.default", "aten.transpose.int")),
     _carrying("view", RESHAPES, static_shape),

@@ -1,0 +1,189 @@
+"""Models that are put together in odd ways: under every config the program loads and is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from test_rows import Call
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import qreg
+
+IMAGE, ROW = (1, 4, 8, 8), (2, 8)
+
+
+def parameter(*shape: int, scale: float = 1.0) -> nn.Parameter:
+    return nn.Parameter(torch.randn(shape) * scale)
+
+
+class With(Call):
+    """A function of a module with parameters ``p`` and ``q``, and a convolution and a linear."""
+
+    def __init__(self, function: Callable[..., Any], p: Any = None, q: Any = None) -> None:
+        super().__init__(function)
+        self.p, self.q = p, q
+        self.conv, self.linear = nn.Conv2d(4, 4, 3, padding=1), nn.Linear(8, 8)
+
+
+def standardized(weight: Tensor) -> Tensor:
+    return (weight - weight.mean((1, 2, 3), keepdim=True)) / weight.std((1, 2, 3), keepdim=True)
+
+
+MODELS: dict[str, tuple[nn.Module, tuple[tuple[int, ...], ...]]] = {
+    "a weight that is computed": (With(lambda m, x: F.linear(x, m.p * 2), parameter(4, 8)), (ROW,)),
+    "a weight that is standardized": (
+        With(lambda m, x: F.conv2d(x, standardized(m.p)), parameter(4, 4, 3, 3)),
+        (IMAGE,),
+    ),
+    "a weight with a low-rank update": (
+        With(
+            lambda m, x: F.linear(x, m.linear.weight + m.p @ m.q), parameter(8, 2), parameter(2, 8)
+        ),
+        (ROW,),
+    ),
+    "a weight for two kinds of convolution": (
+        With(lambda m, x: F.conv_transpose2d(F.conv2d(x, m.p), m.p), parameter(4, 4, 3, 3)),
+        (IMAGE,),
+    ),
+    "addmm twice with one bias": (
+        With(
+            lambda m, x, y: (torch.addmm(m.q, x, m.p), torch.addmm(m.q, y * 50, m.p)),
+            parameter(8, 4),
+            parameter(4),
+        ),
+        (ROW, ROW),
+    ),
+    "a pad before a convolution": (With(lambda m, x: m.conv(F.pad(x, (1, 1, 1, 1)))), (IMAGE,)),
+    "a pad with two users": (
+        With(lambda m, x: (lambda padded: m.conv(padded) + padded)(F.pad(x, (1, 1, 1, 1)))),
+        (IMAGE,),
+    ),
+    "a pad before a transposed convolution": (
+        nn.Sequential(nn.ZeroPad2d(1), nn.ConvTranspose2d(4, 4, 3)),
+        (IMAGE,),
+    ),
+    "a linear behind a permuted convolution": (
+        With(lambda m, x: m.linear(m.conv(x).permute(0, 1, 3, 2))),
+        (IMAGE,),
+    ),
+    "a linear over the channels of a convolution": (
+        Call(
+            lambda m, x: m.linear(m.conv(x).permute(0, 2, 3, 1)),
+            conv=nn.Conv2d(4, 4, 3),
+            linear=nn.Linear(4, 6),
+        ),
+        (IMAGE,),
+    ),
+    "batch norm first in a sequence": (
+        nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3)),
+        (IMAGE,),
+    ),
+    "batch norm behind relu in a sequence": (
+        nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3)),
+        (IMAGE,),
+    ),
+    "a runtime factor without dimensions": (
+        With(lambda m, x, k: m.linear(x) * k + k),
+        (ROW, ()),
+    ),
+    "a causal mask of minus infinity": (
+        With(
+            lambda m, x: torch.softmax(m.linear(x) @ x.T + m.p, -1) @ x,
+            nn.Parameter(torch.full((2, 2), -torch.inf).triu(1)),
+        ),
+        (ROW,),
+    ),
+    "a causal mask of a large number": (
+        With(
+            lambda m, x: torch.softmax(m.linear(x) @ x.T + m.p, -1) @ x,
+            nn.Parameter(torch.full((2, 2), -1e9).triu(1)),
+        ),
+        (ROW,),
+    ),
+    "a clamp with crossed bounds": (With(lambda m, x: m.linear(x).clamp(0.7, 0.2)), (ROW,)),
+    "convolution in 3d with same padding": (nn.Conv3d(2, 2, 3, padding="same"), ((1, 2, 4, 4, 4),)),
+    "convolution with same padding": (nn.Conv2d(4, 4, 3, padding="same"), (IMAGE,)),
+    "an image without a batch": (nn.Conv2d(4, 4, 3), ((4, 8, 8),)),
+    "a change in place through a view": (
+        With(lambda m, x: m.linear(_tripled(m.linear(x)))),
+        (ROW,),
+    ),
+    "relu in place, then a view": (
+        nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(144, 4)),
+        (IMAGE,),
+    ),
+    "an input changed in place": (With(lambda m, x: m.linear(x.add_(1))), (ROW,)),
+}
+
+FLOORS = {
+    "int8_static_per_channel": 35,
+    "int8_static_per_tensor": 35,
+    "int8_dynamic_per_channel": 25,
+}
+
+
+def _tripled(y: Tensor) -> Tensor:
+    y[:, :4].mul_(3)
+    return y
+
+
+@pytest.mark.parametrize("config", FLOORS)
+@pytest.mark.parametrize("name", MODELS)
+def test_the_program_loads_and_is_right(name: str, config: str) -> None:
+    module, shapes = MODELS[name]
+    torch.manual_seed(0)
+    batches = [tuple(torch.randn(shape) for shape in shapes) for _ in range(4)]
+    before = [tensor.clone() for batch in batches for tensor in batch]
+    options = {"config": config, "allow_float": True}
+    result = qreg.quantize(module.eval(), batches[0], calibration=batches, **options)
+    assert all(each.sqnr > FLOORS[config] for each in result.verification.to_converted)
+    assert all(each.sqnr > 20 for each in result.verification.to_float)
+    after = [tensor for batch in batches for tensor in batch]
+    assert all(map(torch.equal, before, after)), "calibration changed the caller's data"
+
+
+EXPECTED_INT8 = {
+    "a weight that is computed": "linear",
+    "a weight that is standardized": "conv",
+    "convolution with same padding": "conv",
+    "relu in place, then a view": "conv_relu",
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED_INT8)
+def test_what_can_run_in_int8_does(name: str) -> None:
+    module, shapes = MODELS[name]
+    batch = tuple(torch.randn(shape) for shape in shapes)
+    result = qreg.quantize(module.eval(), batch, calibration=[batch])
+    assert EXPECTED_INT8[name] in [decision.annotator for decision in result.decisions]
+
+
+def test_a_mask_of_minus_infinity_made_at_run_time_names_its_place() -> None:
+    module = With(lambda m, x, k: m.linear(x) + (1 - k) * torch.finfo(torch.float32).min)
+    batch = torch.randn(2, 8), torch.tensor([[1.0], [0.0]])
+    with pytest.raises(qreg.errors.CalibrationError, match="values too far apart for any scale"):
+        qreg.quantize(module, batch, calibration=[batch])
+
+
+def test_a_transposed_convolution_in_3d_is_named_before_it_fails_on_the_device() -> None:
+    image = torch.randn(1, 2, 4, 4, 4)
+    with pytest.raises(qreg.errors.LoweringError, match="no transposed convolution in 3d"):
+        qreg.quantize(
+            nn.ConvTranspose3d(2, 2, 3), (image,), calibration=[(image,)], allow_float=True
+        )
+
+
+def test_a_program_that_is_far_from_its_model_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    from qreg_xnnpack import passes
+
+    monkeypatch.setattr(passes, "ON_ONE_SET_OF_PARAMETERS", set())
+    module = With(lambda m, x: m.conv(F.relu(F.max_pool2d(m.conv(x), 2))))
+    batches = [(torch.randn(IMAGE),) for _ in range(4)]
+    quantizer = qreg.get_quantizer("xnnpack")
+    quantizer.set_filter_function(lambda node: "relu" not in str(node.target))
+    with pytest.raises(qreg.errors.VerificationError, match="dB from the converted model"):
+        qreg.quantize(module, batches[0], calibration=batches, quantizer=quantizer)
