@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -30,6 +31,12 @@ def _reports_errors(command: Callable[..., None]) -> Callable[..., None]:
             raise click.ClickException(str(error)) from error
 
     return wrapped
+
+
+def _quiet_imports() -> None:
+    """torchao 0.18 warns, on import, of GPU extensions and enum types that are no matter here."""
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _registry() -> Registry:
@@ -105,6 +112,7 @@ def quantize(
     from qreg.errors import InputError
     from qreg.files import check_writable, read_batches, read_program
 
+    _quiet_imports()
     registry = _registry()
     suffix = registry.backend(backend).value.suffix
     registry.config(backend, config)

@@ -47,8 +47,10 @@ def read_program(path: Path) -> ExportedProgram:
         raise InputError(f"{path} is no program that torch.export can load: {cause}") from cause
 
 
-def read_batches(path: Path) -> list[tuple[Any, ...]]:
-    """Reads a list of input tuples that ``torch.save`` wrote; a lone tensor counts as a tuple.
+def read_batches(path: Path) -> list[Any]:
+    """Reads a list of batches that ``torch.save`` wrote: tuples of inputs, or dicts by name.
+
+    A lone tensor counts as a tuple of one.
 
     Raises ``InputError`` for a file that is missing, is not such a list, or needs unpickling.
     """
@@ -61,15 +63,15 @@ def read_batches(path: Path) -> list[tuple[Any, ...]]:
         batches = torch.load(path, weights_only=True)
     except Exception as cause:
         raise InputError(
-            f"{path} cannot be read with weights_only=True: {cause}. "
-            "Save a list of tuples of tensors with torch.save."
+            f"{path} cannot be read as tensors alone: it is damaged, or holds objects that only "
+            "unpickling makes. Save a list of tuples of tensors with torch.save."
         ) from cause
     if not isinstance(batches, (list, tuple)):
         raise InputError(
             f"{path} holds a {type(batches).__name__}; expected a list with one tuple of tensors "
             "for each batch"
         )
-    return [arguments(batch) for batch in batches]
+    return [batch if isinstance(batch, dict) else arguments(batch) for batch in batches]
 
 
 def _check_exists(path: Path) -> None:
@@ -81,6 +83,8 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             records = archive.namelist()
+            if not any(record.endswith("archive_format") for record in records):
+                raise zipfile.BadZipFile("it has no record of its format")
             if len(set(records)) < len(records):  # two readers may pick different ones
                 raise InputError(f"{path} is refused: it holds two records of one name")
             problems = (_danger(archive, record) for record in records)

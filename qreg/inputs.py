@@ -94,7 +94,19 @@ def check_batch(number: int, batch: Any, specs: Sequence[InputSpec]) -> None:
 
 
 def checked(batches: Iterable[Any], specs: Sequence[InputSpec]) -> Iterable[tuple[Any, ...]]:
-    """The batches as arguments of the model, each checked before it is given on."""
+    """The batches as arguments of the model, each checked before it is given on.
+
+    A batch is a tuple or list of inputs, a dict of them by name, or a lone tensor.
+    """
     for number, batch in enumerate(batches):
-        check_batch(number, batch, specs)
-        yield arguments(batch)
+        given = _by_name(number, batch, specs) if isinstance(batch, dict) else batch
+        check_batch(number, given, specs)
+        yield arguments(given)
+
+
+def _by_name(number: int, batch: dict[str, Any], specs: Sequence[InputSpec]) -> tuple[Any, ...]:
+    names = [spec.name for spec in specs]
+    if set(batch) != set(names):
+        problem = f"has the inputs {', '.join(batch)}; the model takes {', '.join(names)}"
+        raise CalibrationError(problem, batch=number)
+    return tuple(batch[name] for name in names)

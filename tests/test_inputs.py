@@ -90,3 +90,23 @@ def test_an_input_that_is_no_tensor_is_refused_by_name() -> None:
     program = torch.export.export(Scaled(), (GOOD[0], 2.0))
     with pytest.raises(InputError, match=r"input 'factor' of the model is .*tensors only"):
         input_specs(program)
+
+
+def test_a_dict_gives_the_inputs_by_name() -> None:
+    specs = [InputSpec("ids", (2,), torch.int64), InputSpec("mask", (2,), torch.float32)]
+    ids, mask = torch.ones(2).long(), torch.zeros(2)
+    ((first, second),) = checked([{"mask": mask, "ids": ids}], specs)
+    assert first is ids
+    assert second is mask
+
+
+def test_a_dict_of_other_names_lists_those_of_the_model() -> None:
+    specs = [InputSpec("ids", (2,), torch.int64)]
+    with pytest.raises(CalibrationError, match="batch 0: has the inputs x; the model takes ids"):
+        list(checked([{"x": torch.ones(2)}], specs))
+
+
+def test_nan_in_a_batch_is_named() -> None:
+    specs = [InputSpec("x", (2,), torch.float32)]
+    with pytest.raises(CalibrationError, match="batch 1: input 'x': holds NaN"):
+        list(checked([torch.ones(2), torch.tensor([1.0, torch.nan])], specs))
