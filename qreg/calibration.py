@@ -75,7 +75,8 @@ def is_prepared(model: object) -> bool:
 
 def _check_observer(source: Node, module: torch.nn.Module) -> None:
     remedy = "or keep it in float with set_module_name(..., None)"
-    where = f"{source} in module {module_path(source)!r}"
+    path = module_path(source)
+    where = f"{source} in module {path!r}" if path else str(source)
     if _is_blind(module):
         raise CalibrationError(
             f"the observer of {where} saw no value: no batch ran this part of the model. "

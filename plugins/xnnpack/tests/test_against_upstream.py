@@ -235,7 +235,10 @@ class FirstOutput(nn.Module):
 PIXELS = torch.randn(1, 3, 64, 64)
 TOKENS = torch.randint(0, 99, (1, 16))
 SMALL_TEXT = {"vocab_size": 99}
-DYNAMIC_EXPLAINED = {"ResNet": {"aten.conv2d.default": "row 6"}}
+DYNAMIC_EXPLAINED = {
+    "ResNet": {"aten.conv2d.default": "row 6"},
+    "MobileNetV2": {"aten.conv2d.default": "behind a pad, which the delegate takes in: cannot run"},
+}
 PADDED_CLAMPED = {
     "aten.pad.default": MORE,
     "aten.conv2d.default": MORE,

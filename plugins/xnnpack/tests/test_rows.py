@@ -221,10 +221,10 @@ def test_12_an_operator_type_hits_that_operator_alone() -> None:
 def test_12_a_packet_stands_for_its_overloads_and_none_keeps_float() -> None:
     module = nn.Sequential(nn.Linear(8, 8), nn.Conv1d(2, 2, 1))
     quantizer = XNNPACKQuantizer().set_operator_type(torch.ops.aten.linear, STATIC)
-    assert decided(quantizer, module, torch.randn(2, 8))["linear"].status == "annotated"
+    assert decided(quantizer, module, torch.randn(1, 2, 8))["linear"].status == "annotated"
     quantizer = XNNPACKQuantizer().set_global(STATIC)
     quantizer.set_operator_type(torch.ops.aten.linear.default, None)
-    decisions = decided(quantizer, module, torch.randn(2, 8))
+    decisions = decided(quantizer, module, torch.randn(1, 2, 8))
     assert (decisions["linear"].status, decisions["conv1d"].status) == ("float", "annotated")
 
 
