@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def quantize(
     that does not export, a batch that does not fit, a model in which nothing would be quantized,
     and a program that does not lower, load or run.
     """
-    quantizer = _quantizer(quantizer, backend, config, registry, allow_float)
+    quantizer = _quantizer(quantizer, backend, config, registry)
     quantizer.registry.check_installed(quantizer.backend)
     _check_modes(quantizer, calibration)
     target: Backend = quantizer.registry.backend(quantizer.backend).value
@@ -99,7 +99,7 @@ def quantize(
         with stages.stage("export"):
             program, example = _exported(model, example_inputs, dynamic_shapes)
             float_model = program.module(check_guards=False)
-        with stages.stage("prepare"):
+        with stages.stage("prepare"), _allowing_float(quantizer, allow_float):
             prepared = prepare_pt2e(program.module(check_guards=False), quantizer)
         # Without activations to observe, one input is enough for the observers of the weights.
         batches = [example] if calibration is None else calibration
@@ -120,7 +120,12 @@ def quantize(
                     target, lowered, kept.samples, float_model, converted, _floor(quantizer)
                 )
     return Result(
-        quantizer.backend, lowered, quantizer.decisions, verification, converted, stages.seconds
+        quantizer.backend,
+        lowered,
+        tuple(quantizer.decisions),
+        verification,
+        converted,
+        stages.seconds,
     )
 
 
@@ -147,15 +152,22 @@ def _quantizer(
     backend: str,
     config: Config,
     registry: Registry | None,
-    allow_float: bool,
 ) -> RegistryQuantizer:
     if given is None:
-        return RegistryQuantizer(backend, config, registry=registry, allow_float=allow_float)
+        return RegistryQuantizer(backend, config, registry=registry)
     if config != DEFAULT or registry not in (None, given.registry):
         raise ConfigError("a quantizer brings its own config and registry: give one or the other")
-    given = copy.copy(given)
-    given.allow_float |= allow_float
     return given
+
+
+@contextmanager
+def _allowing_float(quantizer: RegistryQuantizer, allow: bool) -> Iterator[None]:
+    before = quantizer.allow_float
+    quantizer.allow_float = before or allow
+    try:
+        yield
+    finally:
+        quantizer.allow_float = before
 
 
 def _check_modes(quantizer: RegistryQuantizer, calibration: Iterable[Any] | None) -> None:

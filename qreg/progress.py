@@ -22,7 +22,7 @@ class Stages:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-        console = Console(stderr=True)
+        console = Console(stderr=True, force_terminal=show or None)
         self.seconds: dict[str, float] = {}
         self._bars = Progress(
             "[progress.description]{task.description}",
