@@ -181,7 +181,8 @@ def _largest(node: Node) -> tuple[float, float] | None:
         return None
     tensor = tensor_at(node)
     limit = LARGEST_SCALAR if tensor.numel() == 1 else LARGEST_ELEMENT
-    return float(tensor.detach().abs().max()), limit
+    low, high = tensor.detach().aminmax()
+    return max(-float(low), float(high)), limit
 
 
 def with_dimensions(match: Match, config: QuantizationConfig) -> str | None:
