@@ -132,8 +132,9 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         subgraph that torch.export has put them in, so that they can be annotated. Operators whose
         result nobody uses are taken away: nothing would be gained from observing them.
         """
-        if any(map(_is_dead, model.graph.nodes)):  # looking is much cheaper than eliminating
-            model.graph.eliminate_dead_code()
+        for node in reversed(model.graph.nodes):  # fx's own elimination lints the whole graph
+            if _is_dead(node):
+                model.graph.erase_node(node)
         if "qat" not in self.modes:
             model = inline_grad_modes(model)
         for transform in self._backend.transforms:
