@@ -1,5 +1,6 @@
 from . import errors, patterns
 from .calibration import convert
+from .composed import ComposedQuantizer
 from .hookspecs import hookimpl
 from .model import (
     Annotation,
@@ -13,7 +14,7 @@ from .model import (
     SupportedConfig,
 )
 from .pipeline import Result, lower, quantize
-from .quantizer import ComposedQuantizer, RegistryQuantizer, get_quantizer
+from .quantizer import RegistryQuantizer, get_quantizer
 from .registry import Registry
 
 __all__ = [

@@ -215,8 +215,3 @@ class Lowered:
     delegates: int
     outside: tuple[str, ...] = field(default=(), converter=_strings)
     changed_inputs: int = 0
-
-
-def names(values: Iterable[Any]) -> list[str]:
-    """The names of values that have one, in their order."""
-    return [value.name for value in values]

@@ -15,7 +15,7 @@ from qreg.errors import (
     QregError,
     UnknownNameError,
 )
-from qreg.model import Annotator, Backend, Lowered, Supplied, SupportedConfig, names
+from qreg.model import Annotator, Backend, Lowered, Supplied, SupportedConfig
 from qreg.plugins import Plugin, PluginHost
 
 if TYPE_CHECKING:
@@ -114,8 +114,9 @@ class Registry:
         answers.sort(key=lambda answer: answer[0].name != owner)  # stable: the owner goes first
         kept: dict[str, Supplied] = {}
         for plugin, values in answers:
-            taken = [kept[name] for name in names(values) if name in kept]
-            if taken or len(set(names(values))) < len(values):
+            names = [value.name for value in values]
+            taken = [kept[name] for name in names if name in kept]
+            if taken or len(set(names)) < len(names):
                 rival = taken[0].distribution if taken else "itself"
                 plugin.broken(f"{hook} yields names that {rival} already yielded for {backend!r}")
                 continue

@@ -115,6 +115,16 @@ def test_parameters_are_torchaos_for_any_histogram(counts: list[int]) -> None:
     assert same(*pair)
 
 
+def test_torchao_asks_for_the_range_where_ours_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal parameters alone would not show that torchao had gone back to its own search."""
+    observer = observed(HistogramObserver, [torch.randn(100)])
+    monkeypatch.setattr("qreg.observers.best_range", lambda *arguments: (0, observer.bins // 2 - 1))
+    scale, _ = observer.calculate_qparams()
+    middle = (observer.min_val + observer.max_val) / 2
+    expected = (middle.clamp(min=0) - observer.min_val) / 255
+    torch.testing.assert_close(scale, expected.reshape(1))
+
+
 def test_state_is_exchanged_with_torchaos() -> None:
     theirs = observed(Torchao, [torch.randn(100)])
     ours = HistogramObserver(**AFFINE)

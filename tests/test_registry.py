@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qreg import Annotator, Lowered, Registry, Requirement, SupportedConfig, errors
-from qreg.model import Supplied, names
+from qreg.model import Supplied
 from qreg.patterns import operands
 from qreg.plugins import PluginWarning
 from qreg.registry import in_order
@@ -33,7 +33,7 @@ def extended(toy: ModuleType, **plugins: object) -> Registry:
 
 
 def asked(registry: Registry) -> list[str]:
-    return names(supplied.value for supplied in registry.annotators("toy"))
+    return [supplied.value.name for supplied in registry.annotators("toy")]
 
 
 @pytest.fixture

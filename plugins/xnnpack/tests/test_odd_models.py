@@ -187,3 +187,12 @@ def test_a_program_that_is_far_from_its_model_is_an_error(monkeypatch: pytest.Mo
     quantizer.set_filter_function(lambda node: "relu" not in str(node.target))
     with pytest.raises(qreg.errors.VerificationError, match="dB from the converted model"):
         qreg.quantize(module, batches[0], calibration=batches, quantizer=quantizer)
+
+
+def test_a_convolution_with_same_padding_used_twice_has_a_bias_for_each_call() -> None:
+    conv = nn.Conv2d(4, 4, 3, padding="same")
+    batches = [(torch.randn(IMAGE),) for _ in range(4)]
+    module = Call(lambda m, x: m.conv(m.conv(x) * 20), conv=conv)
+    result = qreg.quantize(module, batches[0], calibration=batches)
+    assert result.counts == {"annotated": 3}
+    assert result.verification.to_converted[0].sqnr > 35

@@ -45,8 +45,8 @@ def _rewrite(model: GraphModule, node: Node, trained: bool) -> bool:
         return _lift_scalars(model, node)
     if name == "aten.rsub.Scalar":
         return _swap_operands(model, node)
-    if name in SAME:
-        return _spell_out_padding(node, SAME[name])
+    if name in SAME and _spell_out_padding(node, SAME[name]):
+        return _rewrite(model, node, trained) or True
     if name in BIAS_POSITION and not trained:
         return _separate_constants(model, node, BIAS_POSITION[name])
     if name == "aten.clamp.default":
