@@ -9,7 +9,8 @@ numbers, and their errors are computed in blocks, in the same order of the same 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from functools import cache
+from itertools import accumulate, islice
 from typing import Any
 
 import torch
@@ -20,7 +21,6 @@ from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
 from qreg.errors import CalibrationError
 
 STEP = 1e-5  # the share of values that a step of the search cuts off, as in torchao
-LOOKED_UP = 256  # steps whose positions in the cumulative sum are looked up at once
 LARGEST_BLOCK = 32  # ranges whose errors are computed at once, within a second-level cache
 
 Range = tuple[int, int]
@@ -83,45 +83,48 @@ def _blocks(ranges: Iterator[Range]) -> Iterator[list[Range]]:
 
 
 def narrowing_ranges(histogram: Tensor) -> Iterator[Range]:
-    """The ranges of bins that the search meets, each narrower than the one before."""
-    total = histogram.sum().item()
-    lower, upper = (
-        _positions(histogram, total, rising=True),
-        _positions(histogram, total, rising=False),
-    )
-    start, end = 0, len(histogram) - 1
-    (alpha, left), (beta, right) = next(lower), next(upper)
-    cut_below, kept_above = 0.0, 1.0
-    while cut_below < kept_above:
-        left_bin, right_bin = max(start, min(left, end)), max(start, min(right, end))
-        if left_bin - start > end - right_bin:
-            moved, start, cut_below = left_bin != start, left_bin, alpha
-            alpha, left = next(lower)
-        else:
-            moved, end, kept_above = right_bin != end, right_bin, beta
-            beta, right = next(upper)
-        if moved:
-            yield start, end
+    """The ranges of bins that the search meets, each narrower than the one before.
 
-
-def _positions(histogram: Tensor, total: float, *, rising: bool) -> Iterator[tuple[float, int]]:
-    """Each share that the search steps through, and the bin where the cumulative sum reaches it.
-
-    Rising from 0, that is the first bin with at least that share; falling from 1, the last bin with
-    at most that share.
+    A step cuts off the next share where that takes more bins, which is above if both take as many.
+    So a lower side with nothing to take stays as it is, and the rest is a walk down the upper one.
     """
-    cumulated = histogram.cumsum(0)
-    share = 0.0 if rising else 1.0
-    step = STEP if rising else -STEP
-    while True:
-        shares = []
-        for _ in range(LOOKED_UP):
-            share += step
-            shares.append(share)
-        # torchao compares a float32 tensor with a Python number, which torch does in float32.
-        wanted = torch.tensor([each * total for each in shares], dtype=torch.float32)
-        bins = torch.searchsorted(cumulated, wanted, right=not rising)
-        yield from zip(shares, (bins if rising else bins - 1).tolist(), strict=True)
+    cut_below, kept_above = _shares()
+    lower, upper = _positions(histogram, *_shares())
+    start, end, below, above = 0, len(histogram) - 1, 0, 0
+    lowest, highest = (positions[: len(histogram) + 1].tolist() for positions in (lower, upper))
+    while cut_below[below] < kept_above[above] and (gain := min(lowest[below], end) - start) > 0:
+        if gain > end - max(highest[above], start):
+            start, below = start + gain, below + 1
+        else:
+            end, above = max(highest[above], start), above + 1
+        yield start, end
+    rest = upper[above:][kept_above[above:-1] > cut_below[below]].clamp(min=start)
+    for new_end in torch.unique_consecutive(rest[rest < end]).tolist():
+        yield start, new_end
+
+
+@cache
+def _shares() -> tuple[Tensor, Tensor]:
+    """The shares of values below and above which the search cuts, after each of its steps."""
+    steps = round(1 / STEP) + 1
+    rising = accumulate([STEP] * steps, initial=0.0)
+    falling = accumulate([-STEP] * steps, initial=1.0)
+    return torch.tensor([*rising], dtype=torch.float64), torch.tensor(
+        [*falling], dtype=torch.float64
+    )
+
+
+def _positions(histogram: Tensor, rising: Tensor, falling: Tensor) -> tuple[Tensor, Tensor]:
+    """The bins that each step reaches, without regard to those that were cut off before.
+
+    Rising, that is the first bin with at least the share below it; falling, the last bin with at
+    most that share.
+    """
+    cumulated, total = histogram.cumsum(0), histogram.sum().item()
+    # torchao compares a float32 tensor with a Python number, which torch does in float32.
+    lower = torch.searchsorted(cumulated, (rising[1:] * total).to(cumulated.dtype))
+    upper = torch.searchsorted(cumulated, (falling[1:] * total).to(cumulated.dtype), right=True) - 1
+    return lower, upper
 
 
 def errors(histogram: Tensor, width: float, ranges: Sequence[Range], levels: int) -> list[float]:
