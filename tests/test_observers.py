@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,13 +15,13 @@ from torchao.quantization.pt2e import HistogramObserver as Torchao
 from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
 
 from qreg.errors import CalibrationError
+from qreg.histograms import CHUNK, counted
 from qreg.observers import (
     ConstantMinMaxObserver,
     ConstantPerChannelMinMaxObserver,
     HistogramObserver,
-    errors,
-    narrowing_ranges,
 )
+from qreg.range_search import errors, narrowing_ranges
 
 AFFINE = {"dtype": torch.int8, "quant_min": -128, "quant_max": 127, "eps": 2**-12}
 
@@ -59,7 +61,7 @@ def test_parameters_are_torchaos_also_when_the_range_widens(
     name: str, qscheme: torch.qscheme
 ) -> None:
     torch.manual_seed(0)
-    batches = [DISTRIBUTIONS[name](2000) * (1 + number / 2) for number in range(3)]
+    batches = [DISTRIBUTIONS[name](6000) * (1 + number / 2) for number in range(3)]
     ours = observed(HistogramObserver, batches, qscheme=qscheme)
     theirs = observed(Torchao, batches, qscheme=qscheme)
     assert same(ours, theirs)
@@ -157,3 +159,85 @@ def test_a_constant_is_looked_at_once(
     before = once.calculate_qparams()
     assert torch.equal(once(weight * 100), weight * 100)
     assert all(map(torch.equal, before, once.calculate_qparams()))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.floats(-1e4, 1e4, width=32),
+    st.floats(2**-10, 2**10, width=32),
+    st.sampled_from([100, 256, 2048]),
+    st.sampled_from([torch.float32, torch.bfloat16, torch.float64]),
+)
+def test_large_tensors_are_counted_as_torchao_counts_them(
+    seed: int, middle: float, spread: float, bins: int, dtype: torch.dtype
+) -> None:
+    """Beyond the sizes below which ``torch.histc`` counts, and with ranges that need rounding."""
+    generator = torch.Generator().manual_seed(seed)
+    batches = [
+        (torch.randn(3, 50, 40, generator=generator) * spread * number + middle).to(dtype)
+        for number in (1, 3, 2)
+    ]
+    ours, theirs = (observed(make, batches, bins=bins) for make in (HistogramObserver, Torchao))
+    assert torch.equal(ours.histogram, theirs.histogram)
+    assert (ours.min_val, ours.max_val) == (theirs.min_val, theirs.max_val)
+    assert same(ours, theirs)
+
+
+def test_more_values_than_are_counted_at_once() -> None:
+    values = torch.randn(2 * CHUNK + 7)
+    low, high = values.min().item(), values.max().item()
+    assert torch.equal(
+        counted(values, 2048, low, high), torch.histc(values, 2048, min=low, max=high)
+    )
+
+
+def test_a_tensor_that_is_seen_again_through_a_view_counts_twice() -> None:
+    values, others = torch.randn(100, 50), torch.randn(100, 50)
+    views = [values, values.T, values.reshape(50, 100), values[:50], values.clone(), others]
+    assert same(observed(HistogramObserver, views), observed(Torchao, views))
+
+
+def test_a_tensor_that_was_changed_is_counted_again() -> None:
+    pair = HistogramObserver(**AFFINE), Torchao(**AFFINE)
+    for observer in pair:
+        values = torch.linspace(-1, 1, 5000)
+        observer(values)
+        values[1:-1] = 0.5
+        observer(values)
+    assert same(*pair)
+
+
+def test_tensors_without_a_version_are_counted_every_time() -> None:
+    with torch.inference_mode():
+        values = torch.linspace(-1, 1, 5000)
+        ours = observed(HistogramObserver, [values])
+        values[1:-1] = 0.5
+        ours(values)
+        theirs = observed(Torchao, [torch.linspace(-1, 1, 5000), values])
+    assert same(ours, theirs)
+
+
+def test_infinities_are_left_out_as_torchao_leaves_them_out() -> None:
+    values = torch.randn(5000)
+    values[7] = float("inf")
+    with pytest.warns(UserWarning, match="inf"):
+        assert same(observed(HistogramObserver, [values]), observed(Torchao, [values]))
+
+
+def test_an_observer_can_be_copied_and_written_after_it_counted(tmp_path: Path) -> None:
+    ours = observed(HistogramObserver, [torch.randn(5000)])
+    torch.save(ours, tmp_path / "observer.pt")
+    loaded = torch.load(tmp_path / "observer.pt", weights_only=False)  # our own file
+    assert same(loaded, ours)
+    assert same(copy.deepcopy(ours), ours)
+
+
+def test_torchao_rescales_where_ours_is_rescaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal histograms alone would not show that torchao had gone back to its own rescaling."""
+    asked = []
+    monkeypatch.setattr(
+        "qreg.observers.rescaled", lambda *ends: asked.append(ends) or torch.zeros(2048)
+    )
+    observed(HistogramObserver, [torch.randn(5000), torch.randn(5000) * 2])
+    assert len(asked) == 1

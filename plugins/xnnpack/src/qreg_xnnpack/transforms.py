@@ -22,6 +22,7 @@ BIAS_POSITION = {
     "aten.conv_transpose2d.input": 2,
     "aten.addmm.default": 0,
 }
+DROPOUTS = frozenset({"aten.dropout.default", "aten.feature_dropout.default"})
 SAME = {"aten.conv1d.padding": "conv1d", "aten.conv2d.padding": "conv2d"}
 SCALAR, COPY = "_tensor_constant_", "_copy_"
 
@@ -49,6 +50,8 @@ def _rewrite(model: GraphModule, node: Node, trained: bool) -> bool:
         return _rewrite(model, node, trained) or True
     if name in BIAS_POSITION and not trained:
         return _separate_constants(model, node, BIAS_POSITION[name])
+    if name in DROPOUTS and not trained:
+        return _bypass(node)
     if name == "aten.clamp.default":
         return _clamp_as_hardtanh(node)
     return name == "aten.max_pool2d.default" and spell_out_stride(node)
@@ -102,6 +105,16 @@ def _free_name(model: GraphModule, prefix: str) -> str:
     while hasattr(model, f"{prefix}{number}"):
         number += 1
     return f"{prefix}{number}"
+
+
+def _bypass(dropout: Node) -> bool:
+    """A dropout in eval mode gives its input, but stands in the way of shared parameters."""
+    source, _, training = dropout.args
+    if training:
+        return False
+    dropout.replace_all_uses_with(source)  # type: ignore[arg-type]
+    dropout.graph.erase_node(dropout)
+    return True
 
 
 def _swap_operands(model: GraphModule, node: Node) -> bool:
