@@ -1,5 +1,5 @@
 from . import errors, patterns
-from .calibration import convert
+from .calibration import calibrate, convert
 from .composed import ComposedQuantizer
 from .hookspecs import hookimpl
 from .model import (
@@ -31,6 +31,7 @@ __all__ = [
     "Requirement",
     "Result",
     "SupportedConfig",
+    "calibrate",
     "convert",
     "errors",
     "get_quantizer",

@@ -11,7 +11,8 @@ from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
 from qreg.errors import CalibrationError, InputError
-from qreg.inputs import cloned
+from qreg.inputs import capped, checked, cloned, graph_input_specs, length
+from qreg.progress import Stages
 from qreg.scopes import module_path
 
 if TYPE_CHECKING:
@@ -24,8 +25,29 @@ WIDEST = 3.4028235e15
 
 def calibrate(
     prepared: GraphModule,
-    batches: Iterable[tuple[Any, ...]],
-    each: Callable[[], None] = lambda: None,
+    batches: Iterable[Any],
+    *,
+    max_batches: int | None = None,
+    progress: bool | None = None,
+) -> int:
+    """Runs batches through what ``prepare_pt2e`` returned, and returns how many there were.
+
+    ``batches`` is any iterable: a list, a generator, a ``DataLoader``. A batch is a tuple or list
+    of input tensors, a dict of them by name, or a lone tensor. At most ``max_batches`` are taken;
+    none is kept. ``progress`` None shows a bar on a terminal and a line elsewhere.
+
+    Raises ``CalibrationError`` for a batch that does not fit the model, and if there is none.
+    """
+    taken = capped(batches, max_batches)
+    with (
+        Stages(progress) as stages,
+        stages.stage("calibrate", length(batches, max_batches)) as each,
+    ):
+        return feed(prepared, checked(taken, graph_input_specs(prepared.graph)), each)
+
+
+def feed(
+    prepared: GraphModule, batches: Iterable[tuple[Any, ...]], each: Callable[[], None]
 ) -> int:
     """Runs every batch through the prepared model and returns how many there were.
 

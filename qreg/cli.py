@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from qreg.registry import Registry
 
 FORMAT = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 FILE = click.Path(path_type=Path)
 
 
 def _reports_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turns what qreg raises on purpose into a message and exit code 1."""
+    """Turns what qreg raises on purpose, and Ctrl-C, into a message and a non-zero exit code."""
 
     @wraps(command)
     def wrapped(*arguments: Any, **options: Any) -> None:
@@ -29,6 +30,9 @@ def _reports_errors(command: Callable[..., None]) -> Callable[..., None]:
             command(*arguments, **options)
         except QregError as error:
             raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt as interrupt:
+            click.echo(f"{interrupt or 'stopped'}; nothing was written", err=True)
+            raise SystemExit(INTERRUPTED) from interrupt
 
     return wrapped
 
@@ -95,6 +99,7 @@ def ops(backend: str, as_json: bool) -> None:
 @click.option("--backend", default="xnnpack", show_default=True)
 @click.option("--config", default="default", show_default=True, help="A name from `qreg ops`.")
 @click.option("--calibration", type=FILE, help="A torch.save'd list of tuples of input tensors.")
+@click.option("--max-batches", type=click.IntRange(min=1), help="Take no more batches than this.")
 @click.option("-o", "--output", type=FILE, help="Where to write the program.")
 @click.option("--allow-float", is_flag=True, help="Go on where nothing can be quantized.")
 @click.option("--no-verify", is_flag=True, help="Do not load and run the program.")
@@ -104,6 +109,7 @@ def quantize(
     backend: str,
     config: str,
     calibration: Path | None,
+    max_batches: int | None,
     output: Path | None,
     allow_float: bool,
     no_verify: bool,
@@ -131,6 +137,7 @@ def quantize(
         registry=registry,
         backend=backend,
         calibration=batches,
+        max_batches=max_batches,
         config=config,
         allow_float=allow_float,
         verify=not no_verify,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
+from itertools import islice
+from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +16,7 @@ from qreg.errors import CalibrationError, InputError
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
+    from torch.fx import Graph
 
 
 @frozen
@@ -49,9 +52,14 @@ def input_specs(program: ExportedProgram) -> list[InputSpec]:
     for given in program.graph_signature.input_specs:
         if given.kind is InputKind.USER_INPUT and isinstance(given.arg, ConstantArgument):
             _input_spec(given.arg.name, given.arg.value)
-    names = set(program.graph_signature.user_inputs)
-    nodes = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in names]
-    return [_input_spec(node.name, node.meta["val"]) for node in nodes]
+    return graph_input_specs(program.graph, set(program.graph_signature.user_inputs))
+
+
+def graph_input_specs(graph: Graph, names: Container[str] | None = None) -> list[InputSpec]:
+    """The inputs of a graph, in order; only those with these names if given."""
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    wanted = [node for node in inputs if names is None or node.name in names]
+    return [_input_spec(node.name, node.meta["val"]) for node in wanted]
 
 
 def _input_spec(name: str, value: Any) -> InputSpec:
@@ -86,6 +94,8 @@ def check_batch(number: int, batch: Any, specs: Sequence[InputSpec]) -> None:
     if len(values) != len(specs):
         expected = ", ".join(spec.name for spec in specs)
         problem = f"has {len(values)} inputs, the model takes {len(specs)}: {expected}"
+        if len(values) > len(specs):
+            problem += ". Leave out what is no input, such as labels"
         raise CalibrationError(problem, batch=number)
     for spec, value in zip(specs, values, strict=True):
         misfit = spec.misfit(value)
@@ -110,3 +120,21 @@ def _by_name(number: int, batch: dict[str, Any], specs: Sequence[InputSpec]) -> 
         problem = f"has the inputs {', '.join(batch)}; the model takes {', '.join(names)}"
         raise CalibrationError(problem, batch=number)
     return tuple(batch[name] for name in names)
+
+
+def capped(batches: Iterable[Any], most: int | None) -> Iterable[Any]:
+    """The first ``most`` batches, or all; no batch beyond is asked for.
+
+    Raises ``InputError`` if ``most`` is less than 1.
+    """
+    if most is None:
+        return batches
+    if most < 1:
+        raise InputError(f"max_batches is {most}: it must be at least 1")
+    return islice(batches, most)
+
+
+def length(batches: Iterable[Any], most: int | None) -> int | None:
+    """How many batches ``capped`` gives, as far as it is known without asking for any."""
+    known = [each for each in (length_hint(batches, -1), most) if each is not None and each >= 0]
+    return min(known, default=None)

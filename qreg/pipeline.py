@@ -14,11 +14,11 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
-from qreg.calibration import calibrate, convert, is_prepared
+from qreg.calibration import convert, feed, is_prepared
 from qreg.errors import CalibrationError, ConfigError, InputError
 from qreg.exporting import dynamic_shapes_of, export
 from qreg.files import write_atomically
-from qreg.inputs import arguments, check_batch, checked, input_specs
+from qreg.inputs import arguments, capped, check_batch, checked, input_specs, length
 from qreg.model import Backend, Decision, Lowered
 from qreg.progress import Stages
 from qreg.quantizer import Config, RegistryQuantizer
@@ -68,6 +68,7 @@ def quantize(
     *,
     backend: str = "xnnpack",
     calibration: Iterable[Any] | None = None,
+    max_batches: int | None = None,
     config: Config = DEFAULT,
     quantizer: RegistryQuantizer | None = None,
     dynamic_shapes: Any = None,
@@ -79,12 +80,14 @@ def quantize(
     """Quantizes a float model for a backend, lowers it, and runs the program.
 
     ``example_inputs`` is a tuple of tensors, as for ``torch.export.export``; a lone tensor is the
-    only input, and a program that was exported with example inputs needs none. ``calibration``
-    are batches of the same form; a config with static activations needs some. ``config`` is a
+    only input, and a program that was exported with example inputs needs none. ``calibration`` is
+    any iterable of batches of the same form, or of dicts of inputs by name: a list, a generator, a
+    ``DataLoader``; a config with static activations needs one. At most ``max_batches`` are taken
+    from it, and only a few of them kept, to verify the program with. ``config`` is a
     name, a ``QuantizationConfig``, or None; instead of ``backend`` and ``config``, ``quantizer``
     takes one that was made by ``get_quantizer`` and given its scopes. ``dynamic_shapes`` is as
     for ``torch.export.export``. ``allow_float`` lets a model pass in which nothing is quantized.
-    ``progress`` None shows a progress bar on a terminal.
+    ``progress`` None shows a progress bar on a terminal, and elsewhere a line for each stage.
 
     Raises a :class:`~qreg.errors.QregError` that names the remedy: before any work for an unknown
     backend or config, a missing package, or missing calibration data; at its stage for a model
@@ -94,6 +97,8 @@ def quantize(
     quantizer = _quantizer(quantizer, backend, config, registry)
     quantizer.registry.check_installed(quantizer.backend)
     _check_modes(quantizer, calibration)
+    steps = length(calibration or (), max_batches)
+    batches = None if calibration is None else capped(calibration, max_batches)
     target: Backend = quantizer.registry.backend(quantizer.backend).value
     with Stages(progress) as stages:
         with stages.stage("export"):
@@ -102,10 +107,9 @@ def quantize(
         with stages.stage("prepare"), _allowing_float(quantizer, allow_float):
             prepared = prepare_pt2e(program.module(check_guards=False), quantizer)
         # Without activations to observe, one input is enough for the observers of the weights.
-        batches = [example] if calibration is None else calibration
-        kept = _Kept(checked(batches, input_specs(program)))
-        with stages.stage("calibrate", _length(batches)) as each:
-            calibrate(prepared, kept, each)
+        kept = _Kept(checked([example] if batches is None else batches, input_specs(program)))
+        with stages.stage("calibrate", steps or None) as each:
+            feed(prepared, kept, each)
         with stages.stage("convert"):
             converted = convert(prepared)
         with stages.stage("lower"):
@@ -230,10 +234,6 @@ class _Kept(Iterable[tuple[Any, ...]]):
 
 def _floor(quantizer: RegistryQuantizer) -> float:
     return DYNAMIC_FLOOR if "dynamic" in quantizer.modes else FLOOR
-
-
-def _length(batches: Any) -> int | None:
-    return len(batches) if hasattr(batches, "__len__") else None
 
 
 def _verify(

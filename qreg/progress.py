@@ -1,4 +1,4 @@
-"""Shows the long stages on a terminal, and times them everywhere."""
+"""Shows the long stages as they go, and times them."""
 
 from __future__ import annotations
 
@@ -9,30 +9,24 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
     from typing_extensions import Self
 
 
 class Stages:
-    """The stages of one run: a progress bar for each, and the seconds each took.
+    """The stages of one run, and the seconds each took.
 
-    ``show`` None shows them if standard error is a terminal.
+    On a terminal each stage is a progress bar on standard error, elsewhere a line there when it is
+    done. ``show`` True shows bars in any case, False nothing.
     """
 
     def __init__(self, show: bool | None = None) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-        console = Console(stderr=True, force_terminal=show or None)
+        self._console = Console(stderr=True, force_terminal=show or None, quiet=show is False)
+        self._lines = not self._console.is_terminal
+        self._bars = _bars(self._console, disable=self._lines)
         self.seconds: dict[str, float] = {}
-        self._bars = Progress(
-            "[progress.description]{task.description}",
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not (console.is_terminal if show is None else show),
-            transient=True,
-        )
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -48,9 +42,52 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str, total: int | None = 1) -> Iterator[Callable[[], None]]:
-        """One stage; call what it yields for each of ``total`` steps, None where nobody knows."""
+        """One stage; call what it yields for each of ``total`` steps, None where nobody knows.
+
+        An interrupt (Ctrl-C) meanwhile gets a message that says how far the stage came.
+        """
         task = self._bars.add_task(name, total=total)
-        started = time.perf_counter()
-        yield lambda: self._bars.advance(task)
+        started, done = time.perf_counter(), 0
+
+        def step() -> None:
+            nonlocal done
+            done += 1
+            self._bars.advance(task)
+
+        try:
+            yield step
+        except KeyboardInterrupt as interrupt:
+            interrupt.args = (f"stopped in {name}{_after(done, total)}",)
+            raise
         self.seconds[name] = time.perf_counter() - started
-        self._bars.update(task, total=1, completed=1)
+        self._bars.update(task, total=done or 1, completed=done or 1)
+        if self._lines:
+            self._console.print(f"{name}{_after(done, done or 1)}: {self.seconds[name]:.1f} s")
+
+
+def _after(done: int, total: int | None) -> str:
+    if total == 1:
+        return ""
+    return f" after {done} of {total or 'an unknown number'}"
+
+
+def _bars(console: object, *, disable: bool) -> Progress:
+    from rich import progress
+
+    class Rate(progress.ProgressColumn):
+        """Steps a second, for stages of several steps."""
+
+        def render(self, task: progress.Task) -> str:
+            return f"{task.speed:.1f}/s" if task.speed and task.total != 1 else ""
+
+    return progress.Progress(
+        "[progress.description]{task.description}",
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        Rate(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        console=console,  # type: ignore[arg-type]
+        disable=disable,
+        transient=True,
+    )

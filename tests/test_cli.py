@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from qreg import Registry
 from qreg.cli import main
+from qreg.inputs import cloned
 from qreg.registry import installed
 
 TOY = Path(__file__).with_name("toy.py")
@@ -72,8 +73,9 @@ def failed(*arguments: object) -> str:
     result = run(*arguments)
     assert result.exit_code == 1, result.output
     assert isinstance(result.exception, SystemExit)
-    assert result.output.startswith("Error: ")
-    return result.output
+    _, error, message = result.output.rpartition("Error: ")
+    assert error, result.output
+    return error + message
 
 
 # list
@@ -151,6 +153,32 @@ def test_quantize_writes_a_program_that_runs(model: Path, data: Path, tmp_path: 
     (x,) = batches()[0]
     got, wanted = torch.export.load(output).module()(x), Net().eval()(x)
     assert 0 < (got - wanted).square().sum() / wanted.square().sum() < 1e-3
+
+
+def test_quantize_takes_no_more_batches_than_it_is_told(model: Path, data: Path) -> None:
+    options = ("--backend", "toy", "--calibration", data, "--max-batches", 2)
+    output = succeeded("quantize", model, *options)
+    assert "calibrate after 2 of 2" in output
+    assert "ran 2 inputs" in output
+
+
+def test_an_interrupted_quantize_says_how_far_it_came_and_writes_nothing(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C raises KeyboardInterrupt wherever the main thread is; here, in the second batch."""
+    calls = iter([None, KeyboardInterrupt()])
+
+    def interrupted(batch: object) -> tuple[object, ...]:
+        if problem := next(calls):
+            raise problem
+        return cloned(batch)
+
+    monkeypatch.setattr("qreg.calibration.cloned", interrupted)
+    output = tmp_path / "net.program"
+    result = run("quantize", model, "--backend", "toy", "--calibration", data, "-o", output)
+    assert result.exit_code == 130
+    assert "stopped in calibrate after 1 of 3; nothing was written" in result.output
+    assert list(tmp_path.glob("net.program*")) == []
 
 
 def test_quantize_says_what_became_of_the_model(model: Path, data: Path) -> None:

@@ -156,6 +156,21 @@ def test_batches_may_come_from_a_generator(registry: Registry, result: Result) -
     assert found.verification == result.verification
 
 
+def test_no_more_batches_than_the_cap_are_asked_for(registry: Registry) -> None:
+    given = iter([*batches(2), torch.full((8, 4), torch.nan)])
+    found = quantize(registry, calibration=given, max_batches=2)
+    assert found.verification is not None
+    assert found.verification.samples == 2
+    assert next(given).isnan().all()
+
+
+def test_a_cap_below_one_fails_before_the_export(registry: Registry) -> None:
+    model = Net()
+    with pytest.raises(errors.InputError, match="max_batches is 0"):
+        quantize(registry, model, max_batches=0)
+    assert model.calls == 0
+
+
 def test_a_static_config_without_calibration_fails_before_the_export(registry: Registry) -> None:
     model = Net()
     with pytest.raises(errors.CalibrationError, match="pass calibration"):
