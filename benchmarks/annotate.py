@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from executorch.backends.xnnpack.quantizer import xnnpack_quantizer as upstream
+from models import MODELS
 from torch import Tensor, nn
 from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantizer import Quantizer
@@ -41,26 +41,14 @@ THEIRS = upstream.get_symmetric_quantization_config(is_per_channel=True)
 Make = Callable[[], Quantizer]
 
 
-class FirstOutput(nn.Module):
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.model(pixels, return_dict=False)[0]
-
-
 def exported(model: nn.Module, *inputs: Tensor) -> GraphModule:
     return torch.export.export(model.eval(), inputs).module()
 
 
 def architectures() -> Iterator[tuple[str, GraphModule]]:
-    pixels = torch.randn(1, 3, 224, 224)
-    mobile = transformers.MobileNetV2ForImageClassification(transformers.MobileNetV2Config())
-    yield "MobileNetV2", exported(FirstOutput(mobile), pixels)
-    tiny = transformers.ViTConfig(hidden_size=192, num_attention_heads=3, intermediate_size=768)
-    vit = transformers.ViTForImageClassification(tiny)
-    yield "ViT-tiny", exported(FirstOutput(vit), pixels)
+    for name in ("MobileNetV2", "ViT-tiny"):
+        make, batch = MODELS[name]
+        yield name, exported(make(), batch())
 
 
 def blocks(count: int) -> nn.Sequential:

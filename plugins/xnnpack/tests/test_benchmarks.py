@@ -1,0 +1,112 @@
+"""Keeps the benchmarks alive, and proves on small models that the parameters are upstream's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import nn
+from torchao.quantization.pt2e import HistogramObserver, MinMaxObserver, PerChannelMinMaxObserver
+from torchao.quantization.pt2e.quantizer import QuantizationConfig
+
+from qreg_xnnpack import XNNPACKQuantizer, get_symmetric_quantization_config
+
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import quantize
+
+    return quantize
+
+
+def wrapped(model: nn.Module) -> nn.Module:
+    import models
+
+    return models.FirstOutput(model).eval()
+
+
+def resnet() -> nn.Module:
+    config = transformers.ResNetConfig(
+        embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], layer_type="basic"
+    )
+    return transformers.ResNetForImageClassification(config)
+
+
+def vit() -> nn.Module:
+    config = transformers.ViTConfig(
+        hidden_size=32,
+        num_attention_heads=2,
+        num_hidden_layers=2,
+        intermediate_size=64,
+        image_size=32,
+        patch_size=8,
+    )
+    return transformers.ViTForImageClassification(config)
+
+
+@pytest.mark.parametrize("make", [resnet, vit])
+def test_the_parameters_are_those_of_upstreams_quantizer_and_observers(
+    make: Any, benchmark: ModuleType
+) -> None:
+    torch.manual_seed(0)
+    model = wrapped(make())
+    sides, converted = benchmark.run(model, [torch.randn(1, 3, 32, 32) for _ in range(3)])
+    found = benchmark.compare(*map(benchmark.parameters, converted))
+    assert found.compared > 10
+    assert found.different == []
+    assert all("dropout" in place for place in found.upstream_only)
+    assert len(found.qreg_only) <= 1  # the one read behind a dropout, upstream's by another name
+    for side in sides:
+        assert min(side.seconds[stage] for stage in ("prepare", "calibrate", "convert")) > 0
+
+
+OBSERVERS = {
+    "input_activation": HistogramObserver,
+    "output_activation": HistogramObserver,
+    "weight": PerChannelMinMaxObserver,
+    "bias": MinMaxObserver,
+}
+
+
+def with_torchaos(config: QuantizationConfig) -> QuantizationConfig:
+    """The same config with torchao's own observers in it."""
+    specs = {name: getattr(config, name) for name in OBSERVERS}
+    return replace(
+        config,
+        **{
+            name: replace(spec, observer_or_fake_quant_ctr=OBSERVERS[name].with_args(eps=2**-12))
+            for name, spec in specs.items()
+            if spec is not None
+        },
+    )
+
+
+@pytest.mark.parametrize("make", [resnet, vit])
+def test_every_observer_gives_the_parameters_of_torchaos(make: Any, benchmark: ModuleType) -> None:
+    torch.manual_seed(0)
+    model = wrapped(make())
+    batches = [torch.randn(1, 3, 32, 32) * scale for scale in (1, 2, 0.5)]
+    program = torch.export.export(model, (batches[0],))
+    ours = get_symmetric_quantization_config(is_per_channel=True)
+    converted = []
+    for config in (with_torchaos(ours), ours):
+        prepared = benchmark.prepare_pt2e(program.module(), XNNPACKQuantizer().set_global(config))
+        kinds = {type(module).__module__ for module in prepared.modules()}
+        assert ("qreg.observers" in kinds) == (config is ours)
+        for batch in batches:
+            prepared(batch)
+        converted.append(benchmark.parameters(benchmark.convert_pt2e(prepared)))
+    theirs, found = converted
+    assert theirs.keys() == found.keys()
+    assert len(found) > 10
+    for key, (scale, zero_point) in found.items():
+        assert torch.equal(scale, theirs[key][0]), key
+        assert torch.equal(zero_point, theirs[key][1]), key
