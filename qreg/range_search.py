@@ -13,9 +13,11 @@ from functools import cache
 from itertools import accumulate, islice
 
 import torch
+from attrs import frozen
 from torch import Tensor
 
 STEP = 1e-5  # the share of values that a step of the search cuts off, as in torchao
+LOOKED_UP = 4096  # steps looked up at once: most searches end long before the last one
 LARGEST_BLOCK = 32  # ranges whose errors are computed at once, within a second-level cache
 
 Range = tuple[int, int]
@@ -54,19 +56,24 @@ def narrowing_ranges(histogram: Tensor) -> Iterator[Range]:
     A step cuts off the next share where that takes more bins, which is above if both take as many.
     So a lower side with nothing to take stays as it is, and the rest is a walk down the upper one.
     """
-    cut_below, kept_above = _shares()
-    lower, upper = _positions(histogram, *_shares())
-    start, end, below, above = 0, len(histogram) - 1, 0, 0
-    lowest, highest = (positions[: len(histogram) + 1].tolist() for positions in (lower, upper))
+    bins, (cut_below, kept_above) = len(histogram), _shares()
+    look_up = _Cumulated(histogram.cumsum(0), histogram.sum().item())
+    lowest = look_up.first_bins(cut_below[1 : bins + 2]).tolist()
+    highest = look_up.last_bins(kept_above[1 : bins + 2]).tolist()
+    start, end, below, above = 0, bins - 1, 0, 0
     while cut_below[below] < kept_above[above] and (gain := min(lowest[below], end) - start) > 0:
         if gain > end - max(highest[above], start):
             start, below = start + gain, below + 1
         else:
             end, above = max(highest[above], start), above + 1
         yield start, end
-    rest = upper[above:][kept_above[above:-1] > cut_below[below]].clamp(min=start)
-    for new_end in torch.unique_consecutive(rest[rest < end]).tolist():
-        yield start, new_end
+    last = int((kept_above > cut_below[below]).sum())
+    for step in range(above, last, LOOKED_UP):
+        shares = kept_above[step + 1 : min(step + LOOKED_UP, last) + 1]
+        ends = look_up.last_bins(shares).clamp(min=start)
+        for narrower in torch.unique_consecutive(ends[ends < end]).tolist():
+            end = narrower
+            yield start, end
 
 
 @cache
@@ -80,17 +87,24 @@ def _shares() -> tuple[Tensor, Tensor]:
     )
 
 
-def _positions(histogram: Tensor, rising: Tensor, falling: Tensor) -> tuple[Tensor, Tensor]:
-    """The bins that each step reaches, without regard to those that were cut off before.
+@frozen
+class _Cumulated:
+    """A cumulative sum, in which shares of its total are looked up.
 
-    Rising, that is the first bin with at least the share below it; falling, the last bin with at
-    most that share.
+    torchao compares a float32 tensor with a Python number, which torch does in float32.
     """
-    cumulated, total = histogram.cumsum(0), histogram.sum().item()
-    # torchao compares a float32 tensor with a Python number, which torch does in float32.
-    lower = torch.searchsorted(cumulated, (rising[1:] * total).to(cumulated.dtype))
-    upper = torch.searchsorted(cumulated, (falling[1:] * total).to(cumulated.dtype), right=True) - 1
-    return lower, upper
+
+    sums: Tensor
+    total: float
+
+    def first_bins(self, shares: Tensor) -> Tensor:
+        """For each share the first bin with at least that share up to its end."""
+        return torch.searchsorted(self.sums, (shares * self.total).to(self.sums.dtype))
+
+    def last_bins(self, shares: Tensor) -> Tensor:
+        """For each share the last bin with at most that share up to its end."""
+        wanted = (shares * self.total).to(self.sums.dtype)
+        return torch.searchsorted(self.sums, wanted, right=True) - 1
 
 
 def errors(histogram: Tensor, width: float, ranges: Sequence[Range], levels: int) -> list[float]:
