@@ -33,7 +33,6 @@ LEFT: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda x: x.mean((2, 3), keepdim=True),
     "add": lambda x: x + x.flip(0),
     "mul": lambda x: x * 3,
-    "dropout": lambda x: F.dropout(x, training=False),
     "interpolate": lambda x: F.interpolate(x, scale_factor=2.0),
     "squeeze": lambda x: x.squeeze(0).unsqueeze(0),
     "pad": lambda x: F.pad(x, (1, 1), value=1.0),

@@ -66,6 +66,15 @@ MODELS: dict[str, tuple[nn.Module, tuple[tuple[int, ...], ...]]] = {
         nn.Sequential(nn.ZeroPad2d(1), nn.ConvTranspose2d(4, 4, 3)),
         (IMAGE,),
     ),
+    "a scalar between convolutions": (With(lambda m, x: m.conv(m.conv(x) * 20 + 1)), (IMAGE,)),
+    "factors of fewer dimensions between convolutions": (
+        With(lambda m, x: m.conv(m.conv(x) * m.p - m.q), parameter(4, 1, 1), parameter(8)),
+        (IMAGE,),
+    ),
+    "a dropout between operators that share parameters": (
+        With(lambda m, x: F.dropout(m.conv(x), training=False).flatten(1).relu()),
+        (IMAGE,),
+    ),
     "a linear behind a permuted convolution": (
         With(lambda m, x: m.linear(m.conv(x).permute(0, 1, 3, 2))),
         (IMAGE,),

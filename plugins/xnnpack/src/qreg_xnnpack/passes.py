@@ -28,6 +28,10 @@ ON_ONE_SET_OF_PARAMETERS = {target for each in CARRYING for target in each.targe
 ON_ONE_SET_OF_PARAMETERS -= {"aten.mean.dim"}
 ON_ONE_SET_OF_PARAMETERS |= {"aten.cat.default"}
 
+IMAGE = 4  # dimensions: batch, channels, height, width
+BROADCASTING = {f"aten.{name}.Tensor" for name in ("add", "sub", "mul", "div")}
+BROADCASTING |= {"aten.maximum.default", "aten.minimum.default"}
+
 
 def ready(program: ExportedProgram) -> ExportedProgram:
     """The program with all of this done; changes it in place, but for convolutions in 3d.
@@ -44,6 +48,8 @@ def ready(program: ExportedProgram) -> ExportedProgram:
             spell_out_stride(node)
         if name in ON_ONE_SET_OF_PARAMETERS:
             _requantize_inputs(node)
+        if name in BROADCASTING:
+            _align_ranks(node)
     program.graph_module.recompile()
     if any(str(node.target) in IN_3D for node in program.graph.nodes):
         program = program.run_decompositions(in_planes())
@@ -85,6 +91,25 @@ def _requantize_inputs(node: Node) -> None:
     for source in inputs:
         if _parameters(source) != _parameters(user):
             node.replace_input_with(source, _through(source, user, before=node))
+
+
+def _align_ranks(node: Node) -> None:
+    """Gives smaller float operands of an image leading dimensions of size 1.
+
+    Behind a dynamically quantized convolution the delegate has the channels last, and takes the
+    dimensions of a smaller operand, such as a scalar, for others: the program fails when it runs.
+    """
+    import torch
+
+    for source in node.all_input_nodes if node.meta["val"].dim() == IMAGE else ():
+        value = source.meta["val"]
+        sizes = [1] * (IMAGE - value.dim()) + list(value.shape)
+        static = all(isinstance(size, int) for size in sizes)
+        if value.dim() < IMAGE and static and not _is(source, DEQUANTIZE):
+            with node.graph.inserting_before(node):
+                raised = node.graph.call_function(torch.ops.aten.reshape.default, (source, sizes))
+            raised.meta["val"] = value.reshape(sizes)
+            node.replace_input_with(source, raised)
 
 
 def _is(node: Any, operator: str) -> bool:
