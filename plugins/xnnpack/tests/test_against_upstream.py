@@ -206,6 +206,12 @@ CASES: dict[str, Case] = {
         PER_CHANNEL,
         {"aten.linear.default": MORE, "aten.hardtanh.default": MORE},
     ),
+    "dropout": (
+        nn.Sequential(nn.Linear(4, 4), nn.Dropout(), nn.Linear(4, 4)),
+        (torch.randn(2, 4),),
+        PER_CHANNEL,
+        {"aten.linear.default": "the second reads the first, not the dropout"},
+    ),
     "pad and conv": (
         nn.Sequential(nn.ZeroPad2d(1), conv()),
         (image(),),
@@ -230,6 +236,15 @@ class FirstOutput(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.model(inputs, return_dict=False)[0]
+
+
+def without_dropouts(model: nn.Module) -> nn.Module:
+    """qreg takes dropouts out of the graph, so the edges around them would have other names."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.Dropout):
+                setattr(module, name, nn.Identity())
+    return model
 
 
 PIXELS = torch.randn(1, 3, 64, 64)
@@ -327,4 +342,5 @@ def test_architectures_are_annotated_as_upstream_does_or_for_a_reason(
     make, inputs, explained = ARCHITECTURES[name]
     torch.manual_seed(0)
     expected = DYNAMIC_EXPLAINED.get(name, {}) if "is_dynamic" in config else explained
-    assert differing_operators(FirstOutput(make()), (inputs,), **config) == set(expected)
+    model = without_dropouts(FirstOutput(make()))
+    assert differing_operators(model, (inputs,), **config) == set(expected)
