@@ -14,13 +14,22 @@ CONSTRAINTS = ("-c", "constraints.txt")
 SOURCES = ("qreg", "plugins", "examples", "tests", "benchmarks", "noxfile.py")
 
 XNNPACK = "./plugins/xnnpack"
+SWEEP = "plugins/xnnpack/tests/test_architectures.py"
 ADDMM = "./examples/qreg-addmm"
+
+# What drives the tests: in parallel, with properties, in a browser, against a schema.
+TESTING = ("pytest", "pytest-xdist", "hypothesis", "selenium", "jsonschema")
+HOST = ("tests", "--ignore=tests/page")  # the page knows no plugin, so it is tested once
 
 # Distributions besides the host, packages that the tests need, and the tests.
 COMBINATIONS: dict[str, tuple[list[str], list[str], list[str]]] = {
     "none": ([], [], ["tests"]),
-    "xnnpack": ([XNNPACK], ["scikit-learn", "transformers"], ["tests", "plugins/xnnpack/tests"]),
-    "xnnpack+addmm": ([XNNPACK, ADDMM], [], ["tests", "examples/qreg-addmm/tests"]),
+    "xnnpack": (
+        [XNNPACK],
+        ["scikit-learn", "transformers"],
+        [*HOST, "plugins/xnnpack/tests"],
+    ),
+    "xnnpack+addmm": ([XNNPACK, ADDMM], [], [*HOST, "examples/qreg-addmm/tests"]),
 }
 
 
@@ -29,8 +38,15 @@ COMBINATIONS: dict[str, tuple[list[str], list[str], list[str]]] = {
 def combo(session: nox.Session, plugins: str) -> None:
     """The host's tests, and those of the plugins that are installed with it."""
     distributions, packages, tests = COMBINATIONS[plugins]
-    session.install(*CONSTRAINTS, ".", *distributions, *packages, "pytest", "hypothesis")
-    session.run("pytest", *tests, *session.posargs)
+    session.install(*CONSTRAINTS, ".", *distributions, *packages, *TESTING)
+    session.run("pytest", "-n", "auto", *tests, *session.posargs)
+
+
+@nox.session(default=False)
+def sweep(session: nox.Session) -> None:
+    """Every architecture with every config, through the runtime; takes long."""
+    session.install(*CONSTRAINTS, ".", XNNPACK, "transformers", *TESTING)
+    session.run("pytest", "-m", "sweep or not sweep", SWEEP, *session.posargs)
 
 
 @nox.session

@@ -33,7 +33,7 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from torchao.quantization.pt2e.quantizer import Quantizer
 
 from qreg.patterns import operator_name
-from qreg.report import print_table
+from qreg.tables import print_table
 from qreg_xnnpack import XNNPACKQuantizer, get_symmetric_quantization_config
 
 BATCHES = 8

@@ -14,10 +14,13 @@ from qreg.errors import CalibrationError, InputError
 from qreg.inputs import capped, checked, cloned, graph_input_specs, length
 from qreg.progress import Stages
 from qreg.scopes import module_path
+from qreg.watching import first_nan
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
+
+NAN_REMEDY = "Check the float model and the batch: both must be free of it."
 
 # What torch.histc, inside a histogram observer, holds; torchao has the same bound for scalars.
 WIDEST = 3.4028235e15
@@ -56,12 +59,30 @@ def feed(
     count = 0
     with torch.no_grad():
         for batch in batches:
-            prepared(*cloned(batch))
+            _run(prepared, batch, count)
             count += 1
             each()
     if not count:
         raise CalibrationError("the calibration data has no batch; give it at least one")
     return count
+
+
+def _run(prepared: GraphModule, batch: tuple[Any, ...], number: int) -> None:
+    try:
+        prepared(*cloned(batch))
+    except Exception as cause:
+        name = _nan_source(prepared, batch)
+        if name is None:
+            raise
+        problem = f"{name} is the first operator to give NaN, which has no range. {NAN_REMEDY}"
+        raise CalibrationError(problem, batch=number) from cause
+
+
+def _nan_source(prepared: GraphModule, batch: tuple[Any, ...]) -> str | None:
+    try:
+        return first_nan(prepared, batch)
+    except Exception:  # the one that brought us here, which is raised again
+        return None
 
 
 def convert(prepared: GraphModule) -> GraphModule:
@@ -104,6 +125,8 @@ def _check_observer(source: Node, module: torch.nn.Module) -> None:
             f"the observer of {where} saw no value: no batch ran this part of the model. "
             f"Add batches that do, {remedy}."
         )
+    if _spread(module).isnan().any():
+        raise CalibrationError(f"the observer of {where} saw NaN. {NAN_REMEDY}")
     if not (_spread(module) <= WIDEST).all():
         raise CalibrationError(
             f"the observer of {where} saw values too far apart for any scale, as masks of "

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
+
+from qreg.quiet import quiet_imports
 
 if TYPE_CHECKING:
     from qreg.registry import Registry
 
+FILE = click.Path(path_type=Path)
+BACKEND = click.option("--backend", default="xnnpack", show_default=True)
+CONFIG = click.option(
+    "--config", default="default", show_default=True, help="A name from `qreg ops`."
+)
+CALIBRATION = click.option(
+    "--calibration", type=FILE, help="A torch.save'd list of tuples of input tensors."
+)
+MAX_BATCHES = click.option(
+    "--max-batches", type=click.IntRange(min=1), help="Take no more batches than this."
+)
 FORMAT = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-FILE = click.Path(path_type=Path)
 
 
 def _reports_errors(command: Callable[..., None]) -> Callable[..., None]:
@@ -37,12 +48,6 @@ def _reports_errors(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def _quiet_imports() -> None:
-    """torchao 0.18 warns, on import, of GPU extensions and enum types that are no matter here."""
-    for name in ("torchao", "torch.utils._pytree"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
 def _registry() -> Registry:
     from qreg.registry import installed
 
@@ -60,10 +65,11 @@ def main() -> None:
 @_reports_errors
 def list_(as_json: bool) -> None:
     """The installed backends and plugins."""
-    from qreg import report
+    from qreg.listing import plugin_rows
+    from qreg.tables import print_table
 
     registry = _registry()
-    rows = report.plugin_rows(registry)
+    rows = plugin_rows(registry)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
@@ -72,8 +78,7 @@ def list_(as_json: bool) -> None:
             "No backend is installed. Each is a distribution of its own, for example:\n"
             "  pip install qreg-xnnpack"
         )
-    if rows:
-        report.print_table(rows)
+    print_table(rows)
 
 
 @main.command()
@@ -82,24 +87,25 @@ def list_(as_json: bool) -> None:
 @_reports_errors
 def ops(backend: str, as_json: bool) -> None:
     """The configs of BACKEND and the operator patterns that each covers."""
-    from qreg import report
+    from qreg.listing import config_rows, pattern_rows
+    from qreg.tables import print_table
 
-    configs = report.config_rows(_registry(), backend)
-    patterns = report.pattern_rows(_registry(), backend)
+    configs = config_rows(_registry(), backend)
+    patterns = pattern_rows(_registry(), backend)
     if as_json:
         click.echo(json.dumps({"configs": configs, "patterns": patterns}, indent=2))
         return
     for rows in filter(None, (configs, patterns)):
-        report.print_table(rows)
+        print_table(rows)
         click.echo()
 
 
 @main.command()
 @click.argument("model", type=FILE)
-@click.option("--backend", default="xnnpack", show_default=True)
-@click.option("--config", default="default", show_default=True, help="A name from `qreg ops`.")
-@click.option("--calibration", type=FILE, help="A torch.save'd list of tuples of input tensors.")
-@click.option("--max-batches", type=click.IntRange(min=1), help="Take no more batches than this.")
+@BACKEND
+@CONFIG
+@CALIBRATION
+@MAX_BATCHES
 @click.option("-o", "--output", type=FILE, help="Where to write the program.")
 @click.option("--allow-float", is_flag=True, help="Go on where nothing can be quantized.")
 @click.option("--no-verify", is_flag=True, help="Do not load and run the program.")
@@ -118,7 +124,7 @@ def quantize(
     from qreg.errors import InputError
     from qreg.files import check_writable, read_batches, read_program
 
-    _quiet_imports()
+    quiet_imports()
     registry = _registry()
     suffix = registry.backend(backend).value.suffix
     registry.config(backend, config)
@@ -130,7 +136,8 @@ def quantize(
     program = read_program(model)
     batches = read_batches(calibration) if calibration else None
 
-    from qreg import pipeline, report
+    from qreg import pipeline
+    from qreg.summary import print_report
 
     result = pipeline.quantize(
         program,
@@ -143,5 +150,110 @@ def quantize(
         verify=not no_verify,
     )
     result.save(output)
-    report.print_result(result)
+    print_report(result.report, operators=False)
     click.echo(f"wrote {output} ({len(result.program)} bytes)")
+
+
+@main.command()
+@click.argument("model", type=FILE)
+@BACKEND
+@CONFIG
+@CALIBRATION
+@MAX_BATCHES
+@click.option("--numerics", is_flag=True, help="Measure the noise of each operator.")
+@click.option("--timing", is_flag=True, help="Lower the float model too, and time both programs.")
+@FORMAT
+@click.option("--html", type=FILE, help="Also write the report as a page to this file.")
+@click.option("--overlay", type=FILE, help="Also write node data for Model Explorer to this file.")
+@click.option("--overlay-by", type=click.Choice(["place", "sqnr"]), default="place")
+@_reports_errors
+def explain(
+    model: Path,
+    backend: str,
+    config: str,
+    calibration: Path | None,
+    max_batches: int | None,
+    numerics: bool,
+    timing: bool,
+    as_json: bool,
+    html: Path | None,
+    overlay: Path | None,
+    overlay_by: Literal["place", "sqnr"],
+) -> None:
+    """Say what becomes of every operator of MODEL and why.
+
+    Without --calibration nothing is lowered: the report has the decisions alone.
+    """
+    from qreg.files import check_writable, read_batches, read_program
+
+    quiet_imports()
+    _registry().config(backend, config)
+    for path in filter(None, (html, overlay)):
+        check_writable(path)
+    program = read_program(model)
+    batches = read_batches(calibration) if calibration else None
+
+    from qreg import explanation
+    from qreg.summary import print_report
+
+    report = explanation.explain(
+        program,
+        backend=backend,
+        config=config,
+        calibration=batches,
+        numerics=numerics,
+        timing=timing,
+        max_batches=max_batches,
+    )
+    if html:
+        report.save_html(html)
+    if overlay:
+        report.save_overlay(overlay, overlay_by)
+    if as_json:
+        click.echo(report.to_json())
+    else:
+        print_report(report)
+
+
+@main.command()
+@click.argument("program", type=FILE)
+@click.option("--reference", type=FILE, required=True, help="The model it was made from, a .pt2.")
+@click.option("--inputs", type=FILE, required=True, help="A torch.save'd list of input tuples.")
+@BACKEND
+@click.option("--floor", type=float, help="The least SQNR to the reference, in dB; default 20.")
+@FORMAT
+@_reports_errors
+def verify(
+    program: Path, reference: Path, inputs: Path, backend: str, floor: float | None, as_json: bool
+) -> None:
+    """Load PROGRAM in its backend's runtime, run it, and compare it with a reference."""
+    from qreg.files import read_batches, read_bytes, read_program
+
+    quiet_imports()
+    registry = _registry()
+    registry.check_installed(backend)
+    lowered, model, batches = read_bytes(program), read_program(reference), read_batches(inputs)
+
+    from attrs import asdict
+
+    from qreg.isolation import run_isolated
+    from qreg.reference import REFERENCE
+    from qreg.reference import verify as compare
+    from qreg.summary import output_rows
+    from qreg.tables import print_table
+    from qreg.verification import FLOOR
+
+    found = compare(
+        lowered,
+        model,
+        batches,
+        backend=backend,
+        floor=FLOOR if floor is None else floor,
+        registry=registry,
+        run=run_isolated,
+    )
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=2))
+        return
+    click.echo(f"loaded in {found.runtime}, ran {found.samples} inputs")
+    print_table(output_rows(found, REFERENCE))

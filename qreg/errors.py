@@ -8,6 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class QregError(Exception):
@@ -102,11 +106,17 @@ class InputError(QregError, ValueError):
 
 
 class CalibrationError(InputError):
-    """Calibration data that does not fit the model."""
+    """Calibration data, or other inputs, that do not fit the model."""
 
-    def __init__(self, problem: str, batch: int | None = None, input: str | None = None) -> None:
+    def __init__(
+        self,
+        problem: str,
+        batch: int | None = None,
+        input: str | None = None,
+        what: str = "calibration batch",
+    ) -> None:
         self.problem, self.batch, self.input = problem, batch, input
-        where = "" if batch is None else f"calibration batch {batch}: "
+        where = "" if batch is None else f"{what} {batch}: "
         which = "" if input is None else f"input {input!r}: "
         super().__init__(f"{where}{which}{problem}")
 
@@ -128,9 +138,22 @@ class NothingQuantizedError(QregError):
         )
 
 
-class LoweringError(QregError):
+class ProgramError(QregError):
+    """A program that did not come out right; ``suspects`` are the operators it may be due to."""
+
+    def __init__(self, problem: str, suspects: Sequence[str] = ()) -> None:
+        self.problem, self.suspects = problem, tuple(suspects)
+        named = f" Suspects: {', '.join(suspects)}." if suspects else ""
+        super().__init__(f"{problem}{named}")
+
+    def suspecting(self, *suspects: str) -> Self:
+        """The same error with more suspects, before those it has."""
+        return type(self)(self.problem, [*suspects, *self.suspects])
+
+
+class LoweringError(ProgramError):
     """A program that the backend could not lower; the backend's own error is chained."""
 
 
-class VerificationError(QregError):
+class VerificationError(ProgramError):
     """A lowered program that does not load, does not run, or gives unusable outputs."""

@@ -47,6 +47,12 @@ def read_program(path: Path) -> ExportedProgram:
         raise InputError(f"{path} is no program that torch.export can load: {cause}") from cause
 
 
+def read_bytes(path: Path) -> bytes:
+    """Reads a file. Raises ``InputError`` for one that is missing."""
+    _check_exists(path)
+    return path.read_bytes()
+
+
 def read_batches(path: Path) -> list[Any]:
     """Reads a list of batches that ``torch.save`` wrote: tuples of inputs, or dicts by name.
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from torch.fx import Graph
 
 
+BATCH = "calibration batch"
+
+
 @frozen
 class InputSpec:
     """One flat input: its name, its shape with None for a dynamic dimension, and its dtype."""
@@ -88,7 +91,7 @@ def cloned(batch: Any) -> tuple[Any, ...]:
     return copies
 
 
-def check_batch(number: int, batch: Any, specs: Sequence[InputSpec]) -> None:
+def check_batch(number: int, batch: Any, specs: Sequence[InputSpec], what: str = BATCH) -> None:
     """Raises ``CalibrationError`` if a batch does not fit; it says which input and why."""
     values = flat(batch)
     if len(values) != len(specs):
@@ -96,29 +99,34 @@ def check_batch(number: int, batch: Any, specs: Sequence[InputSpec]) -> None:
         problem = f"has {len(values)} inputs, the model takes {len(specs)}: {expected}"
         if len(values) > len(specs):
             problem += ". Leave out what is no input, such as labels"
-        raise CalibrationError(problem, batch=number)
+        raise CalibrationError(problem, number, what=what)
     for spec, value in zip(specs, values, strict=True):
         misfit = spec.misfit(value)
         if misfit:
-            raise CalibrationError(misfit, batch=number, input=spec.name)
+            raise CalibrationError(misfit, number, spec.name, what=what)
 
 
-def checked(batches: Iterable[Any], specs: Sequence[InputSpec]) -> Iterable[tuple[Any, ...]]:
+def checked(
+    batches: Iterable[Any], specs: Sequence[InputSpec], what: str = BATCH
+) -> Iterable[tuple[Any, ...]]:
     """The batches as arguments of the model, each checked before it is given on.
 
-    A batch is a tuple or list of inputs, a dict of them by name, or a lone tensor.
+    A batch is a tuple or list of inputs, a dict of them by name, or a lone tensor. ``what`` is what
+    errors call it.
     """
     for number, batch in enumerate(batches):
-        given = _by_name(number, batch, specs) if isinstance(batch, dict) else batch
-        check_batch(number, given, specs)
+        given = _by_name(number, batch, specs, what) if isinstance(batch, dict) else batch
+        check_batch(number, given, specs, what)
         yield arguments(given)
 
 
-def _by_name(number: int, batch: dict[str, Any], specs: Sequence[InputSpec]) -> tuple[Any, ...]:
+def _by_name(
+    number: int, batch: dict[str, Any], specs: Sequence[InputSpec], what: str
+) -> tuple[Any, ...]:
     names = [spec.name for spec in specs]
     if set(batch) != set(names):
         problem = f"has the inputs {', '.join(batch)}; the model takes {', '.join(names)}"
-        raise CalibrationError(problem, batch=number)
+        raise CalibrationError(problem, number, what=what)
     return tuple(batch[name] for name in names)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from attrs import field, frozen
@@ -14,16 +15,25 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
+from qreg.audit import Audit, audit
 from qreg.calibration import convert, feed, is_prepared
-from qreg.errors import CalibrationError, ConfigError, InputError
+from qreg.errors import CalibrationError, ConfigError, InputError, ProgramError
 from qreg.exporting import dynamic_shapes_of, export
 from qreg.files import write_atomically
 from qreg.inputs import arguments, capped, check_batch, checked, input_specs, length
-from qreg.model import Backend, Decision, Lowered
+from qreg.model import Backend, Decision, Lowered, Runner
+from qreg.numerics import float_graph
 from qreg.progress import Stages
 from qreg.quantizer import Config, RegistryQuantizer
+from qreg.ranges import Range, concerns
 from qreg.registry import DEFAULT, Registry, installed
-from qreg.verify import DYNAMIC_FLOOR, FLOOR, Verification, verify
+from qreg.scopes import module_stack
+from qreg.suspects import name_suspect
+from qreg.verification import DYNAMIC_FLOOR, FLOOR, Verification
+from qreg.verification import verify as verify_lowered
+
+if TYPE_CHECKING:
+    from qreg.report import Report
 
 SAMPLES = 4
 
@@ -33,16 +43,24 @@ class Result:
     """A quantized program, and how it came about.
 
     ``program`` is in the format of the backend, ``converted`` the module that ``convert_pt2e``
-    gave and that was lowered. ``verification`` is None if the program was not run here: because
-    it was not asked for, or because the backend only compiles. ``seconds`` has the time of each
-    stage.
+    gave and that was lowered, ``reference`` the float graph with the operators that were decided
+    on, and ``samples`` the first of the calibration batches. ``audit`` is None if the program
+    cannot be read back, ``verification`` if it was not run here: because it was not asked for, or
+    because the backend only compiles. ``ranges`` are those that leave few codes to their values.
+    ``seconds`` has the time of each stage.
     """
 
     backend: str
+    model: str
     lowered: Lowered
     decisions: Sequence[Decision] = field(repr=False)
+    audit: Audit | None = field(repr=False)
+    ranges: Sequence[Range] = field(repr=False)
     verification: Verification | None
+    reference: GraphModule = field(repr=False)
     converted: GraphModule = field(repr=False)
+    samples: Sequence[tuple[Any, ...]] = field(repr=False)
+    registry: Registry = field(repr=False)
     seconds: Mapping[str, float] = field(repr=False)
 
     @property
@@ -53,6 +71,13 @@ class Result:
     def counts(self) -> Counter[str]:
         """How many operators are ``annotated``, ``shared`` and ``float``."""
         return Counter(decision.status for decision in self.decisions)
+
+    @property
+    def report(self) -> Report:
+        """What became of every operator and why; ``print`` it, or save it as JSON or HTML."""
+        from qreg.explanation import report_of
+
+        return report_of(self)
 
     def save(self, path: str | Path) -> None:
         """Writes the program to a file, in full or not at all.
@@ -94,43 +119,76 @@ def quantize(
     that does not export, a batch that does not fit, a model in which nothing would be quantized,
     and a program that does not lower, load or run.
     """
-    quantizer = _quantizer(quantizer, backend, config, registry)
+    quantizer = chosen(quantizer, backend, config, registry)
     quantizer.registry.check_installed(quantizer.backend)
     _check_modes(quantizer, calibration)
     steps = length(calibration or (), max_batches)
     batches = None if calibration is None else capped(calibration, max_batches)
     target: Backend = quantizer.registry.backend(quantizer.backend).value
+    floor = DYNAMIC_FLOOR if "dynamic" in quantizer.modes else FLOOR
     with Stages(progress) as stages:
         with stages.stage("export"):
-            program, example = _exported(model, example_inputs, dynamic_shapes)
+            program, example = exported(model, example_inputs, dynamic_shapes)
             float_model = program.module(check_guards=False)
-        with stages.stage("prepare"), _allowing_float(quantizer, allow_float):
+        with stages.stage("prepare"), allowing_float(quantizer, allow_float):
             prepared = prepare_pt2e(program.module(check_guards=False), quantizer)
+            reference = float_graph(prepared)
         # Without activations to observe, one input is enough for the observers of the weights.
         kept = _Kept(checked([example] if batches is None else batches, input_specs(program)))
         with stages.stage("calibrate", steps or None) as each:
             feed(prepared, kept, each)
         with stages.stage("convert"):
+            ranges = concerns(prepared)
             converted = convert(prepared)
-        with stages.stage("lower"):
-            shapes = dynamic_shapes_of(program, example)
-            lowered = quantizer.registry.lower(
-                quantizer.backend, export(converted, example, shapes)
-            )
-        verification = None
-        if verify and target.load is not None:
-            with stages.stage("verify"):
-                verification = _verify(
-                    target, lowered, kept.samples, float_model, converted, _floor(quantizer)
-                )
+        lowering = partial(quantizer.registry.lower, quantizer.backend)
+        with _naming_suspects(stages, converted, kept.samples, lowering, target.load, floor):
+            with stages.stage("lower"):
+                shapes = dynamic_shapes_of(program, example)
+                lowered = lowering(export(converted, example, shapes))
+            verification = None
+            if verify and target.load is not None:
+                with stages.stage("verify"):
+                    verification = verify_lowered(
+                        target.load,
+                        lowered,
+                        kept.samples,
+                        runtime=target.runtime,
+                        floor=floor,
+                        float_model=float_model,
+                        converted=converted,
+                    )
     return Result(
-        quantizer.backend,
-        lowered,
-        tuple(quantizer.decisions),
-        verification,
-        converted,
-        stages.seconds,
+        backend=quantizer.backend,
+        model=name_of(model),
+        lowered=lowered,
+        decisions=tuple(quantizer.decisions),
+        audit=audit(quantizer.decisions, lowered, converted),
+        ranges=ranges,
+        verification=verification,
+        reference=reference,
+        converted=converted,
+        samples=kept.samples,
+        registry=quantizer.registry,
+        seconds=stages.seconds,
     )
+
+
+@contextmanager
+def _naming_suspects(
+    stages: Stages,
+    converted: GraphModule,
+    samples: Sequence[tuple[Any, ...]],
+    lower: Callable[[ExportedProgram], Lowered],
+    load: Callable[[bytes], Runner] | None,
+    floor: float,
+) -> Iterator[None]:
+    """Looks for the operator that an error is due to, before the error goes on."""
+    try:
+        yield
+    except ProgramError as error:
+        with stages.stage("find the operator"):
+            named = name_suspect(error, converted, samples, lower=lower, load=load, floor=floor)
+        raise named from (error.__cause__ or error)
 
 
 def lower(
@@ -147,11 +205,11 @@ def lower(
     """
     registry = registry or installed()
     registry.check_installed(backend)
-    program, _ = _exported(model, example_inputs, dynamic_shapes)
+    program, _ = exported(model, example_inputs, dynamic_shapes)
     return registry.lower(backend, program)
 
 
-def _quantizer(
+def chosen(
     given: RegistryQuantizer | None,
     backend: str,
     config: Config,
@@ -165,7 +223,7 @@ def _quantizer(
 
 
 @contextmanager
-def _allowing_float(quantizer: RegistryQuantizer, allow: bool) -> Iterator[None]:
+def allowing_float(quantizer: RegistryQuantizer, allow: bool) -> Iterator[None]:
     before = quantizer.allow_float
     quantizer.allow_float = before or allow
     try:
@@ -187,7 +245,7 @@ def _check_modes(quantizer: RegistryQuantizer, calibration: Iterable[Any] | None
         )
 
 
-def _exported(
+def exported(
     model: torch.nn.Module | ExportedProgram, example_inputs: Any, dynamic_shapes: Any
 ) -> tuple[ExportedProgram, tuple[Any, ...]]:
     if isinstance(model, ExportedProgram):
@@ -200,6 +258,19 @@ def _exported(
         raise InputError("example_inputs is missing: pass a tuple of tensors to export with")
     example = arguments(example_inputs)
     return export(model, example, dynamic_shapes), example
+
+
+def name_of(model: torch.nn.Module | ExportedProgram) -> str:
+    """What a model is called in reports: its class."""
+    if isinstance(model, ExportedProgram):
+        return _class_of(model)
+    return type(model).__name__
+
+
+def _class_of(program: ExportedProgram) -> str:
+    stacks = (module_stack(node) for node in program.graph.nodes)
+    outermost = next((stack[0][1] for stack in stacks if stack), "a program")
+    return outermost.rpartition(".")[2]
 
 
 def _example_of(program: ExportedProgram, example_inputs: Any) -> tuple[Any, ...]:
@@ -230,27 +301,3 @@ class _Kept(Iterable[tuple[Any, ...]]):
             if len(self.samples) < SAMPLES:
                 self.samples.append(batch)
             yield batch
-
-
-def _floor(quantizer: RegistryQuantizer) -> float:
-    return DYNAMIC_FLOOR if "dynamic" in quantizer.modes else FLOOR
-
-
-def _verify(
-    target: Backend,
-    lowered: Lowered,
-    samples: Sequence[tuple[Any, ...]],
-    float_model: torch.nn.Module,
-    converted: torch.nn.Module,
-    floor: float,
-) -> Verification:
-    assert target.load is not None
-    return verify(
-        target.load,
-        lowered,
-        samples,
-        runtime=target.runtime,
-        floor=floor,
-        float_model=float_model,
-        converted=converted,
-    )

@@ -17,6 +17,7 @@ from qreg.engine import AnnotationPass, NodeFilter
 from qreg.errors import ConfigError, InputError, NothingQuantizedError, UnknownModuleError
 from qreg.inlining import inline_grad_modes
 from qreg.model import Decision, Mode
+from qreg.origins import mark
 from qreg.patterns import operator_name, tensor_at
 from qreg.registry import DEFAULT, Registry, installed
 from qreg.scopes import Choice, Level, Scopes, module_path, type_name
@@ -152,6 +153,7 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         if not inside_another:
             self._check_scopes(model)
             self.decisions = []
+            mark(model.graph)
         walk = AnnotationPass(
             model,
             self._registry.annotators(self.backend),

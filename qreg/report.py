@@ -1,132 +1,174 @@
-"""Rows and tables: what is installed, what a backend covers, what became of a model."""
+"""The report: what became of every operator and why, in one value that is written in many forms.
+
+It holds plain values only, so it can be written as JSON and read without torch. ``docs/report.md``
+describes it for readers, ``docs/report.schema.json`` for programs.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from rich.console import Console
-from rich.table import Table
+import attrs
+from attrs import field, frozen
+
+from qreg.files import write_atomically
 
 if TYPE_CHECKING:
-    from qreg.pipeline import Result
-    from qreg.registry import Registry
-    from qreg.verify import OutputComparison, Verification
+    from qreg.audit import Split
+    from qreg.model import Conversion
+    from qreg.ranges import Range
+    from qreg.timing import Timing
+    from qreg.verification import Verification
 
-Row = Mapping[str, Any]
-
-PROSE = frozenset({"summary", "pattern", "why", "broken"})
-WIDE = 160  # where nobody is looking at a terminal, nothing needs folding
-
-
-def plugin_rows(registry: Registry) -> list[Row]:
-    """One row for each plugin: its distribution, its backends, and what is wrong with it."""
-    backends = registry.backends().values()
-    return [
-        {
-            "plugin": plugin.name,
-            "distribution": plugin.distribution,
-            "version": plugin.version,
-            "backends": [b.value.name for b in backends if b.plugin == plugin.name],
-            "summary": "; ".join(b.value.summary for b in backends if b.plugin == plugin.name),
-            "broken": plugin.error.problem if plugin.error else "",
-        }
-        for plugin in registry.plugins
-    ]
+SCHEMA = 1  # raised when a field changes its meaning or goes
 
 
-def config_rows(registry: Registry, backend: str) -> list[Row]:
-    """One row for each config of a backend: its mode, what it means, and its supplier.
+@frozen
+class Operator:
+    """One operator of the annotated graph, with all that is known of it.
 
-    Raises ``UnknownNameError`` for a backend that nothing supplies.
+    ``inputs`` are the names of the operators and model inputs that it reads. ``source`` is the line
+    of the model that it comes from. ``macs`` are its multiply-accumulates. ``place`` says where the
+    program runs it: ``"int8"`` or ``"float"`` in a delegate, ``"outside"`` of all, ``"gone"`` where
+    nothing is left of it, or None where no program was made or it cannot be read. ``lowered_as``
+    is what the backend calls it, ``types`` the types of its tensors there. ``sqnr`` is the noise of
+    its output against float in dB, None where it was not measured.
     """
-    default = registry.backend(backend).value.default_config
-    return [
-        {
-            "config": name,
-            "mode": supplied.value.mode,
-            "default": "yes" if name == default else "",
-            "summary": supplied.value.summary,
-            "distribution": supplied.distribution,
-        }
-        for name, supplied in registry.configs(backend).items()
-    ]
+
+    name: str
+    operator: str
+    module: str
+    status: str
+    reason: str
+    annotator: str | None = None
+    distribution: str | None = None
+    config: str | None = None
+    pattern: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    shape: tuple[int | None, ...] | None = None
+    dtype: str | None = None
+    source: str | None = None
+    macs: int = 0
+    place: str | None = None
+    lowered_as: str | None = None
+    types: str | None = None
+    delegate: int | None = None
+    sqnr: float | None = None
+    largest_difference: float | None = None
+
+    @property
+    def quantized(self) -> bool:
+        return self.status != "float"
+
+    @property
+    def runs_in_int8(self) -> bool:
+        """As the program says, or where there is none, as was decided."""
+        return self.quantized if self.place is None else self.place == "int8"
 
 
-def pattern_rows(registry: Registry, backend: str) -> list[Row]:
-    """One row for each annotator, in the order they are asked: its pattern and its supplier.
+@frozen
+class Sizes:
+    """Bytes: of the float model's parameters and buffers, and of the program."""
 
-    An annotator covers the configs of its modes.
+    float_parameters: int
+    program: int | None
+
+
+@frozen
+class Report:
+    """What became of a model on its way to a backend.
+
+    ``operators`` are in the order of the graph. ``defects`` are the names of operators that were to
+    run in int8 and do not. ``verification`` and ``timing`` are None where nothing was run, as is
+    ``splits`` and what comes of the program where none was made.
     """
-    return [
-        {
-            "annotator": supplied.value.name,
-            "modes": " ".join(sorted(supplied.value.modes)),
-            "operators": list(supplied.value.targets),
-            "pattern": supplied.value.summary,
-            "distribution": supplied.distribution,
+
+    backend: str
+    model: str
+    operators: tuple[Operator, ...] = field(repr=False)
+    sizes: Sizes
+    delegates: int | None = None
+    outside: tuple[str, ...] = ()
+    defects: tuple[str, ...] = ()
+    splits: tuple[Split, ...] = ()
+    conversions: tuple[Conversion, ...] = field(default=(), repr=False)
+    ranges: tuple[Range, ...] = field(default=(), repr=False)
+    verification: Verification | None = None
+    timing: Timing | None = None
+    seconds: Mapping[str, float] = field(factory=dict, repr=False)
+
+    @property
+    def configs(self) -> list[str]:
+        """The configs that quantized operators got, in the order of the graph."""
+        return list(dict.fromkeys(each.config for each in self.operators if each.config))
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many operators run in ``int8`` and in ``float``."""
+        return Counter("int8" if each.runs_in_int8 else "float" for each in self.operators)
+
+    @property
+    def int8_share(self) -> float | None:
+        """The share of multiply-accumulates that run in int8; None for a model without any."""
+        total = sum(each.macs for each in self.operators)
+        int8 = sum(each.macs for each in self.operators if each.runs_in_int8)
+        return int8 / total if total else None
+
+    @property
+    def worst(self) -> list[Operator]:
+        """The operators whose noise was measured, the noisiest first."""
+        measured = [(each.sqnr, each) for each in self.operators if each.sqnr is not None]
+        return [each for _, each in sorted(measured, key=lambda pair: pair[0])]
+
+    @property
+    def leftover(self) -> list[Conversion]:
+        """Conversions that belong to no border of an int8 part."""
+        return [c for c in self.conversions if c.delegate is None or c.kind == "requantize"]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report in plain values; numbers that JSON does not know (infinity) are None."""
+        return {
+            "schema": SCHEMA,
+            "configs": self.configs,
+            "counts": dict(self.counts),
+            "int8_share_of_macs": self.int8_share,
+            **attrs.asdict(self, value_serializer=_plain),
         }
-        for supplied in registry.annotators(backend)
-    ]
+
+    def to_json(self) -> str:
+        return json.dumps(self.as_dict(), indent=2)
+
+    def save_json(self, path: str | Path) -> None:
+        """Writes the report as JSON, in full or not at all."""
+        write_atomically(Path(path), self.to_json().encode())
+
+    def save_html(self, path: str | Path) -> None:
+        """Writes the report as a page that needs no network, in full or not at all."""
+        from qreg.page import render
+
+        write_atomically(Path(path), render(self).encode())
+
+    def save_overlay(self, path: str | Path, by: Literal["place", "sqnr"] = "place") -> None:
+        """Writes node data for Google's Model Explorer, in full or not at all.
+
+        ``by`` is what colours the nodes: where they run, or their noise, which must be measured.
+        """
+        from qreg.overlay import node_data
+
+        write_atomically(Path(path), json.dumps(node_data(self, by), indent=2).encode())
+
+    def __str__(self) -> str:
+        from qreg.summary import text
+
+        return text(self)
 
 
-def print_table(rows: Sequence[Row]) -> None:
-    """Prints rows with the keys as columns; columns that are empty throughout are left out."""
-    table = Table(box=None, header_style="bold")
-    columns = [key for key in rows[0] if any(row[key] for row in rows)]
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column not in PROSE)
-    for row in rows:
-        table.add_row(*(_cell(row[column]) for column in columns))
-    console().print(table)
-
-
-def console() -> Console:
-    """Where people read: as wide as their terminal, and wide in a file or pipe."""
-    found = Console()
-    return found if found.is_terminal else Console(width=WIDE)
-
-
-def _cell(value: Any) -> str:
-    return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def print_result(result: Result) -> None:
-    """Prints what became of each operator, counted, and how the program compares."""
-    print_table(decision_rows(result))
-    console().print(f"delegates: {result.lowered.delegates}, operators outside: {outside(result)}")
-    console().print(comparison(result.verification))
-
-
-def decision_rows(result: Result) -> list[Row]:
-    """The Decisions, counted by what was decided and why."""
-    counted = Counter((d.operator, d.status, d.annotator or "", d.reason) for d in result.decisions)
-    return [
-        {"count": count, "operator": operator, "status": status, "annotator": by, "why": why}
-        for (operator, status, by, why), count in counted.items()
-    ]
-
-
-def outside(result: Result) -> str:
-    """The operators that the backend left to the runtime's own kernels, counted."""
-    counted = Counter(result.lowered.outside).most_common()
-    return ", ".join(f"{count} x {name}" for name, count in counted) or "none"
-
-
-def comparison(verification: Verification | None) -> str:
-    """How the program's outputs compare with the float and the converted model."""
-    if verification is None:
-        return "not verified"
-    pairs = zip(verification.to_float, verification.to_converted, strict=True)
-    outputs = (
-        f"output {number}: SQNR to float {_decibels(to_float)}, "
-        f"to converted {_decibels(to_converted)}"
-        for number, (to_float, to_converted) in enumerate(pairs)
-    )
-    ran = f"loaded in {verification.runtime}, ran {verification.samples} inputs"
-    return "\n".join([ran, *outputs])
-
-
-def _decibels(found: OutputComparison) -> str:
-    return f"{found.sqnr:.1f} dB"
+def _plain(instance: Any, attribute: Any, value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return dict(value) if isinstance(value, Mapping) else value

@@ -185,7 +185,7 @@ def test_quantize_says_what_became_of_the_model(model: Path, data: Path) -> None
     output = succeeded("quantize", model, "--backend", "toy", "--calibration", data)
     assert "aten.linear.default" in output
     assert "loaded in torch, ran 3 inputs" in output
-    assert "SQNR to float" in output
+    assert "3 of 3 operators in int8" in output
 
 
 def test_quantize_writes_beside_the_model_with_the_suffix_of_the_backend(

@@ -8,19 +8,21 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import define
 
-from qreg import Annotator, Backend, Lowered, SupportedConfig, hookimpl
+from qreg import Annotator, Backend, Lowered, LoweredOperator, SupportedConfig, hookimpl
 from qreg.annotation import shared_with_producer
 from qreg.model import ALL_MODES, Mode
+from qreg.origins import origin
 from qreg.patterns import fused, operands, weighted
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.export import ExportedProgram
+    from torch.fx import Node
 
     from qreg.model import Runner
 
@@ -80,8 +82,24 @@ def lower(program: ExportedProgram) -> Lowered:
     import torch
 
     buffer = io.BytesIO()
+    operators = list(lowered_operators(program))
     torch.export.save(program, buffer)
-    return Lowered(buffer.getvalue(), delegates=0)
+    return Lowered(buffer.getvalue(), delegates=1, operators=operators)
+
+
+KERNELS = frozenset({LINEAR, RELU, ADD, "aten.tanh.default"})  # that compute on int8
+
+
+def lowered_operators(program: ExportedProgram) -> Iterator[LoweredOperator]:
+    """What has an int8 kernel runs in it if it reads a quantized tensor, or is fused."""
+    int8: set[Node] = set()
+    for node in program.graph.nodes:
+        if origin(node):
+            reads = any("dequant" in str(n.target) or n in int8 for n in node.all_input_nodes)
+            if reads and str(node.target) in KERNELS:
+                int8.add(node)
+            name, dtype = f"toy {node.target}", "int8" if node in int8 else "float32"
+            yield LoweredOperator(origin(node), name, node in int8, 0, [dtype], [dtype])
 
 
 BACKEND = Backend(

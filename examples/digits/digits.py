@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import qreg
-from qreg import registry, report
+from qreg import registry
+from qreg.summary import print_report
+from qreg.tables import print_table
 
 
 class DigitsNet(nn.Module):
@@ -100,7 +102,7 @@ def main() -> None:
         print(json.dumps({"images": len(test), "programs": measured, "decisions": decisions}))
         return
     print(f"{len(test)} held-out images, one at a time, in the ExecuTorch runtime:")
-    report.print_table(
+    print_table(
         [
             {
                 "program": name,
@@ -111,8 +113,8 @@ def main() -> None:
             for name, row in measured.items()
         ]
     )
-    print("\nWhat became of each operator:")
-    report.print_result(result)
+    print()
+    print_report(result.report, operators=False)
 
 
 if __name__ == "__main__":

@@ -132,3 +132,88 @@ def test_a_missing_runtime_package_names_the_pip_line(
     answer = quantize(files)
     assert answer.exit_code == 1
     assert "pip install 'executorch==1.4.1'" in answer.output
+
+
+def test_what_would_become_of_a_model_is_explained_without_calibration(files: Path) -> None:
+    answer = run("explain", files / "model.pt2")
+    assert answer.exit_code == 0, answer.output
+    assert "3 of 3 operators in int8" in answer.output
+    assert "no program was made" in answer.output
+
+
+def test_with_calibration_the_program_is_explained_and_written_nowhere(files: Path) -> None:
+    before = set(files.iterdir())
+    calibration = ("--calibration", files / "data.pt")
+    answer = run("explain", files / "model.pt2", *calibration, "--numerics", "--timing")
+    assert answer.exit_code == 0, answer.output
+    for word in ("within XNNFullyConnected", "latency: float", "SQNR", "verified: loaded in"):
+        assert word in answer.output
+    assert set(files.iterdir()) == before
+
+
+def test_an_explanation_can_be_read_by_programs(files: Path) -> None:
+    answer = run("explain", files / "model.pt2", "--json")
+    report = json.loads(answer.stdout)
+    assert [each["annotator"] for each in report["operators"]] == [
+        "linear_relu",
+        "linear_relu",
+        "linear",
+    ]
+
+
+def test_a_page_and_an_overlay_are_written_with_the_explanation(files: Path) -> None:
+    page, overlay = files / "report.html", files / "overlay.json"
+    answer = run("explain", files / "model.pt2", "--html", page, "--overlay", overlay)
+    assert answer.exit_code == 0, answer.output
+    assert "linear_relu" in page.read_text()
+    assert "linear" in overlay.read_text()
+
+
+def test_a_page_that_cannot_be_written_is_found_before_any_work(files: Path) -> None:
+    answer = run("explain", files / "model.pt2", "--html", files / "nowhere" / "report.html")
+    assert answer.exit_code == 1
+    assert "cannot be written" in answer.output
+
+
+def test_numerics_without_calibration_is_an_error(files: Path) -> None:
+    answer = run("explain", files / "model.pt2", "--numerics")
+    assert answer.exit_code == 1
+    assert "pass calibration data" in answer.output
+
+
+def verify(files: Path, program: Path, *options: object) -> Result:
+    reference = ("--reference", files / "model.pt2")
+    return run("verify", program, *reference, "--inputs", files / "data.pt", *options)
+
+
+@pytest.fixture
+def program(files: Path) -> Path:
+    assert quantize(files).exit_code == 0
+    return files / "model.pte"
+
+
+def test_a_program_is_verified_against_its_model(files: Path, program: Path) -> None:
+    answer = verify(files, program)
+    assert answer.exit_code == 0, answer.output
+    assert "loaded in ExecuTorch with the XNNPACK delegate, ran 8 inputs" in answer.output
+    (output,) = json.loads(verify(files, program, "--json").stdout)["to_float"]
+    assert 25 < output["sqnr"] < 60
+
+
+def test_a_floor_that_is_not_reached_fails(files: Path, program: Path) -> None:
+    answer = verify(files, program, "--floor", 90)
+    assert answer.exit_code == 1
+    assert "less than 90" in answer.output
+
+
+def test_a_program_that_was_cut_short_is_refused(files: Path, program: Path) -> None:
+    program.write_bytes(program.read_bytes()[:1000])
+    answer = verify(files, program)
+    assert answer.exit_code == 1
+    assert "cut short" in answer.output
+
+
+def test_a_foreign_file_is_refused(files: Path) -> None:
+    answer = verify(files, files / "data.pt")
+    assert answer.exit_code == 1
+    assert "no ExecuTorch program" in answer.output

@@ -44,6 +44,13 @@ def test_the_guide_to_quantizing_runs(tmp_path: Path) -> None:
     assert (tmp_path / "model.pte").stat().st_size > 0
 
 
+def test_the_guide_to_reports_runs(tmp_path: Path) -> None:
+    namespace: dict[str, Any] = {}
+    run_blocks(ROOT / "docs" / "report.md", namespace)
+    assert {each.place for each in namespace["report"].operators} >= {"int8", "float"}
+    assert (tmp_path / "report.html").stat().st_size > (tmp_path / "report.json").stat().st_size > 0
+
+
 def test_the_guide_to_plugins_makes_a_working_annotator() -> None:
     plugin = types.ModuleType("documented")
     plugin.torch = torch

@@ -91,6 +91,7 @@ def test_the_program_is_no_worse_than_after_training_but_for_noise(run: Run) -> 
     """450 images at 97 %: one standard deviation is 0.8 points, so 2 points are noise."""
     lowered = qreg.lower(run.converted, (run.test[:1],))
     assert (lowered.delegates, lowered.outside) == (1, ())
+    assert {part.int8 for part in lowered.operators} == {True}
     assert run.program_accuracy(lowered.program) > run.after_training - 0.02
 
 

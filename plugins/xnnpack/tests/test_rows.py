@@ -158,7 +158,7 @@ def test_7_a_transposed_convolution_with_batch_norm_trains_along_axis_1_and_runs
     lowered = qreg.lower(converted, (images,))
     assert (lowered.delegates, lowered.outside) == (1, ())
     (got,) = qreg.registry.installed().backend("xnnpack").value.load(lowered.program)([images])
-    from qreg.verify import compare
+    from qreg.verification import compare
 
     assert compare(converted(images).detach(), got).sqnr > 35
 

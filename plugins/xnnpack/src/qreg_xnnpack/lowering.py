@@ -1,21 +1,25 @@
-"""To the XNNPACK delegate, and back: lowering to a ``.pte``, and running one."""
+"""To the XNNPACK delegate: lowering to a ``.pte``, and reading back what became of it."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from qreg import Lowered
+from qreg import Conversion, Lowered, LoweredOperator
 from qreg_xnnpack.passes import ready
+from qreg_xnnpack.reading import (
+    DelegateGraph,
+    delegate_graphs,
+    outside_conversions,
+    outside_operators,
+)
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from torch.export import ExportedProgram
 
-    from qreg.model import Runner
-
-DELEGATE_CALL = "executorch_call_delegate"
+NO_OPERATORS = ("executorch_call_delegate", "getitem")
 
 
 def lower(program: ExportedProgram) -> Lowered:
@@ -31,23 +35,24 @@ def lower(program: ExportedProgram) -> Lowered:
         # executorch 1.4.1 copies pytree specs that torch 2.13 has deprecated, thousands of times.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
-        signature, graph = (edge.exported_program().graph_signature, edge.exported_program().graph)
-        calls = [node.target.__name__ for node in graph.nodes if node.op == "call_function"]
-        lowered = edge.to_executorch()
-    outside = [call for call in calls if DELEGATE_CALL not in call and "getitem" not in call]
-    changed = len(signature.user_inputs_to_mutate)
-    return Lowered(bytes(lowered.buffer), calls.count(DELEGATE_CALL), outside, changed)
+        source = edge.exported_program()
+        calls = [node.target.__name__ for node in source.graph.nodes if node.op == "call_function"]
+        changed = len(source.graph_signature.user_inputs_to_mutate)
+        written = bytes(edge.to_executorch().buffer)
+    delegates = delegate_graphs(written, source)
+    return Lowered(
+        program=written,
+        delegates=len(delegates),
+        outside=[call for call in calls if call not in NO_OPERATORS],
+        changed_inputs=changed,
+        operators=(*_operators(delegates), *outside_operators(source)),
+        conversions=(*_conversions(delegates), *outside_conversions(source)),
+    )
 
 
-def load(program: bytes) -> Runner:
-    """Loads a ``.pte`` in the ExecuTorch runtime; the runner takes and gives flat tensors."""
-    from executorch.runtime import Runtime
+def _operators(delegates: Sequence[DelegateGraph]) -> Iterator[LoweredOperator]:
+    return chain.from_iterable(each.operators() for each in delegates)
 
-    loaded = Runtime.get().load_program(program)
-    method = loaded.load_method("forward")
 
-    def run(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        # The runtime's outputs lie in its own memory, which the next call overwrites.
-        return tuple(output.clone() for output in method.execute(list(inputs)))
-
-    return run
+def _conversions(delegates: Sequence[DelegateGraph]) -> Iterator[Conversion]:
+    return chain.from_iterable(each.conversions() for each in delegates)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from qreg import Annotator, Backend, Lowered, Requirement, SupportedConfig, hookimpl
 from qreg_xnnpack.annotators import ANNOTATORS
 from qreg_xnnpack.config import supported_configs
-from qreg_xnnpack.lowering import load, lower
+from qreg_xnnpack.lowering import lower
+from qreg_xnnpack.runtime import load
 from qreg_xnnpack.transforms import transform
 
 if TYPE_CHECKING:

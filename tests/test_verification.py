@@ -14,7 +14,7 @@ from torch import Tensor
 
 from qreg.errors import VerificationError
 from qreg.model import Lowered
-from qreg.verify import Verification, compare, run_program, verify
+from qreg.verification import Verification, compare, run_program, verify
 
 EMPTY = Lowered(b"", 1)
 SAMPLES = [(torch.tensor([1.0, 2.0]),), (torch.tensor([3.0, 4.0]),)]
@@ -131,13 +131,39 @@ def test_a_program_with_unusable_outputs_is_refused(
         verified(function)
 
 
-def test_nan_where_the_reference_has_nan_passes() -> None:
+def test_nan_is_refused_even_where_the_reference_has_it() -> None:
     def not_a_number(x: Tensor) -> Tensor:
         return x * math.nan
 
-    model = {"float_model": not_a_number, "converted": not_a_number}
-    found = verify(runs(lambda x: (x * math.nan,)), EMPTY, SAMPLES, runtime="torch", **model)
-    assert found.samples == 2
+    model: dict[str, Any] = {"float_model": not_a_number, "converted": not_a_number}
+    with pytest.raises(VerificationError, match="output 0 of the program is NaN in places"):
+        verify(runs(lambda x: (x * math.nan,)), EMPTY, SAMPLES, runtime="torch", **model)
+
+
+def test_the_same_infinity_on_both_sides_is_no_difference() -> None:
+    mask = torch.tensor([0.0, -math.inf])
+    assert compare(mask, mask.clone()).sqnr == math.inf
+    assert compare(mask, torch.tensor([0.5, -math.inf])).max_difference == 0.5
+
+
+def test_rows_that_agree_on_their_class_are_counted() -> None:
+    reference = torch.tensor([[1.0, 2.0], [4.0, 3.0]])
+    assert compare(reference, torch.tensor([[0.0, 0.5], [0.0, 0.5]])).agreement == 0.5
+    assert compare(reference, reference).agreement == 1.0
+
+
+def test_classes_are_counted_over_all_samples_and_for_rows_of_classes_only() -> None:
+    samples = [(torch.tensor([[1.0, 2.0]]),), (torch.tensor([[2.0, 1.0]]),)]
+    model: dict[str, Any] = {"float_model": lambda x: x, "converted": lambda x: x}
+    options: dict[str, Any] = {"runtime": "torch", "floor": -math.inf, **model}
+    found = verify(runs(lambda x: (torch.tensor([[0.0, 1.0]]),)), EMPTY, samples, **options)
+    assert found.to_float[0].agreement == 0.5
+    assert compare(torch.ones(4), torch.ones(4)).agreement is None
+    assert compare(torch.ones(4, 1), torch.ones(4, 1)).agreement is None
+
+
+def test_the_mean_difference_is_that_of_the_elements() -> None:
+    assert compare(torch.zeros(4), torch.tensor([0.0, 0.0, 1.0, -2.0])).mean_difference == 0.75
 
 
 def test_a_program_that_does_not_load_is_refused_with_the_cause() -> None:

@@ -1,0 +1,59 @@
+"""Names that executorch keeps private, in the one place that knows them.
+
+Each with the version it was seen in; ``tests/test_reading.py`` notices when one moves.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.fx import GraphModule
+
+UNBOUNDED = re.compile(rb"(?<=[ :\[,])(-?)inf\b")  # how flatc writes it, which is no JSON
+HEADER_SIZE = 30  # executorch 1.4.1: XNNHeader.EXPECTED_LENGTH
+
+
+def program_of(data: bytes) -> Any:
+    """The dataclass that describes a ``.pte``, its delegates' payloads in place."""
+    # executorch 1.4.1
+    from executorch.exir._serialize._program import deserialize_pte_binary
+
+    return deserialize_pte_binary(data).program
+
+
+def planned_memory(data: bytes) -> int:
+    """The bytes that a ``.pte`` plans for its activations."""
+    return sum(program_of(data).execution_plan[0].non_const_buffer_sizes)
+
+
+def graph_of(payload: bytes) -> dict[str, Any]:
+    """The XNNPACK graph in a delegate's payload, in the form of executorch's ``schema.fbs``."""
+    # executorch 1.4.1
+    from executorch.backends.xnnpack.serialization import xnnpack_graph_serialize as serialization
+    from executorch.exir._serialize._flatbuffer import _flatc_decompile
+
+    header = serialization.XNNHeader.from_bytes(payload[:HEADER_SIZE])
+    start = header.flatbuffer_offset
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        schema, binary = folder / "schema.fbs", folder / "graph.bin"
+        schema.write_bytes(serialization._get_schema_bytes())
+        binary.write_bytes(payload[start : start + header.flatbuffer_size])
+        _flatc_decompile(name, str(schema), str(binary))
+        written = (folder / "graph.json").read_bytes()
+    graph: dict[str, Any] = json.loads(UNBOUNDED.sub(rb"\1Infinity", written))
+    return graph
+
+
+def delegated(graph_module: GraphModule) -> list[ExportedProgram]:
+    """What was delegated, in the order of the calls: the graphs as they were before."""
+    # executorch 1.4.1
+    from executorch.exir.lowered_backend_module import get_lowered_submodules
+
+    return [lowered.original_module for _, lowered, _ in get_lowered_submodules(graph_module)]

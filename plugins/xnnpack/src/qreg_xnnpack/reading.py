@@ -1,0 +1,179 @@
+"""Reads back what a program does: the operators and datatypes that XNNPACK itself will run.
+
+A delegate's payload in the ``.pte`` is the graph that the XNNPACK runtime builds. Each of its nodes
+carries the debug handle of the operator that it was made from, and that operator its origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from operator import getitem
+from typing import TYPE_CHECKING, Any, Literal
+
+from attrs import frozen
+
+from qreg import Conversion, LoweredOperator
+from qreg.origins import origin
+from qreg_xnnpack.compat import delegated, graph_of, program_of
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.fx import Graph, Node
+
+INT8 = frozenset({"qint8", "quint8", "qdint8", "qpint8"})
+CONVERT = "XNNConvert"
+CONVERSIONS: dict[str, Literal["quantize", "dequantize"]] = {
+    "quantized_decomposed.quantize_per_": "quantize",
+    "quantized_decomposed.dequantize_per_": "dequantize",
+}
+
+
+@frozen
+class XNNNode:
+    """One node of a delegate's graph, by the numbers of the values that it reads and gives."""
+
+    kind: str
+    origin: str | None
+    reads: tuple[int, ...]
+    gives: tuple[int, ...]
+
+
+@frozen
+class DelegateGraph:
+    """What one delegate runs; ``datatypes`` are those of its values, without ``xnn_datatype_``."""
+
+    number: int
+    nodes: tuple[XNNNode, ...]
+    datatypes: Mapping[int, str]
+    absorbed: Mapping[str, str]  # origin -> origin of the operator whose node does its work
+
+    def operators(self) -> Iterator[LoweredOperator]:
+        """The operators, and those that were fused into another or that nothing is left of."""
+        found = [self._operator(node) for node in self.nodes if node.kind != CONVERT]
+        yield from found
+        by_origin = {each.origin: each for each in found}
+        for name, into in self.absorbed.items():
+            host = by_origin[into]
+            yield LoweredOperator(name, f"within {host.operator}", host.int8, self.number)
+
+    def _operator(self, node: XNNNode) -> LoweredOperator:
+        reads, gives = self._types(node.reads), self._types(node.gives)
+        dynamic = reads[:1] == ["qdint8"] or reads[:1] == ["qpint8"]
+        int8 = INT8.issuperset(reads[:1]) and (dynamic or INT8.issuperset(gives))
+        return LoweredOperator(node.origin, node.kind, int8, self.number, reads, gives)
+
+    def _types(self, values: Iterable[int]) -> list[str]:
+        return [self.datatypes[value] for value in values]
+
+    def conversions(self) -> Iterator[Conversion]:
+        """The changes between float and int8 that the delegate carries out."""
+        for node in self.nodes:
+            if node.kind == CONVERT:
+                yield Conversion(
+                    kind=_kind(*self._types((*node.reads, *node.gives))),
+                    delegate=self.number,
+                    behind=self._givers(node),
+                    before=self._readers(node),
+                )
+
+    def _givers(self, node: XNNNode) -> Iterator[str]:
+        """The origins of what gives a node its values, behind what the delegate itself added."""
+        for other in self.nodes:
+            if set(other.gives) & set(node.reads):
+                yield from [other.origin] if other.origin else self._givers(other)
+
+    def _readers(self, node: XNNNode) -> Iterator[str]:
+        for other in self.nodes:
+            if set(other.reads) & set(node.gives):
+                yield from [other.origin] if other.origin else self._readers(other)
+
+
+def _kind(before: str, behind: str) -> Literal["quantize", "dequantize", "requantize"]:
+    if behind == "fp32":
+        return "dequantize"
+    return "quantize" if before == "fp32" else "requantize"
+
+
+def delegate_graphs(program: bytes, edge: ExportedProgram) -> list[DelegateGraph]:
+    """The graphs of a program's delegates, in the order of their calls.
+
+    ``edge`` is what the program was made of: it knows the origins of the operators.
+    """
+    description = program_of(program)
+    delegates = description.execution_plan[0].delegates
+    payloads = [bytes(each.data) for each in description.backend_delegate_data]
+    sources = delegated(edge.graph_module)
+    return [
+        _delegate_graph(number, graph_of(payloads[delegate.processed.index]), source.graph)
+        for number, (delegate, source) in enumerate(zip(delegates, sources, strict=True))
+    ]
+
+
+def _delegate_graph(number: int, raw: dict[str, Any], source: Graph) -> DelegateGraph:
+    datatypes = dict(_datatype(value["xvalue_union"]) for value in raw["xvalues"])
+    operators = [node for node in source.nodes if node.op == "call_function"]
+    names = {node.meta.get("debug_handle"): origin(node) for node in operators}
+    nodes = [_node(each, names.get(each["debug_handle"]), datatypes) for each in raw["xnodes"]]
+    present = {node.origin for node in nodes if node.kind != CONVERT}
+    return DelegateGraph(number, tuple(nodes), datatypes, _absorbed(operators, present))
+
+
+def _datatype(value: dict[str, Any]) -> tuple[int, str]:
+    tensor = value.get("tensor_value", value)
+    return tensor["id_out"], tensor["datatype"].removeprefix("xnn_datatype_")
+
+
+def _node(raw: dict[str, Any], name: str | None, datatypes: Mapping[int, str]) -> XNNNode:
+    ids = [(key, value) for key, value in raw["xnode_union"].items() if key.endswith("_id")]
+    known = [(key, value) for key, value in ids if value in datatypes]  # a bias may be missing
+    gives = [value for key, value in known if key.startswith("output")]
+    reads = [value for key, value in known if not key.startswith("output")]
+    return XNNNode(raw["xnode_union_type"], name, tuple(reads), tuple(gives))
+
+
+def _absorbed(operators: Iterable[Node], present: set[str | None]) -> dict[str, str]:
+    """Operators without a node of their own, each with the one before or behind that has one."""
+    missing = [node for node in operators if origin(node) and origin(node) not in present]
+    hosts = {str(origin(node)): _host(node, present) for node in missing}
+    return {name: host for name, host in hosts.items() if host is not None}
+
+
+def _host(node: Node, present: set[str | None]) -> str | None:
+    for neighbours in (_sources, lambda each: list(each.users)):
+        reached, seen = [node], {node}
+        while reached:
+            each = reached.pop()
+            if origin(each) in present:
+                return origin(each)
+            reached += [other for other in neighbours(each) if other not in seen]
+            seen.update(reached)
+    return None
+
+
+def _sources(node: Node) -> list[Node]:
+    return node.all_input_nodes
+
+
+def outside_operators(edge: ExportedProgram) -> Iterator[LoweredOperator]:
+    """What was left to the runtime's own kernels, which compute in float."""
+    for node in edge.graph.nodes:
+        if node.op == "call_function" and node.target is not getitem and origin(node):
+            reads = [_dtype(each) for each in node.all_input_nodes]
+            yield LoweredOperator(
+                origin(node), node.target.__name__, False, None, reads, [_dtype(node)]
+            )
+
+
+def _dtype(node: Node) -> str:
+    return str(getattr(node.meta.get("val"), "dtype", "")).removeprefix("torch.")
+
+
+def outside_conversions(edge: ExportedProgram) -> Iterator[Conversion]:
+    """The conversions that were left to the runtime's own kernels."""
+    for node in edge.graph.nodes:
+        name = getattr(node.target, "__name__", "")
+        kind = next((kind for start, kind in CONVERSIONS.items() if name.startswith(start)), None)
+        if node.op == "call_function" and kind is not None:
+            behind = filter(None, map(origin, node.all_input_nodes))
+            before = filter(None, map(origin, node.users))
+            yield Conversion(kind, None, behind, before)

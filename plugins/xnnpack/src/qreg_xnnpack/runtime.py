@@ -1,0 +1,83 @@
+"""Loads and runs a ``.pte`` in the ExecuTorch runtime, which answers a misfit with a bare number.
+
+A file that is no program at all may even end the process, so its header is looked at first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from qreg.errors import InputError
+from qreg_xnnpack.compat import planned_memory
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from qreg.model import Runner
+
+# As in executorch 1.4.1, ``exir/_serialize/_program.py``: the flatbuffer's identifier, then a
+# header with the sizes of the flatbuffer and of the segments behind it, 8 bytes each.
+IDENTIFIER, EXTENDED = slice(4, 8), slice(8, 12)
+FLATBUFFER_SIZE, SEGMENTS_START, SEGMENTS_SIZE = slice(16, 24), slice(24, 32), slice(32, 40)
+HEADERS = 40
+
+
+def load(program: bytes) -> Runner:
+    """Loads a program; the runner takes and gives flat tensors.
+
+    Raises ``InputError`` for what is no ExecuTorch program, is cut short, or needs more memory
+    than there is, and the runtime's error for one that it refuses.
+    """
+    from executorch.runtime import Runtime
+
+    check_header(program)
+    try:
+        loaded = Runtime.get().load_program(program)
+        method = loaded.load_method("forward")
+    except MemoryError as cause:
+        raise InputError(
+            f"the program needs {planned_memory(program):,} bytes for its activations, more than "
+            "this machine gives it"
+        ) from cause
+
+    def run(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        try:
+            outputs = method.execute(list(inputs))
+        except RuntimeError as cause:
+            wanted = ", ".join(_inputs(loaded.metadata("forward")))
+            given = ", ".join(_described(tuple(value.shape), value.dtype) for value in inputs)
+            raise InputError(f"{cause}; the program takes {wanted}, and got {given}") from cause
+        # The runtime's outputs lie in its own memory, which the next call overwrites.
+        return tuple(output.clone() for output in outputs)
+
+    return run
+
+
+def check_header(program: bytes) -> None:
+    """Raises ``InputError`` for bytes that are no whole ExecuTorch program."""
+    if program[IDENTIFIER] != b"ET12":
+        raise InputError("it is no ExecuTorch program: no ET12 at its fifth byte")
+    if len(program) < HEADERS:
+        raise InputError(f"it is cut short: {len(program)} bytes are less than its header")
+    if program[EXTENDED] != b"eh00":
+        return  # an older program, without segments
+    flatbuffer, start, size = (
+        int.from_bytes(program[place], "little")
+        for place in (FLATBUFFER_SIZE, SEGMENTS_START, SEGMENTS_SIZE)
+    )
+    whole = max(flatbuffer, start + size)
+    if len(program) < whole:
+        raise InputError(f"it is cut short: {len(program):,} of {whole:,} bytes are there")
+
+
+def _inputs(metadata: Any) -> Iterator[str]:
+    from executorch.exir.scalar_type import ScalarType
+
+    for position in range(metadata.num_inputs()):
+        info = metadata.input_tensor_meta(position)
+        yield _described(tuple(info.sizes()), ScalarType(info.dtype()).name.lower())
+
+
+def _described(shape: tuple[int, ...], dtype: object) -> str:
+    return f"{str(dtype).removeprefix('torch.')} {shape}"

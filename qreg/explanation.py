@@ -1,0 +1,226 @@
+"""Puts a report together: of a result, or without calibration of the decisions alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.fx import GraphModule, Node
+from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt2e
+
+from qreg.errors import InputError
+from qreg.exporting import export
+from qreg.macs import macs
+from qreg.numerics import OperatorNoise, float_graph
+from qreg.numerics import numerics as noise_of
+from qreg.origins import origin
+from qreg.pipeline import Result, allowing_float, chosen, exported, name_of, quantize
+from qreg.progress import Stages
+from qreg.quantizer import Config, RegistryQuantizer
+from qreg.registry import DEFAULT, Registry
+from qreg.report import Operator, Report, Sizes
+from qreg.timing import ROUNDS, Timing, side_by_side
+
+if TYPE_CHECKING:
+    from qreg.audit import Placement
+    from qreg.model import Decision
+
+FRAME = re.compile(r'File "(?P<file>.+)", line (?P<line>\d+), in .*\n\s*(?P<code>.*)')
+TORCHS_OWN = "/torch/nn/"  # the modules of torch, which a model is written in terms of
+
+
+def explain(
+    model: torch.nn.Module | ExportedProgram,
+    example_inputs: Any = None,
+    *,
+    backend: str = "xnnpack",
+    calibration: Iterable[Any] | None = None,
+    max_batches: int | None = None,
+    config: Config = DEFAULT,
+    quantizer: RegistryQuantizer | None = None,
+    verify: bool = True,
+    numerics: bool = False,
+    timing: bool = False,
+    dynamic_shapes: Any = None,
+    progress: bool | None = None,
+    registry: Registry | None = None,
+) -> Report:
+    """Says what would become of every operator of a model, or with calibration what did.
+
+    Without ``calibration`` nothing is converted or lowered: the report has the decisions. With it
+    the model goes the whole way of :func:`qreg.quantize`, whose arguments these are, and the report
+    has the audit and the verification too; then ``numerics`` adds the noise of each operator, and
+    ``timing`` the latency against the float program, which is lowered for that. A model in which
+    nothing is quantized gets a report like any other.
+
+    Raises what ``quantize`` raises, and ``InputError`` for ``numerics`` or ``timing`` without
+    ``calibration``.
+    """
+    if calibration is None:
+        if numerics or timing:
+            raise InputError("numerics and timing run the quantized model: pass calibration data")
+        given = chosen(quantizer, backend, config, registry)
+        return _decisions(model, example_inputs, dynamic_shapes, given, progress)
+    result = quantize(
+        model,
+        example_inputs,
+        backend=backend,
+        calibration=calibration,
+        max_batches=max_batches,
+        config=config,
+        quantizer=quantizer,
+        dynamic_shapes=dynamic_shapes,
+        allow_float=True,
+        verify=verify,
+        progress=progress,
+        registry=registry,
+    )
+    return report_of(result, numerics=numerics, timing=timing)
+
+
+def _decisions(
+    model: torch.nn.Module | ExportedProgram,
+    example_inputs: Any,
+    dynamic_shapes: Any,
+    quantizer: RegistryQuantizer,
+    progress: bool | None,
+) -> Report:
+    with Stages(progress) as stages:
+        with stages.stage("export"):
+            program, _ = exported(model, example_inputs, dynamic_shapes)
+        with stages.stage("annotate"), allowing_float(quantizer, True):
+            prepare = prepare_qat_pt2e if "qat" in quantizer.modes else prepare_pt2e
+            reference = float_graph(prepare(program.module(check_guards=False), quantizer))
+    return Report(
+        backend=quantizer.backend,
+        model=name_of(model),
+        operators=operators(reference, quantizer.decisions),
+        sizes=Sizes(parameter_bytes(reference), None),
+        seconds=stages.seconds,
+    )
+
+
+def report_of(result: Result, *, numerics: bool = False, timing: bool = False) -> Report:
+    """The report of a result; ``numerics`` and ``timing`` as for :func:`explain`."""
+    found = result.audit
+    noise = noise_of(result.reference, result.converted, result.samples) if numerics else ()
+    return Report(
+        backend=result.backend,
+        model=result.model,
+        operators=operators(
+            result.reference, result.decisions, found.placements if found else None, noise
+        ),
+        sizes=Sizes(parameter_bytes(result.reference), len(result.program)),
+        delegates=result.lowered.delegates,
+        outside=result.lowered.outside,
+        defects=tuple(each.node for each in found.defects) if found else (),
+        splits=found.splits if found else (),
+        conversions=found.conversions if found else (),
+        ranges=tuple(result.ranges),
+        verification=result.verification,
+        timing=_timing(result) if timing else None,
+        seconds=result.seconds,
+    )
+
+
+def _timing(result: Result) -> Timing | None:
+    load = result.registry.backend(result.backend).value.load
+    if load is None:
+        return None
+    sample = result.samples[0]
+    plain = result.registry.lower(result.backend, export(result.reference, sample))
+    seconds = side_by_side(load, [plain.program, result.program], sample)
+    before, behind = (each * 1000 for each in seconds)
+    return Timing(before, behind, ROUNDS)
+
+
+def operators(
+    reference: GraphModule,
+    decisions: Iterable[Decision],
+    placements: Mapping[str, Placement] | None = None,
+    noise: Sequence[OperatorNoise] = (),
+) -> tuple[Operator, ...]:
+    """What is known of each operator that was decided on.
+
+    ``reference`` is the annotated graph without observers.
+    """
+    nodes = {origin(node): node for node in reference.graph.nodes if origin(node)}
+    measured = {each.node: each for each in noise}
+    return tuple(
+        _operator(
+            decision,
+            nodes.get(decision.node),
+            (placements or {}).get(decision.node),
+            measured.get(decision.node),
+        )
+        for decision in decisions
+    )
+
+
+def _operator(
+    decision: Decision,
+    node: Node | None,
+    placement: Placement | None,
+    noise: OperatorNoise | None,
+) -> Operator:
+    value = node.meta.get("val") if node else None
+    tensor = value if isinstance(value, Tensor) else None
+    return Operator(
+        name=decision.node,
+        operator=decision.operator,
+        module=decision.module,
+        status=decision.status,
+        reason=decision.reason,
+        annotator=decision.annotator,
+        distribution=decision.distribution,
+        config=decision.config,
+        pattern=decision.pattern,
+        inputs=_inputs(node) if node else (),
+        shape=None if tensor is None else tuple(_size(size) for size in tensor.shape),
+        dtype=None if tensor is None else str(tensor.dtype).removeprefix("torch."),
+        source=source_line(node) if node else None,
+        macs=macs(node) if node else 0,
+        place=placement.place if placement else None,
+        lowered_as=(placement.operator or None) if placement else None,
+        types=(placement.types or None) if placement else None,
+        delegate=placement.delegate if placement else None,
+        sqnr=noise.sqnr if noise else None,
+        largest_difference=noise.largest if noise else None,
+    )
+
+
+def _size(size: Any) -> int | None:
+    return size if isinstance(size, int) else None
+
+
+def _inputs(node: Node) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for source in node.all_input_nodes:
+        while source.op == "call_function" and origin(source) is None:  # picks one of several
+            source = source.all_input_nodes[0]
+        if source.op != "get_attr":
+            found[origin(source) or source.name] = None
+    return tuple(found)
+
+
+def source_line(node: Node) -> str | None:
+    """Where in the model's source an operator comes from: file, line and code.
+
+    The innermost frame that is not in ``torch.nn``, or the innermost of all.
+    """
+    frames = list(FRAME.finditer(node.meta.get("stack_trace") or ""))
+    own = [frame for frame in frames if TORCHS_OWN not in frame["file"]]
+    if not frames:
+        return None
+    frame = (own or frames)[-1]
+    return f"{frame['file']}:{frame['line']}: {frame['code'].strip()}"
+
+
+def parameter_bytes(model: torch.nn.Module) -> int:
+    """The bytes of a model's parameters and buffers, each counted once."""
+    tensors = {id(each): each for each in (*model.parameters(), *model.buffers())}
+    return sum(each.numel() * each.element_size() for each in tensors.values())

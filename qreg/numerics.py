@@ -1,0 +1,93 @@
+"""Where the error comes from: each operator's output in the quantized graph against float.
+
+The float graph is the annotated one before its observers did anything, so both graphs have the same
+operators, and a pass through each, side by side, is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from attrs import frozen
+from torch import Tensor
+from torch.fx import GraphModule
+from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
+
+from qreg.inputs import cloned
+from qreg.verification import decibels
+from qreg.watching import Watching
+
+if TYPE_CHECKING:
+    from torch.fx import Graph
+
+
+@frozen
+class OperatorNoise:
+    """How far an operator's output in the quantized graph is from float, over all samples.
+
+    ``sqnr`` is in dB, as in :class:`~qreg.verification.OutputComparison`, and has the noise of
+    everything before the operator in it. ``largest`` is the largest absolute difference of two
+    elements.
+    """
+
+    node: str
+    sqnr: float
+    largest: float
+
+
+def float_graph(prepared: GraphModule) -> GraphModule:
+    """The float model in a prepared one: the same operators and weights, without observers.
+
+    The prepared model stays as it is. The copy shares its weights.
+    """
+    copied = GraphModule(prepared, _copied(prepared.graph))
+    for node in list(copied.graph.nodes):
+        if node.op == "call_module" and _observes(copied.get_submodule(str(node.target))):
+            node.replace_all_uses_with(node.args[0])
+            copied.graph.erase_node(node)
+    copied.delete_all_unused_submodules()
+    copied.recompile()
+    return copied
+
+
+def _copied(graph: Graph) -> Graph:
+    copied = torch.fx.Graph()
+    copied.output(copied.graph_copy(graph, {}))
+    copied.set_codegen(graph._codegen)
+    return copied
+
+
+def _observes(module: torch.nn.Module) -> bool:
+    return isinstance(module, (ObserverBase, FakeQuantizeBase))
+
+
+def numerics(
+    reference: GraphModule, converted: GraphModule, samples: Sequence[tuple[Any, ...]]
+) -> list[OperatorNoise]:
+    """The noise of every operator that both graphs have, in the order of the graph.
+
+    One pass each for every sample; of the float graph's values, those of one sample are kept.
+    """
+    signal: dict[str, float] = {}
+    noise: dict[str, float] = {}
+    largest: dict[str, float] = {}
+    wanted: dict[str, Tensor] = {}
+
+    def compare(name: str, got: Tensor) -> None:
+        expected = wanted.pop(name, None)
+        if expected is None:
+            return
+        difference = (got.double() - expected).abs_()
+        noise[name] = noise.get(name, 0.0) + float(difference.square().sum())
+        signal[name] = signal.get(name, 0.0) + float(expected.square().sum())
+        largest[name] = max(largest.get(name, 0.0), float(difference.max())) if got.numel() else 0.0
+
+    with torch.no_grad():
+        for sample in samples:
+            Watching(reference, lambda name, x: wanted.update({name: x.double()})).run(
+                *cloned(sample)
+            )
+            Watching(converted, compare).run(*cloned(sample))
+    return [OperatorNoise(n, decibels(signal[n], noise[n]), largest[n]) for n in noise]

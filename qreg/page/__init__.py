@@ -1,0 +1,81 @@
+"""The report as a page for people: one file that opens without a network.
+
+What is on it is made here, in Python: ``picture`` for the graph (placed by ``layout``), ``details``
+for its nodes, ``modules`` for the tree, ``cards``, ``worst`` and ``tables``. ``page.html`` puts it
+together; ``page.css`` and the files in ``script`` are written into it, as is the library that draws
+the graph, from ``vendor``.
+
+The strings in a report come from a model, so they are never part of the page's code: the template
+escapes what it shows, and the script reads the rest as JSON and writes it as text. Nothing but the
+scripts that are named by their checksum is run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from qreg.page.cards import cards
+from qreg.page.modules import module_tree
+from qreg.page.picture import picture
+from qreg.page.states import STATES, counted
+from qreg.page.tables import tables
+from qreg.page.worst import worst
+from qreg.summary import headlines
+
+if TYPE_CHECKING:
+    from qreg.report import Report
+
+SCRIPTS = ("dom", "graph", "overview", "details", "filters", "modules", "search", "page")
+
+
+def render(report: Report) -> str:
+    """The whole page."""
+    library = _text("vendor/cytoscape.min.js")
+    script = "\n".join(["(() => {", '"use strict";', *map(_script, SCRIPTS), "})();"])
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            report=report,
+            headlines=[line for line in headlines(report) if not line.startswith("DEFECTS")],
+            cards=cards(report),
+            states=[state for state in STATES if counted(report)[state.key]],
+            counted=counted(report),
+            tree=module_tree(report),
+            worst=worst(report),
+            tables=tables(report),
+            picture=picture(report),
+            style=_text("page.css"),
+            scripts=[library, script],
+            hashes=[_hash(library), _hash(script)],
+        )
+    )
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("qreg.page", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _script(name: str) -> str:
+    return _text(f"script/{name}.js")
+
+
+def _text(path: str) -> str:
+    return files("qreg.page").joinpath(path).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    """How a policy names an inline script, which browsers compare with what they were given."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"

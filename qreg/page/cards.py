@@ -1,0 +1,81 @@
+"""The few numbers that the page begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from qreg.page.numbers import decibels, share, short, size
+
+if TYPE_CHECKING:
+    from qreg.report import Report
+
+
+@frozen
+class Card:
+    """``value`` is large, ``note`` says what it is of; ``warns`` where it is not what one hopes."""
+
+    label: str
+    value: str
+    note: str
+    warns: bool = False
+
+
+def cards(report: Report) -> list[Card]:
+    return list(_cards(report))
+
+
+def _cards(report: Report) -> Iterator[Card]:
+    count, int8 = len(report.operators), report.counts["int8"]
+    decided = "" if report.delegates is not None else ", as decided"
+    yield Card("Operators in int8", f"{int8:,}", f"of {count:,}, {share(int8, count)}{decided}")
+    yield _work(report)
+    yield _size(report)
+    if report.delegates is not None:
+        yield _delegates(report)
+    if report.timing is not None:
+        yield _latency(report)
+    yield _verified(report)
+
+
+def _work(report: Report) -> Card:
+    total = sum(each.macs for each in report.operators)
+    found = report.int8_share
+    value = "—" if found is None else f"{found:.1%}"
+    return Card(
+        "Multiply-accumulates in int8", value, f"of {short(total)}" if total else "none counted"
+    )
+
+
+def _size(report: Report) -> Card:
+    sizes = report.sizes
+    parameters = f"float parameters {size(sizes.float_parameters)}"
+    if sizes.program is None:
+        return Card("Program", "—", f"none was made; {parameters}")
+    return Card("Program", size(sizes.program), parameters)
+
+
+def _delegates(report: Report) -> Card:
+    left = len(report.outside)
+    note = f"{left} operator{'s' * (left > 1)} outside" if left else "nothing outside"
+    return Card("Delegates", str(report.delegates), note, warns=bool(left))
+
+
+def _latency(report: Report) -> Card:
+    found = report.timing
+    assert found is not None
+    note = f"{found.float_milliseconds:.3g} ms float, {found.milliseconds:.3g} ms quantized"
+    return Card("Latency, to float", f"{found.ratio:.2f}x", note, warns=found.ratio > 1)
+
+
+def _verified(report: Report) -> Card:
+    found = report.verification
+    if found is None:
+        return Card("SQNR of outputs", "—", "not verified: the program was not run", warns=True)
+    worst = min((each.sqnr for each in found.to_float), default=None)
+    value = "—" if worst is None else decibels(worst)
+    return Card(
+        "SQNR of outputs", value, f"{found.samples} inputs in {found.runtime}, against float"
+    )

@@ -1,0 +1,205 @@
+"""The report for a terminal: what counts first, then a table of operators."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from qreg.tables import WIDE, Row, console, table
+
+if TYPE_CHECKING:
+    from qreg.audit import Split
+    from qreg.model import Conversion
+    from qreg.ranges import Range
+    from qreg.report import Operator, Report
+    from qreg.verification import OutputComparison, Verification
+
+SHOWN = 3  # names of operators in a sentence
+NOISE = 1.03  # of two latencies that are alike
+
+
+def text(report: Report) -> str:
+    """The report as plain text."""
+    plain = Console(width=WIDE, color_system=None)
+    with plain.capture() as captured:
+        print_report(report, plain)
+    return captured.get().rstrip("\n")
+
+
+def print_report(report: Report, to: Console | None = None, *, operators: bool = True) -> None:
+    """Prints the summary and, if wanted, the table of operators, the noisiest first."""
+    to = to or console()
+    for line in headlines(report):
+        to.print(line, markup=False, highlight=False)
+    for title, rows in (
+        ("Operators by what became of them", reason_rows(report.operators)),
+        ("Float operators that split int8 ones", split_rows(report.splits)),
+        ("Conversions that belong to no border", conversion_rows(report.leftover)),
+        ("Ranges that leave few codes", range_rows(report.ranges)),
+        ("Outputs of the program", output_rows(report.verification)),
+        ("Operators", operator_rows(report) if operators else []),
+    ):
+        if rows:
+            to.print(f"\n{title}", style="bold", highlight=False)
+            to.print(table(rows))
+
+
+def headlines(report: Report) -> Iterator[str]:
+    """What counts, a sentence each."""
+    count, share = len(report.operators), report.int8_share
+    yield f"{report.model} for {report.backend}: {', '.join(report.configs) or 'no config'}"
+    macs = "" if share is None else f", {share:.1%} of the multiply-accumulates"
+    yield f"{report.counts['int8']} of {count} operators in int8{macs}"
+    yield _sizes(report)
+    if report.delegates is not None:
+        yield f"delegates: {report.delegates}, operators outside: {_outside(report)}"
+        yield _verified(report.verification)
+    if report.timing:
+        yield _timing(report)
+    if report.defects:
+        yield (
+            f"DEFECTS: decided for int8, but not run in it: {', '.join(report.defects)}. "
+            "Report them to the distribution of their annotator."
+        )
+
+
+def _sizes(report: Report) -> str:
+    sizes = report.sizes
+    program = "no program was made" if sizes.program is None else f"program {sizes.program:,} bytes"
+    return f"float parameters {sizes.float_parameters:,} bytes, {program}"
+
+
+def _outside(report: Report) -> str:
+    counted = Counter(report.outside).most_common()
+    return ", ".join(f"{count} x {name}" for name, count in counted) or "none"
+
+
+def _verified(found: Verification | None) -> str:
+    if found is None:
+        return "not verified: the program was not run"
+    return f"verified: loaded in {found.runtime}, ran {found.samples} inputs"
+
+
+def _timing(report: Report) -> str:
+    found = report.timing
+    assert found is not None
+    line = (
+        f"latency: float {found.float_milliseconds:.3f} ms, quantized {found.milliseconds:.3f} ms, "
+        f"{found.ratio:.2f} times (median of {found.rounds} rounds in turns)"
+    )
+    return f"{line}. SLOWER than float{_to_blame(report)}" if found.ratio > NOISE else line
+
+
+def _to_blame(report: Report) -> str:
+    names = [name for split in report.splits for name in split.operators]
+    return f": float operators that cost conversions: {_some(names)}" if names else ""
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def what(operator: Operator) -> str:
+    """Where an operator runs, in a word; as decided, where no program says."""
+    return operator.place or ("int8" if operator.quantized else "float")
+
+
+def reason_rows(operators: Iterable[Operator]) -> list[Row]:
+    """The operators, counted by type, by what became of them and why."""
+    counted = Counter((o.operator, what(o), o.annotator or "", o.reason) for o in operators)
+    return [
+        {"count": count, "operator": operator, "ends": end, "annotator": annotator, "why": why}
+        for (operator, end, annotator, why), count in counted.most_common()
+    ]
+
+
+def split_rows(splits: Iterable[Split]) -> list[Row]:
+    return [
+        {
+            "float": _some(each.operators),
+            "behind int8": _some(each.behind),
+            "before int8": _some(each.before),
+        }
+        for each in splits
+    ]
+
+
+def conversion_rows(conversions: Iterable[Conversion]) -> list[Row]:
+    return [
+        {
+            "conversion": each.kind,
+            "runs": "outside" if each.delegate is None else f"delegate {each.delegate}",
+            "behind": ", ".join(each.behind),
+            "before": ", ".join(each.before),
+        }
+        for each in conversions
+    ]
+
+
+def range_rows(ranges: Iterable[Range]) -> list[Row]:
+    return [
+        {
+            "tensor": each.node,
+            "concern": each.concern,
+            "from": f"{each.low:.3g}",
+            "to": f"{each.high:.3g}",
+            "channels": f"{each.concerned} of {each.channels}",
+            "eps": f"{each.eps:.3g}",
+        }
+        for each in ranges
+    ]
+
+
+def output_rows(found: Verification | None, reference: str = "float") -> list[Row]:
+    """Each output of the program against its reference and the converted model."""
+    if found is None:
+        return []
+    references = ((reference, found.to_float), ("converted", found.to_converted))
+    return [
+        _output_row(number, name, each)
+        for name, outputs in references
+        for number, each in enumerate(outputs)
+    ]
+
+
+def _output_row(number: int, reference: str, found: OutputComparison) -> Row:
+    return {
+        "output": number,
+        "against": reference,
+        "SQNR": f"{found.sqnr:.1f} dB",
+        "largest difference": f"{found.max_difference:.3g}",
+        "mean difference": f"{found.mean_difference:.3g}",
+        "cosine": f"{found.cosine:.5f}",
+        "same class": "" if found.agreement is None else f"{found.agreement:.1%}",
+    }
+
+
+def _short(source: str | None) -> str:
+    """The file's name and the line, without the folders and the code."""
+    place = (source or "").split(": ")[0]
+    return PurePath(place).name
+
+
+def operator_rows(report: Report) -> list[Row]:
+    """One row for each operator: the noisiest first, or in the order of the graph."""
+    measured = report.worst
+    rest = [each for each in report.operators if each.sqnr is None]
+    total = sum(each.macs for each in report.operators)
+    return [
+        {
+            "operator": each.name,
+            "module": each.module,
+            "ends": what(each),
+            "as": each.lowered_as or "",
+            "macs": f"{each.macs / total:.1%}" if each.macs else "",
+            "SQNR": "" if each.sqnr is None else f"{each.sqnr:.1f} dB",
+            "why": each.reason,
+            "line": _short(each.source),
+        }
+        for each in (*measured, *rest)
+    ]

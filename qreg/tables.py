@@ -1,0 +1,46 @@
+"""Tables for people: as wide as their terminal, and wide in a file or a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Row = Mapping[str, Any]
+
+PROSE = frozenset({"summary", "pattern", "why", "broken", "what", "module"})
+WIDE = 160  # where nobody is looking at a terminal, nothing needs folding
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """Prints rows as a table; without rows nothing."""
+    if rows:
+        console().print(table(rows))
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """Rows with the keys as columns; columns that are empty throughout are left out."""
+    found = Table(box=None, header_style="bold")
+    columns = [key for key in rows[0] if any(row[key] not in ("", None, []) for row in rows)]
+    for column in columns:
+        numbers = all(isinstance(row[column], (int, float)) for row in rows)
+        justify: Literal["right", "left"] = "right" if numbers else "left"
+        found.add_column(column, justify=justify, overflow="fold", no_wrap=column not in PROSE)
+    for row in rows:
+        found.add_row(*(Text(_cell(row[column])) for column in columns))
+    return found
+
+
+def console() -> Console:
+    """Where people read."""
+    found = Console()
+    return found if found.is_terminal else Console(width=WIDE)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return "\n".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,191 @@
+"""Loads a lowered program, runs it, and compares what it gives with the model it came from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from attrs import frozen
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from qreg.errors import VerificationError
+from qreg.inputs import cloned, flat
+
+if TYPE_CHECKING:
+    from qreg.model import Lowered, Runner
+
+Outputs = list[list[Tensor]]  # of each sample, flat
+
+
+@frozen
+class OutputComparison:
+    """How far one output of the program is from a reference, over all samples.
+
+    ``sqnr`` is the signal-to-quantization-noise ratio in dB, ``10 log10(sum(ref**2) /
+    sum((ref - out)**2))``, infinite where both are equal. ``max_difference`` and
+    ``mean_difference`` are of the absolute differences of elements, in units of the output,
+    ``cosine`` is that of the flattened tensors. ``agreement`` is the share of rows in which the
+    largest value is at the same place, for outputs of shape (rows, classes); None for others.
+    """
+
+    sqnr: float
+    max_difference: float
+    mean_difference: float
+    cosine: float
+    agreement: float | None = None
+
+
+@frozen
+class Verification:
+    """The program was loaded in ``runtime`` and run on ``samples`` inputs.
+
+    One comparison for each output: with the float model, and with the converted model that the
+    program was lowered from, where that was at hand.
+    """
+
+    runtime: str
+    samples: int
+    to_float: tuple[OutputComparison, ...]
+    to_converted: tuple[OutputComparison, ...] = ()
+
+
+REMEDY = "Keep the operators that differ in float, or get the program with verify=False."
+FLOOR = 20.0  # dB to the converted model; a program that runs right is above 35
+DYNAMIC_FLOOR = 10.0  # a backend may choose the ranges of dynamic activations differently
+NEGLIGIBLE = 1e-6  # differences that are rounding, whatever the signal is
+
+
+def run_program(
+    load: Callable[[bytes], Runner], lowered: Lowered, samples: Sequence[Any]
+) -> Outputs:
+    """Loads a program once and runs it on each sample.
+
+    Raises ``VerificationError`` with the runtime's error as its cause if either fails; the suspects
+    are what the backend left to the runtime's own kernels.
+    """
+    try:
+        runner = load(lowered.program)
+        with torch.no_grad():
+            given = [list(runner([v.contiguous() for v in flat(cloned(s))])) for s in samples]
+            return [outputs[lowered.changed_inputs :] for outputs in given]
+    except Exception as cause:
+        left = sorted(set(lowered.outside))  # to the runtime's own kernels
+        raise VerificationError(f"the lowered program does not run: {cause}.", left) from cause
+
+
+def verify(
+    load: Callable[[bytes], Runner],
+    lowered: Lowered,
+    samples: Sequence[tuple[Any, ...]],
+    *,
+    runtime: str,
+    floor: float = FLOOR,
+    float_model: Callable[..., Any],
+    converted: Callable[..., Any],
+) -> Verification:
+    """Runs a program on samples and compares it with the float and the converted model.
+
+    Raises ``VerificationError`` if it does not load, does not run, or gives outputs of another
+    number or shape, NaN, or floating-point outputs that are closer to noise than ``floor`` (SQNR
+    in dB to the converted model).
+    """
+    outputs = run_program(load, lowered, samples)
+    to_float, to_converted = outputs_of(float_model, samples), outputs_of(converted, samples)
+    check_alike(outputs, to_converted)
+    found = Verification(
+        runtime=runtime,
+        samples=len(samples),
+        to_float=compare_all(outputs, to_float),
+        to_converted=compare_all(outputs, to_converted),
+    )
+    judge(found.to_converted, outputs, floor)
+    return found
+
+
+def outputs_of(model: Callable[..., Any], samples: Sequence[tuple[Any, ...]]) -> Outputs:
+    """The flat outputs of a model for each sample; the samples stay as they are."""
+    with torch.no_grad():
+        return [pytree.tree_leaves(model(*cloned(sample))) for sample in samples]
+
+
+def check_alike(outputs: Outputs, references: Outputs) -> None:
+    """Raises ``VerificationError`` for outputs of another number or shape, and for NaN."""
+    for output, reference in zip(outputs, references, strict=True):
+        got = [tuple(tensor.shape) for tensor in output]
+        wanted = [tuple(tensor.shape) for tensor in reference]
+        if got != wanted:
+            raise VerificationError(f"the program gives outputs of shapes {got}, expected {wanted}")
+        for position, tensor in enumerate(output):
+            if tensor.isnan().any():
+                raise VerificationError(f"output {position} of the program is NaN in places")
+
+
+def judge(
+    found: Sequence[OutputComparison],
+    outputs: Outputs,
+    floor: float,
+    reference: str = "converted model",
+    remedy: str = REMEDY,
+) -> None:
+    """Raises ``VerificationError`` for a floating-point output that is mostly noise."""
+    for number, (each, output) in enumerate(zip(found, outputs[0], strict=True)):
+        if output.is_floating_point() and is_far(each, floor):
+            raise VerificationError(
+                f"output {number} of the program is {each.sqnr:.1f} dB from the {reference}, "
+                f"less than {floor:.0f}: it does not compute what the model says. {remedy}"
+            )
+
+
+def is_far(found: OutputComparison, floor: float) -> bool:
+    """Whether an output is closer to noise than ``floor`` in dB, and by more than rounding."""
+    return found.sqnr < floor and found.max_difference > NEGLIGIBLE
+
+
+def compare_all(outputs: Outputs, references: Outputs) -> tuple[OutputComparison, ...]:
+    """One comparison for each output, over all samples."""
+    pairs = zip(zip(*references, strict=True), zip(*outputs, strict=True), strict=True)
+    return tuple(compare(_joined(reference), _joined(output)) for reference, output in pairs)
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    """The samples of one output as rows of one tensor, or flat where that cannot be."""
+    rows = all(tensor.dim() == 2 for tensor in tensors)
+    alike = rows and len({tensor.shape[1] for tensor in tensors}) == 1
+    return torch.cat([(t if alike else t.reshape(-1)).double() for t in tensors])
+
+
+def compare(reference: Tensor, output: Tensor) -> OutputComparison:
+    """Compares two tensors of the same shape, in double precision."""
+    agreement = _agreement(reference, output)
+    reference, output = reference.double().reshape(-1), output.double().reshape(-1)
+    # Where both are the same infinity, as in masks, there is no difference.
+    noise = torch.where(reference == output, 0.0, reference - output).abs()
+    return OutputComparison(
+        sqnr=decibels(float(reference.square().sum()), float(noise.square().sum())),
+        max_difference=float(noise.max()) if noise.numel() else 0.0,
+        mean_difference=float(noise.mean()) if noise.numel() else 0.0,
+        cosine=_cosine(reference, output),
+        agreement=agreement,
+    )
+
+
+def _agreement(reference: Tensor, output: Tensor) -> float | None:
+    if reference.dim() != 2 or reference.shape[1] < 2 or not len(reference):
+        return None
+    return float((reference.argmax(1) == output.argmax(1)).double().mean())
+
+
+def decibels(signal: float, noise: float) -> float:
+    """``10 log10(signal / noise)``, infinite without noise."""
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal else -math.inf
+
+
+def _cosine(reference: Tensor, output: Tensor) -> float:
+    if torch.equal(reference, output):
+        return 1.0
+    return float(torch.nn.functional.cosine_similarity(reference, output, dim=0))
