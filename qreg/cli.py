@@ -49,15 +49,38 @@ def _reports_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _registry() -> Registry:
-    from qreg.registry import installed
+    registry: Registry = click.get_current_context().obj
+    return registry
 
-    return installed()
+
+def _named(context: click.Context, option: click.Parameter, text: str | None) -> list[str] | None:
+    from qreg.switches import listed
+
+    return None if text is None else listed(text)
+
+
+NAMES: Any = {"metavar": "NAME,...", "callback": _named}
 
 
 @click.group()
 @click.version_option(package_name="qreg")
-def main() -> None:
+@click.option("--load-plugins", help="Load these plugins only.", **NAMES)
+@click.option("--disable-plugins", help="Leave these plugins out.", **NAMES)
+@click.option("--strict", is_flag=True, default=None, help="Make a broken plugin an error.")
+@click.option("--trace", is_flag=True, default=None, help="Print each call of a hook.")
+@click.pass_context
+@_reports_errors
+def main(
+    context: click.Context,
+    load_plugins: list[str] | None,
+    disable_plugins: list[str] | None,
+    strict: bool | None,
+    trace: bool | None,
+) -> None:
     """Quantize PyTorch models for any backend that is installed."""
+    from qreg.registry import Registry
+
+    context.obj = Registry(load=load_plugins, disable=disable_plugins, strict=strict, trace=trace)
 
 
 @main.command("list")
@@ -95,9 +118,9 @@ def ops(backend: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"configs": configs, "patterns": patterns}, indent=2))
         return
-    for rows in filter(None, (configs, patterns)):
-        print_table(rows)
-        click.echo()
+    print_table(configs)
+    click.echo()
+    print_table([{key: row[key] for key in row if key != "configs"} for row in patterns])
 
 
 @main.command()
@@ -198,6 +221,7 @@ def explain(
 
     report = explanation.explain(
         program,
+        registry=_registry(),
         backend=backend,
         config=config,
         calibration=batches,

@@ -33,10 +33,19 @@ def annotation_of(node: Node) -> QuantizationAnnotation | None:
     return found if found is not None and found._annotated else None
 
 
-def annotate_node(node: Node, annotation: Annotation | None) -> None:
+def annotate_node(node: Node, annotation: Annotation | None) -> QuantizationAnnotation:
     """Writes an annotation to its node; None marks the node as taken, without specs."""
-    node.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(
+    written = QuantizationAnnotation(
         input_qspec_map=dict(annotation.inputs) if annotation else {},
         output_qspec=annotation.output if annotation else None,
         _annotated=True,
     )
+    restore_annotation(node, written)
+    return written
+
+
+def restore_annotation(node: Node, annotation: QuantizationAnnotation | None) -> None:
+    """Gives a node an annotation of torchao's; None takes away the one that it has."""
+    node.meta.pop(Q_ANNOTATION_KEY, None)
+    if annotation is not None:
+        node.meta[Q_ANNOTATION_KEY] = annotation

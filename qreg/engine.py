@@ -8,6 +8,7 @@ it starts from, and a config is looked up, not searched for.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
 
 from qreg.aliases import mutated_through_views
 from qreg.annotation import output_spec
-from qreg.compat import annotate_node, annotation_of
+from qreg.compat import annotate_node, annotation_of, restore_annotation
 from qreg.configs import mode_of
 from qreg.errors import AnnotatorError
 from qreg.model import Annotation, Annotator, Decision, Match, Refusal, Status, Supplied
@@ -47,6 +48,38 @@ class Claim:
         return annotator
 
 
+class AnnotatorWarning(UserWarning):
+    """An annotator failed on a graph and was left out there; the others annotated it."""
+
+
+def annotated(
+    graph_module: GraphModule,
+    annotators: Sequence[Supplied],
+    scopes: Scopes,
+    *,
+    strict: bool,
+    **options: Any,
+) -> list[Decision]:
+    """Annotates a graph and returns a Decision for each operator.
+
+    An annotator that fails takes no other down: its work is undone, a warning names it, and the
+    graph is annotated without it. Raises ``AnnotatorError`` instead if ``strict``.
+    """
+    failed: list[AnnotatorError] = []
+    while True:
+        names = {error.annotator for error in failed}
+        working = [each for each in annotators if each.value.name not in names]
+        walk = AnnotationPass(graph_module, working, scopes, failed=failed, **options)
+        try:
+            return walk.run()
+        except AnnotatorError as error:
+            walk.undo()
+            if strict:
+                raise
+            warnings.warn(str(error), AnnotatorWarning, stacklevel=3)
+            failed.append(error)
+
+
 class AnnotationPass:
     """One walk over one graph; ``run`` does it and returns a Decision for each operator."""
 
@@ -59,11 +92,15 @@ class AnnotationPass:
         backend: str,
         dtypes: Sequence[str],
         keep: NodeFilter | None = None,
+        failed: Sequence[AnnotatorError] = (),
     ) -> None:
         self._annotators, self._scopes, self._keep = annotators, scopes, keep
+        self._failed = failed
+        self._nodes = graph_module.graph.nodes
         self._backend, self._dtypes = backend, frozenset(dtypes)
         self._operators = [n for n in graph_module.graph.nodes if _is_operator(n)]
-        self._taken = {node for node in self._operators if annotation_of(node)}
+        self._taken = {n: found for n in self._nodes if (found := annotation_of(n))}
+        self._written = dict(self._taken)
         self._targets = {target for each in annotators for target in each.value.targets}
         self._index = GraphIndex(graph_module.graph)
         self._aliased = mutated_through_views(graph_module.graph)
@@ -77,7 +114,33 @@ class AnnotationPass:
                 self._consider(supplied, node)
         for claim in self._in_graph_order():
             self._annotate(claim)
+        self._check_strays()
         return [self._decision(node) for node in self._operators]
+
+    def _check_strays(self) -> None:
+        """Only the host writes annotations: one that it did not write is an annotator's fault."""
+        for node in self._nodes:
+            if annotation_of(node) is not self._written.get(node):
+                problem = f"it wrote an annotation to {node.name} itself, instead of returning one"
+                raise _failure(self._writer(node), node, problem)
+
+    def _writer(self, stray: Node) -> Supplied:
+        """Who writes to a node: found by asking everybody again, on a clean graph."""
+        self.undo()
+        for supplied in self._annotators:
+            for node in self._index.starting(supplied.value.targets):
+                match = _ask(supplied, node, supplied.value.match, node)
+                choice = self._scopes.choice(match.anchor) if match else None
+                if choice is not None and choice.config is not None:
+                    _ask(supplied, node, supplied.value.annotate, match, choice.config)
+                if annotation_of(stray) is not self._taken.get(stray):
+                    return supplied
+        return Supplied(_UNKNOWN, "", "unknown")
+
+    def undo(self) -> None:
+        """Gives every node the annotation that it had before, if any."""
+        for node in self._nodes:
+            restore_annotation(node, self._taken.get(node))
 
     def claims(self) -> list[Claim]:
         """The claims that were annotated, in the order of the graph."""
@@ -165,7 +228,7 @@ class AnnotationPass:
         annotations = {annotation.node: annotation for annotation in answer}
         _check_bounds(claim, annotations)
         for node in match.nodes:
-            annotate_node(node, annotations.get(node))
+            self._written[node] = annotate_node(node, annotations.get(node))
         self._shared.update(filter(_shares, match.nodes))
 
     def _decision(self, node: Node) -> Decision:
@@ -200,6 +263,9 @@ class AnnotationPass:
         if isinstance(node.target, torch._ops.HigherOrderOperator):
             return "control flow: what is inside its branches stays in float"
         name = operator_name(node.target)
+        for error in self._failed:
+            if name in error.targets:
+                return f"annotator {error.annotator} of {error.distribution} failed on the model"
         if name in self._targets:
             return self._wrong_type(node) or f"no pattern of {self._backend} fits this {name}"
         return f"{self._backend} has no annotator for {name}"
@@ -242,18 +308,25 @@ def _is_operator(node: Node) -> bool:
     return any(isinstance(value, torch.Tensor) for value in listed)
 
 
+_UNKNOWN = Annotator("unknown", ["any"], lambda _: None)
+
+
 def _ask(supplied: Supplied, node: Node, function: Callable[..., object], *arguments: object):  # type: ignore[no-untyped-def]
     try:
         return function(*arguments)
     except Exception as cause:
-        name, distribution = supplied.value.name, supplied.distribution
-        raise AnnotatorError(name, distribution, node.name, repr(cause)) from cause
+        raise _failure(supplied, node, repr(cause)) from cause
+
+
+def _failure(supplied: Supplied, node: Node, problem: str) -> AnnotatorError:
+    annotator: Annotator = supplied.value
+    who = annotator.name, supplied.distribution, supplied.version, annotator.targets
+    return AnnotatorError(*who, node.name, problem)
 
 
 def _check_type(supplied: Supplied, node: Node, role: str, answer: object, wanted: Any) -> None:
     if not isinstance(answer, wanted):
-        name, distribution = supplied.value.name, supplied.distribution
-        raise AnnotatorError(name, distribution, node.name, f"its {role} returned {answer!r}")
+        raise _failure(supplied, node, f"its {role} returned {answer!r}")
 
 
 def _check_bounds(claim: Claim, annotations: dict[Node, Annotation]) -> None:
@@ -261,12 +334,8 @@ def _check_bounds(claim: Claim, annotations: dict[Node, Annotation]) -> None:
         strangers = [each for each in annotation.inputs if each not in node.all_input_nodes]
         if node not in claim.match.nodes or strangers:
             outside = strangers[0] if strangers else node
-            raise AnnotatorError(
-                claim.annotator.name,
-                claim.supplied.distribution,
-                claim.match.anchor.name,
-                f"it annotates {outside.name}, which is not part of its match",
-            )
+            problem = f"it annotates {outside.name}, which is not part of its match"
+            raise _failure(claim.supplied, claim.match.anchor, problem)
 
 
 def _shares(node: Node) -> bool:

@@ -41,14 +41,28 @@ class UnknownModuleError(QregError, LookupError):
         )
 
 
+def _with(distribution: str, version: str) -> str:
+    return f"{distribution!r} {version}".rstrip()
+
+
 class PluginError(QregError):
     """A plugin that could not be loaded, or whose hook failed; the cause is chained."""
 
-    def __init__(self, plugin: str, distribution: str, problem: str) -> None:
-        self.plugin, self.distribution, self.problem = plugin, distribution, problem
+    def __init__(
+        self,
+        plugin: str,
+        distribution: str,
+        version: str,
+        problem: str,
+        hook: str | None = None,
+    ) -> None:
+        self.plugin, self.distribution, self.version = plugin, distribution, version
+        self.problem, self.hook = problem, hook
+        where = f", in {hook}" if hook else ""
         super().__init__(
-            f"plugin {plugin!r} of distribution {distribution!r} is broken: {problem}. "
-            f"Update it, or take it away with `pip uninstall {distribution}`."
+            f"plugin {plugin!r} of distribution {_with(distribution, version)} is broken{where}: "
+            f"{problem}. Update it, take it away with `pip uninstall {distribution}`, or leave it "
+            f"out with QREG_DISABLE_PLUGINS={plugin}."
         )
 
 
@@ -92,12 +106,20 @@ class ConfigError(QregError, ValueError):
 class AnnotatorError(QregError):
     """An annotator that raised or returned what the host cannot use; the cause is chained."""
 
-    def __init__(self, annotator: str, distribution: str, node: str, problem: str) -> None:
-        self.annotator, self.distribution = annotator, distribution
-        self.node, self.problem = node, problem
+    def __init__(
+        self,
+        annotator: str,
+        distribution: str,
+        version: str,
+        targets: Sequence[str],
+        node: str,
+        problem: str,
+    ) -> None:
+        self.annotator, self.distribution, self.version = annotator, distribution, version
+        self.targets, self.node, self.problem = tuple(targets), node, problem
         super().__init__(
-            f"annotator {annotator!r} of distribution {distribution!r} failed at node {node!r}: "
-            f"{problem}. Report it to that distribution, or uninstall it."
+            f"annotator {annotator!r} of distribution {_with(distribution, version)} failed at "
+            f"node {node!r}: {problem}. Report it to that distribution, or uninstall it."
         )
 
 

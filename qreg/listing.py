@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from qreg.plugins import Plugin
     from qreg.registry import Registry
     from qreg.tables import Row
 
 
 def plugin_rows(registry: Registry) -> list[Row]:
     """One row for each plugin: its distribution, its backends, and what is wrong with it."""
+    registry.examine()
     backends = registry.backends().values()
     return [
         {
@@ -19,10 +21,18 @@ def plugin_rows(registry: Registry) -> list[Row]:
             "version": plugin.version,
             "backends": [b.value.name for b in backends if b.plugin == plugin.name],
             "summary": "; ".join(b.value.summary for b in backends if b.plugin == plugin.name),
-            "broken": plugin.error.problem if plugin.error else "",
+            "left out": plugin.left_out or "",
+            "broken": _broken(plugin),
         }
         for plugin in registry.plugins
     ]
+
+
+def _broken(plugin: Plugin) -> str:
+    if plugin.error is None:
+        return ""
+    where = f"{plugin.error.hook}: " if plugin.error.hook else ""
+    return f"{where}{plugin.error.problem}"
 
 
 def config_rows(registry: Registry, backend: str) -> list[Row]:
@@ -48,12 +58,17 @@ def pattern_rows(registry: Registry, backend: str) -> list[Row]:
 
     An annotator covers the configs of its modes.
     """
+    configs = registry.configs(backend)
     return [
         {
             "annotator": supplied.value.name,
+            "configs": [
+                name for name, c in configs.items() if c.value.mode in supplied.value.modes
+            ],
             "modes": " ".join(sorted(supplied.value.modes)),
             "operators": list(supplied.value.targets),
             "pattern": supplied.value.summary,
+            "replaces": list(supplied.value.replaces),
             "distribution": supplied.distribution,
         }
         for supplied in registry.annotators(backend)

@@ -140,7 +140,9 @@ class Annotator:
     in-place ``aten.relu_.default`` is looked up as ``aten.relu.default``. ``match`` tells whether
     the pattern is there; each of ``rules`` may refuse the match with a reason; ``annotate`` says
     what is quantized, and by default gives inputs, weight, bias and output what the config has for
-    them. None of the three may change the graph: the host writes the annotations down.
+    them. None of the three may change the graph: the host writes the annotations down. ``before``
+    and ``after`` name annotators to be asked later or earlier, ``replaces`` those of other plugins
+    that this one stands in for.
     """
 
     name: str = field(validator=_name)
@@ -151,6 +153,7 @@ class Annotator:
     annotate: Annotate = field(default=_standard, validator=_callable)
     before: tuple[str, ...] = field(default=(), converter=_strings)
     after: tuple[str, ...] = field(default=(), converter=_strings)
+    replaces: tuple[str, ...] = field(default=(), converter=_strings)
     summary: str = ""
 
     def __call__(
@@ -175,6 +178,7 @@ class Supplied:
     value: Any
     plugin: str
     distribution: str
+    version: str = ""
 
 
 @frozen

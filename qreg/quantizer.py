@@ -13,7 +13,7 @@ from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantizer
 
 from qreg.compat import annotation_of
 from qreg.configs import check, equivalent, mode_of
-from qreg.engine import AnnotationPass, NodeFilter
+from qreg.engine import NodeFilter, annotated
 from qreg.errors import ConfigError, InputError, NothingQuantizedError, UnknownModuleError
 from qreg.inlining import inline_grad_modes
 from qreg.model import Decision, Mode
@@ -145,8 +145,9 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
     def annotate(self, model: GraphModule) -> GraphModule:
         """Annotates the graph in place.
 
-        Raises ``UnknownModuleError`` for a module name or type that no operator comes from, and
-        ``AnnotatorError`` for an annotator that fails. torchao calls this again for the bodies of
+        Raises ``UnknownModuleError`` for a module name or type that no operator comes from. An
+        annotator that fails is left out with an ``AnnotatorWarning``, unless the registry is
+        strict: then its ``AnnotatorError`` is raised. torchao calls this again for the bodies of
         ``scan`` and ``while_loop``; their decisions are added to those of the model.
         """
         inside_another = model in self._nested
@@ -154,16 +155,16 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
             self._check_scopes(model)
             self.decisions = []
             mark(model.graph)
-        walk = AnnotationPass(
+        self._scopes.forget()
+        self.decisions += annotated(
             model,
             self._registry.annotators(self.backend),
             self._scopes,
+            strict=self._registry.switches.strict,
             backend=self.backend,
             dtypes=self._backend.dtypes,
             keep=self._keep,
         )
-        self._scopes.forget()
-        self.decisions += walk.run()
         return model
 
     def _check_scopes(self, model: GraphModule) -> None:

@@ -12,11 +12,13 @@ from qreg.errors import (
     ConflictError,
     LoweringError,
     OrderError,
+    PluginError,
     QregError,
     UnknownNameError,
 )
 from qreg.model import Annotator, Backend, Lowered, Supplied, SupportedConfig
 from qreg.plugins import Plugin, PluginHost
+from qreg.switches import from_environment
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -28,19 +30,43 @@ class Registry:
     """What the plugins offer, as a value: two registries with different plugins live side by side.
 
     ``plugins`` are given in process, by name; ``entry_points`` adds those of the installed
-    distributions.
+    distributions. ``load`` and ``disable`` name the plugins to load and to leave out, ``strict``
+    makes a broken plugin an error, ``trace`` prints each call of a hook; what is None is as the
+    environment has it: ``QREG_LOAD_PLUGINS``, ``QREG_DISABLE_PLUGINS``, ``QREG_STRICT`` and
+    ``QREG_TRACE``.
+
+    Raises ``UnknownNameError`` for a plugin to load that is not there, and if ``strict``
+    ``PluginError`` for a broken one.
     """
 
     def __init__(
-        self, plugins: Mapping[str, object] | None = None, *, entry_points: bool = True
+        self,
+        plugins: Mapping[str, object] | None = None,
+        *,
+        entry_points: bool = True,
+        load: Iterable[str] | None = None,
+        disable: Iterable[str] | None = None,
+        strict: bool | None = None,
+        trace: bool | None = None,
     ) -> None:
-        self._host = PluginHost(plugins or {}, entry_points=entry_points)
+        self.switches = from_environment(load, disable, strict, trace)
+        self._host = PluginHost(plugins or {}, entry_points=entry_points, switches=self.switches)
         self._configs: dict[str, dict[str, Supplied]] = {}
         self._annotators: dict[str, tuple[Supplied, ...]] = {}
 
     @property
     def plugins(self) -> tuple[Plugin, ...]:
         return tuple(self._host.plugins)
+
+    def examine(self) -> None:
+        """Calls every hook that lists something, so that it is known which plugins are broken."""
+        for name in list(self.backends()):
+            for listing in (self.configs, self.annotators):
+                try:
+                    listing(name)
+                except PluginError:  # which the plugin has kept
+                    if self.switches.strict:
+                        raise
 
     @functools.cached_property
     def _backends(self) -> dict[str, list[Supplied]]:
@@ -51,8 +77,12 @@ class Registry:
         return claims
 
     def backends(self) -> dict[str, Supplied]:
-        """The backends that can be asked for; one that two plugins claim is not among them."""
-        return {name: claims[0] for name, claims in self._backends.items() if len(claims) == 1}
+        """The backends that can be asked for: of plugins that work, and not claimed by two."""
+        return {
+            name: claims[0]
+            for name, claims in self._backends.items()
+            if len(claims) == 1 and self._fault(claims[0]) is None
+        }
 
     def backend(self, name: str) -> Supplied:
         """The backend of that name.
@@ -65,19 +95,25 @@ class Registry:
             raise ConflictError("backend", name, [claim.distribution for claim in claims])
         if not claims:
             raise self._missing_backend(name)
-        self._check_works(claims[0])
+        fault = self._fault(claims[0])
+        if fault is not None:
+            raise fault
         return claims[0]
 
-    def _check_works(self, supplied: Supplied) -> None:
+    def _fault(self, supplied: Supplied) -> PluginError | None:
+        """What is wrong with the plugin that supplied something, by now."""
         for plugin in self._host.plugins:
-            same = (plugin.name, plugin.distribution) == (supplied.plugin, supplied.distribution)
-            if same and plugin.error is not None:
-                raise plugin.error
+            if (plugin.name, plugin.distribution) == (supplied.plugin, supplied.distribution):
+                return plugin.error
+        return None
 
     def _missing_backend(self, name: str) -> QregError:
         for plugin in self._host.plugins:
             if plugin.error is not None and plugin.name == name:
                 return plugin.error
+            if plugin.left_out is not None and plugin.name == name:
+                remedy = f"A plugin of that name is {plugin.left_out}."
+                return UnknownNameError("backend", name, self._backends, remedy)
         remedy = (
             f"A backend is a distribution of its own: pip install qreg-{name.replace('_', '-')}"
         )
@@ -86,8 +122,9 @@ class Registry:
     def configs(self, backend: str) -> dict[str, Supplied]:
         """The named configs of a backend, its own plugin's first."""
         if backend not in self._configs:
-            supplied = self._collect("qreg_supported_configs", SupportedConfig, backend)
-            self._configs[backend] = {each.value.name: each for each in supplied}
+            self._configs[backend] = self._collect(
+                "qreg_supported_configs", SupportedConfig, backend
+            )
         return self._configs[backend]
 
     def config(self, backend: str, name: str) -> SupportedConfig:
@@ -104,24 +141,26 @@ class Registry:
         """The annotators of a backend in the order in which they are asked."""
         if backend not in self._annotators:
             supplied = self._collect("qreg_annotators", Annotator, backend)
-            self._annotators[backend] = tuple(in_order(supplied))
+            self._annotators[backend] = tuple(in_order(supplied.values()))
         return self._annotators[backend]
 
-    def _collect(self, hook: str, expected: type, backend: str) -> list[Supplied]:
+    def _collect(self, hook: str, expected: type, backend: str) -> dict[str, Supplied]:
         owner = self.backend(backend).plugin
         answers = list(self._host.collect(hook, expected, backend=backend))
         self.backend(backend)  # raises if its own plugin broke just now
         answers.sort(key=lambda answer: answer[0].name != owner)  # stable: the owner goes first
         kept: dict[str, Supplied] = {}
+        gone: dict[str, Supplied] = {}
         for plugin, values in answers:
-            names = [value.name for value in values]
-            taken = [kept[name] for name in names if name in kept]
-            if taken or len(set(names)) < len(names):
-                rival = taken[0].distribution if taken else "itself"
-                plugin.broken(f"{hook} yields names that {rival} already yielded for {backend!r}")
+            problem = _clash(values, kept, gone)
+            if problem is not None:
+                self._host.broken(plugin, f"{problem} for {backend!r}", hook=hook)
                 continue
-            kept.update({value.name: _supplied(value, plugin) for value in values})
-        return list(kept.values())
+            supplied = {value.name: _supplied(value, plugin) for value in values}
+            replaced = {name: each for each in supplied.values() for name in _replaced(each.value)}
+            gone |= replaced
+            kept = {name: each for name, each in kept.items() if name not in replaced} | supplied
+        return kept
 
     def check_installed(self, backend: str) -> None:
         """Raises ``BackendUnavailableError`` if a package that the backend needs is missing."""
@@ -160,6 +199,26 @@ class Registry:
         return answers[0] if answers else None
 
 
+def _clash(
+    values: Iterable[Any], kept: Mapping[str, Supplied], gone: Mapping[str, Supplied]
+) -> str | None:
+    """Why a plugin's values cannot be added to those of others, or None if they can."""
+    names = [value.name for value in values]
+    replaced = {name for value in values for name in _replaced(value)}
+    if len(set(names)) < len(names):
+        return "it yields two of one name"
+    for name in names:
+        if name in kept and name not in replaced:
+            return f"it yields {name!r}, a name that {kept[name].distribution!r} yielded already"
+    for name in sorted(replaced & gone.keys()):
+        return f"it replaces {name!r}, which {gone[name].distribution!r} has replaced already"
+    return None
+
+
+def _replaced(value: Any) -> Iterable[str]:
+    return value.replaces if isinstance(value, Annotator) else ()
+
+
 def _importable(module: str) -> bool:
     try:
         return find_spec(module) is not None
@@ -168,7 +227,7 @@ def _importable(module: str) -> bool:
 
 
 def _supplied(value: Any, plugin: Plugin) -> Supplied:
-    return Supplied(value, plugin.name, plugin.distribution)
+    return Supplied(value, plugin.name, plugin.distribution, plugin.version)
 
 
 def in_order(annotators: Iterable[Supplied]) -> list[Supplied]:

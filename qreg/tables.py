@@ -11,7 +11,7 @@ from rich.text import Text
 
 Row = Mapping[str, Any]
 
-PROSE = frozenset({"summary", "pattern", "why", "broken", "what", "module"})
+PROSE = frozenset({"summary", "pattern", "why", "broken", "what", "module", "left out"})
 WIDE = 160  # where nobody is looking at a terminal, nothing needs folding
 
 

@@ -95,6 +95,7 @@ def test_list_prints_json() -> None:
         "version": "0.7",
         "backends": ["toy"],
         "summary": "int8 in torch itself",
+        "left out": "",
         "broken": "",
     }
 

@@ -25,8 +25,9 @@ from qreg import (
     errors,
     get_quantizer,
 )
-from qreg.annotation import shared_in_and_out, shared_with_producer
-from qreg.compat import annotation_of
+from qreg.annotation import shared_in_and_out, shared_with_producer, standard
+from qreg.compat import annotate_node, annotation_of
+from qreg.engine import AnnotatorWarning
 from qreg.patterns import fused, listed, operands, weighted
 
 Capture = Callable[..., GraphModule]
@@ -61,15 +62,19 @@ def decide(quantizer: RegistryQuantizer, graph_module: GraphModule) -> dict[str,
     return {decision.node: decision for decision in quantizer.decisions}
 
 
-def bare(toy: ModuleType, *annotators: Annotator, name: str = "bare") -> Registry:
+def bare(
+    toy: ModuleType, *annotators: Annotator, name: str = "bare", strict: bool = True
+) -> Registry:
     """A backend with the configs of the toy and these annotators only."""
     backend = evolve(toy.BACKEND, name=name)
     plugin = toy.Extension([backend], toy.CONFIGS, annotators, extends=name)
-    return Registry({"maker": plugin}, entry_points=False)
+    return Registry({"maker": plugin}, entry_points=False, strict=strict)
 
 
-def bare_quantizer(toy: ModuleType, *annotators: Annotator, config: str = "minmax") -> Any:
-    return get_quantizer("bare", config, registry=bare(toy, *annotators))
+def bare_quantizer(
+    toy: ModuleType, *annotators: Annotator, config: str = "minmax", strict: bool = True
+) -> Any:
+    return get_quantizer("bare", config, registry=bare(toy, *annotators, strict=strict))
 
 
 # What is decided
@@ -400,6 +405,74 @@ def test_the_error_of_an_annotator_has_its_cause(
     with pytest.raises(errors.AnnotatorError, match="boom") as caught:
         decide(bare_quantizer(toy, bad), net)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def writes_itself(match: Match, config: Any) -> list[Annotation]:
+    annotate_node(match.inputs[0], None)
+    return []
+
+
+LEFT_OUT = [
+    {"match": boom},
+    {"rules": [boom]},
+    {"annotate": boom},
+    {"match": lambda node: True},
+    {"annotate": lambda match, config: [Annotation(match.inputs[0])]},
+    {"annotate": writes_itself},
+]
+
+
+@pytest.mark.parametrize("fault", LEFT_OUT)
+def test_a_failing_annotator_is_left_out_and_the_others_do_their_work(
+    fault: dict[str, Any], capture: Capture, toy: ModuleType
+) -> None:
+    bad = Annotator(**{"name": "bad", "targets": [ADD], "match": operands(0, 1), **fault})
+    linear = toy.ANNOTATORS[0]
+    quantizer = bare_quantizer(toy, bad, linear, strict=False)
+    with pytest.warns(AnnotatorWarning, match="annotator 'bad' of distribution 'in-process'"):
+        decisions = decide(quantizer, capture(Net(), torch.zeros(2, 3)))
+    assert decisions["linear"].annotator == linear.name
+    assert decisions["add"].status == "float"
+    assert decisions["add"].reason == "annotator bad of in-process failed on the model"
+
+
+def test_what_a_failing_annotator_leaves_goes_to_the_next(
+    capture: Capture, toy: ModuleType
+) -> None:
+    bad = Annotator("bad", [ADD], operands(0, 1), annotate=boom, before=["add"])
+    quantizer = bare_quantizer(toy, *toy.ANNOTATORS, bad, strict=False)
+    with pytest.warns(AnnotatorWarning):
+        decisions = decide(quantizer, capture(Net(), torch.zeros(2, 3)))
+    assert decisions["add"].annotator == "add"
+
+
+def test_nothing_is_left_of_a_failing_annotators_work(capture: Capture, toy: ModuleType) -> None:
+    """It fails at the second match, after the first was annotated."""
+    seen: list[Match] = []
+
+    def once(match: Match, config: Any) -> Any:
+        seen.append(match)
+        return standard(match, config) if len(seen) == 1 else boom()
+
+    class Sums(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x + 1) + x
+
+    graph_module = capture(Sums(), torch.zeros(2))
+    quantizer = bare_quantizer(
+        toy, Annotator("bad", [ADD], operands(0), annotate=once), strict=False
+    )
+    with pytest.warns(AnnotatorWarning):
+        quantizer.annotate(graph_module)
+    assert len(seen) == 2
+    assert not any(map(annotation_of, graph_module.graph.nodes))
+
+
+def test_an_annotator_that_writes_by_itself_is_found_out(net: GraphModule, toy: ModuleType) -> None:
+    bad = Annotator("bad", [ADD], operands(0, 1), annotate=writes_itself)
+    with pytest.raises(errors.AnnotatorError, match="wrote an annotation to relu itself") as caught:
+        decide(bare_quantizer(toy, toy.ANNOTATORS[0], bad), net)
+    assert caught.value.annotator == "bad"
 
 
 # An annotator on its own

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from attrs import evolve
 from torch.fx import GraphModule
 
 from qreg import Registry, errors, get_quantizer
@@ -30,6 +32,13 @@ FAULTS: dict[str, tuple[str, str]] = {
     "raises midway": (f"{HOOK}    yield {GOOD}\n    raise RuntimeError('no luck')", "no luck"),
     "yields something else": (f"{HOOK}    yield 'xnnpack'", "'xnnpack', which is no Backend"),
     "returns no iterable": (f"{HOOK}    return 3", "int"),
+    "yields a name twice": (
+        f"{HOOK}    yield {GOOD}\n"
+        "@hookimpl\ndef qreg_annotators(backend):\n"
+        "    from qreg import Annotator\n"
+        "    yield from [Annotator('a', ['aten.add.Tensor'], id)] * 2\n",
+        "two of one name",
+    ),
 }
 RAISING = [fault for fault, (source, _) in FAULTS.items() if "hookimpl" not in source]
 RAISING += ["misnames an argument", "raises in a hook", "raises midway", "yields something else"]
@@ -49,7 +58,7 @@ def broken_registry(install: Install, fault: str, **others: object) -> Registry:
 
 
 def asked(registry: Registry) -> Registry:
-    registry.backends()
+    registry.examine()
     return registry
 
 
@@ -186,3 +195,137 @@ def test_a_distribution_found_twice_counts_once(distribution: Install) -> None:
     registry = Registry()
     assert [p.version for p in registry.plugins if p.name == "twice"] == ["2.0"]
     assert "newer" in registry.backends()
+
+
+def test_a_fault_is_said_with_the_version_and_the_hook(distribution: Install) -> None:
+    distribution("qreg-broken", FAULTS["raises in a hook"][0], version="3.1")
+    said = (
+        r"plugin 'broken' of distribution 'qreg-broken' 3\.1 is broken, in qreg_backends: .*no luck"
+    )
+    with pytest.warns(PluginWarning, match=said):
+        registry = asked(Registry())
+    (plugin,) = (plugin for plugin in registry.plugins if plugin.name == "broken")
+    assert plugin.error is not None
+    assert (plugin.error.version, plugin.error.hook) == ("3.1", "qreg_backends")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_in_strict_mode_every_fault_is_an_error(
+    fault: str, distribution: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QREG_STRICT", "1")
+    distribution("qreg-broken", FAULTS[fault][0].format(name="broken"))
+    with pytest.raises(errors.PluginError, match="'qreg-broken'"):
+        Registry().examine()
+
+
+@pytest.mark.parametrize("wanted", ["qreg>=2", "qreg<0.1", "qreg[extra]>=7 ; python_version>'3'"])
+def test_a_plugin_made_for_another_version_of_qreg_is_broken(
+    wanted: str, distribution: Install, toy: ModuleType
+) -> None:
+    folder = distribution("qreg-old", "raise SystemExit('never loaded')")
+    (metadata,) = folder.glob("*.dist-info/METADATA")
+    metadata.write_text(metadata.read_text() + f"Requires-Dist: {wanted}\n")
+    with pytest.warns(PluginWarning, match="'qreg-old' 1.0 is broken: it was made for qreg"):
+        registry = Registry({"toy": toy})
+    assert "toy" in registry.backends()
+
+
+def test_a_plugin_made_for_this_version_is_loaded(distribution: Install) -> None:
+    folder = distribution("qreg-fine", good("fine"))
+    (metadata,) = folder.glob("*.dist-info/METADATA")
+    needs = "Requires-Dist: qreg>=0.1\nRequires-Dist: qregister>=99\n"
+    metadata.write_text(metadata.read_text() + needs)
+    assert "fine" in Registry().backends()
+
+
+def test_two_plugins_that_claim_one_backend_are_named_and_the_others_work(
+    distribution: Install, toy: ModuleType
+) -> None:
+    distribution("qreg-one", good("same"))
+    distribution("qreg-two", good("same"))
+    registry = Registry({"toy": toy})
+    assert {"toy"} <= set(registry.backends())
+    with pytest.raises(errors.ConflictError, match="'qreg-one' and 'qreg-two'"):
+        registry.backend("same")
+
+
+# Switches
+
+
+def test_only_the_plugins_that_are_to_be_loaded_are(
+    distribution: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distribution("qreg-fine", good("fine"))
+    distribution("qreg-other", "raise SystemExit('never loaded')")
+    monkeypatch.setenv("QREG_LOAD_PLUGINS", "fine, ")
+    registry = Registry()
+    assert list(registry.backends()) == ["fine"]
+    (other,) = (plugin for plugin in registry.plugins if plugin.name == "other")
+    assert "QREG_LOAD_PLUGINS" in str(other.left_out)
+
+
+def test_an_empty_list_loads_none(distribution: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    distribution("qreg-fine", good("fine"))
+    monkeypatch.setenv("QREG_LOAD_PLUGINS", "")
+    assert not Registry().backends()
+    assert "fine" in Registry(load=["fine"]).backends()  # what is given goes before
+
+
+def test_a_plugin_to_load_that_is_not_there_is_an_error(distribution: Install) -> None:
+    distribution("qreg-fine", good("fine"))
+    with pytest.raises(errors.UnknownNameError, match=r"unknown plugin 'fin'.*'fine'"):
+        Registry(load=["fin"])
+
+
+def test_a_disabled_plugin_is_never_loaded_and_asking_for_it_says_so(
+    distribution: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distribution("qreg-off", "raise SystemExit('never loaded')")
+    monkeypatch.setenv("QREG_DISABLE_PLUGINS", "off")
+    with pytest.raises(errors.UnknownNameError, match="A plugin of that name is disabled"):
+        Registry().backend("off")
+
+
+def test_plugins_given_in_process_can_be_left_out_too(toy: ModuleType) -> None:
+    assert not Registry({"toy": toy}, entry_points=False, disable=["toy"]).backends()
+
+
+def test_registries_work_side_by_side_in_threads(toy: ModuleType) -> None:
+    """Each thread has a registry of its own plugins, and asks it while the others do."""
+
+    def ask(number: int) -> list[str]:
+        name = f"toy{number}"
+        plugin = toy.Extension(
+            [evolve(toy.BACKEND, name=name)], toy.CONFIGS, toy.ANNOTATORS, extends=name
+        )
+        registry = Registry({name: plugin}, entry_points=False)
+        found = [each.value.name for each in registry.annotators(name) for _ in range(20)]
+        return [*registry.backends(), *registry.configs(name), found[0]]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(32)))
+    wanted = [*(config.name for config in toy.CONFIGS), toy.ANNOTATORS[0].name]
+    assert answers == [[f"toy{number}", *wanted] for number in range(32)]
+
+
+# Who did what
+
+
+def test_each_call_of_a_hook_is_traced(
+    distribution: Install, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    distribution("qreg-fine", good("fine"), version="2.5")
+    monkeypatch.setenv("QREG_TRACE", "1")
+    asked(Registry(load=["fine"]))
+    written = capsys.readouterr().err
+    assert re.fullmatch(
+        r"qreg: qreg_backends\(\) of plugin fine \(qreg-fine 2\.5\): 1 in \d+\.\d ms\n", written
+    )
+
+
+def test_without_the_switch_nothing_is_traced(
+    toy: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked(Registry({"toy": toy}, entry_points=False))
+    assert capsys.readouterr().err == ""
