@@ -14,7 +14,7 @@ from attrs import Factory, field, frozen, validators
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.fx import GraphModule, Node
-    from torchao.quantization.pt2e.quantizer import QuantizationConfig
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantizer
     from torchao.quantization.pt2e.quantizer.quantizer import QuantizationSpecBase
 
 Mode: TypeAlias = Literal["static", "dynamic", "qat"]
@@ -60,6 +60,8 @@ class Backend:
     tensors; ``None`` says that the backend only compiles and nothing is run on this machine.
     ``dtypes`` are the tensor types that its observers and kernels quantize from. ``transforms``
     take the graph, and the modes of the configs that it is annotated with, and return the graph.
+    ``quantizer`` makes a torchao Quantizer of somebody else's for a config; it annotates what the
+    annotators of this backend leave.
     """
 
     name: str = field(validator=_name)
@@ -71,6 +73,7 @@ class Backend:
     transforms: tuple[Transform, ...] = ()
     load: Callable[[bytes], Runner] | None = None
     dtypes: tuple[str, ...] = ("torch.float32",)
+    quantizer: Callable[[QuantizationConfig], Quantizer] | None = None
 
 
 @frozen

@@ -15,6 +15,7 @@ from qreg.compat import annotation_of
 from qreg.configs import check, equivalent, mode_of
 from qreg.engine import NodeFilter, annotated
 from qreg.errors import ConfigError, InputError, NothingQuantizedError, UnknownModuleError
+from qreg.foreign import ForeignQuantizers
 from qreg.inlining import inline_grad_modes
 from qreg.model import Decision, Mode
 from qreg.origins import mark
@@ -57,8 +58,14 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         """
         super().__init__()
         self._registry = registry or installed()
-        self._backend = self._registry.backend(backend).value
+        supplied = self._registry.backend(backend)
+        self._backend = supplied.value
         self._scopes = Scopes()
+        self._foreign = (
+            ForeignQuantizers(self._backend.quantizer, supplied, self._scopes)
+            if self._backend.quantizer
+            else None
+        )
         self._keep: NodeFilter | None = None
         self.allow_float, self._unknown_modules = allow_float, unknown_modules
         self._nested: WeakSet[GraphModule] = WeakSet()
@@ -140,7 +147,7 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
             model = inline_grad_modes(model)
         for transform in self._backend.transforms:
             model = transform(model, self.modes)
-        return model
+        return self._foreign.transform(model) if self._foreign else model
 
     def annotate(self, model: GraphModule) -> GraphModule:
         """Annotates the graph in place.
@@ -156,7 +163,7 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
             self.decisions = []
             mark(model.graph)
         self._scopes.forget()
-        self.decisions += annotated(
+        decisions = annotated(
             model,
             self._registry.annotators(self.backend),
             self._scopes,
@@ -165,6 +172,9 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
             dtypes=self._backend.dtypes,
             keep=self._keep,
         )
+        if self._foreign:
+            decisions = self._foreign.annotate(model, decisions)
+        self.decisions += decisions
         return model
 
     def _check_scopes(self, model: GraphModule) -> None:
@@ -184,12 +194,21 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         ``NothingQuantizedError`` if no operator is quantized and that is not allowed.
         """
         _check_finite(model)
+        if self._foreign:
+            self._foreign.validate(model)
         if self.allow_float or model in self._nested:
             return
         if not any(decision.quantized for decision in self.decisions):
             raise NothingQuantizedError(
                 [f"{decision.operator}: {decision.reason}" for decision in self.decisions]
             )
+
+    def prepare_obs_or_fq_callback(
+        self, model: GraphModule, edge_or_node_to_obs_or_fq: dict[Any, Any]
+    ) -> None:
+        """Lets a foreign quantizer of the backend adjust its observers."""
+        if self._foreign:
+            self._foreign.prepare_obs_or_fq_callback(model, edge_or_node_to_obs_or_fq)
 
 
 def _known_operator(operator: Any) -> str:

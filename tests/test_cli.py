@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from qreg import Registry
 from qreg.cli import main
 from qreg.inputs import cloned
+from qreg.plugins import PluginWarning
 from qreg.registry import installed
 
 TOY = Path(__file__).with_name("toy.py")
@@ -98,6 +99,41 @@ def test_list_prints_json() -> None:
         "left out": "",
         "broken": "",
     }
+
+
+def test_plugins_are_chosen_by_options() -> None:
+    assert "not among those to load" in succeeded("--load-plugins", "", "list")
+    assert "disabled (--disable-plugins" in succeeded("--disable-plugins", "toy", "list")
+    assert run("--disable-plugins", "toy", "ops", "toy").exit_code == 1
+
+
+def test_a_plugin_to_load_that_is_not_there_is_an_error() -> None:
+    result = run("--load-plugins", "toi", "list")
+    assert result.exit_code == 1
+    assert "Did you mean 'toy'" in result.output
+
+
+def test_strict_makes_a_broken_plugin_an_error(distribution: Callable[..., Path]) -> None:
+    distribution("qreg-broken", "raise RuntimeError('no luck')")
+    with pytest.warns(PluginWarning):
+        assert "no luck" in succeeded("list")
+    result = run("--strict", "list")
+    assert result.exit_code == 1
+    assert "plugin 'broken' of distribution 'qreg-broken' 1.0 is broken" in result.output
+
+
+def test_trace_prints_each_call_of_a_hook() -> None:
+    result = run("--trace", "ops", "toy")
+    assert "qreg: qreg_annotators('toy') of plugin toy (qreg-toy 0.7): 4 in" in result.stderr
+
+
+def test_ops_says_which_configs_a_pattern_covers_and_what_it_replaces() -> None:
+    rows = json.loads(succeeded("ops", "toy", "--json"))["patterns"]
+    by_name = {row["annotator"]: row for row in rows}
+    assert by_name["linear"]["configs"] == ["minmax", "histogram", "dynamic", "qat"]
+    assert by_name["add"]["configs"] == ["minmax", "histogram", "qat"]
+    assert {row["distribution"] for row in rows} == {"qreg-toy"}
+    assert by_name["linear"]["replaces"] == []
 
 
 @pytest.mark.parametrize("plugins", [{}, {"empty": object()}], ids=["no plugin", "no backend"])

@@ -152,6 +152,32 @@ def test_a_plugin_that_yields_one_name_twice_is_left_out(toy: ModuleType) -> Non
         assert asked(extended(toy, double=double)) == OWN
 
 
+def test_an_annotator_replaces_another_only_by_saying_so(toy: ModuleType) -> None:
+    better = evolve(annotator("better"), replaces=["linear"])
+    registry = extended(toy, better=toy.Extension(annotators=[better]))
+    names = asked(registry)
+    assert "linear" not in names
+    assert names == [*(name for name in OWN if name != "linear"), "better"]
+
+
+def test_an_annotator_may_replace_one_of_its_own_name(toy: ModuleType) -> None:
+    same = evolve(annotator("linear"), replaces=["linear"])
+    registry = extended(toy, other=toy.Extension(annotators=[same]))
+    assert asked(registry).count("linear") == 1
+    (kept,) = (each for each in registry.annotators("toy") if each.value.name == "linear")
+    assert kept.plugin == "other"
+
+
+def test_of_two_that_replace_one_the_second_is_left_out(toy: ModuleType) -> None:
+    one, two = (evolve(annotator(name), replaces=["linear"]) for name in ("one", "two"))
+    plugins = {"a": toy.Extension(annotators=[one]), "b": toy.Extension(annotators=[two])}
+    registry = extended(toy, **plugins)
+    with pytest.warns(PluginWarning, match="replaces 'linear', which 'in-process' has replaced"):
+        names = asked(registry)
+    assert "one" in names
+    assert "two" not in names
+
+
 @pytest.mark.parametrize("module", ["no_such_runtime", "no_such_runtime.inner"])
 def test_a_missing_runtime_names_the_pip_line(module: str, toy: ModuleType) -> None:
     backend = evolve(toy.BACKEND, name="far", requires=[Requirement(module, "far-runtime==2")])
