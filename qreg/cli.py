@@ -185,6 +185,7 @@ def quantize(
 @MAX_BATCHES
 @click.option("--numerics", is_flag=True, help="Measure the noise of each operator.")
 @click.option("--timing", is_flag=True, help="Lower the float model too, and time both programs.")
+@click.option("--profile", is_flag=True, help="Time each operator by itself, in int8 and float.")
 @FORMAT
 @click.option("--html", type=FILE, help="Also write the report as a page to this file.")
 @click.option("--overlay", type=FILE, help="Also write node data for Model Explorer to this file.")
@@ -198,6 +199,7 @@ def explain(
     max_batches: int | None,
     numerics: bool,
     timing: bool,
+    profile: bool,
     as_json: bool,
     html: Path | None,
     overlay: Path | None,
@@ -227,6 +229,7 @@ def explain(
         calibration=batches,
         numerics=numerics,
         timing=timing,
+        profile=profile,
         max_batches=max_batches,
     )
     if html:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from attrs import evolve
 from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
@@ -45,6 +46,7 @@ def explain(
     verify: bool = True,
     numerics: bool = False,
     timing: bool = False,
+    profile: bool = False,
     dynamic_shapes: Any = None,
     progress: bool | None = None,
     registry: Registry | None = None,
@@ -54,15 +56,18 @@ def explain(
     Without ``calibration`` nothing is converted or lowered: the report has the decisions. With it
     the model goes the whole way of :func:`qreg.quantize`, whose arguments these are, and the report
     has the audit and the verification too; then ``numerics`` adds the noise of each operator, and
-    ``timing`` the latency against the float program, which is lowered for that. A model in which
+    ``timing`` the latency against the float program, which is lowered for that, and ``profile``
+    the time of each operator by itself, for which both are lowered once more. A model in which
     nothing is quantized gets a report like any other.
 
-    Raises what ``quantize`` raises, and ``InputError`` for ``numerics`` or ``timing`` without
-    ``calibration``.
+    Raises what ``quantize`` raises, and ``InputError`` for ``numerics``, ``timing`` or ``profile``
+    without ``calibration``.
     """
     if calibration is None:
-        if numerics or timing:
-            raise InputError("numerics and timing run the quantized model: pass calibration data")
+        if numerics or timing or profile:
+            raise InputError(
+                "numerics, timing and profile run the quantized model: pass calibration data"
+            )
         given = chosen(quantizer, backend, config, registry)
         return _decisions(model, example_inputs, dynamic_shapes, given, progress)
     result = quantize(
@@ -79,7 +84,7 @@ def explain(
         progress=progress,
         registry=registry,
     )
-    return report_of(result, numerics=numerics, timing=timing)
+    return report_of(result, numerics=numerics, timing=timing, profile=profile)
 
 
 def _decisions(
@@ -104,16 +109,19 @@ def _decisions(
     )
 
 
-def report_of(result: Result, *, numerics: bool = False, timing: bool = False) -> Report:
-    """The report of a result; ``numerics`` and ``timing`` as for :func:`explain`."""
+def report_of(
+    result: Result, *, numerics: bool = False, timing: bool = False, profile: bool = False
+) -> Report:
+    """The report of a result; ``numerics``, ``timing``, ``profile`` as for :func:`explain`."""
     found = result.audit
     noise = noise_of(result.reference, result.converted, result.samples) if numerics else ()
+    listed = operators(
+        result.reference, result.decisions, found.placements if found else None, noise
+    )
     return Report(
         backend=result.backend,
         model=result.model,
-        operators=operators(
-            result.reference, result.decisions, found.placements if found else None, noise
-        ),
+        operators=_profiled(result, listed) if profile else listed,
         sizes=Sizes(parameter_bytes(result.reference), len(result.program)),
         delegates=result.lowered.delegates,
         outside=result.lowered.outside,
@@ -125,6 +133,25 @@ def report_of(result: Result, *, numerics: bool = False, timing: bool = False) -
         timing=_timing(result) if timing else None,
         seconds=result.seconds,
     )
+
+
+def _profiled(result: Result, listed: Sequence[Operator]) -> tuple[Operator, ...]:
+    """The operators with their times; what is fused has its time at the first of the pattern."""
+    measure = result.registry.backend(result.backend).value.profile
+    if measure is None:
+        return tuple(listed)
+    sample = result.samples[0]
+    times = [measure(export(model, sample)) for model in (result.converted, result.reference)]
+    return tuple(
+        evolve(each, microseconds=_time(each, times[0]), float_microseconds=_time(each, times[1]))
+        for each in listed
+    )
+
+
+def _time(operator: Operator, seconds: Mapping[str, float]) -> float | None:
+    names = operator.pattern or (operator.name,)
+    found = [seconds[name] for name in names if name in seconds]
+    return sum(found) * 1e6 if found and names[0] == operator.name else None
 
 
 def _timing(result: Result) -> Timing | None:

@@ -13,6 +13,7 @@ from attrs import Factory, field, frozen, validators
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.export import ExportedProgram
     from torch.fx import GraphModule, Node
     from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantizer
     from torchao.quantization.pt2e.quantizer.quantizer import QuantizationSpecBase
@@ -60,8 +61,9 @@ class Backend:
     tensors; ``None`` says that the backend only compiles and nothing is run on this machine.
     ``dtypes`` are the tensor types that its observers and kernels quantize from. ``transforms``
     take the graph, and the modes of the configs that it is annotated with, and return the graph.
-    ``quantizer`` makes a torchao Quantizer of somebody else's for a config; it annotates what the
-    annotators of this backend leave.
+    ``profile`` tells how many seconds each operator of an exported program takes, by its origin;
+    ``None`` if that cannot be known. ``quantizer`` makes a torchao Quantizer of somebody else's for
+    a config; it annotates what the annotators of this backend leave.
     """
 
     name: str = field(validator=_name)
@@ -73,6 +75,7 @@ class Backend:
     transforms: tuple[Transform, ...] = ()
     load: Callable[[bytes], Runner] | None = None
     dtypes: tuple[str, ...] = ("torch.float32",)
+    profile: Callable[[ExportedProgram], Mapping[str, float]] | None = None
     quantizer: Callable[[QuantizationConfig], Quantizer] | None = None
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from qreg.verification import Verification
 
 SCHEMA = 1  # raised when a field changes its meaning or goes
+NOISE = 0.1  # the share by which two timings of one operator may differ
 
 
 @frozen
@@ -37,7 +38,9 @@ class Operator:
     program runs it: ``"int8"`` or ``"float"`` in a delegate, ``"outside"`` of all, ``"gone"`` where
     nothing is left of it, or None where no program was made or it cannot be read. ``lowered_as``
     is what the backend calls it, ``types`` the types of its tensors there. ``sqnr`` is the noise of
-    its output against float in dB, None where it was not measured.
+    its output against float in dB, ``microseconds`` the time it takes by itself in the program,
+    with what it is fused with, ``float_microseconds`` that in the float program; None where these
+    were not measured.
     """
 
     name: str
@@ -60,6 +63,8 @@ class Operator:
     delegate: int | None = None
     sqnr: float | None = None
     largest_difference: float | None = None
+    microseconds: float | None = None
+    float_microseconds: float | None = None
 
     @property
     def quantized(self) -> bool:
@@ -124,6 +129,17 @@ class Report:
         """The operators whose noise was measured, the noisiest first."""
         measured = [(each.sqnr, each) for each in self.operators if each.sqnr is not None]
         return [each for _, each in sorted(measured, key=lambda pair: pair[0])]
+
+    @property
+    def slower(self) -> list[Operator]:
+        """The operators that take longer in int8 than in float, what loses most first."""
+        timed = [
+            (each.microseconds - each.float_microseconds, each)
+            for each in self.operators
+            if each.runs_in_int8 and each.microseconds and each.float_microseconds
+        ]
+        lost = [pair for pair in timed if pair[0] > NOISE * (pair[1].float_microseconds or 0)]
+        return [each for _, each in sorted(lost, key=lambda pair: -pair[0])]
 
     @property
     def leftover(self) -> list[Conversion]:

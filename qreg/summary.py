@@ -34,7 +34,7 @@ def print_report(report: Report, to: Console | None = None, *, operators: bool =
     """Prints the summary and, if wanted, the table of operators, the noisiest first."""
     to = to or console()
     for line in headlines(report):
-        to.print(line, markup=False, highlight=False)
+        to.print(line, markup=False, highlight=False, soft_wrap=True)
     for title, rows in (
         ("Operators by what became of them", reason_rows(report.operators)),
         ("Float operators that split int8 ones", split_rows(report.splits)),
@@ -60,6 +60,7 @@ def headlines(report: Report) -> Iterator[str]:
         yield _verified(report.verification)
     if report.timing:
         yield _timing(report)
+    yield from _slower(report)
     if report.defects:
         yield (
             f"DEFECTS: decided for int8, but not run in it: {', '.join(report.defects)}. "
@@ -89,7 +90,7 @@ def _timing(report: Report) -> str:
     assert found is not None
     line = (
         f"latency: float {found.float_milliseconds:.3f} ms, quantized {found.milliseconds:.3f} ms, "
-        f"{found.ratio:.2f} times (median of {found.rounds} rounds in turns)"
+        f"{found.ratio:.2f} times (the fastest tenth of {found.rounds} rounds in turns)"
     )
     return f"{line}. SLOWER than float{_to_blame(report)}" if found.ratio > NOISE else line
 
@@ -97,6 +98,14 @@ def _timing(report: Report) -> str:
 def _to_blame(report: Report) -> str:
     names = [name for split in report.splits for name in split.operators]
     return f": float operators that cost conversions: {_some(names)}" if names else ""
+
+
+def _slower(report: Report) -> Iterator[str]:
+    """The parts that take longer in int8 than in float, where each was timed by itself."""
+    names = [each.name for each in report.slower]
+    if names:
+        lost = sum((o.microseconds or 0) - (o.float_microseconds or 0) for o in report.slower)
+        yield f"slower in int8 than in float, by {lost:.0f} us in all: {_some(names)}"
 
 
 def _some(names: Sequence[str]) -> str:
@@ -197,6 +206,8 @@ def operator_rows(report: Report) -> list[Row]:
             "ends": what(each),
             "as": each.lowered_as or "",
             "macs": f"{each.macs / total:.1%}" if each.macs else "",
+            "us": "" if each.microseconds is None else f"{each.microseconds:.0f}",
+            "float us": "" if each.float_microseconds is None else f"{each.float_microseconds:.0f}",
             "SQNR": "" if each.sqnr is None else f"{each.sqnr:.1f} dB",
             "why": each.reason,
             "line": _short(each.source),

@@ -30,7 +30,7 @@ def test_inputs_are_flat_and_contiguous() -> None:
     def load(program: bytes) -> Any:
         return given.append
 
-    side_by_side(load, [b""], (torch.zeros(2, 3).T, [torch.zeros(1)]), rounds=1)
+    side_by_side(load, [b""], (torch.zeros(2, 3).T, [torch.zeros(1)]), rounds=2)
     assert [tuple(each.shape) for each in given[0]] == [(3, 2), (1,)]
     assert given[0][0].is_contiguous()
 

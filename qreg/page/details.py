@@ -35,6 +35,14 @@ def _macs(operator: Operator, total: int) -> str | None:
     return f"{operator.macs:,} ({share(operator.macs, total)})" if operator.macs else None
 
 
+def _times(operator: Operator, _: int) -> str | None:
+    if operator.microseconds is None:
+        return None
+    before = operator.float_microseconds
+    plain = "" if before is None else f", {before:.0f} us"
+    return f"{operator.microseconds:.0f} us{plain}"
+
+
 def _sqnr(operator: Operator, _: int) -> str | None:
     return None if operator.sqnr is None else decibels(operator.sqnr)
 
@@ -63,6 +71,7 @@ DETAILS = (
     Detail("Numbers", "MACs", _macs),
     Detail("Numbers", "SQNR", _sqnr),
     Detail("Numbers", "largest difference", _difference),
+    Detail("Numbers", "time, in float", _times),
     Detail("Origin", "operator", lambda each, _: each.operator),
     Detail("Origin", "line", lambda each, _: each.source),
 )

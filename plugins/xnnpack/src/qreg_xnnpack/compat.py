@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
-    from torch.fx import GraphModule
 
 UNBOUNDED = re.compile(rb"(?<=[ :\[,])(-?)inf\b")  # how flatc writes it, which is no JSON
 HEADER_SIZE = 30  # executorch 1.4.1: XNNHeader.EXPECTED_LENGTH
@@ -51,9 +50,13 @@ def graph_of(payload: bytes) -> dict[str, Any]:
     return graph
 
 
-def delegated(graph_module: GraphModule) -> list[ExportedProgram]:
-    """What was delegated, in the order of the calls: the graphs as they were before."""
+def delegates_of(edge: ExportedProgram) -> list[Any]:
+    """The delegates of a program, in the order of their calls.
+
+    Each has the graph that it was made of as ``original_module``, and as ``buffer()`` a program of
+    its own.
+    """
     # executorch 1.4.1
     from executorch.exir.lowered_backend_module import get_lowered_submodules
 
-    return [lowered.original_module for _, lowered, _ in get_lowered_submodules(graph_module)]
+    return [lowered for _, lowered, _ in get_lowered_submodules(edge.graph_module)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from qreg_xnnpack.reading import (
 )
 
 if TYPE_CHECKING:
+    from executorch.exir import EdgeProgramManager
     from torch.export import ExportedProgram
 
 NO_OPERATORS = ("executorch_call_delegate", "getitem")
@@ -24,20 +26,11 @@ NO_OPERATORS = ("executorch_call_delegate", "getitem")
 
 def lower(program: ExportedProgram) -> Lowered:
     """Lowers a program; what the delegate does not take runs in ExecuTorch's portable kernels."""
-    # Registers the out variants of quantize and dequantize, without which a program that has one
-    # outside the delegate cannot be written.
-    import executorch.kernels.quantized  # noqa: F401
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import to_edge_transform_and_lower
-
-    program = ready(program)
-    with warnings.catch_warnings():
-        # executorch 1.4.1 copies pytree specs that torch 2.13 has deprecated, thousands of times.
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-        edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
-        source = edge.exported_program()
-        calls = [node.target.__name__ for node in source.graph.nodes if node.op == "call_function"]
-        changed = len(source.graph_signature.user_inputs_to_mutate)
+    edge = to_edge(program)
+    source = edge.exported_program()
+    calls = [node.target.__name__ for node in source.graph.nodes if node.op == "call_function"]
+    changed = len(source.graph_signature.user_inputs_to_mutate)
+    with _quiet():
         written = bytes(edge.to_executorch().buffer)
     delegates = delegate_graphs(written, source)
     return Lowered(
@@ -48,6 +41,27 @@ def lower(program: ExportedProgram) -> Lowered:
         operators=(*_operators(delegates), *outside_operators(source)),
         conversions=(*_conversions(delegates), *outside_conversions(source)),
     )
+
+
+def to_edge(program: ExportedProgram, *, per_operator: bool = False) -> EdgeProgramManager:
+    """The program with what the delegate takes in delegates: one for each operator if asked for."""
+    # Registers the out variants of quantize and dequantize, without which a program that has one
+    # outside the delegate cannot be written.
+    import executorch.kernels.quantized  # noqa: F401
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    partitioner = XnnpackPartitioner(per_op_mode=per_operator)
+    with _quiet():
+        return to_edge_transform_and_lower(ready(program), partitioner=[partitioner])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """executorch 1.4.1 copies pytree specs that torch 2.13 has deprecated, thousands of times."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        yield
 
 
 def _operators(delegates: Sequence[DelegateGraph]) -> Iterator[LoweredOperator]:

@@ -9,6 +9,7 @@ from qreg import Annotator, Backend, Lowered, Requirement, SupportedConfig, hook
 from qreg_xnnpack.annotators import ANNOTATORS
 from qreg_xnnpack.config import supported_configs
 from qreg_xnnpack.lowering import lower
+from qreg_xnnpack.profiling import profile
 from qreg_xnnpack.runtime import load
 from qreg_xnnpack.transforms import transform
 
@@ -24,6 +25,7 @@ XNNPACK = Backend(
     requires=(Requirement("executorch", "executorch==1.4.1"),),
     transforms=(transform,),
     load=load,
+    profile=profile,
 )
 
 

@@ -14,7 +14,7 @@ from attrs import frozen
 
 from qreg import Conversion, LoweredOperator
 from qreg.origins import origin
-from qreg_xnnpack.compat import delegated, graph_of, program_of
+from qreg_xnnpack.compat import delegates_of, graph_of, program_of
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -102,7 +102,7 @@ def delegate_graphs(program: bytes, edge: ExportedProgram) -> list[DelegateGraph
     description = program_of(program)
     delegates = description.execution_plan[0].delegates
     payloads = [bytes(each.data) for each in description.backend_delegate_data]
-    sources = delegated(edge.graph_module)
+    sources = [each.original_module for each in delegates_of(edge)]
     return [
         _delegate_graph(number, graph_of(payloads[delegate.processed.index]), source.graph)
         for number, (delegate, source) in enumerate(zip(delegates, sources, strict=True))
