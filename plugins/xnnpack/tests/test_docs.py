@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import textwrap
 import types
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 
 import qreg
+from qreg.cli import main
 from qreg_xnnpack import get_symmetric_quantization_config
 
 ROOT = Path(__file__).parents[3]
@@ -23,6 +26,19 @@ def run_blocks(path: Path, namespace: dict[str, Any]) -> None:
     assert blocks, f"{path} has no code"
     for _, block in blocks:
         exec(compile(textwrap.dedent(block), str(path), "exec"), namespace)
+
+
+def run_page(path: Path, namespace: dict[str, Any]) -> None:
+    """Runs all code of a page in its order, also under titles, and the commands of qreg."""
+    for language, block in re.findall(
+        r"^```(python|sh)[^\n]*\n(.*?)```", path.read_text(), re.DOTALL | re.MULTILINE
+    ):
+        if language == "python":
+            exec(compile(block, str(path), "exec"), namespace)
+            continue
+        for command in re.findall(r"^qreg (.*)$", block, re.MULTILINE):
+            ran = CliRunner().invoke(main, shlex.split(command, comments=True))
+            assert ran.exit_code == 0, ran.output
 
 
 @pytest.fixture(autouse=True)
@@ -36,11 +52,55 @@ def test_the_readme_quantizes_a_model(tmp_path: Path) -> None:
     assert (tmp_path / "model.pte").stat().st_size > 0
 
 
+@pytest.mark.parametrize("page", ["index.md", "quickstart.md"])
+def test_the_first_pages_quantize_a_model(page: str, tmp_path: Path) -> None:
+    namespace: dict[str, Any] = {}
+    run_page(ROOT / "docs" / page, namespace)
+    assert namespace["result"].verification.to_float[0].sqnr > 20
+    assert (tmp_path / "model.pte").stat().st_size > 0
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The names of the page on migrating, and the folder in which it was run."""
+    namespace: dict[str, Any] = {"folder": tmp_path_factory.mktemp("migrated")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(namespace["folder"])
+        run_page(ROOT / "docs" / "migrate.md", namespace)
+    return namespace
+
+
+def test_code_from_elsewhere_migrates_as_the_guide_says(migrated: dict[str, Any]) -> None:
+    float_model = torch.export.export(migrated["model"], (migrated["image"],))
+    for name in ("before", "same", "after"):
+        program = (migrated["folder"] / f"{name}.pte").read_bytes()
+        assert qreg.verify(program, float_model, migrated["batches"]).to_float[0].sqnr > 25, name
+
+
+def test_a_migrated_quantizer_needs_the_rule_that_it_lacked(migrated: dict[str, Any]) -> None:
+    rows = torch.randn(1, 8, 16)
+    arguments = {"calibration": [(rows,)], "config": "int8_static_per_tensor"}
+    model, annotator = migrated["Projections"](), migrated["Projection"]
+    result = qreg.quantize(model, (rows,), registry=migrated["registry"], **arguments)
+    (product,) = [each for each in result.decisions if each.operator == "aten.matmul.default"]
+    assert product.reason == "a product of 3d tensors: the delegate takes 2d"
+
+    migrated["two_dimensions"] = lambda match, config: None
+    careless = qreg.Registry({"projection": annotator()})
+    with pytest.raises(qreg.errors.VerificationError, match="matmul"):
+        qreg.quantize(model, (rows,), registry=careless, **arguments)
+
+
 def test_the_guide_to_quantizing_runs(tmp_path: Path) -> None:
     namespace: dict[str, Any] = {}
     run_blocks(ROOT / "docs" / "quantize.md", namespace)
     floats = {d.module for d in namespace["result"].decisions if d.status == "float"}
     assert "0" in floats
+    assert {each.config for each in namespace["mixed"].decisions} >= {
+        "int8_static_per_channel",
+        "int8_dynamic_per_channel",
+        None,
+    }
     assert (tmp_path / "model.pte").stat().st_size > 0
 
 

@@ -58,6 +58,14 @@ MODELS: dict[str, tuple[nn.Module, tuple[tuple[int, ...], ...]]] = {
         (ROW, ROW),
     ),
     "a pad before a convolution": (With(lambda m, x: m.conv(F.pad(x, (1, 1, 1, 1)))), (IMAGE,)),
+    "a conversion to the type it has between products": (
+        With(lambda m, x: (x * 0.5).to(x.dtype) * m.p, parameter(8)),
+        ((2, 8, 8),),
+    ),
+    "a pad by nothing before a convolution": (
+        With(lambda m, x: m.conv(F.pad(x, (0, 0, 0, 0)))),
+        (IMAGE,),
+    ),
     "a pad with two users": (
         With(lambda m, x: (lambda padded: m.conv(padded) + padded)(F.pad(x, (1, 1, 1, 1)))),
         (IMAGE,),
@@ -85,6 +93,33 @@ MODELS: dict[str, tuple[nn.Module, tuple[tuple[int, ...], ...]]] = {
             conv=nn.Conv2d(4, 4, 3),
             linear=nn.Linear(4, 6),
         ),
+        (IMAGE,),
+    ),
+    "convolutions of two kinds on one image": (
+        Call(
+            lambda m, x: (m.pointwise(x), m.conv(x)),
+            pointwise=nn.Conv2d(4, 4, 1),
+            conv=nn.Conv2d(4, 4, 3),
+        ),
+        (IMAGE,),
+    ),
+    "a convolution and a linear on one image": (
+        With(lambda m, x: (m.conv(x), m.linear(x))),
+        (IMAGE,),
+    ),
+    "a linear between convolutions": (With(lambda m, x: m.conv(m.linear(m.conv(x)))), (IMAGE,)),
+    "a convolution of a sum": (With(lambda m, x, y: m.conv(x + y)), (IMAGE, IMAGE)),
+    "a convolution of what others read": (
+        With(lambda m, x: (lambda y: m.conv(y) + y)(x * 2)),
+        (IMAGE,),
+    ),
+    "a convolution of an input that an earlier sum reads": (
+        With(lambda m, x, y: (x + y, m.conv(y))),
+        (IMAGE, IMAGE),
+    ),
+    "a convolution of rows": (With(lambda m, x: m.conv(x.reshape(IMAGE))), ((1, 4, 64),)),
+    "a softmax over the width of a convolution": (
+        With(lambda m, x: torch.softmax(m.conv(x) * 3, -1)),
         (IMAGE,),
     ),
     "batch norm first in a sequence": (
@@ -171,9 +206,28 @@ def test_what_can_run_in_int8_does(name: str) -> None:
     assert EXPECTED_INT8[name] in [decision.annotator for decision in result.decisions]
 
 
-def test_a_mask_of_minus_infinity_made_at_run_time_names_its_place() -> None:
-    module = With(lambda m, x, k: m.linear(x) + (1 - k) * torch.finfo(torch.float32).min)
+LOWEST = torch.finfo(torch.float32).min
+MASKS: dict[str, Callable[[Tensor], Tensor]] = {
+    "by a factor": lambda keep: (1 - keep) * LOWEST,
+    "by where": lambda keep: torch.where(keep > 0, 0.0, LOWEST),
+    "by filling": lambda keep: torch.zeros(2, 1).masked_fill(keep == 0, -torch.inf),
+    "by filling a bias": lambda keep: keep * 2 + (1 - keep).masked_fill(keep == 0, LOWEST)[:, :1],
+}
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_a_sum_with_a_mask_made_at_run_time_stays_float_and_the_rest_is_int8(mask: str) -> None:
+    module = With(lambda m, x, keep: torch.softmax(m.linear(x) + MASKS[mask](keep), 0))
     batch = torch.randn(2, 8), torch.tensor([[1.0], [0.0]])
+    result = qreg.quantize(module, batch, calibration=[batch])
+    assert "linear" in [decision.annotator for decision in result.decisions]
+    assert "a mask's minus infinity" in " ".join(each.reason for each in result.decisions)
+    assert result.verification.to_float[0].sqnr > 25
+
+
+def test_a_mask_of_minus_infinity_that_is_an_input_names_its_place() -> None:
+    module = With(lambda m, x, mask: m.linear(x) + mask)
+    batch = torch.randn(2, 8), torch.tensor([[0.0], [LOWEST]])
     with pytest.raises(qreg.errors.CalibrationError, match="values too far apart for any scale"):
         qreg.quantize(module, batch, calibration=[batch])
 

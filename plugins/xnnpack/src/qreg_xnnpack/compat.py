@@ -60,3 +60,21 @@ def delegates_of(edge: ExportedProgram) -> list[Any]:
     from executorch.exir.lowered_backend_module import get_lowered_submodules
 
     return [lowered for _, lowered, _ in get_lowered_submodules(edge.graph_module)]
+
+
+def layout_pass() -> Any:
+    """The pass of the delegate that converts images to channels last, and back."""
+    # executorch 1.4.1; its methods input_to_nhwc and input_to_nchw
+    from executorch.backends.xnnpack._passes.channels_last_tagged_reshape_pass import (
+        ChannelsLastTaggedReshapePass,
+    )
+
+    return ChannelsLastTaggedReshapePass
+
+
+def is_dynamic_dequantize(node: Any) -> bool:
+    """Whether a node dequantizes an activation whose range is found at run time."""
+    # executorch 1.4.1
+    from executorch.backends.xnnpack.utils.quant_utils import is_dequant, is_dynamic_qdq
+
+    return bool(is_dequant(node) and is_dynamic_qdq(node))

@@ -24,6 +24,22 @@ LARGEST_SCALAR = 3.4028235e15
 # such a mask, all other values would share one code.
 LARGEST_ELEMENT = 1e4
 
+# What fills in a mask's "minus infinity", and what passes it on.
+MASKING = frozenset(
+    {
+        *("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf"),
+        *("aten.where.Scalar", "aten.masked_fill.Scalar", "aten.masked_fill.Tensor"),
+        *("aten.mul.Tensor", "aten.full.default", "aten.scalar_tensor.default"),
+    }
+)
+CARRYING_MASKS = frozenset(
+    {
+        *("aten.expand.default", "aten.slice.Tensor", "aten.unsqueeze.default"),
+        *("aten.view.default", "aten.reshape.default", "aten.add.Tensor", "aten.sub.Tensor"),
+        *("aten.to.dtype", "aten._to_copy.default", "aten.clone.default", "aten.alias.default"),
+    }
+)
+
 PADS = frozenset({"aten.pad.default", "aten.constant_pad_nd.default"})
 MOVES = frozenset(
     {
@@ -169,20 +185,42 @@ def unscaled(match: Match, config: QuantizationConfig) -> str | None:
 def moderate_constants(match: Match, config: QuantizationConfig) -> str | None:
     """Constants that an observer can hold, and that leave codes for the values they meet."""
     for node in match.inputs:
-        largest = _largest(node)
-        if largest is not None and not largest[0] <= largest[1]:
-            return f"the constant {node.target} reaches {largest[0]:g}: no scale fits it and others"
+        reach, limit = _reach(node), LARGEST_ELEMENT
+        if node.op == "get_attr" and tensor_at(node).numel() == 1:
+            limit = LARGEST_SCALAR
+        if not reach <= limit:
+            return f"the constant {node.target} reaches {reach:g}: no scale fits it and others"
+        if _is_masked(node):
+            return f"{node.name} has a mask's minus infinity in it: no scale fits it and others"
     return None
 
 
-def _largest(node: Node) -> tuple[float, float] | None:
-    """The largest magnitude in a constant, and the limit for it."""
-    if node.op != "get_attr":
-        return None
-    tensor = tensor_at(node)
-    limit = LARGEST_SCALAR if tensor.numel() == 1 else LARGEST_ELEMENT
-    low, high = tensor.detach().aminmax()
-    return max(-float(low), float(high)), limit
+def _is_masked(node: Node) -> bool:
+    """Whether a number far beyond other values is filled in on the way to a node."""
+    waiting, seen = [node], {node}
+    while waiting:
+        each = waiting.pop()
+        name = operator_name(each.target) if each.op == "call_function" else ""
+        if name in MASKING and any(_reach(value) > LARGEST_ELEMENT for value in each.args):
+            return True
+        if name in MASKING or name in CARRYING_MASKS:
+            fresh = set(each.all_input_nodes) - seen
+            seen |= fresh
+            waiting += fresh
+    return False
+
+
+def _reach(value: Any) -> float:
+    """The largest magnitude of a number or a constant in floating point, 0 for anything else."""
+    if isinstance(value, (int, float)):
+        return abs(value)
+    if getattr(value, "op", "") != "get_attr":
+        return 0.0
+    tensor = tensor_at(value).detach()
+    if not tensor.is_floating_point() or not tensor.numel():
+        return 0.0
+    low, high = tensor.aminmax()
+    return max(-float(low), float(high))
 
 
 def with_dimensions(match: Match, config: QuantizationConfig) -> str | None:

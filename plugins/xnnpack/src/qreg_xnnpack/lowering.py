@@ -9,6 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from qreg import Conversion, Lowered, LoweredOperator
+from qreg_xnnpack.layouts import dynamic_layouts
 from qreg_xnnpack.passes import ready
 from qreg_xnnpack.reading import (
     DelegateGraph,
@@ -52,7 +53,7 @@ def to_edge(program: ExportedProgram, *, per_operator: bool = False) -> EdgeProg
     from executorch.exir import to_edge_transform_and_lower
 
     partitioner = XnnpackPartitioner(per_op_mode=per_operator)
-    with _quiet():
+    with _quiet(), dynamic_layouts():
         return to_edge_transform_and_lower(ready(program), partitioner=[partitioner])
 
 

@@ -8,13 +8,14 @@ happens to whatever was left in float between two quantized operators.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from qreg.errors import LoweringError
 from qreg.patterns import operator_name, sole_user
 from qreg_xnnpack.annotators.shape import CARRYING
+from qreg_xnnpack.attention import spell_out_attention
 from qreg_xnnpack.decompositions import IN_3D, in_planes
-from qreg_xnnpack.transforms import spell_out_stride
+from qreg_xnnpack.transforms import IDENTITIES, changes_nothing, spell_out_stride
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 QUANTIZE = "quantized_decomposed.quantize_per_tensor.default"
 DEQUANTIZE = "quantized_decomposed.dequantize_per_tensor.default"
+DYNAMIC_DEQUANTIZE = "quantized_decomposed.dequantize_per_tensor.tensor"
 
 # A mean may have other parameters behind than before.
 ON_ONE_SET_OF_PARAMETERS = {target for each in CARRYING for target in each.targets}
@@ -29,6 +31,9 @@ ON_ONE_SET_OF_PARAMETERS -= {"aten.mean.dim"}
 ON_ONE_SET_OF_PARAMETERS |= {"aten.cat.default"}
 
 IMAGE = 4  # dimensions: batch, channels, height, width
+CHANNELS_LAST = ("aten.conv", "pool2d", "aten.upsample", "aten.mean")
+CHANNELS_FIRST = ("aten.view.", "aten.reshape.", "aten.flatten.", "aten.linear.", "aten.matmul.")
+SOFTMAX = frozenset({"aten.softmax.int", "aten._softmax.default"})
 BROADCASTING = {f"aten.{name}.Tensor" for name in ("add", "sub", "mul", "div")}
 BROADCASTING |= {"aten.maximum.default", "aten.minimum.default"}
 
@@ -40,16 +45,23 @@ def ready(program: ExportedProgram) -> ExportedProgram:
     """
     _name_with_letters(program)
     _forget_provenance(program)
+    spell_out_attention(program)
     for node in list(program.graph.nodes):
         name = operator_name(node.target) if node.op == "call_function" else ""
         if name == "aten.conv_transpose3d.input":
             raise LoweringError(f"{node.name}: ExecuTorch has no transposed convolution in 3d")
         if name == "aten.max_pool2d.default":
             spell_out_stride(node)
+        if name in IDENTITIES and changes_nothing(node):
+            _read_past(node)
         if name in ON_ONE_SET_OF_PARAMETERS:
             _requantize_inputs(node)
         if name in BROADCASTING:
             _align_ranks(node)
+        if name in SOFTMAX:
+            _softmax_in_rows(node)
+        if name == DYNAMIC_DEQUANTIZE:
+            _separate_readers(node)
     program.graph_module.recompile()
     if any(str(node.target) in IN_3D for node in program.graph.nodes):
         program = program.run_decompositions(in_planes())
@@ -78,6 +90,14 @@ def _forget_provenance(program: ExportedProgram) -> None:
     """
     for node in program.graph.nodes:
         node.meta.pop("from_node", None)
+
+
+def _read_past(node: Node) -> None:
+    """Lets everyone read the input of a node, but for the program's outputs, which are by name."""
+    source = cast("Node", node.args[0])
+    node.replace_all_uses_with(source, delete_user_cb=lambda user: user.op != "output")
+    if not node.users:
+        node.graph.erase_node(node)
 
 
 def _requantize_inputs(node: Node) -> None:
@@ -110,6 +130,81 @@ def _align_ranks(node: Node) -> None:
                 raised = node.graph.call_function(torch.ops.aten.reshape.default, (source, sizes))
             raised.meta["val"] = value.reshape(sizes)
             node.replace_input_with(source, raised)
+
+
+def _softmax_in_rows(node: Node) -> None:
+    """Lets a softmax over the width of an image see rows.
+
+    Behind a convolution the delegate (executorch 1.4.1) has the channels last, and takes the
+    softmax over these: wrong numbers, in float too.
+    """
+    import torch
+
+    source, target = cast("Node", node.args[0]), cast(Any, node.target)
+    reshape = torch.ops.aten.reshape.default
+    if not _is_over_width(node) or not _has_channels_last(source):
+        return
+    value = node.meta["val"]
+    with node.graph.inserting_before(node):
+        rows = node.graph.call_function(reshape, (source, [-1, value.shape[-1]]))
+        picked = node.graph.call_function(target, (rows, -1, *node.args[2:]), node.kwargs)
+    rows.meta["val"] = source.meta["val"].reshape(-1, value.shape[-1])
+    picked.meta["val"] = value.reshape(-1, value.shape[-1])
+    node.target, node.args, node.kwargs = reshape, (picked, list(value.shape)), {}
+
+
+def _is_over_width(softmax: Node) -> bool:
+    value, dim = softmax.meta["val"], softmax.args[1]
+    static = all(isinstance(size, int) for size in value.shape)
+    return value.dim() == IMAGE and dim in (-1, IMAGE - 1) and static
+
+
+def _has_channels_last(node: Node) -> bool:
+    """Whether the delegate may have laid an image out for an operator further up."""
+    waiting, seen = [node], {node}
+    while waiting:
+        each = waiting.pop()
+        name = str(each.target)
+        if any(kind in name for kind in CHANNELS_LAST):
+            return True
+        if not name.startswith(CHANNELS_FIRST):
+            fresh = set(filter(_is_image, each.all_input_nodes)) - seen
+            seen |= fresh
+            waiting += fresh
+    return False
+
+
+def _is_image(node: Node) -> bool:
+    value = node.meta.get("val")
+    return node.op == "call_function" and getattr(value, "ndim", 0) == IMAGE
+
+
+def _separate_readers(dequantize: Node) -> None:
+    """Quantizes a dynamic input anew for every convolution that reads it along with others.
+
+    The delegate has one layout and one kind of codes for them: where a convolution of 1x1 and one
+    of 3x3 have them in common, one gives wrong numbers (7 dB), and beside a linear it does not
+    lower.
+    """
+    convolutions = [reader for reader in dequantize.users if "aten.conv" in str(reader.target)]
+    for reader in convolutions:
+        if len(dequantize.users) > 1:
+            reader.replace_input_with(dequantize, _quantized_again(dequantize, before=reader))
+
+
+def _quantized_again(dequantize: Node, *, before: Node) -> Node:
+    copies: dict[Node, Node] = {}
+    with dequantize.graph.inserting_before(before):
+        for node in _dynamic_chain(dequantize):
+            copies[node] = dequantize.graph.node_copy(node, lambda each: copies.get(each, each))
+    return copies[dequantize]
+
+
+def _dynamic_chain(dequantize: Node) -> list[Node]:
+    """What picks the parameters of an input and quantizes it, down to where it is dequantized."""
+    quantize: Any = dequantize.args[0]
+    scale, zero_point = quantize.args[1:3]
+    return [scale.args[0], scale, zero_point, quantize, dequantize]
 
 
 def _is(node: Any, operator: str) -> bool:

@@ -23,6 +23,8 @@ BIAS_POSITION = {
     "aten.addmm.default": 0,
 }
 DROPOUTS = frozenset({"aten.dropout.default", "aten.feature_dropout.default"})
+IDENTITIES = frozenset({"aten.to.dtype", "aten.to.dtype_layout", "aten.alias.default"})
+PADS = frozenset({"aten.pad.default", "aten.constant_pad_nd.default"})
 SAME = {"aten.conv1d.padding": "conv1d", "aten.conv2d.padding": "conv2d"}
 SCALAR, COPY = "_tensor_constant_", "_copy_"
 
@@ -51,7 +53,11 @@ def _rewrite(model: GraphModule, node: Node, trained: bool) -> bool:
     if name in BIAS_POSITION and not trained:
         return _separate_constants(model, node, BIAS_POSITION[name])
     if name in DROPOUTS and not trained:
-        return _bypass(node)
+        return not argument(node, 2) and _bypass(node)
+    if name in IDENTITIES:
+        return changes_nothing(node) and _bypass(node)
+    if name in PADS:
+        return _pads_nothing(node) and _bypass(node)
     if name == "aten.clamp.default":
         return _clamp_as_hardtanh(node)
     return name == "aten.max_pool2d.default" and spell_out_stride(node)
@@ -107,13 +113,28 @@ def _free_name(model: GraphModule, prefix: str) -> str:
     return f"{prefix}{number}"
 
 
-def _bypass(dropout: Node) -> bool:
-    """A dropout in eval mode gives its input, but stands in the way of shared parameters."""
-    source, _, training = dropout.args
-    if training:
-        return False
-    dropout.replace_all_uses_with(source)  # type: ignore[arg-type]
-    dropout.graph.erase_node(dropout)
+def _pads_nothing(node: Node) -> bool:
+    """A pad of width 0 before convolutions; elsewhere it may be a copy that is changed in place."""
+    before_convolutions = all("aten.conv" in str(user.target) for user in node.users)
+    return before_convolutions and not any(argument(node, 1))
+
+
+def changes_nothing(node: Node) -> bool:
+    """An alias, or a tensor "moved" to the type it has, which torch does not even copy.
+
+    The delegate (executorch 1.4.1) runs one between int8 operators as a move of an image's
+    channels, whatever the tensor's rank, and writes beyond the tensor: the process dies.
+    """
+    source: Any = node.args[0]
+    before, after = source.meta["val"], node.meta["val"]
+    copied = any(value is True for value in (*node.args, *node.kwargs.values()))
+    return not copied and (before.dtype, before.stride()) == (after.dtype, after.stride())
+
+
+def _bypass(node: Node) -> bool:
+    """A node that gives its input stands in the way of patterns and of shared parameters."""
+    node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
+    node.graph.erase_node(node)
     return True
 
 

@@ -1,0 +1,111 @@
+"""Attention in operators that the delegate has.
+
+executorch 1.4.1 takes ``scaled_dot_product_attention`` apart into a softmax that guards against
+rows without any key. The delegate lacks its operators (``eq``, ``any``, ``where``, ``full_like``,
+``mul.Scalar``, ``expand``), and the runtime's own kernels for them take longer than all matrix
+products of a small transformer. Only a mask can leave a row without keys: where there is none, or
+a constant one that hides nothing, a plain softmax gives the same values.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qreg.patterns import operator_name
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.export import ExportedProgram
+    from torch.fx import Node
+
+ATTENTION = "aten.scaled_dot_product_attention.default"
+ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+BEYOND = ("dropout_p", "is_causal", "enable_gqa")
+RANK = 4  # batch, heads, positions, depth
+
+
+def spell_out_attention(program: ExportedProgram) -> None:
+    """Replaces each attention that hides no key; changes the program in place."""
+    known: dict[Node, Tensor | None] = {}
+    for node in list(program.graph.nodes):
+        if node.op == "call_function" and operator_name(node.target) == ATTENTION:
+            given = dict(zip(ARGUMENTS, node.args, strict=False)) | node.kwargs
+            if _is_plain(given) and _hides_nothing(given.get("attn_mask"), known):
+                result = _spelled_out(node, given)
+                node.replace_all_uses_with(result)
+                program.graph_signature.replace_all_uses(node.name, result.name)
+    program.graph.eliminate_dead_code()
+
+
+def _is_plain(given: dict[str, Any]) -> bool:
+    shapes = [given[name].meta["val"].shape for name in ("query", "key", "value")]
+    static = all(isinstance(size, int) for shape in shapes for size in shape)
+    alike = all(len(shape) == RANK and shape[:2] == shapes[0][:2] for shape in shapes)
+    return static and alike and not any(given.get(name) for name in BEYOND)
+
+
+def _hides_nothing(mask: Node | None, known: dict[Node, Tensor | None]) -> bool:
+    import torch
+
+    if mask is None:
+        return True
+    value = _constant(mask, known)
+    if value is None:
+        return False
+    return bool(value.all() if value.dtype is torch.bool else (value == 0).all())
+
+
+def _constant(node: Node, known: dict[Node, Tensor | None]) -> Tensor | None:
+    """What a node gives, if it is computed from nothing but numbers, as masks of models are."""
+    if node not in known:
+        known[node] = _computed(node, known) if _is_repeatable(node) else None
+    return known[node]
+
+
+def _is_repeatable(node: Node) -> bool:
+    import torch
+
+    random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+    return node.op == "call_function" and not random
+
+
+def _computed(node: Node, known: dict[Node, Tensor | None]) -> Tensor | None:
+    from torch.fx.node import map_arg
+
+    if any(_constant(source, known) is None for source in node.all_input_nodes):
+        return None
+    args, kwargs = map_arg((node.args, node.kwargs), known.__getitem__)
+    value: Tensor | None = node.target(*args, **kwargs)  # type: ignore[operator]
+    return value
+
+
+def _spelled_out(node: Node, given: dict[str, Any]) -> Node:
+    import torch
+
+    aten = torch.ops.aten
+    query, key, value = (given[name] for name in ARGUMENTS[:3])
+    scale = given.get("scale")
+    scale = query.meta["val"].shape[3] ** -0.5 if scale is None else scale
+    with node.graph.inserting_before(node):
+        scaled = _call(node, aten.mul.Tensor, _merged(node, query), scale)
+        turned = _call(node, aten.permute.default, _merged(node, key), [0, 2, 1])
+        weights = _call(node, aten.softmax.int, _call(node, aten.bmm.default, scaled, turned), -1)
+        mixed = _call(node, aten.bmm.default, weights, _merged(node, value))
+        return _call(node, aten.reshape.default, mixed, list(node.meta["val"].shape))
+
+
+def _merged(node: Node, value: Node) -> Node:
+    """Batch and heads as one dimension: the delegate multiplies tensors of three."""
+    import torch
+
+    batch, heads, *rest = value.meta["val"].shape
+    return _call(node, torch.ops.aten.reshape.default, value, [batch * heads, *rest])
+
+
+def _call(node: Node, target: Any, *args: Any) -> Node:
+    """A call at the graph's insertion point, with the origin of the node that it stands for."""
+    from torch.fx.node import map_arg
+
+    made = node.graph.call_function(target, args)
+    made.meta = node.meta | {"val": target(*map_arg(args, lambda each: each.meta["val"]))}
+    return made
