@@ -66,7 +66,7 @@ class Audit:
 
     @property
     def leftover(self) -> tuple[Conversion, ...]:
-        return tuple(c for c in self.conversions if c.delegate is None or c.kind == "requantize")
+        return tuple(each for each in self.conversions if each.is_leftover)
 
 
 def audit(decisions: Sequence[Decision], lowered: Lowered, converted: GraphModule) -> Audit | None:
@@ -77,7 +77,8 @@ def audit(decisions: Sequence[Decision], lowered: Lowered, converted: GraphModul
     if lowered.operators is None:
         return None
     placements = place(decisions, lowered.operators)
-    defects = [d for d in decisions if d.quantized and _is_float(placements[d.node])]
+    places = [(d, placements[d.node]) for d in decisions if d.node in placements]
+    defects = [decision for decision, found in places if decision.quantized and _is_float(found)]
     splits = splitting(converted, placements)
     return Audit(placements, tuple(defects), tuple(splits), tuple(lowered.conversions))
 
@@ -89,12 +90,17 @@ def _is_float(placement: Placement) -> bool:
 def place(
     decisions: Sequence[Decision], operators: Sequence[LoweredOperator]
 ) -> dict[str, Placement]:
-    """The place of each decision's operator; of several parts of one, the least int8 counts."""
+    """The place of each decision's operator; of several parts of one, the least int8 counts.
+
+    Operators that the program says nothing of are ``"gone"``, but those of bodies left out.
+    """
     parts: dict[str, list[LoweredOperator]] = {}
     for operator in operators:
         if operator.origin is not None:
             parts.setdefault(operator.origin, []).append(operator)
-    return {d.node: _placement(d.node, parts.get(d.node, [])) for d in decisions}
+    # Of bodies, as of a scan, a program may say nothing; their operators have a dot in their names.
+    known = [d.node for d in decisions if d.node in parts or "." not in d.node]
+    return {name: _placement(name, parts.get(name, [])) for name in known}
 
 
 def _placement(node: str, parts: Sequence[LoweredOperator]) -> Placement:

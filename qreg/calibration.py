@@ -14,6 +14,7 @@ from qreg.errors import CalibrationError, InputError
 from qreg.inputs import capped, checked, cloned, graph_input_specs, length
 from qreg.progress import Stages
 from qreg.scopes import module_path
+from qreg.state import keeping_state
 from qreg.watching import first_nan
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def feed(
     ``each`` is called after every batch. Raises ``CalibrationError`` if there is no batch.
     """
     count = 0
-    with torch.no_grad():
+    with torch.no_grad(), keeping_state(prepared):
         for batch in batches:
             _run(prepared, batch, count)
             count += 1

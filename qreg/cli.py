@@ -59,6 +59,13 @@ def _named(context: click.Context, option: click.Parameter, text: str | None) ->
     return None if text is None else listed(text)
 
 
+def _check_no_input(output: Path, *inputs: Path | None) -> None:
+    from qreg.errors import InputError
+
+    if output.resolve() in [each.resolve() for each in inputs if each]:
+        raise InputError(f"{output} is an input: name another output")
+
+
 NAMES: Any = {"metavar": "NAME,...", "callback": _named}
 
 
@@ -144,7 +151,6 @@ def quantize(
     no_verify: bool,
 ) -> None:
     """Quantize MODEL, a file that torch.export.save wrote, and lower it for a backend."""
-    from qreg.errors import InputError
     from qreg.files import check_writable, read_batches, read_program
 
     quiet_imports()
@@ -154,8 +160,7 @@ def quantize(
     registry.check_installed(backend)
     output = output or model.with_suffix(suffix)
     check_writable(output)
-    if output.resolve() in [each.resolve() for each in (model, calibration) if each]:
-        raise InputError(f"{output} is an input: name another output with -o")
+    _check_no_input(output, model, calibration)
     program = read_program(model)
     batches = read_batches(calibration) if calibration else None
 
@@ -215,6 +220,7 @@ def explain(
     _registry().config(backend, config)
     for path in filter(None, (html, overlay)):
         check_writable(path)
+        _check_no_input(path, model, calibration)
     program = read_program(model)
     batches = read_batches(calibration) if calibration else None
 
@@ -266,6 +272,7 @@ def verify(
     from qreg.isolation import run_isolated
     from qreg.reference import REFERENCE
     from qreg.reference import verify as compare
+    from qreg.report import plain
     from qreg.summary import output_rows
     from qreg.tables import print_table
     from qreg.verification import FLOOR
@@ -280,7 +287,7 @@ def verify(
         run=run_isolated,
     )
     if as_json:
-        click.echo(json.dumps(asdict(found), indent=2))
+        click.echo(json.dumps(asdict(found, value_serializer=plain), indent=2))
         return
     click.echo(f"loaded in {found.runtime}, ran {found.samples} inputs")
     print_table(output_rows(found, REFERENCE))

@@ -125,17 +125,20 @@ class AnnotationPass:
                 raise _failure(self._writer(node), node, problem)
 
     def _writer(self, stray: Node) -> Supplied:
-        """Who writes to a node: found by asking everybody again, on a clean graph."""
+        """Who writes to a node: found by doing all of it again, and looking after each step."""
         self.undo()
+        self._claims.clear()
+        self._written = dict(self._taken)
         for supplied in self._annotators:
             for node in self._index.starting(supplied.value.targets):
-                match = _ask(supplied, node, supplied.value.match, node)
-                choice = self._scopes.choice(match.anchor) if match else None
-                if choice is not None and choice.config is not None:
-                    _ask(supplied, node, supplied.value.annotate, match, choice.config)
-                if annotation_of(stray) is not self._taken.get(stray):
-                    return supplied
-        return Supplied(_UNKNOWN, "", "unknown")
+                self._consider(supplied, node)
+            if annotation_of(stray) is not self._written.get(stray):
+                return supplied
+        for claim in self._in_graph_order():
+            self._annotate(claim)
+            if annotation_of(stray) is not self._written.get(stray):
+                return claim.supplied
+        raise RuntimeError(f"something annotates {stray.name} now and then, and no annotator does")
 
     def undo(self) -> None:
         """Gives every node the annotation that it had before, if any."""
@@ -306,9 +309,6 @@ def _is_operator(node: Node) -> bool:
     values = node.meta.get("val")
     listed = values if isinstance(values, (tuple, list)) else (values,)
     return any(isinstance(value, torch.Tensor) for value in listed)
-
-
-_UNKNOWN = Annotator("unknown", ["any"], lambda _: None)
 
 
 def _ask(supplied: Supplied, node: Node, function: Callable[..., object], *arguments: object):  # type: ignore[no-untyped-def]

@@ -179,3 +179,7 @@ class LoweringError(ProgramError):
 
 class VerificationError(ProgramError):
     """A lowered program that does not load, does not run, or gives unusable outputs."""
+
+
+class NaNError(VerificationError):
+    """A lowered program that gives NaN."""

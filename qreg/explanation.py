@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from operator import getitem
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +15,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt2e
 
-from qreg.errors import InputError
+from qreg.errors import InputError, QregError
 from qreg.exporting import export
 from qreg.macs import macs
 from qreg.numerics import OperatorNoise, float_graph
@@ -112,16 +114,27 @@ def _decisions(
 def report_of(
     result: Result, *, numerics: bool = False, timing: bool = False, profile: bool = False
 ) -> Report:
-    """The report of a result; ``numerics``, ``timing``, ``profile`` as for :func:`explain`."""
+    """The report of a result; ``numerics``, ``timing``, ``profile`` as for :func:`explain`.
+
+    What cannot be timed is said in the report's ``notes``.
+    """
     found = result.audit
     noise = noise_of(result.reference, result.converted, result.samples) if numerics else ()
     listed = operators(
         result.reference, result.decisions, found.placements if found else None, noise
     )
+    notes: list[str] = []
+    timed = None
+    if profile:
+        with _noted(notes, "times of operators"):
+            listed = _profiled(result, listed)
+    if timing:
+        with _noted(notes, "latency"):
+            timed = _timing(result)
     return Report(
         backend=result.backend,
         model=result.model,
-        operators=_profiled(result, listed) if profile else listed,
+        operators=listed,
         sizes=Sizes(parameter_bytes(result.reference), len(result.program)),
         delegates=result.lowered.delegates,
         outside=result.lowered.outside,
@@ -130,7 +143,8 @@ def report_of(
         conversions=found.conversions if found else (),
         ranges=tuple(result.ranges),
         verification=result.verification,
-        timing=_timing(result) if timing else None,
+        timing=timed,
+        notes=tuple(notes),
         seconds=result.seconds,
     )
 
@@ -139,13 +153,16 @@ def _profiled(result: Result, listed: Sequence[Operator]) -> tuple[Operator, ...
     """The operators with their times; what is fused has its time at the first of the pattern."""
     measure = result.registry.backend(result.backend).value.profile
     if measure is None:
-        return tuple(listed)
-    sample = result.samples[0]
-    times = [measure(export(model, sample)) for model in (result.converted, result.reference)]
+        raise InputError(f"backend {result.backend!r} cannot time operators one by one")
+    times = [measure(_exported(result, model)) for model in (result.converted, result.reference)]
     return tuple(
         evolve(each, microseconds=_time(each, times[0]), float_microseconds=_time(each, times[1]))
         for each in listed
     )
+
+
+def _exported(result: Result, model: GraphModule) -> ExportedProgram:
+    return export(model, result.samples[0], result.dynamic_shapes)
 
 
 def _time(operator: Operator, seconds: Mapping[str, float]) -> float | None:
@@ -154,15 +171,23 @@ def _time(operator: Operator, seconds: Mapping[str, float]) -> float | None:
     return sum(found) * 1e6 if found and names[0] == operator.name else None
 
 
-def _timing(result: Result) -> Timing | None:
+def _timing(result: Result) -> Timing:
     load = result.registry.backend(result.backend).value.load
     if load is None:
-        return None
-    sample = result.samples[0]
-    plain = result.registry.lower(result.backend, export(result.reference, sample))
-    seconds = side_by_side(load, [plain.program, result.program], sample)
+        raise InputError(f"backend {result.backend!r} only compiles: nothing can be timed here")
+    plain = result.registry.lower(result.backend, _exported(result, result.reference))
+    seconds = side_by_side(load, [plain.program, result.program], result.samples[0])
     before, behind = (each * 1000 for each in seconds)
     return Timing(before, behind, ROUNDS)
+
+
+@contextmanager
+def _noted(notes: list[str], what: str) -> Iterator[None]:
+    """A measurement that fails leaves a note: the rest of the report took minutes to make."""
+    try:
+        yield
+    except QregError as error:
+        notes.append(f"no {what}: {error}")
 
 
 def operators(
@@ -227,9 +252,9 @@ def _size(size: Any) -> int | None:
 def _inputs(node: Node) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for source in node.all_input_nodes:
-        while source.op == "call_function" and origin(source) is None:  # picks one of several
+        while source.target is getitem:  # picks one of several
             source = source.all_input_nodes[0]
-        if source.op != "get_attr":
+        if origin(source) or source.op == "placeholder":
             found[origin(source) or source.name] = None
     return tuple(found)
 

@@ -242,6 +242,11 @@ class Conversion:
     behind: tuple[str, ...] = field(default=(), converter=_strings)
     before: tuple[str, ...] = field(default=(), converter=_strings)
 
+    @property
+    def is_leftover(self) -> bool:
+        """Whether it belongs to no border of an int8 part in a delegate."""
+        return self.delegate is None or self.kind == "requantize"
+
 
 @frozen
 class Lowered:

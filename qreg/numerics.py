@@ -16,7 +16,8 @@ from torch.fx import GraphModule
 from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
 
 from qreg.inputs import cloned
-from qreg.verification import decibels
+from qreg.state import keeping_state
+from qreg.verification import decibels, signal_and_noise
 from qreg.watching import Watching
 
 if TYPE_CHECKING:
@@ -43,11 +44,14 @@ def float_graph(prepared: GraphModule) -> GraphModule:
     The prepared model stays as it is. The copy shares its weights.
     """
     copied = GraphModule(prepared, _copied(prepared.graph))
+    for name, child in list(copied.named_children()):
+        if isinstance(child, GraphModule):  # the body of a scan or a loop
+            setattr(copied, name, float_graph(child))
     for node in list(copied.graph.nodes):
         if node.op == "call_module" and _observes(copied.get_submodule(str(node.target))):
             node.replace_all_uses_with(node.args[0])
             copied.graph.erase_node(node)
-    copied.delete_all_unused_submodules()
+            copied.delete_submodule(str(node.target))
     copied.recompile()
     return copied
 
@@ -77,17 +81,19 @@ def numerics(
 
     def compare(name: str, got: Tensor) -> None:
         expected = wanted.pop(name, None)
-        if expected is None:
+        if expected is None or not got.numel():
             return
-        difference = (got.double() - expected).abs_()
-        noise[name] = noise.get(name, 0.0) + float(difference.square().sum())
-        signal[name] = signal.get(name, 0.0) + float(expected.square().sum())
-        largest[name] = max(largest.get(name, 0.0), float(difference.max())) if got.numel() else 0.0
+        values, differences = signal_and_noise(expected, got)
+        signal[name] = signal.get(name, 0.0) + float(values.square().sum())
+        noise[name] = noise.get(name, 0.0) + float(differences.square().sum())
+        largest[name] = max(largest.get(name, 0.0), float(differences.max()))
 
-    with torch.no_grad():
+    def keep(name: str, value: Tensor) -> None:
+        wanted[name] = value.clone()
+
+    with torch.no_grad(), keeping_state(reference), keeping_state(converted):
         for sample in samples:
-            Watching(reference, lambda name, x: wanted.update({name: x.double()})).run(
-                *cloned(sample)
-            )
+            wanted.clear()
+            Watching(reference, keep).run(*cloned(sample))
             Watching(converted, compare).run(*cloned(sample))
     return [OperatorNoise(n, decibels(signal[n], noise[n]), largest[n]) for n in noise]

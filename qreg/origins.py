@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 CUSTOM, KEY = "custom", "qreg"
 
 
-def mark(graph: Graph) -> None:
-    """Notes down, in each operator of a graph, what it is called there."""
+def mark(graph: Graph, prefix: str = "") -> None:
+    """Notes down, in each operator of a graph, what it is called there.
+
+    ``prefix`` tells the operators of a body, as of a scan, from those of the graph around it.
+    """
     from torch._ops import HigherOrderOperator, OpOverload
 
     for node in graph.nodes:
         if isinstance(node.target, (OpOverload, HigherOrderOperator)):
-            node.meta[CUSTOM] = {**node.meta.get(CUSTOM, {}), KEY: node.name}
+            node.meta[CUSTOM] = {**node.meta.get(CUSTOM, {}), KEY: f"{prefix}{node.name}"}
 
 
 def origin(node: Node) -> str | None:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
+from qreg.errors import InputError
 from qreg.summary import what
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def node_data(report: Report, by: Literal["place", "sqnr"] = "place") -> dict[st
     Model Explorer takes one set from a file: for both, write two. Noise has no values for operators
     without any, and for those that were not measured.
     """
+    if by == "sqnr" and not report.worst:
+        raise InputError("no noise was measured: explain with numerics=True, or --numerics")
     return _noise(report) if by == "sqnr" else _places(report)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,14 +21,14 @@ from qreg.errors import CalibrationError, ConfigError, InputError, ProgramError
 from qreg.exporting import dynamic_shapes_of, export
 from qreg.files import write_atomically
 from qreg.inputs import arguments, capped, check_batch, checked, input_specs, length
-from qreg.model import Backend, Decision, Lowered, Runner
+from qreg.model import Backend, Decision, Lowered
 from qreg.numerics import float_graph
 from qreg.progress import Stages
 from qreg.quantizer import Config, RegistryQuantizer
 from qreg.ranges import Range, concerns
 from qreg.registry import DEFAULT, Registry, installed
 from qreg.scopes import module_stack
-from qreg.suspects import name_suspect
+from qreg.suspects import Search, name_suspect
 from qreg.verification import DYNAMIC_FLOOR, FLOOR, Verification
 from qreg.verification import verify as verify_lowered
 
@@ -44,10 +44,10 @@ class Result:
 
     ``program`` is in the format of the backend, ``converted`` the module that ``convert_pt2e``
     gave and that was lowered, ``reference`` the float graph with the operators that were decided
-    on, and ``samples`` the first of the calibration batches. ``audit`` is None if the program
-    cannot be read back, ``verification`` if it was not run here: because it was not asked for, or
-    because the backend only compiles. ``ranges`` are those that leave few codes to their values.
-    ``seconds`` has the time of each stage.
+    on, ``samples`` the first of the calibration batches, ``dynamic_shapes`` those of the program.
+    ``audit`` is None if the program cannot be read back, ``verification`` if it was not run here:
+    because it was not asked for, or because the backend only compiles. ``ranges`` are those that
+    leave few codes to their values. ``seconds`` has the time of each stage.
     """
 
     backend: str
@@ -60,6 +60,7 @@ class Result:
     reference: GraphModule = field(repr=False)
     converted: GraphModule = field(repr=False)
     samples: Sequence[tuple[Any, ...]] = field(repr=False)
+    dynamic_shapes: Any = field(repr=False)
     registry: Registry = field(repr=False)
     seconds: Mapping[str, float] = field(repr=False)
 
@@ -122,7 +123,7 @@ def quantize(
     quantizer = chosen(quantizer, backend, config, registry)
     quantizer.registry.check_installed(quantizer.backend)
     _check_modes(quantizer, calibration)
-    steps = length(calibration or (), max_batches)
+    steps = length(() if calibration is None else calibration, max_batches)
     batches = None if calibration is None else capped(calibration, max_batches)
     target: Backend = quantizer.registry.backend(quantizer.backend).value
     floor = DYNAMIC_FLOOR if "dynamic" in quantizer.modes else FLOOR
@@ -141,7 +142,8 @@ def quantize(
             ranges = concerns(prepared)
             converted = convert(prepared)
         lowering = partial(quantizer.registry.lower, quantizer.backend)
-        with _naming_suspects(stages, converted, kept.samples, lowering, target.load, floor):
+        search = Search(lowering, target.load if verify else None, floor)
+        with _naming_suspects(stages, converted, quantizer.decisions, kept.samples, search):
             with stages.stage("lower"):
                 shapes = dynamic_shapes_of(program, example)
                 lowered = lowering(export(converted, example, shapes))
@@ -168,6 +170,7 @@ def quantize(
         reference=reference,
         converted=converted,
         samples=kept.samples,
+        dynamic_shapes=shapes,
         registry=quantizer.registry,
         seconds=stages.seconds,
     )
@@ -177,18 +180,24 @@ def quantize(
 def _naming_suspects(
     stages: Stages,
     converted: GraphModule,
+    decisions: Sequence[Decision],
     samples: Sequence[tuple[Any, ...]],
-    lower: Callable[[ExportedProgram], Lowered],
-    load: Callable[[bytes], Runner] | None,
-    floor: float,
+    search: Search,
 ) -> Iterator[None]:
     """Looks for the operator that an error is due to, before the error goes on."""
     try:
         yield
     except ProgramError as error:
         with stages.stage("find the operator"):
-            named = name_suspect(error, converted, samples, lower=lower, load=load, floor=floor)
-        raise named from (error.__cause__ or error)
+            named = _named(error, converted, decisions, samples, search)
+        raise named from error.__cause__
+
+
+def _named(error: ProgramError, *about: Any) -> ProgramError:
+    try:
+        return name_suspect(error, *about)
+    except Exception as trouble:  # the search must not hide what it is made for
+        return error.suspecting(f"the search for the operator failed: {trouble!r}")
 
 
 def lower(

@@ -242,6 +242,8 @@ def _version_misfit(distribution: Distribution) -> str | None:
 
     ours = version(hookspecs.PROJECT)
     for requirement in map(Requirement, wanted):
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
         fits = requirement.specifier.contains(ours, prereleases=True)
         if requirement.name == hookspecs.PROJECT and not fits:
             return f"it was made for qreg{requirement.specifier}, and this is qreg {ours}"

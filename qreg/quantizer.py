@@ -5,9 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import torch
+from attrs import evolve
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantizer
 
@@ -68,7 +69,7 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         )
         self._keep: NodeFilter | None = None
         self.allow_float, self._unknown_modules = allow_float, unknown_modules
-        self._nested: WeakSet[GraphModule] = WeakSet()
+        self._nested: WeakKeyDictionary[GraphModule, str] = WeakKeyDictionary()
         self.decisions: list[Decision] = []
         if config is not None:
             self.set_global(config)
@@ -155,13 +156,14 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         Raises ``UnknownModuleError`` for a module name or type that no operator comes from. An
         annotator that fails is left out with an ``AnnotatorWarning``, unless the registry is
         strict: then its ``AnnotatorError`` is raised. torchao calls this again for the bodies of
-        ``scan`` and ``while_loop``; their decisions are added to those of the model.
+        ``scan`` and ``while_loop``; their decisions are added to those of the model, under the
+        name of the body and that of the node.
         """
-        inside_another = model in self._nested
-        if not inside_another:
+        prefix = f"{self._nested[model]}." if model in self._nested else ""
+        if not prefix:
             self._check_scopes(model)
             self.decisions = []
-            mark(model.graph)
+        mark(model.graph, prefix)
         self._scopes.forget()
         decisions = annotated(
             model,
@@ -173,12 +175,15 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
             keep=self._keep,
         )
         if self._foreign:
-            decisions = self._foreign.annotate(model, decisions)
-        self.decisions += decisions
+            decisions = self._foreign.annotate(model, decisions, self._keep)
+        self.decisions += [_prefixed(each, prefix) for each in decisions]
         return model
 
     def _check_scopes(self, model: GraphModule) -> None:
-        self._nested = WeakSet(each for each in _graph_modules(model) if each is not model)
+        bodies = [(each, name) for name, each in model.named_modules() if each is not model]
+        self._nested = WeakKeyDictionary(
+            {each: name for each, name in bodies if isinstance(each, GraphModule)}
+        )
         for error in self._scopes.unknown(_graph_modules(model)):
             self._report_unknown(error)
 
@@ -227,6 +232,11 @@ def _known_operator(operator: Any) -> str:
 
 def _is_dead(node: Node) -> bool:
     return node.op == "call_function" and not node.users and not node.is_impure()
+
+
+def _prefixed(decision: Decision, prefix: str) -> Decision:
+    pattern = tuple(f"{prefix}{name}" for name in decision.pattern)
+    return evolve(decision, node=f"{prefix}{decision.node}", pattern=pattern)
 
 
 def _graph_modules(model: GraphModule) -> Iterator[GraphModule]:

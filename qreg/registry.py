@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -149,18 +149,21 @@ class Registry:
         answers = list(self._host.collect(hook, expected, backend=backend))
         self.backend(backend)  # raises if its own plugin broke just now
         answers.sort(key=lambda answer: answer[0].name != owner)  # stable: the owner goes first
-        kept: dict[str, Supplied] = {}
-        gone: dict[str, Supplied] = {}
+        kept: list[Supplied] = []
         for plugin, values in answers:
-            problem = _clash(values, kept, gone)
-            if problem is not None:
+            supplied = [_supplied(value, plugin) for value in values]
+            problem = _clash(supplied, kept)
+            if problem is None:
+                kept += supplied
+            else:
                 self._host.broken(plugin, f"{problem} for {backend!r}", hook=hook)
-                continue
-            supplied = {value.name: _supplied(value, plugin) for value in values}
-            replaced = {name: each for each in supplied.values() for name in _replaced(each.value)}
-            gone |= replaced
-            kept = {name: each for name, each in kept.items() if name not in replaced} | supplied
-        return kept
+        replaced = {(name, each.plugin) for each in kept for name in _replaced(each)}
+        names = {name for name, _ in replaced}
+        return {
+            each.value.name: each
+            for each in kept
+            if each.value.name not in names or (each.value.name, each.plugin) in replaced
+        }
 
     def check_installed(self, backend: str) -> None:
         """Raises ``BackendUnavailableError`` if a package that the backend needs is missing."""
@@ -199,24 +202,24 @@ class Registry:
         return answers[0] if answers else None
 
 
-def _clash(
-    values: Iterable[Any], kept: Mapping[str, Supplied], gone: Mapping[str, Supplied]
-) -> str | None:
+def _clash(values: Sequence[Supplied], others: Sequence[Supplied]) -> str | None:
     """Why a plugin's values cannot be added to those of others, or None if they can."""
-    names = [value.name for value in values]
-    replaced = {name for value in values for name in _replaced(value)}
+    names = [each.value.name for each in values]
     if len(set(names)) < len(names):
         return "it yields two of one name"
-    for name in names:
-        if name in kept and name not in replaced:
-            return f"it yields {name!r}, a name that {kept[name].distribution!r} yielded already"
-    for name in sorted(replaced & gone.keys()):
-        return f"it replaces {name!r}, which {gone[name].distribution!r} has replaced already"
+    replaced = {name for each in values for name in _replaced(each)}
+    for other in others:
+        theirs = set(_replaced(other))
+        for name in sorted(replaced & theirs):
+            return f"it replaces {name!r}, which {other.distribution!r} has replaced already"
+        name = other.value.name
+        if name in names and name not in replaced and name not in theirs:
+            return f"it yields {name!r}, a name that {other.distribution!r} yielded already"
     return None
 
 
-def _replaced(value: Any) -> Iterable[str]:
-    return value.replaces if isinstance(value, Annotator) else ()
+def _replaced(supplied: Supplied) -> Iterable[str]:
+    return supplied.value.replaces if isinstance(supplied.value, Annotator) else ()
 
 
 def _importable(module: str) -> bool:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from qreg.verification import Verification
 
 SCHEMA = 1  # raised when a field changes its meaning or goes
-NOISE = 0.1  # the share by which two timings of one operator may differ
+TOLERANCE = 0.1  # the share by which two timings of one operator may differ
 
 
 @frozen
@@ -89,8 +89,9 @@ class Report:
     """What became of a model on its way to a backend.
 
     ``operators`` are in the order of the graph. ``defects`` are the names of operators that were to
-    run in int8 and do not. ``verification`` and ``timing`` are None where nothing was run, as is
-    ``splits`` and what comes of the program where none was made.
+    run in int8 and do not. ``verification`` and ``timing`` are None where nothing was run. Where no
+    program was made, ``delegates`` is None, and what is read from one is empty. ``notes`` say what
+    was asked for and could not be had. ``seconds`` has the time of each stage, by its name.
     """
 
     backend: str
@@ -105,6 +106,7 @@ class Report:
     ranges: tuple[Range, ...] = field(default=(), repr=False)
     verification: Verification | None = None
     timing: Timing | None = None
+    notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(factory=dict, repr=False)
 
     @property
@@ -114,8 +116,11 @@ class Report:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many operators run in ``int8`` and in ``float``."""
-        return Counter("int8" if each.runs_in_int8 else "float" for each in self.operators)
+        """How many operators run in ``int8`` and in ``float``, and how many are ``gone``."""
+        return Counter(
+            "gone" if each.place == "gone" else "int8" if each.runs_in_int8 else "float"
+            for each in self.operators
+        )
 
     @property
     def int8_share(self) -> float | None:
@@ -138,13 +143,13 @@ class Report:
             for each in self.operators
             if each.runs_in_int8 and each.microseconds and each.float_microseconds
         ]
-        lost = [pair for pair in timed if pair[0] > NOISE * (pair[1].float_microseconds or 0)]
+        lost = [pair for pair in timed if pair[0] > TOLERANCE * (pair[1].float_microseconds or 0)]
         return [each for _, each in sorted(lost, key=lambda pair: -pair[0])]
 
     @property
     def leftover(self) -> list[Conversion]:
         """Conversions that belong to no border of an int8 part."""
-        return [c for c in self.conversions if c.delegate is None or c.kind == "requantize"]
+        return [each for each in self.conversions if each.is_leftover]
 
     def as_dict(self) -> dict[str, Any]:
         """The report in plain values; numbers that JSON does not know (infinity) are None."""
@@ -153,7 +158,7 @@ class Report:
             "configs": self.configs,
             "counts": dict(self.counts),
             "int8_share_of_macs": self.int8_share,
-            **attrs.asdict(self, value_serializer=_plain),
+            **attrs.asdict(self, value_serializer=plain),
         }
 
     def to_json(self) -> str:
@@ -184,7 +189,8 @@ class Report:
         return text(self)
 
 
-def _plain(instance: Any, attribute: Any, value: Any) -> Any:
+def plain(instance: Any, attribute: Any, value: Any) -> Any:
+    """A value as JSON has it: for ``attrs.asdict``."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return dict(value) if isinstance(value, Mapping) else value

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from qreg.verification import OutputComparison, Verification
 
 SHOWN = 3  # names of operators in a sentence
-NOISE = 1.03  # of two latencies that are alike
+ALIKE = 1.03  # the ratio up to which two latencies are
 
 
 def text(report: Report) -> str:
@@ -61,6 +61,7 @@ def headlines(report: Report) -> Iterator[str]:
     if report.timing:
         yield _timing(report)
     yield from _slower(report)
+    yield from report.notes
     if report.defects:
         yield (
             f"DEFECTS: decided for int8, but not run in it: {', '.join(report.defects)}. "
@@ -92,7 +93,7 @@ def _timing(report: Report) -> str:
         f"latency: float {found.float_milliseconds:.3f} ms, quantized {found.milliseconds:.3f} ms, "
         f"{found.ratio:.2f} times (the fastest tenth of {found.rounds} rounds in turns)"
     )
-    return f"{line}. SLOWER than float{_to_blame(report)}" if found.ratio > NOISE else line
+    return f"{line}. SLOWER than float{_to_blame(report)}" if found.ratio > ALIKE else line
 
 
 def _to_blame(report: Report) -> str:

@@ -11,7 +11,7 @@ import torch
 from attrs import frozen
 
 from qreg.errors import VerificationError
-from qreg.inputs import flat
+from qreg.inputs import cloned, flat
 
 if TYPE_CHECKING:
     from qreg.model import Runner
@@ -44,7 +44,7 @@ def side_by_side(
 
     Raises ``VerificationError`` for a program that does not load or run.
     """
-    inputs = [value.contiguous() for value in flat(sample)]
+    inputs = [value.contiguous() for value in flat(cloned(sample))]  # a program may change them
     try:
         runners = [load(program) for program in programs]
         with torch.no_grad():

@@ -11,8 +11,9 @@ from attrs import frozen
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from qreg.errors import VerificationError
+from qreg.errors import NaNError, VerificationError
 from qreg.inputs import cloned, flat
+from qreg.state import keeping_state
 
 if TYPE_CHECKING:
     from qreg.model import Lowered, Runner
@@ -28,7 +29,8 @@ class OutputComparison:
     sum((ref - out)**2))``, infinite where both are equal. ``max_difference`` and
     ``mean_difference`` are of the absolute differences of elements, in units of the output,
     ``cosine`` is that of the flattened tensors. ``agreement`` is the share of rows in which the
-    largest value is at the same place, for outputs of shape (rows, classes); None for others.
+    largest value is at the same place, for floating-point outputs of shape (rows, classes); None
+    for others.
     """
 
     sqnr: float
@@ -69,7 +71,7 @@ def run_program(
     try:
         runner = load(lowered.program)
         with torch.no_grad():
-            given = [list(runner([v.contiguous() for v in flat(cloned(s))])) for s in samples]
+            given = [_tensors(runner([v.contiguous() for v in flat(cloned(s))])) for s in samples]
             return [outputs[lowered.changed_inputs :] for outputs in given]
     except Exception as cause:
         left = sorted(set(lowered.outside))  # to the runtime's own kernels
@@ -106,21 +108,36 @@ def verify(
 
 
 def outputs_of(model: Callable[..., Any], samples: Sequence[tuple[Any, ...]]) -> Outputs:
-    """The flat outputs of a model for each sample; the samples stay as they are."""
-    with torch.no_grad():
-        return [pytree.tree_leaves(model(*cloned(sample))) for sample in samples]
+    """The flat output tensors of a model for each sample; samples and model stay as they are."""
+    with torch.no_grad(), keeping_state(model):
+        return [_tensors(model(*cloned(sample))) for sample in samples]
+
+
+def _tensors(outputs: Any) -> list[Tensor]:
+    """The tensors among some outputs; a model may also give numbers and None."""
+    return [value for value in pytree.tree_leaves(outputs) if isinstance(value, Tensor)]
 
 
 def check_alike(outputs: Outputs, references: Outputs) -> None:
-    """Raises ``VerificationError`` for outputs of another number or shape, and for NaN."""
+    """Raises ``VerificationError`` for outputs of another number, shape or type, and for NaN."""
     for output, reference in zip(outputs, references, strict=True):
-        got = [tuple(tensor.shape) for tensor in output]
-        wanted = [tuple(tensor.shape) for tensor in reference]
-        if got != wanted:
-            raise VerificationError(f"the program gives outputs of shapes {got}, expected {wanted}")
+        for what, spelled in (("shapes", _shapes), ("types", _types)):
+            got, wanted = spelled(output), spelled(reference)
+            if got != wanted:
+                raise VerificationError(
+                    f"the program gives outputs of {what} {got}, expected {wanted}"
+                )
         for position, tensor in enumerate(output):
             if tensor.isnan().any():
-                raise VerificationError(f"output {position} of the program is NaN in places")
+                raise NaNError(f"output {position} of the program is NaN in places")
+
+
+def _shapes(tensors: Sequence[Tensor]) -> list[Any]:
+    return [tuple(tensor.shape) for tensor in tensors]
+
+
+def _types(tensors: Sequence[Tensor]) -> list[Any]:
+    return [str(tensor.dtype).removeprefix("torch.") for tensor in tensors]
 
 
 def judge(
@@ -141,7 +158,8 @@ def judge(
 
 def is_far(found: OutputComparison, floor: float) -> bool:
     """Whether an output is closer to noise than ``floor`` in dB, and by more than rounding."""
-    return found.sqnr < floor and found.max_difference > NEGLIGIBLE
+    near = found.sqnr >= floor or found.max_difference <= NEGLIGIBLE
+    return not near  # so that what is no number is far
 
 
 def compare_all(outputs: Outputs, references: Outputs) -> tuple[OutputComparison, ...]:
@@ -159,29 +177,40 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
 
 def compare(reference: Tensor, output: Tensor) -> OutputComparison:
     """Compares two tensors of the same shape, in double precision."""
-    agreement = _agreement(reference, output)
-    reference, output = reference.double().reshape(-1), output.double().reshape(-1)
-    # Where both are the same infinity, as in masks, there is no difference.
-    noise = torch.where(reference == output, 0.0, reference - output).abs()
+    signal, noise = signal_and_noise(reference, output)
     return OutputComparison(
-        sqnr=decibels(float(reference.square().sum()), float(noise.square().sum())),
+        sqnr=decibels(float(signal.square().sum()), float(noise.square().sum())),
         max_difference=float(noise.max()) if noise.numel() else 0.0,
         mean_difference=float(noise.mean()) if noise.numel() else 0.0,
-        cosine=_cosine(reference, output),
-        agreement=agreement,
+        cosine=_cosine(reference.double().reshape(-1), output.double().reshape(-1)),
+        agreement=_agreement(reference, output),
     )
 
 
+def signal_and_noise(reference: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+    """The values of a reference, and the absolute differences to it, flat in double precision.
+
+    Where both are the same infinity, as in masks, there is neither.
+    """
+    reference, output = reference.double().reshape(-1), output.double().reshape(-1)
+    masked = reference.isinf() & (reference == output)
+    difference = torch.where(masked, 0.0, reference - output)
+    return torch.where(masked, 0.0, reference), difference.abs()
+
+
 def _agreement(reference: Tensor, output: Tensor) -> float | None:
-    if reference.dim() != 2 or reference.shape[1] < 2 or not len(reference):
+    is_rows = reference.dim() == 2 and reference.shape[1] > 1 and len(reference)
+    if not is_rows or not reference.is_floating_point():
         return None
     return float((reference.argmax(1) == output.argmax(1)).double().mean())
 
 
 def decibels(signal: float, noise: float) -> float:
-    """``10 log10(signal / noise)``, infinite without noise."""
+    """``10 log10(signal / noise)``; infinite without noise, and if it is no number minus that."""
     if noise == 0:
         return math.inf
+    if not math.isfinite(noise):
+        return -math.inf
     return 10 * math.log10(signal / noise) if signal else -math.inf
 
 

@@ -11,6 +11,7 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from qreg.inputs import cloned
 from qreg.origins import origin
+from qreg.state import keeping_state
 
 
 class Watching(Interpreter):
@@ -43,7 +44,7 @@ def first_nan(model: GraphModule, sample: tuple[Any, ...]) -> str | None:
             raise _Found(name)
 
     try:
-        with torch.no_grad():
+        with torch.no_grad(), keeping_state(model):
             Watching(model, check).run(*cloned(sample))
     except _Found as found:
         return found.name

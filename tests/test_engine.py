@@ -412,7 +412,12 @@ def writes_itself(match: Match, config: Any) -> list[Annotation]:
     return []
 
 
+def a_rule_that_writes(match: Match, config: Any) -> None:
+    annotate_node(match.inputs[1], None)
+
+
 LEFT_OUT = [
+    {"rules": [a_rule_that_writes]},
     {"match": boom},
     {"rules": [boom]},
     {"annotate": boom},

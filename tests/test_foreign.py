@@ -153,9 +153,50 @@ def test_everything_that_torchao_asks_is_passed_on(
 ) -> None:
     quantizer = get_quantizer("foreign", registry=registry)
     prepare_pt2e(capture(Net(), X), quantizer)
-    assert Foreign.calls == ["transform", "annotate", "validate", "callback"] or (
-        Greedy.calls == ["transform", "annotate", "validate", "callback"]
-    )
+    made = registry.backend("foreign").value.quantizer
+    assert made.calls == ["transform", "annotate", "validate", "callback"]
+
+
+def test_a_config_that_no_scope_has_any_more_is_not_asked(
+    registry: Registry, capture: Callable[..., GraphModule]
+) -> None:
+    quantizer = get_quantizer("foreign", "histogram", registry=registry).set_global("minmax")
+    prepare_pt2e(capture(Net(), X), quantizer)
+    made = registry.backend("foreign").value.quantizer
+    assert made.calls == ["transform", "annotate", "validate", "callback"]
+
+
+def test_the_filter_function_comes_on_top_for_a_foreign_quantizer_too(
+    registry: Registry, capture: Callable[..., GraphModule]
+) -> None:
+    quantizer = get_quantizer("foreign", registry=registry)
+    quantizer.set_filter_function(lambda node: node.name != "tanh")
+    graph_module = capture(Net(), X)
+    quantizer.annotate(graph_module)
+    decisions = {each.node: each for each in quantizer.decisions}
+    assert decisions["tanh"].reason == "the filter function leaves tanh out"
+    assert not decisions["tanh"].quantized
+    assert decisions["linear"].quantized
+
+
+class Failing(Foreign):
+    def annotate(self, model: GraphModule) -> GraphModule:
+        raise ZeroDivisionError("boom")
+
+
+def test_what_a_foreign_quantizer_raises_names_its_distribution(
+    toy: ModuleType, capture: Callable[..., GraphModule]
+) -> None:
+    backend = evolve(toy.BACKEND, name="foreign", quantizer=Failing)
+    owner = toy.Extension([backend], toy.CONFIGS, extends="foreign")
+    quantizer = get_quantizer("foreign", registry=Registry({"owner": owner}, entry_points=False))
+    graph_module = capture(Net(), X)
+    with pytest.raises(
+        errors.PluginError, match="'in-process' is broken: annotate raised"
+    ) as caught:
+        quantizer.annotate(graph_module)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert not any(map(annotation_of, graph_module.graph.nodes))
 
 
 def test_the_whole_way_works_with_a_foreign_quantizer(registry: Registry) -> None:
@@ -168,9 +209,7 @@ def test_the_whole_way_works_with_a_foreign_quantizer(registry: Registry) -> Non
     assert result.audit.defects == ()
 
 
-def test_a_foreign_quantizer_that_finds_nothing_is_an_error(
-    registry: Registry, toy: ModuleType
-) -> None:
+def test_a_foreign_quantizer_that_finds_nothing_is_an_error(registry: Registry) -> None:
     with pytest.raises(errors.NothingQuantizedError, match="does not annotate it"):
         qreg.quantize(
             nn.Sigmoid(), X, backend="foreign", calibration=[X], registry=registry, progress=False

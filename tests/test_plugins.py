@@ -235,6 +235,7 @@ def test_a_plugin_made_for_this_version_is_loaded(distribution: Install) -> None
     folder = distribution("qreg-fine", good("fine"))
     (metadata,) = folder.glob("*.dist-info/METADATA")
     needs = "Requires-Dist: qreg>=0.1\nRequires-Dist: qregister>=99\n"
+    needs += "Requires-Dist: qreg>=7; extra == 'future'\n"
     metadata.write_text(metadata.read_text() + needs)
     assert "fine" in Registry().backends()
 

@@ -160,6 +160,15 @@ def test_an_annotator_replaces_another_only_by_saying_so(toy: ModuleType) -> Non
     assert names == [*(name for name in OWN if name != "linear"), "better"]
 
 
+@pytest.mark.parametrize("name", ["a", "z"])
+def test_replacing_does_not_depend_on_the_names_of_plugins(name: str, toy: ModuleType) -> None:
+    """The replaced annotator's plugin is called m, so it comes later, or earlier."""
+    better = evolve(annotator("better"), replaces=["theirs"])
+    plugins = {name: [better], "m": [annotator("theirs")]}
+    extensions = {key: toy.Extension(annotators=value) for key, value in plugins.items()}
+    assert asked(extended(toy, **extensions)) == [*OWN, "better"]
+
+
 def test_an_annotator_may_replace_one_of_its_own_name(toy: ModuleType) -> None:
     same = evolve(annotator("linear"), replaces=["linear"])
     registry = extended(toy, other=toy.Extension(annotators=[same]))

@@ -15,8 +15,7 @@ from torch.export import ExportedProgram
 import qreg
 from qreg import Lowered, Registry
 from qreg.errors import LoweringError, VerificationError
-from qreg.origins import mark
-from qreg.suspects import suspect, up_to
+from qreg.suspects import Search, suspect, up_to
 
 
 class Net(nn.Module):
@@ -35,6 +34,18 @@ class Net(nn.Module):
 EXAMPLE = (torch.randn(2, 4), torch.randn(2, 4))
 
 
+def loading(toy: ModuleType, wrong: Callable[..., Any]) -> Callable[[bytes], Any]:
+    """Loads programs; those that are marked give what ``wrong`` makes of their outputs."""
+
+    def load(program: bytes) -> Any:
+        if not program.startswith(b"wrong"):
+            return toy.load(program)
+        run = toy.load(program.removeprefix(b"wrong"))
+        return lambda inputs: wrong(run(inputs))
+
+    return load
+
+
 def breaking(toy: ModuleType, operator: str, wrong: Callable[..., Any]) -> Registry:
     """A backend that lowers any program with this operator to one that goes wrong."""
 
@@ -44,14 +55,8 @@ def breaking(toy: ModuleType, operator: str, wrong: Callable[..., Any]) -> Regis
             return evolve(lowered, program=b"wrong" + lowered.program)
         return lowered
 
-    def load(program: bytes) -> Any:
-        if not program.startswith(b"wrong"):
-            return toy.load(program)
-        run = toy.load(program.removeprefix(b"wrong"))
-        return lambda inputs: wrong(run(inputs))
-
     plugin = toy.Extension(
-        backends=[evolve(toy.BACKEND, name="breaking", load=load)],
+        backends=[evolve(toy.BACKEND, name="breaking", load=loading(toy, wrong))],
         configs=toy.CONFIGS,
         annotators=toy.ANNOTATORS,
         lowering=lower,
@@ -68,7 +73,6 @@ def quantize(registry: Registry) -> qreg.Result:
 @pytest.mark.parametrize(
     ("operator", "name"),
     [
-        ("aten.relu.default", "relu"),
         ("aten.mul.Tensor", "mul"),
         ("aten.tanh.default", "tanh"),
         ("aten.add.Tensor", "add"),
@@ -78,13 +82,81 @@ def test_wrong_numbers_are_traced_to_the_operator(
     operator: str, name: str, toy: ModuleType
 ) -> None:
     registry = breaking(toy, operator, lambda outputs: [-each for each in outputs])
-    with pytest.raises(
-        VerificationError, match=r"from the converted model, less than 20"
-    ) as caught:
+    with pytest.raises(VerificationError, match="from the converted model, less than 20") as caught:
         quantize(registry)
     (named,) = caught.value.suspects
     assert named.startswith(f"{name} ({operator}")
     assert "the first that the backend gets wrong" in str(caught.value)
+
+
+def test_a_pattern_is_suspected_as_a_whole(toy: ModuleType) -> None:
+    registry = breaking(toy, "aten.relu.default", lambda outputs: [-each for each in outputs])
+    with pytest.raises(VerificationError) as caught:
+        quantize(registry)
+    (named,) = caught.value.suspects
+    assert named.startswith("linear (aten.linear.default in module 'first') and relu (aten.relu")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        (lambda outputs: [each[:1] for each in outputs], "outputs of shapes"),
+        (lambda outputs: [*outputs, *outputs], "outputs of shapes"),
+        (lambda outputs: [each.double() for each in outputs], "outputs of types"),
+        (lambda outputs: [each * float("nan") for each in outputs], "is NaN in places"),
+    ],
+    ids=["another shape", "one too many", "another type", "NaN"],
+)
+def test_outputs_of_another_kind_are_traced_too(
+    wrong: Callable[..., Any], problem: str, toy: ModuleType
+) -> None:
+    with pytest.raises(VerificationError, match=problem) as caught:
+        quantize(breaking(toy, "aten.tanh.default", wrong))
+    assert caught.value.suspects[0].startswith("tanh")
+
+
+def test_the_faulty_one_of_two_branches_is_found(toy: ModuleType) -> None:
+    class Branches(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return (x + x).tanh(), (x * 2).sigmoid() + x
+
+    registry = breaking(toy, "aten.tanh.default", lambda outputs: [-outputs[0], *outputs[1:]])
+    options: dict[str, Any] = {"registry": registry, "progress": False}
+    x = EXAMPLE[0]
+    with pytest.raises(VerificationError) as caught:
+        qreg.quantize(Branches(), x, backend="breaking", calibration=[x], **options)
+    assert caught.value.suspects[0].startswith("tanh")
+
+
+def test_an_error_is_never_its_own_cause(toy: ModuleType) -> None:
+    def whole(outputs: Any) -> Any:
+        return [-each for each in outputs]
+
+    def lower(program: ExportedProgram) -> Lowered:
+        lowered: Lowered = toy.lower(program)
+        whole_model = any(n.name == "y" for n in program.graph.nodes)
+        return evolve(lowered, program=b"wrong" + lowered.program) if whole_model else lowered
+
+    plugin = toy.Extension(
+        backends=[evolve(toy.BACKEND, name="breaking", load=loading(toy, whole))],
+        configs=toy.CONFIGS,
+        annotators=toy.ANNOTATORS,
+        lowering=lower,
+        extends="breaking",
+    )
+    with pytest.raises(VerificationError) as caught:
+        quantize(Registry({"breaking": plugin}, entry_points=False))
+    assert caught.value.__cause__ is not caught.value
+
+
+def test_without_verification_nothing_is_run_to_find_a_suspect(toy: ModuleType) -> None:
+    def never(outputs: object) -> Any:
+        raise AssertionError("it was run")
+
+    registry = breaking(toy, "aten.tanh.default", never)
+    options: dict[str, Any] = {"registry": registry, "progress": False, "verify": False}
+    result = qreg.quantize(Net(), EXAMPLE, backend="breaking", calibration=[EXAMPLE], **options)
+    assert result.verification is None
 
 
 def test_a_program_that_does_not_run_is_traced_to_the_operator(toy: ModuleType) -> None:
@@ -119,16 +191,20 @@ def test_a_model_that_does_not_lower_is_traced_to_the_operator_and_its_module(
     assert isinstance(caught.value.__cause__, ValueError)
 
 
-def test_a_model_whose_every_part_works_has_no_suspect(capture: Any) -> None:
-    graph = capture(Net(), *EXAMPLE)
-    mark(graph.graph)
-    found = suspect(graph, [EXAMPLE], lower=lambda _: Lowered(b"", 0), load=None, floor=20)
-    assert found is None
+def test_a_model_whose_every_part_works_has_no_suspect(toy: ModuleType) -> None:
+    registry = Registry({"toy": toy}, entry_points=False)
+    options: dict[str, Any] = {"registry": registry, "progress": False}
+    result = qreg.quantize(Net(), EXAMPLE, backend="toy", calibration=[EXAMPLE], **options)
+    search = Search(toy.lower, toy.load, 20)
+    assert suspect(result.converted, result.decisions, [EXAMPLE], search) == []
 
 
-def test_a_part_of_a_model_gives_what_the_model_has_there(capture: Any) -> None:
+def test_a_part_of_a_model_gives_what_is_read_behind_it(capture: Any) -> None:
     graph = capture(Net(), *EXAMPLE)
     node = next(each for each in graph.graph.nodes if each.name == "mul")
     part, net = up_to(graph, node), Net()
-    assert torch.equal(part(*EXAMPLE), net.first(EXAMPLE[0]).relu() * EXAMPLE[1])
+    left = net.first(EXAMPLE[0]).relu()
+    got = part(*EXAMPLE)
+    assert torch.equal(got[0], left)
+    assert torch.equal(got[1], left * EXAMPLE[1])
     assert "second" not in dict(part.named_modules())

@@ -143,7 +143,27 @@ def test_nan_is_refused_even_where_the_reference_has_it() -> None:
 def test_the_same_infinity_on_both_sides_is_no_difference() -> None:
     mask = torch.tensor([0.0, -math.inf])
     assert compare(mask, mask.clone()).sqnr == math.inf
-    assert compare(mask, torch.tensor([0.5, -math.inf])).max_difference == 0.5
+    found = compare(mask + torch.tensor([1.0, 0.0]), torch.tensor([1.5, -math.inf]))
+    assert found.max_difference == 0.5
+    assert found.sqnr == pytest.approx(10 * math.log10(1 / 0.25))  # of what is finite
+
+
+def test_an_infinity_on_one_side_is_all_noise() -> None:
+    found = compare(torch.tensor([1.0, 2.0]), torch.tensor([1.0, math.inf]))
+    assert found.sqnr == -math.inf
+    with pytest.raises(VerificationError, match="-inf dB"):
+        verified(lambda x: (2 * x / torch.tensor([1.0, 0.0]),))
+
+
+def test_numbers_and_none_among_the_outputs_are_passed_over() -> None:
+    model: dict[str, Any] = {"float_model": double, "converted": lambda x: (None, 2 * x, 3)}
+    found = verify(runs(lambda x: (2 * x, None)), EMPTY, SAMPLES, runtime="torch", **model)
+    assert len(found.to_converted) == 1
+
+
+def test_outputs_of_another_type_are_refused() -> None:
+    with pytest.raises(VerificationError, match=r"types \['float64'\], expected \['float32'\]"):
+        verified(lambda x: (2 * x.double(),))
 
 
 def test_rows_that_agree_on_their_class_are_counted() -> None:
@@ -160,6 +180,7 @@ def test_classes_are_counted_over_all_samples_and_for_rows_of_classes_only() -> 
     assert found.to_float[0].agreement == 0.5
     assert compare(torch.ones(4), torch.ones(4)).agreement is None
     assert compare(torch.ones(4, 1), torch.ones(4, 1)).agreement is None
+    assert compare(torch.ones(4, 2).bool(), torch.ones(4, 2).bool()).agreement is None
 
 
 def test_the_mean_difference_is_that_of_the_elements() -> None:

@@ -114,7 +114,7 @@ def _delegate_graph(number: int, raw: dict[str, Any], source: Graph) -> Delegate
     operators = [node for node in source.nodes if node.op == "call_function"]
     names = {node.meta.get("debug_handle"): origin(node) for node in operators}
     nodes = [_node(each, names.get(each["debug_handle"]), datatypes) for each in raw["xnodes"]]
-    present = {node.origin for node in nodes if node.kind != CONVERT}
+    present = {node.origin for node in nodes if node.origin and node.kind != CONVERT}
     return DelegateGraph(number, tuple(nodes), datatypes, _absorbed(operators, present))
 
 
@@ -131,14 +131,14 @@ def _node(raw: dict[str, Any], name: str | None, datatypes: Mapping[int, str]) -
     return XNNNode(raw["xnode_union_type"], name, tuple(reads), tuple(gives))
 
 
-def _absorbed(operators: Iterable[Node], present: set[str | None]) -> dict[str, str]:
+def _absorbed(operators: Iterable[Node], present: set[str]) -> dict[str, str]:
     """Operators without a node of their own, each with the one before or behind that has one."""
     missing = [node for node in operators if origin(node) and origin(node) not in present]
     hosts = {str(origin(node)): _host(node, present) for node in missing}
     return {name: host for name, host in hosts.items() if host is not None}
 
 
-def _host(node: Node, present: set[str | None]) -> str | None:
+def _host(node: Node, present: set[str]) -> str | None:
     for neighbours in (_sources, lambda each: list(each.users)):
         reached, seen = [node], {node}
         while reached:

@@ -1,0 +1,72 @@
+"""A part of a model that works is not suspected: it ends where the delegate has no half pattern."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._higher_order_ops.scan import scan
+
+import qreg
+from qreg.registry import installed
+from qreg.suspects import Search, suspect, up_to
+
+MODELS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
+    "a convolution and a relu": (nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU()), (1, 4, 8, 8)),
+    "padding, a convolution and a clamp": (
+        nn.Sequential(nn.ZeroPad2d(1), nn.Conv2d(4, 4, 3), nn.ReLU6(), nn.Conv2d(4, 4, 1)),
+        (1, 4, 8, 8),
+    ),
+    "linears around a softmax": (
+        nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Softmax(-1), nn.Linear(16, 4)),
+        (3, 16),
+    ),
+}
+
+
+@pytest.mark.parametrize("config", ["int8_static_per_channel", "int8_dynamic_per_channel"])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_part_of_a_working_model_works(name: str, config: str, quantized: Any) -> None:
+    module, shape = MODELS[name]
+    result: qreg.Result = quantized(module, shape, config=config, allow_float=True)
+    registry = installed()
+    search = Search(
+        lambda program: registry.lower("xnnpack", program),
+        registry.backend("xnnpack").value.load,
+        10 if "dynamic" in config else 20,
+    )
+    from qreg.suspects import _ends
+
+    ends = _ends(result.converted, result.decisions)
+    assert ends
+    samples = [tuple(sample) for sample in result.samples]
+    assert all(search.works(up_to(result.converted, end), samples) for end in ends)
+    assert suspect(result.converted, result.decisions, samples, search) == []
+
+
+class Cell(nn.Module):
+    """A scan over rows, with a linear in its body and one around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        def step(state: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+            new = state + row
+            return new, new * 2
+
+        _, rows = scan(step, torch.zeros(8), self.linear(x))
+        return self.linear(rows)
+
+
+def test_the_operators_of_a_scan_are_told_from_those_around_it() -> None:
+    report = qreg.explain(Cell(), (torch.randn(5, 8),), progress=False)
+    names = [each.name for each in report.operators]
+    assert len(set(names)) == len(names)
+    inside = [name for name in names if "." in name]
+    assert any(name.endswith(".add") for name in inside)
+    assert {"linear", "linear_1"} <= set(names)
