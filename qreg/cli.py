@@ -291,3 +291,28 @@ def verify(
         return
     click.echo(f"loaded in {found.runtime}, ran {found.samples} inputs")
     print_table(output_rows(found, REFERENCE))
+
+
+@main.command("new-plugin")
+@click.argument("name")
+@click.option(
+    "--kind",
+    type=click.Choice(["annotator", "config", "backend"]),
+    default="annotator",
+    show_default=True,
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=".",
+    show_default=True,
+    help="The folder to write the project into.",
+)
+@_reports_errors
+def new_plugin(name: str, kind: Literal["annotator", "config", "backend"], output: Path) -> None:
+    """Write the project qreg-NAME: a plugin that works, and tests that pass as they are."""
+    from qreg.scaffold import new_plugin as write
+
+    project = write(name, kind, output)
+    click.echo(f"wrote {project}")
+    click.echo(f"next: pip install -e {project} 'qreg[testing]' && pytest {project}")

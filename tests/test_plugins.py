@@ -216,7 +216,7 @@ def test_in_strict_mode_every_fault_is_an_error(
     monkeypatch.setenv("QREG_STRICT", "1")
     distribution("qreg-broken", FAULTS[fault][0].format(name="broken"))
     with pytest.raises(errors.PluginError, match="'qreg-broken'"):
-        Registry().examine()
+        Registry(load=["broken"]).examine()
 
 
 @pytest.mark.parametrize("wanted", ["qreg>=2", "qreg<0.1", "qreg[extra]>=7 ; python_version>'3'"])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import nn
 
 import qreg
 from qreg.registry import installed
+from qreg.testing import PluginConformance, Sample, annotate
 
 
 class Conv1D(nn.Module):
@@ -21,6 +24,24 @@ class Conv1D(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.addmm(self.bias, x, self.weight)
+
+
+torch.manual_seed(0)
+
+
+class TestAddmm(PluginConformance):
+    plugin = "addmm"
+    backend = "xnnpack"
+    samples: ClassVar = {"addmm": Sample(Conv1D(16, 8), torch.randn(4, 16))}
+
+
+def test_a_weight_that_is_computed_is_left_in_float() -> None:
+    class Product(nn.Module):
+        def forward(self, bias: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return torch.addmm(bias, x, y)
+
+    inputs = torch.randn(4), torch.randn(4, 4), torch.randn(4, 4)
+    annotate(Product(), inputs).assert_float("addmm", because="its weight is computed")
 
 
 @pytest.fixture(scope="module")

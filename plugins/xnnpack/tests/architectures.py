@@ -210,11 +210,6 @@ ARCHITECTURES: dict[str, Architecture] = {
         ),
         large_pixels,
     ),
-    "CvT": architecture(
-        hf.CvtModel,
-        hf.CvtConfig(**EMBEDDINGS, embed_dim=[8, 16, 32], num_heads=[1, 2, 4], depth=[1, 2, 3]),
-        pixels,
-    ),
     "CLIP's image side": architecture(
         hf.CLIPVisionModel, hf.CLIPVisionConfig(**VISION, projection_dim=32), pixels
     ),

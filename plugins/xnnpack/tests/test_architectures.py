@@ -6,22 +6,19 @@ All of them are the sweep, a nox session of its own; a few run with the other te
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 pytest.importorskip("transformers")
 
 from architectures import ARCHITECTURES
 
 import qreg
-from qreg.verification import DYNAMIC_FLOOR, compare
+from qreg.verification import compare
 
-CONFIGS = ("int8_static_per_channel", "int8_static_per_tensor", "int8_dynamic_per_channel")
 QUICK = {
     ("ResNet of bottlenecks", "int8_dynamic_per_channel"),
     ("BERT", "int8_static_per_channel"),
@@ -29,29 +26,49 @@ QUICK = {
     ("Wav2Vec2", "int8_dynamic_per_channel"),
 }
 
+# Where nothing can be quantized, the error names the operators and says why.
+REFUSED = {
+    ("SqueezeBERT", "int8_dynamic_per_channel"): "aten.conv1d.default: dynamic convolution in 1d"
+}
+
+# In dB, to the converted model. A delegate takes the range of each row of a dynamic input, PT2E
+# that of the whole tensor: the two round differently, and the program closer to the float model.
+FLOORS = {
+    "int8_static_per_channel": 30,
+    "int8_static_per_tensor": 30,
+    "int8_dynamic_per_channel": 25,
+}
+
 
 def cases() -> Iterator[Any]:
-    for case in itertools.product(ARCHITECTURES, CONFIGS):
-        yield pytest.param(*case, marks=() if case in QUICK else pytest.mark.sweep)
+    for case in itertools.product(ARCHITECTURES, FLOORS):
+        if case not in REFUSED:
+            yield pytest.param(*case, marks=() if case in QUICK else pytest.mark.sweep)
 
 
-@pytest.mark.parametrize(("name", "config"), cases())
-def test_the_program_runs_and_computes_what_it_says(name: str, config: str) -> None:
+def quantized(name: str, config: str) -> tuple[qreg.Result, float]:
+    """What ``quantize`` gives, and how close its converted model is to the float one."""
     make, batch = ARCHITECTURES[name]
     model, batches = make(), [batch() for _ in range(4)]
     result = qreg.quantize(model, batches[0], calibration=batches, config=config, progress=False)
-    (to_float,), (to_converted,) = result.verification.to_float, result.verification.to_converted
-    assert result.counts["annotated"]
-    assert to_converted.sqnr >= (DYNAMIC_FLOOR if "dynamic" in config else 30)
-    # The program rounds as often as the converted model, and dynamic inputs in smaller groups.
-    assert to_float.sqnr >= _sqnr(model, result.converted, batches) - 3
-    assert to_float.sqnr >= 15
-
-
-def _sqnr(model: Any, converted: Any, batches: Sequence[tuple[Tensor, ...]]) -> float:
     with torch.no_grad():
         reference = torch.cat([model(*batch).flatten() for batch in batches])
-        output = torch.cat([converted(*batch).flatten() for batch in batches])
-    found = compare(reference, output).sqnr
-    assert math.isfinite(found)
-    return found
+        output = torch.cat([result.converted(*batch).flatten() for batch in batches])
+    return result, compare(reference, output).sqnr
+
+
+@pytest.mark.parametrize(("name", "config"), list(cases()))
+def test_the_program_runs_and_computes_what_it_says(name: str, config: str) -> None:
+    result, converted_to_float = quantized(name, config)
+    (to_float,), (to_converted,) = result.verification.to_float, result.verification.to_converted
+    assert result.counts["annotated"]
+    assert to_converted.sqnr >= FLOORS[config]
+    assert to_float.sqnr >= max(15, converted_to_float - 3)
+
+
+@pytest.mark.parametrize(("name", "config"), REFUSED)
+def test_where_nothing_can_be_quantized_the_error_names_the_operators(
+    name: str, config: str
+) -> None:
+    with pytest.raises(qreg.errors.NothingQuantizedError, match=REFUSED[name, config]):
+        quantized(name, config)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 import textwrap
-import types
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from torch import nn
 
 import qreg
 from qreg.cli import main
-from qreg_xnnpack import get_symmetric_quantization_config
 
 ROOT = Path(__file__).parents[3]
 
@@ -111,49 +109,9 @@ def test_the_guide_to_reports_runs(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").stat().st_size > (tmp_path / "report.json").stat().st_size > 0
 
 
-def test_the_guide_to_plugins_makes_a_working_annotator() -> None:
-    plugin = types.ModuleType("documented")
-    plugin.torch = torch
-    run_blocks(ROOT / "docs" / "plugins.md", vars(plugin))
-    registry = qreg.Registry({"documented": plugin, "xnnpack": _stock()}, entry_points=False)
-
-    class Conv1D(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = nn.Parameter(torch.randn(4, 8))
-            self.bias = nn.Parameter(torch.randn(8))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.addmm(self.bias, x, self.weight)
-
-    x = torch.randn(2, 4)
-    result = qreg.quantize(Conv1D(), (x,), calibration=[(x,)], registry=registry)
-    assert [decision.annotator for decision in result.decisions] == ["addmm"]
-    assert result.verification.to_converted[0].sqnr > 40
-
-
-def test_a_pattern_from_a_function_is_found_as_the_guide_says() -> None:
-    plugin = types.ModuleType("documented")
-    plugin.torch = torch
-    run_blocks(ROOT / "docs" / "plugins.md", vars(plugin))
-    for bias in (True, False):
-        module, x = nn.Sequential(nn.Linear(4, 2, bias=bias), nn.ReLU()), torch.randn(1, 4)
-        graph_module = torch.export.export(module.eval(), (x,)).module()
-        config = get_symmetric_quantization_config()
-        (partition,) = plugin.annotator(graph_module, config)
-        constants = ["_0_weight", "_0_bias"] if bias else ["_0_weight"]
-        assert [node.name for node in partition] == ["linear", "relu", *constants]
-
-
 def test_the_comparison_lists_every_row_that_is_tested() -> None:
     text = (ROOT / "docs" / "comparison.md").read_text()
     tests = (Path(__file__).parent / "test_rows.py").read_text()
     listed = set(re.findall(r"^\| (\d+) \|", text, re.MULTILINE))
     assert listed == set(re.findall(r"def test_(\d+)_", tests)) == {str(n) for n in range(1, 27)}
     run_blocks(ROOT / "docs" / "comparison.md", {})
-
-
-def _stock() -> types.ModuleType:
-    from qreg_xnnpack import plugin
-
-    return plugin

@@ -206,6 +206,13 @@ def test_what_can_run_in_int8_does(name: str) -> None:
     assert EXPECTED_INT8[name] in [decision.annotator for decision in result.decisions]
 
 
+def test_a_dynamic_linear_over_the_channels_of_a_convolution_runs_in_int8() -> None:
+    module, (shape,) = MODELS["a linear over the channels of a convolution"]
+    result = qreg.quantize(module, (torch.randn(shape),), config="int8_dynamic_per_channel")
+    assert result.counts["annotated"] == 2
+    assert (result.lowered.delegates, result.lowered.outside) == (1, ())
+
+
 LOWEST = torch.finfo(torch.float32).min
 MASKS: dict[str, Callable[[Tensor], Tensor]] = {
     "by a factor": lambda keep: (1 - keep) * LOWEST,

@@ -38,8 +38,9 @@ def _ahead_of_quantizing(convert: Callable[..., None]) -> Callable[..., None]:
             convert(itself, graph_module, entering, reader)
             return
         quantize = entering.args[0]
-        scale = quantize.args[1]
-        for first in (scale.args[0], quantize):
+        parameters = quantize.all_input_nodes[1:]
+        choosers = dict.fromkeys(each.all_input_nodes[0] for each in parameters)
+        for first in (*choosers, quantize):
             convert(itself, graph_module, first.args[0], first)
 
     return replacement

@@ -5,7 +5,6 @@ from __future__ import annotations
 from qreg import Annotator, patterns
 from qreg.model import ALL_MODES
 from qreg_xnnpack.delegate import (
-    dynamic_behind_conv,
     dynamic_per_channel,
     int8_operands,
     int8_weight,
@@ -15,7 +14,7 @@ from qreg_xnnpack.delegate import (
 LINEAR = ("aten.linear.default",)
 RELU = ("aten.relu.default",)
 CLAMPS = ("aten.hardtanh.default", "aten.relu6.default")
-RULES = (int8_operands, int8_weight, unshared_bias, dynamic_per_channel, dynamic_behind_conv)
+RULES = (int8_operands, int8_weight, unshared_bias, dynamic_per_channel)
 
 ANNOTATORS = (
     Annotator(

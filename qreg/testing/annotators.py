@@ -1,0 +1,254 @@
+"""Tests of each annotator: it applies, keeps to its match, and ends in int8 where it says so."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from unittest import SkipTest
+
+from torch.fx import GraphModule
+
+from qreg.audit import Placement
+from qreg.compat import annotation_of
+from qreg.engine import AnnotatorWarning
+from qreg.errors import AnnotatorError, QregError
+from qreg.model import Decision, SupportedConfig
+from qreg.patterns import operator_name
+from qreg.quantizer import Config, RegistryQuantizer
+from qreg.testing.graphs import Annotated, annotated, described, graph_of, structure
+from qreg.testing.odd import find_operator, odd_calls, odd_models, variants
+from qreg.testing.running import Outcome, check_runs_here, outcome
+from qreg.testing.subject import Sample
+from qreg.testing.suite import Suite
+
+TRESPASS = ("it annotates", "it wrote")  # how the host begins what it says of one
+
+
+class AnnotatorTests(Suite):
+    """Each test is run for each annotator, on each of its samples with each of their configs."""
+
+    def test_its_targets_name_operators(self, annotator: str) -> None:
+        for target in self.subject().annotators[annotator].targets:
+            assert find_operator(target) is not None, (
+                f"the target {target!r} is no overload of an operator, so it is never found. Write "
+                'it as torch prints it, "aten.add.Tensor"; if a package registers it, import that'
+            )
+            assert operator_name(target) == target, (
+                f"the target {target!r} is an in-place operator, which is looked up as "
+                f"{operator_name(target)!r}: write that"
+            )
+
+    def test_it_applies_to_its_sample(self, annotator: str) -> None:
+        for sample, config in self._cases(annotator):
+            try:
+                found = self._annotated(sample, config.name)
+            except AnnotatorError as error:
+                if error.problem.startswith(TRESPASS):
+                    raise SkipTest("see test_it_touches_only_its_match") from error
+                raise AssertionError(
+                    f"with the config {config.name!r} on its own sample: {error.problem}. "
+                    f"{error.annotator!r} must return a Match or None from its match, a reason or "
+                    "None from its rules, and a list of Annotations or a Refusal from its annotate"
+                ) from error
+            assert _by(annotator, found.decisions), (
+                f"{annotator!r} is nowhere in the decisions on its sample with the config "
+                f"{config.name!r}. Correct the annotator or the sample, or ask to be before "
+                f"another that takes the operator, with before=[...]:\n{found}"
+            )
+
+    def test_it_touches_only_its_match(self, annotator: str) -> None:
+        alone = self.subject().annotators[annotator]
+        for sample, config in self._cases(annotator):
+            value = config.factory()
+            # By itself too: the annotations of others would cover what it writes to their nodes.
+            for annotate in (
+                self._quantizer(config.name).annotate,
+                partial(alone, quantization_config=value),
+            ):
+                graph_module = _graph(sample, config)
+                graph_module = self._quantizer(config.name).transform_for_annotation(graph_module)
+                _check_keeps_to_match(annotator, annotate, graph_module)
+
+    def test_it_annotates_alike_each_time(self, annotator: str) -> None:
+        for sample, config in self._cases(annotator):
+            first, second = (described(self._applied(annotator, sample, config)) for _ in range(2))
+            differing = [
+                name for name in {**first, **second} if first.get(name) != second.get(name)
+            ]
+            assert not differing, (
+                f"two exports of one sample are annotated differently at {', '.join(differing)} "
+                f"with the config {config.name!r}. What {annotator!r} does may depend on the match "
+                "and the config only: keep no state between calls"
+            )
+
+    def test_annotating_again_adds_nothing(self, annotator: str) -> None:
+        for sample, config in self._cases(annotator):
+            graph_module = self._applied(annotator, sample, config)
+            first = described(graph_module)
+            second = described(self._quantizer(config.name).annotate(graph_module))
+            added = [name for name in second if first.get(name) != second[name]]
+            assert not added, (
+                f"a second pass over an annotated graph annotates {', '.join(added)} as well. "
+                f"A match of {annotator!r} may not depend on annotations: decide in annotate, "
+                "which is called in the order of the graph"
+            )
+
+    def test_it_leaves_float_what_is_opted_out(self, annotator: str) -> None:
+        targets = self.subject().annotators[annotator].targets
+        for sample, config in self._cases(annotator):
+            opted_out = self._quantizer(None)
+            for target in filter(find_operator, targets):
+                opted_out.set_operator_type(target, None)
+            try:
+                found = self._annotated(sample, None, opted_out, train=config.mode == "qat")
+            except AnnotatorError as error:
+                raise SkipTest("see test_it_touches_only_its_match") from error
+            taken = [n.name for n in found.graph_module.graph.nodes if annotation_of(n)]
+            assert not taken, (
+                f"{', '.join(taken)} are annotated though everything was opted out. Write no "
+                "annotation from match or from a transform: what annotate returns is enough"
+            )
+
+    def test_it_survives_odd_graphs(self, annotator: str) -> None:
+        for sample, config in self._cases(annotator):
+            self._applied(annotator, sample, config)
+        for config in self.subject().configs_for(self.subject().annotators[annotator]):
+            problems = [*self._odd_calls(annotator, config), *self._odd_models(annotator, config)]
+            assert not problems, (
+                f"{problems[0]}. Return None from match for what the pattern does not fit, and a "
+                f"reason from a rule for what it cannot do ({len(problems)} such graphs)"
+            )
+
+    def test_it_runs_in_int8(self, annotator: str) -> None:
+        check_runs_here(self.subject().registry, self.subject().backend)
+        for sample, config in self._cases(annotator):
+            self._applied(annotator, sample, config)
+            _check_int8(annotator, config, self._outcome(annotator, sample, config))
+
+    def _cases(self, annotator: str) -> Iterator[tuple[Sample, SupportedConfig]]:
+        if not self.subject().samples_of(annotator):
+            raise SkipTest("it has no sample: see test_everything_has_a_sample")
+        return self.subject().cases(annotator)
+
+    def _quantizer(self, config: Config) -> RegistryQuantizer:
+        registry = self.subject().strict_registry
+        return RegistryQuantizer(self.subject().backend, config, registry=registry)
+
+    def _annotated(
+        self,
+        sample: Sample,
+        config: Config,
+        quantizer: RegistryQuantizer | None = None,
+        train: bool = False,
+    ) -> Annotated:
+        quantizer = quantizer or self._quantizer(config)
+        train = train or "qat" in quantizer.modes
+        shapes = sample.dynamic_shapes
+        graph_module = graph_of(sample.module, sample.inputs, train=train, dynamic_shapes=shapes)
+        return annotated(graph_module, quantizer)
+
+    def _applied(self, annotator: str, sample: Sample, config: SupportedConfig) -> GraphModule:
+        """The annotated graph of a sample; skips the test if the annotator does not apply."""
+        try:
+            found = self._annotated(sample, config.name)
+        except AnnotatorError as error:
+            raise SkipTest("it fails: see test_it_applies_to_its_sample") from error
+        if not _by(annotator, found.decisions):
+            raise SkipTest("it does not apply: see test_it_applies_to_its_sample")
+        return found.graph_module
+
+    def _odd_calls(self, annotator: str, config: SupportedConfig) -> Iterator[str]:
+        asked = self.subject().annotators[annotator]
+        value = config.factory()
+        for target in filter(find_operator, asked.targets):
+            for what, graph_module in odd_calls(target):
+                try:
+                    asked(graph_module, value)
+                except AnnotatorError as error:
+                    if not error.problem.startswith(TRESPASS):
+                        yield f"{annotator!r} fails on {what}: {error.problem}"
+
+    def _odd_models(self, annotator: str, config: SupportedConfig) -> Iterator[str]:
+        registry = self.subject().registry
+        samples = self.subject().samples_of(annotator)
+        graphs = [
+            (what, program.module(check_guards=False)) for what, program in odd_models().items()
+        ]
+        graphs += [each for sample in samples for each in variants(sample)]
+        for what, graph_module in graphs:
+            quantizer = RegistryQuantizer(self.subject().backend, config.name, registry=registry)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", AnnotatorWarning)
+                quantizer.annotate(graph_module)
+            for said in (str(warning.message) for warning in caught):
+                if said.startswith(f"annotator {annotator!r} ") and not _is_trespass(said):
+                    yield f"on {what}, {said}"
+
+    def _outcome(self, annotator: str, sample: Sample, config: SupportedConfig) -> Outcome:
+        try:
+            return outcome(self.subject().registry, self.subject().backend, sample, config)
+        except QregError as error:
+            raise AssertionError(
+                f"the sample of {annotator!r} does not become a program with the config "
+                f"{config.name!r}: {error} If the backend cannot do this, refuse it with a rule"
+            ) from error
+
+
+def _is_trespass(said: str) -> bool:
+    return any(f": {beginning}" in said for beginning in TRESPASS)
+
+
+def _graph(sample: Sample, config: SupportedConfig) -> GraphModule:
+    return graph_of(
+        sample.module,
+        sample.inputs,
+        train=config.mode == "qat",
+        dynamic_shapes=sample.dynamic_shapes,
+    )
+
+
+def _check_keeps_to_match(
+    annotator: str, annotate: Callable[[GraphModule], object], graph_module: GraphModule
+) -> None:
+    before = structure(graph_module)
+    try:
+        annotate(graph_module)
+    except AnnotatorError as error:
+        if error.problem.startswith(TRESPASS):
+            raise AssertionError(
+                f"{error.annotator!r}: {error.problem}. Return Annotations of Match.nodes only, "
+                "with specs for their own inputs; the host writes them down"
+            ) from error
+    changed = [line for line in structure(graph_module) if line not in before]
+    assert structure(graph_module) == before, (
+        f"the graph is another one after {annotator!r}: {'; '.join(changed)}. match, rules and "
+        "annotate may only look; a rewrite belongs into the transforms of a Backend"
+    )
+
+
+def _by(annotator: str, decisions: tuple[Decision, ...]) -> list[Decision]:
+    return [each for each in decisions if each.annotator == annotator and each.quantized]
+
+
+def _check_int8(annotator: str, config: SupportedConfig, found: Outcome) -> None:
+    """The program runs what the annotator decided on in int8, as it says itself."""
+    if found.audit is None:
+        raise SkipTest("the format of the backend cannot be read back")
+    decided = _by(annotator, tuple(found.decisions))
+    places = [found.audit.placements[each.node] for each in decided]
+    for decision, place in zip(decided, places, strict=True):
+        assert place.place in ("int8", "gone"), (
+            f"{annotator!r} decides on int8 for {decision.node} ({decision.operator}) with the "
+            f"config {config.name!r}, and the program runs it {_described(place)}. Refuse such a "
+            "match with a rule, or correct what annotate returns"
+        )
+    assert any(place.place == "int8" for place in places), (
+        f"nothing that {annotator!r} decided on is in the program. If the sample does compute it, "
+        "the lowering must give each LoweredOperator its origin (qreg.origins.origin)"
+    )
+
+
+def _described(place: Placement) -> str:
+    where = "outside of the delegates" if place.place == "outside" else "in float"
+    return f"{where}, as {place.operator} ({place.types})"

@@ -1,0 +1,131 @@
+"""Graphs of small modules, annotated, and assertions on what was decided."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from attrs import field, frozen
+from torch.fx import GraphModule
+from torchao.quantization.pt2e.quantizer import QuantizationSpec, SharedQuantizationSpec
+
+from qreg.compat import annotation_of, made_by
+from qreg.exporting import export
+from qreg.inputs import arguments
+from qreg.model import Decision
+from qreg.patterns import operator_name
+from qreg.quantizer import Config, RegistryQuantizer
+from qreg.registry import DEFAULT, Registry
+
+
+@frozen
+class Annotated:
+    """An annotated graph, and the Decision on each of its operators.
+
+    An operator is named as torch prints it, with or without its namespace and overload:
+    ``"aten.addmm.default"``, ``"aten.addmm"`` or ``"addmm"``.
+    """
+
+    graph_module: GraphModule = field(repr=False)
+    decisions: tuple[Decision, ...]
+
+    def of(self, operator: str) -> list[Decision]:
+        """The decisions on an operator. Raises ``AssertionError`` if the graph has none of it."""
+        found = [each for each in self.decisions if _is_called(each.operator, operator)]
+        assert found, f"the graph has no {operator}, only\n{self}"
+        return found
+
+    def assert_quantized(self, operator: str, *, by: str | None = None) -> None:
+        """Asserts that every ``operator`` is quantized, if ``by`` is given by that annotator."""
+        for each in self.of(operator):
+            assert each.quantized, f"{each.node} stays in float: {each.reason}"
+            right = by in (None, each.annotator)
+            assert right, f"{each.node} is quantized by {each.annotator!r}, not by {by!r}"
+
+    def assert_float(self, operator: str, *, because: str = "") -> None:
+        """Asserts that every ``operator`` stays in float, for a reason with ``because`` in it."""
+        for each in self.of(operator):
+            assert not each.quantized, f"{each.node} is quantized by {each.annotator!r}"
+            assert because in each.reason, f"{each.node} stays in float because: {each.reason}"
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"  {each.node} ({each.operator}): {each.status}, {each.reason}"
+            for each in self.decisions
+        )
+
+
+def _is_called(target: str, name: str) -> bool:
+    namespace, operator, overload = operator_name(target).split(".")
+    return name in (operator, f"{namespace}.{operator}", f"{namespace}.{operator}.{overload}")
+
+
+def graph_of(
+    module: torch.nn.Module, inputs: Any, *, train: bool = False, dynamic_shapes: Any = None
+) -> GraphModule:
+    """The graph of a module that stays as it is; in train mode for quantization-aware training."""
+    copied, example = copy.deepcopy(module), arguments(inputs)
+    if train:
+        program = torch.export.export(copied.train(), example, dynamic_shapes=dynamic_shapes)
+    else:
+        program = export(copied, example, dynamic_shapes)
+    graph_module: GraphModule = program.module(check_guards=False)
+    return graph_module
+
+
+def annotate(
+    module: torch.nn.Module,
+    inputs: Any,
+    *,
+    backend: str = "xnnpack",
+    config: Config = DEFAULT,
+    quantizer: RegistryQuantizer | None = None,
+    registry: Registry | None = None,
+    dynamic_shapes: Any = None,
+) -> Annotated:
+    """Exports a module and annotates its graph, as ``prepare_pt2e`` would.
+
+    ``quantizer`` is for scopes of one's own, and takes the place of ``backend`` and ``config``.
+    """
+    quantizer = quantizer or RegistryQuantizer(backend, config, registry=registry)
+    train = "qat" in quantizer.modes
+    graph_module = graph_of(module, inputs, train=train, dynamic_shapes=dynamic_shapes)
+    return annotated(graph_module, quantizer)
+
+
+def annotated(graph_module: GraphModule, quantizer: RegistryQuantizer) -> Annotated:
+    """A graph that is there already, annotated in place."""
+    graph_module = quantizer.annotate(quantizer.transform_for_annotation(graph_module))
+    return Annotated(graph_module, tuple(quantizer.decisions))
+
+
+def described(graph_module: GraphModule) -> dict[str, Any]:
+    """The annotations of a graph in values that compare by what they say, by node."""
+    found = {node.name: annotation_of(node) for node in graph_module.graph.nodes}
+    return {
+        name: (
+            {source.name: _meaning(spec) for source, spec in each.input_qspec_map.items()},
+            _meaning(each.output_qspec),
+        )
+        for name, each in found.items()
+        if each is not None
+    }
+
+
+def _meaning(spec: Any) -> Any:
+    if isinstance(spec, SharedQuantizationSpec):
+        return "shared with", str(spec.edge_or_node)
+    if not isinstance(spec, QuantizationSpec):
+        return str(spec)
+    factory, given = made_by(spec.observer_or_fake_quant_ctr)
+    said = {key: value for key, value in vars(spec).items() if key != "observer_or_fake_quant_ctr"}
+    return said, factory, str(given)
+
+
+def structure(graph_module: GraphModule) -> list[str]:
+    """What a graph computes, in a form that compares: one line for each node."""
+    return [
+        f"{node.name} = {node.op} {node.target} {node.args} {node.kwargs}"
+        for node in graph_module.graph.nodes
+    ]

@@ -1,0 +1,134 @@
+"""Tests of what a plugin is to the host: it loads, answers, and costs nothing to list."""
+
+from __future__ import annotations
+
+from unittest import SkipTest
+
+import torch
+
+import qreg
+from qreg.errors import ConflictError, LoweringError, QregError
+from qreg.exporting import export
+from qreg.model import Backend
+from qreg.registry import Registry
+from qreg.testing.listing import heavy_import
+from qreg.testing.subject import Subject
+from qreg.testing.suite import PARAMETERS, Suite
+
+CLASH = ("it yields", "it replaces")  # how the host begins what it says of a name that is taken
+STRANGER = "a-backend-of-nobody"
+
+
+class Stranger:
+    """A backend that no plugin knows."""
+
+    @qreg.hookimpl
+    def qreg_backends(self) -> list[Backend]:
+        return [Backend(STRANGER, "for a test", "none", "nothing", ".none")]
+
+
+class HookTests(Suite):
+    """The plugin is well-formed, cheap to list, and keeps to its own names and backends."""
+
+    def test_it_is_accepted(self) -> None:
+        error = self.subject().loaded.error
+        if error is None or error.problem.startswith(CLASH):
+            return
+        where = f"in {error.hook}, " if error.hook else ""
+        raise AssertionError(
+            f"the host leaves the plugin out: {where}{error.problem}. Correct that: a hook has the "
+            "name and arguments of one in qreg.hookspecs and the mark @qreg.hookimpl, and returns "
+            "or yields values of the type that is said there."
+        ) from error
+
+    def test_its_names_are_free(self) -> None:
+        subject = self.subject()
+        error = subject.loaded.error
+        assert error is None or not error.problem.startswith(CLASH), (
+            f"{error.problem if error else ''}. Rename yours, or if it is to stand in for that "
+            "annotator, say Annotator(..., replaces=[that name])"
+        )
+        for name in subject.backends or [subject.backend]:
+            try:
+                subject.registry.backend(name)
+            except ConflictError as conflict:
+                raise AssertionError(f"{conflict} Or rename the backend that is yours.") from None
+            except QregError:
+                continue  # which is for another test
+
+    def test_it_adds_something_to_its_backend(self) -> None:
+        subject = self.working()
+        found = subject.registry.backends()
+        assert subject.backend in found, (
+            f"no backend {subject.backend!r} is installed, only {', '.join(found) or 'none'}: "
+            "install its plugin, or correct `backend` in the suite"
+        )
+        adds = any(getattr(subject, kind) for kind in PARAMETERS.values())
+        assert adds or hasattr(subject.loaded.instance, "qreg_lower"), (
+            f"the plugin yields nothing for {subject.backend!r}: compare that name with the one "
+            "that its hooks ask for"
+        )
+
+    def test_listing_it_imports_no_torch(self) -> None:
+        place = heavy_import(self.working().plugins)
+        assert place is None, (
+            f"listing the plugins imports torch or its kin, at {place}. Import it inside the "
+            "function that needs it: `qreg list` takes milliseconds, torch takes seconds"
+        )
+
+    def test_it_answers_alike_each_time(self) -> None:
+        subject = self.working()
+        first, second = _names(subject), _names(_again(subject))
+        assert first == second, (
+            f"its hooks yield {first} when they are asked, and {second} when they are asked again. "
+            "Keep the values in a tuple: a generator of the module is used up by the first call"
+        )
+
+    def test_it_adds_to_no_other_backend(self) -> None:
+        subject = self.working()
+        registry = subject.fresh_registry({"stranger": Stranger()})
+        supplied = [*registry.annotators(STRANGER), *registry.configs(STRANGER).values()]
+        mine = [each.value.name for each in supplied if each.plugin == subject.plugin]
+        assert not mine, (
+            f"it yields {', '.join(mine)} for a backend that it does not know. Ask in the hook: "
+            f"if backend == {subject.backend!r}"
+        )
+        assert not _lowers(registry), (
+            "its qreg_lower lowers for a backend that it does not own. Return None there"
+        )
+
+    def test_everything_has_a_sample(self) -> None:
+        subject = self.working()
+        names = {n: kind for kind in PARAMETERS.values() for n in getattr(subject, kind)}
+        if not names:
+            raise SkipTest("see test_it_adds_something_to_its_backend")
+        missing = [
+            f"{kind[:-1]} {name!r}" for name, kind in names.items() if name not in subject.samples
+        ]
+        assert not missing, (
+            f"no sample for the {', the '.join(missing)}. Give one in which it applies: "
+            "samples = {name: Sample(module, inputs)}"
+        )
+        unknown = sorted(subject.samples.keys() - names.keys())
+        assert not unknown, (
+            f"samples for {', '.join(unknown)}, which the plugin does not supply for "
+            f"{subject.backend!r}. It supplies {', '.join(names) or 'nothing'}"
+        )
+
+
+def _again(subject: Subject) -> Subject:
+    return Subject(subject.plugin, subject.backend, subject.samples, subject.also)
+
+
+def _names(subject: Subject) -> list[str]:
+    return [name for kind in PARAMETERS.values() for name in getattr(subject, kind)]
+
+
+def _lowers(registry: Registry) -> bool:
+    """Whether anybody lowers for a backend that is nobody's."""
+    program = export(torch.nn.ReLU(), (torch.zeros(1),))
+    try:
+        registry.lower(STRANGER, program)
+    except LoweringError as error:
+        return error.__cause__ is not None  # somebody tried
+    return True

@@ -1,0 +1,70 @@
+"""Takes a sample all the way to a program, and says what became of each of its operators."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from unittest import SkipTest
+
+import torch
+from attrs import frozen
+from torchao.quantization.pt2e import move_exported_model_to_eval
+from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
+
+import qreg
+from qreg.audit import Audit, audit
+from qreg.calibration import convert
+from qreg.errors import BackendUnavailableError
+from qreg.model import Decision, SupportedConfig
+from qreg.quantizer import RegistryQuantizer
+from qreg.registry import Registry
+from qreg.testing.graphs import graph_of
+from qreg.testing.subject import Sample
+
+
+@frozen
+class Outcome:
+    """The decisions on a sample, and what the program made of them, if it can be read."""
+
+    decisions: Sequence[Decision]
+    audit: Audit | None
+
+
+def check_runs_here(registry: Registry, backend: str) -> None:
+    """Skips a test for a backend whose packages are missing."""
+    try:
+        registry.check_installed(backend)
+    except BackendUnavailableError as error:
+        raise SkipTest(str(error)) from error
+
+
+def outcome(registry: Registry, backend: str, sample: Sample, config: SupportedConfig) -> Outcome:
+    """Quantizes and lowers a sample, and runs the program where the backend can."""
+    if config.mode == "qat":
+        return _trained(registry, backend, sample, config)
+    result = qreg.quantize(
+        copy.deepcopy(sample.module),
+        sample.inputs,
+        backend=backend,
+        calibration=[sample.inputs],
+        config=config.name,
+        dynamic_shapes=sample.dynamic_shapes,
+        progress=False,
+        registry=registry,
+    )
+    return Outcome(result.decisions, result.audit)
+
+
+def _trained(registry: Registry, backend: str, sample: Sample, config: SupportedConfig) -> Outcome:
+    quantizer = RegistryQuantizer(backend, config.name, registry=registry)
+    shapes = sample.dynamic_shapes
+    graph_module = graph_of(sample.module, sample.inputs, train=True, dynamic_shapes=shapes)
+    prepared = prepare_qat_pt2e(graph_module, quantizer)
+    with torch.no_grad():
+        prepared(*sample.inputs)
+    converted = convert(prepared)
+    move_exported_model_to_eval(converted)
+    lowered = qreg.lower(
+        converted, sample.inputs, backend=backend, dynamic_shapes=shapes, registry=registry
+    )
+    return Outcome(quantizer.decisions, audit(quantizer.decisions, lowered, converted))

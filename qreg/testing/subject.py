@@ -1,0 +1,144 @@
+"""What a suite is about: one plugin, with the backend it adds to, and samples of what it supplies.
+
+The registry has this plugin and the owner of the backend, and nothing else that happens to be
+installed, so that a suite finds the same everywhere.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, TypeAlias
+
+from attrs import define, evolve, field, frozen
+from torch.nn import Module
+
+from qreg.inputs import arguments
+from qreg.model import Annotator, Backend, Supplied, SupportedConfig
+from qreg.plugins import Plugin, PluginWarning
+from qreg.registry import Registry
+
+
+def _strings(values: str | Iterable[str]) -> tuple[str, ...]:
+    return (values,) if isinstance(values, str) else tuple(values)
+
+
+@frozen
+class Sample:
+    """A small module in which something of a plugin applies, and inputs for it.
+
+    ``inputs`` is a tuple of tensors, or a lone one. ``configs`` are the names of those to try an
+    annotator with; by default one config for each of its modes that the backend has.
+    """
+
+    module: Module
+    inputs: tuple[Any, ...] = field(converter=arguments)
+    configs: tuple[str, ...] = field(default=(), converter=_strings)
+    dynamic_shapes: Any = None
+
+
+Samples: TypeAlias = Mapping[str, "Sample | Sequence[Sample]"]
+
+
+@define(slots=False, eq=False)
+class Subject:
+    """The plugin of a suite, what it supplies, and the samples of it.
+
+    ``also`` names other plugins that have to be there.
+    """
+
+    plugin: str
+    backend: str
+    samples: Samples
+    also: Sequence[str] = ()
+
+    @cached_property
+    def registry(self) -> Registry:
+        """A registry in which a broken plugin is not an error, but left out."""
+        return self.fresh_registry()
+
+    @cached_property
+    def strict_registry(self) -> Registry:
+        """The same one, for which an annotator that fails is an error."""
+        registry = copy.copy(self.registry)
+        registry.switches = evolve(registry.switches, strict=True)
+        return registry
+
+    def fresh_registry(self, plugins: Mapping[str, object] | None = None) -> Registry:
+        """A registry of the plugins of this suite, and those that are given in process."""
+        load = [*self.plugins, *(plugins or {})]
+        with _without_warnings():
+            registry = Registry(plugins, load=load, disable=(), strict=False, trace=False)
+            registry.examine()
+        return registry
+
+    @cached_property
+    def plugins(self) -> list[str]:
+        """The names of this plugin, the owner of the backend, and what else has to be there."""
+        with _without_warnings():
+            everything = Registry(disable=(), strict=False, trace=False)
+            installed = sorted(plugin.name for plugin in everything.plugins)
+            owner = everything.backends().get(self.backend)
+        assert self.plugin in installed, (
+            f"no installed plugin is called {self.plugin!r}, only {', '.join(installed)}. Install "
+            "yours with `pip install -e .`, and give the suite the name that its entry point has "
+            "under [project.entry-points.qreg]"
+        )
+        owners = [owner.plugin] if owner else []
+        return list(dict.fromkeys([self.plugin, *owners, *self.also]))
+
+    @property
+    def loaded(self) -> Plugin:
+        return next(each for each in self.registry.plugins if each.name == self.plugin)
+
+    @property
+    def annotators(self) -> dict[str, Annotator]:
+        """The annotators of this plugin, by name."""
+        known = self.backend in self.registry.backends()
+        return self._mine(self.registry.annotators(self.backend) if known else ())
+
+    @property
+    def configs(self) -> dict[str, SupportedConfig]:
+        """The configs of this plugin, by name."""
+        known = self.backend in self.registry.backends()
+        return self._mine(self.registry.configs(self.backend).values() if known else ())
+
+    @property
+    def backends(self) -> dict[str, Backend]:
+        """The backends of this plugin, by name."""
+        return self._mine(self.registry.backends().values())
+
+    def _mine(self, supplied: Iterable[Supplied]) -> dict[str, Any]:
+        return {each.value.name: each.value for each in supplied if each.plugin == self.plugin}
+
+    def samples_of(self, name: str) -> list[Sample]:
+        """The samples under a name; none where there are none."""
+        found = self.samples.get(name, ())
+        return [found] if isinstance(found, Sample) else list(found)
+
+    def cases(self, annotator: str) -> Iterator[tuple[Sample, SupportedConfig]]:
+        """Each sample of an annotator with each config to try it with."""
+        usual = list(self.configs_for(self.annotators[annotator]))
+        for sample in self.samples_of(annotator):
+            named = [self.registry.config(self.backend, name) for name in sample.configs]
+            for config in named or usual:
+                yield sample, config
+
+    def configs_for(self, annotator: Annotator) -> Iterator[SupportedConfig]:
+        """The first config of each of its modes, the default of the backend before others."""
+        default = self.registry.backend(self.backend).value.default_config
+        known = [each.value for each in self.registry.configs(self.backend).values()]
+        known.sort(key=lambda config: config.name != default)
+        for mode in sorted(annotator.modes):
+            yield from [config for config in known if config.mode == mode][:1]
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """What is broken is looked up in the registry, whatever pytest makes of warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PluginWarning)
+        yield

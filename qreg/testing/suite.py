@@ -1,0 +1,64 @@
+"""What the parts of the suite have in common: the plugin, and a run for each of its values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, ClassVar
+from unittest import SkipTest
+
+from qreg.testing.subject import Samples, Subject
+
+# The argument of a test, and what of the plugin it is run for.
+PARAMETERS = {"annotator": "annotators", "config": "configs", "supplied_backend": "backends"}
+
+
+class Suite:
+    """A plugin by the name of its entry point, the backend it adds to, and its samples.
+
+    ``samples`` has one :class:`~qreg.testing.Sample` or more under the name of each annotator,
+    config and backend that the plugin supplies. ``also`` names other plugins that it needs.
+    """
+
+    plugin: ClassVar[str] = ""
+    backend: ClassVar[str] = ""
+    samples: ClassVar[Samples] = {}
+    also: ClassVar[Sequence[str]] = ()
+
+    @classmethod
+    def subject(cls) -> Subject:
+        """The plugin; made once for each suite."""
+        return _subject(cls)  # type: ignore[arg-type]  # a class is hashable
+
+    @classmethod
+    def working(cls) -> Subject:
+        """The plugin, if it works; a test of something else is skipped."""
+        try:
+            works = cls.subject().loaded.works
+        except AssertionError:  # it is not installed
+            works = False
+        if not works:
+            raise SkipTest("the plugin was left out: see test_it_is_accepted")
+        return cls.subject()
+
+    @classmethod
+    def values(cls, argument: str) -> list[str]:
+        """What the tests with this argument are run for; nothing if the plugin does not work."""
+        try:
+            return list(getattr(cls.working(), PARAMETERS[argument]))
+        except SkipTest:
+            return []
+
+    def pytest_generate_tests(self, metafunc: Any) -> None:
+        for argument in PARAMETERS:
+            if argument in metafunc.fixturenames:
+                metafunc.parametrize(argument, self.values(argument))
+
+
+@cache
+def _subject(suite: type[Suite]) -> Subject:
+    assert suite.plugin, (
+        f"{suite.__name__} does not say which: plugin = 'the name of its entry point'"
+    )
+    assert suite.backend, f"{suite.__name__} does not say what it adds to: backend = 'xnnpack'"
+    return Subject(suite.plugin, suite.backend, suite.samples, suite.also)
