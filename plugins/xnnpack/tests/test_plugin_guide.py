@@ -160,6 +160,18 @@ def test_the_backend_lowers_runs_and_is_audited() -> None:
     assert result.verification.to_float[0].sqnr > 25
 
 
+def test_the_wrapped_quantizer_annotates_and_its_program_runs() -> None:
+    torch.manual_seed(0)
+    registry = with_stock(documented("A backend around a foreign quantizer"))
+    x = torch.randn(4, 8)
+    result = qreg.quantize(
+        nn.Linear(8, 4), x, backend="wrapped", calibration=[x], registry=registry
+    )
+    assert [decision.annotator for decision in result.decisions] == ["XNNPACKQuantizer"]
+    assert result.audit.defects == ()
+    assert result.verification.to_converted[0].sqnr > 35
+
+
 def test_the_order_is_as_the_guide_says() -> None:
     careful = documented("Who is asked first").careful
 
