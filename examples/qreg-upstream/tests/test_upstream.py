@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -17,6 +17,7 @@ from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 import qreg
 from qreg import Registry
 from qreg.compat import annotation_of
+from qreg.testing import PluginConformance, Sample
 
 
 class Net(nn.Module):
@@ -77,6 +78,15 @@ def test_an_annotator_of_another_distribution_goes_first() -> None:
     annotated(quantizer)
     by = {each.node: each.annotator for each in quantizer.decisions}
     assert (by["add"], by["linear"]) == ("mine", "XNNPACKQuantizer")
+
+
+SAMPLE = Sample(Net().eval(), BATCHES[0])
+
+
+class TestUpstream(PluginConformance):
+    plugin = "upstream"
+    backend = "xnnpack-upstream"
+    samples: ClassVar = {"xnnpack-upstream": SAMPLE, "static_per_channel": SAMPLE}
 
 
 @pytest.mark.parametrize("batches", [1, 4])
