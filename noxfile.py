@@ -51,7 +51,7 @@ COMBINATIONS: dict[str, tuple[list[str], list[str]]] = {
     "oldest": ([], [*HOST]),
     "xnnpack": ([XNNPACK], [*HOST, "plugins/xnnpack/tests"]),
     "xnnpack+addmm": ([XNNPACK, EXAMPLES[0]], [*HOST, "examples/qreg-addmm/tests"]),
-    "xnnpack+examples": ([XNNPACK, *EXAMPLES], [f"{each}/tests" for each in EXAMPLES]),
+    "xnnpack+examples": ([XNNPACK, *EXAMPLES], [*HOST, *(f"{each}/tests" for each in EXAMPLES)]),
     "xnnpack+broken": ([XNNPACK, *BROKEN], [*HOST, f"{BROKEN[0]}/tests"]),
     "xnnpack+conflict": ([XNNPACK, *CONFLICT], [*HOST, f"{CONFLICT[0]}/tests"]),
 }
