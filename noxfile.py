@@ -78,7 +78,8 @@ def sweep(session: nox.Session) -> None:
 def install(session: nox.Session, *distributions: str, host: tuple[str, ...] = (".",)) -> None:
     """The host and these distributions, on what they need from the base."""
     # pytest's command would look into the checkout if it were run as a module of the base.
-    session.install(*CONSTRAINTS, "--no-deps", "pytest", *host, *distributions)
+    # setuptools, which a plugin without a [build-system] is built with, comes with every venv.
+    session.install(*CONSTRAINTS, "--no-deps", "pytest", "setuptools", *host, *distributions)
     layers = ["host", "xnnpack"] if distributions else ["host"]
     see(Path(session.virtualenv.location), base(session, *layers))
 
