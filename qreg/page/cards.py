@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from qreg.page.numbers import decibels, share, short, size
+from qreg.summary import ALIKE
 
 if TYPE_CHECKING:
     from qreg.report import Report
@@ -67,7 +68,7 @@ def _latency(report: Report) -> Card:
     found = report.timing
     assert found is not None
     note = f"{found.float_milliseconds:.3g} ms float, {found.milliseconds:.3g} ms quantized"
-    return Card("Latency, to float", f"{found.ratio:.2f}x", note, warns=found.ratio > 1)
+    return Card("Latency, to float", f"{found.ratio:.2f}x", note, warns=found.ratio > ALIKE)
 
 
 def _verified(report: Report) -> Card:
