@@ -86,8 +86,10 @@ def _nan_source(prepared: GraphModule, batch: tuple[Any, ...]) -> str | None:
         return None
 
 
-def convert(prepared: GraphModule) -> GraphModule:
+def convert(prepared: GraphModule, *, fold_quantize: bool = True) -> GraphModule:
     """``convert_pt2e`` for a model that was calibrated, and an error for one that was not.
+
+    ``fold_quantize`` stores weights quantized; ``Backend.fold_quantize`` says what a backend needs.
 
     torchao's own gives an uncalibrated observer the scale 1 with a warning, and a model that
     computes nothing of use. Raises ``CalibrationError`` that names the observer.
@@ -96,7 +98,7 @@ def convert(prepared: GraphModule) -> GraphModule:
         raise InputError(f"{type(prepared).__name__} is not what prepare_pt2e returned")
     _check_observers(prepared)
     try:
-        converted: GraphModule = convert_pt2e(prepared)
+        converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold_quantize)
     except AssertionError as cause:
         if is_prepared(prepared):
             raise

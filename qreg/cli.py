@@ -26,6 +26,13 @@ CALIBRATION = click.option(
 MAX_BATCHES = click.option(
     "--max-batches", type=click.IntRange(min=1), help="Take no more batches than this."
 )
+OPTIONS = click.option(
+    "--option",
+    "texts",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An option of the backend, as `qreg ops` lists them; may be given several times.",
+)
 FORMAT = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -117,17 +124,21 @@ def list_(as_json: bool) -> None:
 @_reports_errors
 def ops(backend: str, as_json: bool) -> None:
     """The configs of BACKEND and the operator patterns that each covers."""
-    from qreg.listing import config_rows, pattern_rows
+    from qreg.listing import config_rows, option_rows, pattern_rows
     from qreg.tables import print_table
 
     configs = config_rows(_registry(), backend)
     patterns = pattern_rows(_registry(), backend)
+    options = option_rows(_registry(), backend)
     if as_json:
-        click.echo(json.dumps({"configs": configs, "patterns": patterns}, indent=2))
+        listed = {"configs": configs, "patterns": patterns, "options": options}
+        click.echo(json.dumps(listed, indent=2))
         return
     print_table(configs)
-    click.echo()
-    print_table([{key: row[key] for key in row if key != "configs"} for row in patterns])
+    for rows in (patterns, options):
+        if rows:
+            click.echo()
+            print_table([{key: row[key] for key in row if key != "configs"} for row in rows])
 
 
 @main.command()
@@ -136,6 +147,7 @@ def ops(backend: str, as_json: bool) -> None:
 @CONFIG
 @CALIBRATION
 @MAX_BATCHES
+@OPTIONS
 @click.option("-o", "--output", type=FILE, help="Where to write the program.")
 @click.option("--allow-float", is_flag=True, help="Go on where nothing can be quantized.")
 @click.option("--no-verify", is_flag=True, help="Do not load and run the program.")
@@ -146,19 +158,25 @@ def quantize(
     config: str,
     calibration: Path | None,
     max_batches: int | None,
+    texts: tuple[str, ...],
     output: Path | None,
     allow_float: bool,
     no_verify: bool,
 ) -> None:
     """Quantize MODEL, a file that torch.export.save wrote, and lower it for a backend."""
     from qreg.files import check_writable, read_batches, read_program
+    from qreg.options import parsed
+    from qreg.programs import check_suffix
+    from qreg.target import target
 
     quiet_imports()
     registry = _registry()
-    suffix = registry.backend(backend).value.suffix
+    kind = registry.backend(backend).value
+    options = parsed(kind, texts)
     registry.config(backend, config)
-    registry.check_installed(backend)
-    output = output or model.with_suffix(suffix)
+    target(registry, backend, options)
+    output = output or _beside(model, kind.suffix)
+    check_suffix(kind, output)
     check_writable(output)
     _check_no_input(output, model, calibration)
     program = read_program(model)
@@ -176,10 +194,16 @@ def quantize(
         config=config,
         allow_float=allow_float,
         verify=not no_verify,
+        options=options,
     )
     result.save(output)
     print_report(result.report, operators=False)
     click.echo(f"wrote {output} ({len(result.program)} bytes)")
+
+
+def _beside(model: Path, suffix: str) -> Path:
+    """Where the program of a model goes if nothing else is said: never over the model."""
+    return model.with_suffix(f".quantized{suffix}" if model.suffix == suffix else suffix)
 
 
 @main.command()
@@ -188,6 +212,7 @@ def quantize(
 @CONFIG
 @CALIBRATION
 @MAX_BATCHES
+@OPTIONS
 @click.option("--numerics", is_flag=True, help="Measure the noise of each operator.")
 @click.option("--timing", is_flag=True, help="Lower the float model too, and time both programs.")
 @click.option("--profile", is_flag=True, help="Time each operator by itself, in int8 and float.")
@@ -202,6 +227,7 @@ def explain(
     config: str,
     calibration: Path | None,
     max_batches: int | None,
+    texts: tuple[str, ...],
     numerics: bool,
     timing: bool,
     profile: bool,
@@ -215,9 +241,11 @@ def explain(
     Without --calibration nothing is lowered: the report has the decisions alone.
     """
     from qreg.files import check_writable, read_batches, read_program
+    from qreg.options import parsed
 
     quiet_imports()
     _registry().config(backend, config)
+    options = parsed(_registry().backend(backend).value, texts)
     for path in filter(None, (html, overlay)):
         check_writable(path)
         _check_no_input(path, model, calibration)
@@ -237,6 +265,7 @@ def explain(
         timing=timing,
         profile=profile,
         max_batches=max_batches,
+        options=options,
     )
     if html:
         report.save_html(html)
@@ -253,19 +282,32 @@ def explain(
 @click.option("--reference", type=FILE, required=True, help="The model it was made from, a .pt2.")
 @click.option("--inputs", type=FILE, required=True, help="A torch.save'd list of input tuples.")
 @BACKEND
+@OPTIONS
 @click.option("--floor", type=float, help="The least SQNR to the reference, in dB; default 20.")
 @FORMAT
 @_reports_errors
 def verify(
-    program: Path, reference: Path, inputs: Path, backend: str, floor: float | None, as_json: bool
+    program: Path,
+    reference: Path,
+    inputs: Path,
+    backend: str,
+    texts: tuple[str, ...],
+    floor: float | None,
+    as_json: bool,
 ) -> None:
     """Load PROGRAM in its backend's runtime, run it, and compare it with a reference."""
-    from qreg.files import read_batches, read_bytes, read_program
+    from qreg.files import read_batches, read_program
+    from qreg.options import parsed
+    from qreg.programs import read_lowered
+    from qreg.target import target
 
     quiet_imports()
     registry = _registry()
-    registry.check_installed(backend)
-    lowered, model, batches = read_bytes(program), read_program(reference), read_batches(inputs)
+    kind = registry.backend(backend).value
+    options = parsed(kind, texts)
+    target(registry, backend, options)
+    lowered = read_lowered(kind, program)
+    model, batches = read_program(reference), read_batches(inputs)
 
     from attrs import asdict
 
@@ -283,6 +325,7 @@ def verify(
         batches,
         backend=backend,
         floor=FLOOR if floor is None else floor,
+        options=options,
         registry=registry,
         run=run_isolated,
     )

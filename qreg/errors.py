@@ -89,13 +89,18 @@ class OrderError(QregError):
 
 
 class BackendUnavailableError(QregError):
-    """A backend whose runtime packages are not installed."""
+    """A backend whose packages or tools are missing, or of a version that it does not work with."""
 
-    def __init__(self, backend: str, missing: Sequence[str], pip: Sequence[str]) -> None:
-        self.backend, self.missing, self.pip = backend, tuple(missing), tuple(pip)
+    def __init__(
+        self, backend: str, problems: Sequence[str], pip: Sequence[str], others: Sequence[str] = ()
+    ) -> None:
+        self.backend, self.problems = backend, tuple(problems)
+        self.pip, self.others = tuple(pip), tuple(others)
+        packages = f"pip install {' '.join(f'{item!r}' for item in pip)}"
+        commands = " && ".join([*([packages] if pip else []), *others])
         super().__init__(
-            f"backend {backend!r} needs {', '.join(missing)}, which is not installed. "
-            f"Install it with: pip install {' '.join(f'{item!r}' for item in pip)}"
+            f"backend {backend!r} cannot be used here: {'; '.join(problems)}. "
+            f"Install what it needs with: {commands}"
         )
 
 

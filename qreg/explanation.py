@@ -50,6 +50,7 @@ def explain(
     timing: bool = False,
     profile: bool = False,
     dynamic_shapes: Any = None,
+    options: Mapping[str, Any] | None = None,
     progress: bool | None = None,
     registry: Registry | None = None,
 ) -> Report:
@@ -83,6 +84,7 @@ def explain(
         dynamic_shapes=dynamic_shapes,
         allow_float=True,
         verify=verify,
+        options=options,
         progress=progress,
         registry=registry,
     )
@@ -143,6 +145,7 @@ def report_of(
         conversions=found.conversions if found else (),
         ranges=tuple(result.ranges),
         verification=result.verification,
+        runs_here=result.target.load is not None,
         timing=timed,
         notes=tuple(notes),
         seconds=result.seconds,
@@ -151,7 +154,7 @@ def report_of(
 
 def _profiled(result: Result, listed: Sequence[Operator]) -> tuple[Operator, ...]:
     """The operators with their times; what is fused has its time at the first of the pattern."""
-    measure = result.registry.backend(result.backend).value.profile
+    measure = result.target.backend.profile
     if measure is None:
         raise InputError(f"backend {result.backend!r} cannot time operators one by one")
     times = [measure(_exported(result, model)) for model in (result.converted, result.reference)]
@@ -172,11 +175,9 @@ def _time(operator: Operator, seconds: Mapping[str, float]) -> float | None:
 
 
 def _timing(result: Result) -> Timing:
-    load = result.registry.backend(result.backend).value.load
-    if load is None:
-        raise InputError(f"backend {result.backend!r} only compiles: nothing can be timed here")
-    plain = result.registry.lower(result.backend, _exported(result, result.reference))
-    seconds = side_by_side(load, [plain.program, result.program], result.samples[0])
+    plain = result.target.lower(_exported(result, result.reference))
+    programs = [plain.program, result.program]
+    seconds = side_by_side(result.target.loader, programs, result.samples[0])
     before, behind = (each * 1000 for each in seconds)
     return Timing(before, behind, ROUNDS)
 

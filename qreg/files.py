@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -183,23 +183,31 @@ def check_writable(path: Path) -> None:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes a file in full or not at all; an older one stays until the new one is complete."""
-    with _replacing(path) as stream:
-        stream.write(data)
+    write_all_atomically({path: data})
+
+
+def write_all_atomically(contents: Mapping[Path, bytes]) -> None:
+    """Writes files in full or none; older ones stay until all of the new ones are complete."""
+    with contextlib.ExitStack() as stack:
+        complete = [stack.enter_context(_complete(path, data)) for path, data in contents.items()]
+        for name, path in complete:
+            os.replace(name, path)
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[io.BufferedWriter]:
+def _complete(path: Path, data: bytes) -> Iterator[tuple[str, Path]]:
+    """A file beside ``path`` with what that is to hold, and where it belongs."""
     check_writable(path)
     path = path.resolve()  # the file behind a link, not the link
     mode = path.stat().st_mode if path.exists() else 0o644  # mkstemp makes it its owner's alone
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:
-            yield stream
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(name, mode)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+        yield name, path
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # it is where it belongs
+            os.unlink(name)

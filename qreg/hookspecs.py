@@ -8,8 +8,8 @@ plugin and calling the first three hooks must not import torch, since listing do
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -55,10 +55,14 @@ def qreg_annotators(backend: str) -> Iterable[Annotator]:  # type: ignore[empty-
 
 
 @hookspec(firstresult=True)
-def qreg_lower(backend: str, program: ExportedProgram) -> Lowered | None:
+def qreg_lower(
+    backend: str, program: ExportedProgram, options: Mapping[str, Any]
+) -> Lowered | None:
     """Lowers a float or converted program for ``backend``.
 
     ``program`` is an export of the module that ``convert_pt2e`` returned, and may be changed.
+    ``options`` has a value for each option that the backend has at lowering; an implementation
+    whose backend has none may leave the argument out.
     Returns ``None`` for a backend that this plugin does not lower for. The plugin that owns the
     backend is asked first. Whatever the lowering raises reaches the user as the cause of a
     ``LoweringError``.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def run_isolated(
-    load: Callable[[bytes], Runner], lowered: Lowered, samples: Sequence[Any]
+    load: Callable[[bytes], Runner], lowered: Lowered, samples: Sequence[Any], repeats: int = 0
 ) -> Outputs:
     """As ``run_program``, in a new process; ``load`` is a function of a module.
 
@@ -31,7 +31,7 @@ def run_isolated(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=quiet_imports) as pool:
         try:
-            return pool.submit(run_program, load, lowered, samples).result()
+            return pool.submit(run_program, load, lowered, samples, repeats).result()
         except BrokenProcessPool as cause:
             raise VerificationError(
                 "the runtime crashed on the program: the file is damaged, or was made for another "

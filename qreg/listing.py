@@ -73,3 +73,16 @@ def pattern_rows(registry: Registry, backend: str) -> list[Row]:
         }
         for supplied in registry.annotators(backend)
     ]
+
+
+def option_rows(registry: Registry, backend: str) -> list[Row]:
+    """One row for each option of a backend: its default, what else it may be, what it means."""
+    return [
+        {
+            "option": option.name,
+            "default": str(option.default),
+            "choices": [str(choice) for choice in option.choices],
+            "summary": option.summary,
+        }
+        for option in registry.backend(backend).value.options
+    ]

@@ -47,10 +47,55 @@ def _modes(values: Iterable[Mode]) -> frozenset[Mode]:
 
 @frozen
 class Requirement:
-    """An importable module that a backend needs, and the pip argument that provides it."""
+    """An importable module that a backend needs, and the pip argument that provides it.
+
+    The versions in the argument are those that the backend works with.
+    """
 
     module: str = field(validator=_name)
     pip: str = field(validator=_name)
+
+
+@frozen
+class Tool:
+    """A command that a backend needs, and how to install it.
+
+    ``variable`` is the environment variable that may name another command in its place.
+    """
+
+    command: str = field(validator=_name)
+    install: str = field(validator=_name)
+    variable: str | None = None
+
+
+@frozen
+class Option:
+    """Something that a backend leaves to its user, by name.
+
+    A value has the type of ``default`` and is one of ``choices``, if there are any. ``at`` says
+    which of ``qreg_lower`` and ``Backend.load`` is given it.
+    """
+
+    name: str = field(validator=_name)
+    default: str | int | float | bool
+    summary: str
+    choices: tuple[str | int | float, ...] = ()
+    at: Literal["lower", "load"] = field(
+        default="lower", validator=validators.in_(("lower", "load"))
+    )
+
+
+@frozen
+class Files:
+    """How a program is written that takes more than one file.
+
+    ``beside`` are the suffixes of the files that stand beside that with the suffix of the backend.
+    ``split`` gives the content of each file by its suffix, ``join`` the program that they are.
+    """
+
+    beside: tuple[str, ...]
+    split: Callable[[bytes], Mapping[str, bytes]]
+    join: Callable[[Mapping[str, bytes]], bytes]
 
 
 @frozen
@@ -59,6 +104,12 @@ class Backend:
 
     ``load`` turns a lowered program into a function from the flat input tensors to the flat output
     tensors; ``None`` says that the backend only compiles and nothing is run on this machine.
+    ``requires`` and ``tools`` are looked for before any work. ``options`` are what a user may set;
+    one that is called ``threads`` is the number of threads that the runtime computes on.
+    ``refuses`` gives the reason why a config cannot be lowered, None if it can be; it is asked when
+    a config is chosen. ``fold_quantize`` says whether convert stores weights quantized, or float
+    with the operators that quantize them. ``dynamic_shapes`` says whether programs may take inputs
+    of more than one size. ``files`` is for programs of several files.
     ``dtypes`` are the tensor types that its observers and kernels quantize from. ``transforms``
     take the graph, and the modes of the configs that it is annotated with, and return the graph.
     ``profile`` tells how many seconds each operator of an exported program takes, by its origin;
@@ -72,8 +123,14 @@ class Backend:
     runtime: str
     suffix: str
     requires: tuple[Requirement, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    options: tuple[Option, ...] = ()
+    refuses: Callable[[QuantizationConfig], str | None] | None = None
     transforms: tuple[Transform, ...] = ()
-    load: Callable[[bytes], Runner] | None = None
+    fold_quantize: bool = True
+    dynamic_shapes: bool = True
+    load: Callable[..., Runner] | None = None
+    files: Files | None = None
     dtypes: tuple[str, ...] = ("torch.float32",)
     profile: Callable[[ExportedProgram], Mapping[str, float]] | None = None
     quantizer: Callable[[QuantizationConfig], Quantizer] | None = None

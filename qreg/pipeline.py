@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +18,18 @@ from qreg.audit import Audit, audit
 from qreg.calibration import convert, feed, is_prepared
 from qreg.errors import CalibrationError, ConfigError, InputError, ProgramError
 from qreg.exporting import dynamic_shapes_of, export
-from qreg.files import write_atomically
-from qreg.inputs import arguments, capped, check_batch, checked, input_specs, length
-from qreg.model import Backend, Decision, Lowered
+from qreg.inputs import arguments, capped, check_batch, checked, flat, input_specs, length
+from qreg.model import Decision, Lowered, Runner
 from qreg.numerics import float_graph
+from qreg.programs import check_suffix, write_program
 from qreg.progress import Stages
 from qreg.quantizer import Config, RegistryQuantizer
 from qreg.ranges import Range, concerns
 from qreg.registry import DEFAULT, Registry, installed
 from qreg.scopes import module_stack
 from qreg.suspects import Search, name_suspect
-from qreg.verification import DYNAMIC_FLOOR, FLOOR, Verification
+from qreg.target import Target, target
+from qreg.verification import DYNAMIC_FLOOR, FLOOR, Verification, structured
 from qreg.verification import verify as verify_lowered
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ class Result:
 
     ``program`` is in the format of the backend, ``converted`` the module that ``convert_pt2e``
     gave and that was lowered, ``reference`` the float graph with the operators that were decided
-    on, ``samples`` the first of the calibration batches, ``dynamic_shapes`` those of the program.
+    on, ``samples`` the first of the calibration batches, ``dynamic_shapes`` those of the program,
+    ``target`` the backend with the options that it was lowered with.
     ``audit`` is None if the program cannot be read back, ``verification`` if it was not run here:
     because it was not asked for, or because the backend only compiles. ``ranges`` are those that
     leave few codes to their values. ``seconds`` has the time of each stage.
@@ -61,8 +62,9 @@ class Result:
     converted: GraphModule = field(repr=False)
     samples: Sequence[tuple[Any, ...]] = field(repr=False)
     dynamic_shapes: Any = field(repr=False)
-    registry: Registry = field(repr=False)
+    target: Target = field(repr=False)
     seconds: Mapping[str, float] = field(repr=False)
+    _loaded: dict[str, Runner] = field(init=False, repr=False, eq=False, factory=dict)
 
     @property
     def program(self) -> bytes:
@@ -80,12 +82,29 @@ class Result:
 
         return report_of(self)
 
+    def run(self, *inputs: Any) -> Any:
+        """Runs the program as the model is called, and gives what the model would.
+
+        It is loaded at the first call, with the options that it was verified with. The inputs stay
+        as they are. Raises ``InputError`` for a backend that only compiles, and what its runtime
+        raises for inputs that do not fit.
+        """
+        if "program" not in self._loaded:
+            self._loaded["program"] = self.target.loader(self.program)
+        given = [value.clone().contiguous() for value in flat(inputs)]
+        with torch.no_grad():
+            outputs = self._loaded["program"](given)[self.lowered.changed_inputs :]
+        return structured(outputs, self.converted)
+
     def save(self, path: str | Path) -> None:
         """Writes the program to a file, in full or not at all.
 
-        Raises ``InputError`` if the path cannot be written.
+        A backend whose programs are several files writes the others beside it. Raises
+        ``InputError`` if the path cannot be written, or has another suffix than the backend's
+        programs.
         """
-        write_atomically(Path(path), self.program)
+        check_suffix(self.target.backend, Path(path))
+        write_program(self.target.backend, Path(path), self.program)
 
 
 def quantize(
@@ -100,6 +119,7 @@ def quantize(
     dynamic_shapes: Any = None,
     allow_float: bool = False,
     verify: bool = True,
+    options: Mapping[str, Any] | None = None,
     progress: bool | None = None,
     registry: Registry | None = None,
 ) -> Result:
@@ -113,23 +133,25 @@ def quantize(
     name, a ``QuantizationConfig``, or None; instead of ``backend`` and ``config``, ``quantizer``
     takes one that was made by ``get_quantizer`` and given its scopes. ``dynamic_shapes`` is as
     for ``torch.export.export``. ``allow_float`` lets a model pass in which nothing is quantized.
+    ``options`` are those of the backend, by name: ``qreg ops`` lists them.
     ``progress`` None shows a progress bar on a terminal, and elsewhere a line for each stage.
 
     Raises a :class:`~qreg.errors.QregError` that names the remedy: before any work for an unknown
-    backend or config, a missing package, or missing calibration data; at its stage for a model
+    backend, config or option, a missing package, or missing calibration data; at its stage for a model
     that does not export, a batch that does not fit, a model in which nothing would be quantized,
     and a program that does not lower, load or run.
     """
     quantizer = chosen(quantizer, backend, config, registry)
-    quantizer.registry.check_installed(quantizer.backend)
+    goal = target(quantizer.registry, quantizer.backend, options)
     _check_modes(quantizer, calibration)
     steps = length(() if calibration is None else calibration, max_batches)
     batches = None if calibration is None else capped(calibration, max_batches)
-    target: Backend = quantizer.registry.backend(quantizer.backend).value
+    load = goal.load if verify else None
     floor = DYNAMIC_FLOOR if "dynamic" in quantizer.modes else FLOOR
     with Stages(progress) as stages:
         with stages.stage("export"):
             program, example = exported(model, example_inputs, dynamic_shapes)
+            shapes = _shapes(goal, program, example)
             float_model = program.module(check_guards=False)
         with stages.stage("prepare"), allowing_float(quantizer, allow_float):
             prepared = prepare_pt2e(program.module(check_guards=False), quantizer)
@@ -140,21 +162,19 @@ def quantize(
             feed(prepared, kept, each)
         with stages.stage("convert"):
             ranges = concerns(prepared)
-            converted = convert(prepared)
-        lowering = partial(quantizer.registry.lower, quantizer.backend)
-        search = Search(lowering, target.load if verify else None, floor)
+            converted = convert(prepared, fold_quantize=goal.backend.fold_quantize)
+        search = Search(goal.lower, load, floor)
         with _naming_suspects(stages, converted, quantizer.decisions, kept.samples, search):
             with stages.stage("lower"):
-                shapes = dynamic_shapes_of(program, example)
-                lowered = lowering(export(converted, example, shapes))
+                lowered = goal.lower(export(converted, example, shapes))
             verification = None
-            if verify and target.load is not None:
+            if load is not None:
                 with stages.stage("verify"):
                     verification = verify_lowered(
-                        target.load,
+                        load,
                         lowered,
                         kept.samples,
-                        runtime=target.runtime,
+                        runtime=goal.backend.runtime,
                         floor=floor,
                         float_model=float_model,
                         converted=converted,
@@ -171,9 +191,20 @@ def quantize(
         converted=converted,
         samples=kept.samples,
         dynamic_shapes=shapes,
-        registry=quantizer.registry,
+        target=goal,
         seconds=stages.seconds,
     )
+
+
+def _shapes(goal: Target, program: ExportedProgram, example: tuple[Any, ...]) -> Any:
+    """The dynamic dimensions of a program; raises ``InputError`` if the backend has none."""
+    found = dynamic_shapes_of(program, example)
+    if found is not None and not goal.backend.dynamic_shapes:
+        raise InputError(
+            f"the model has dynamic dimensions, and programs for {goal.name!r} have one size: "
+            "export it without dynamic_shapes, at the size that it will run at"
+        )
+    return found
 
 
 @contextmanager
@@ -206,16 +237,18 @@ def lower(
     *,
     backend: str = "xnnpack",
     dynamic_shapes: Any = None,
+    options: Mapping[str, Any] | None = None,
     registry: Registry | None = None,
 ) -> Lowered:
     """Lowers a model for a backend as it is, float or converted.
 
-    Raises ``ExportError`` and ``LoweringError`` with the cause chained.
+    Raises ``ExportError`` and ``LoweringError`` with the cause chained, and ``InputError`` for a
+    model with dynamic dimensions where the backend has none.
     """
-    registry = registry or installed()
-    registry.check_installed(backend)
-    program, _ = exported(model, example_inputs, dynamic_shapes)
-    return registry.lower(backend, program)
+    goal = target(registry or installed(), backend, options)
+    program, example = exported(model, example_inputs, dynamic_shapes)
+    _shapes(goal, program, example)
+    return goal.lower(program)
 
 
 def chosen(

@@ -125,7 +125,18 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
             return Choice(level, scope, "float", None, None)
         named = isinstance(config, str)
         value = check(self._registry.config(self.backend, config).factory() if named else config)
+        self._check_taken(config, value)
         return Choice(level, scope, self._label(config), value, mode_of(value))
+
+    def _check_taken(self, config: object, value: QuantizationConfig) -> None:
+        """Raises ``ConfigError`` for a config that the backend says it cannot lower."""
+        reason = self._backend.refuses(value) if self._backend.refuses else None
+        if reason:
+            name = f"config {config!r}" if isinstance(config, str) else "the config"
+            raise ConfigError(
+                f"{name} is not for backend {self.backend!r}: {reason}. "
+                f"`qreg ops {self.backend}` lists those that are."
+            )
 
     def _label(self, config: str | QuantizationConfig) -> str:
         if isinstance(config, str):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qreg.errors import InputError, VerificationError
 from qreg.inputs import checked, input_specs
 from qreg.model import Lowered
 from qreg.registry import Registry, installed
+from qreg.target import target
 from qreg.verification import (
     FLOOR,
     Outputs,
@@ -17,6 +18,7 @@ from qreg.verification import (
     compare_all,
     judge,
     outputs_of,
+    repeats_for,
     run_program,
 )
 
@@ -34,6 +36,7 @@ def verify(
     *,
     backend: str = "xnnpack",
     floor: float = FLOOR,
+    options: Mapping[str, Any] | None = None,
     registry: Registry | None = None,
     run: Callable[..., Outputs] = run_program,
 ) -> Verification:
@@ -47,20 +50,17 @@ def verify(
     program that does not load or run, gives outputs of other shapes, as one of another model does,
     gives NaN, or is less than ``floor`` dB from the reference.
     """
-    registry = registry or installed()
-    target = registry.backend(backend).value
-    registry.check_installed(backend)
-    if target.load is None:
-        raise InputError(f"backend {backend!r} only compiles: nothing runs its programs here")
+    goal = target(registry or installed(), backend, options)
     samples = list(checked(inputs, input_specs(reference), "input batch"))
     if not samples:
         raise InputError("there is no input to run the program on: give at least one batch")
-    outputs = run(target.load, Lowered(program, delegates=0), samples)
-    wanted = outputs_of(reference.module(check_guards=False), samples)
+    model = reference.module(check_guards=False)
+    outputs = run(goal.loader, Lowered(program, delegates=0), samples, repeats_for(model))
+    wanted = outputs_of(model, samples)
     _check_same_model(outputs, wanted)
     found = compare_all(outputs, wanted)
     judge(found, outputs, floor, REFERENCE, REMEDY)
-    return Verification(target.runtime, len(samples), to_float=found)
+    return Verification(goal.backend.runtime, len(samples), to_float=found)
 
 
 def _check_same_model(outputs: Outputs, wanted: Outputs) -> None:

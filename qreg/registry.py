@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from qreg.availability import check_available
 from qreg.errors import (
-    BackendUnavailableError,
     ConflictError,
     LoweringError,
     OrderError,
@@ -17,6 +16,7 @@ from qreg.errors import (
     UnknownNameError,
 )
 from qreg.model import Annotator, Backend, Lowered, Supplied, SupportedConfig
+from qreg.options import complete, given_to
 from qreg.plugins import Plugin, PluginHost
 from qreg.switches import from_environment
 
@@ -166,31 +166,35 @@ class Registry:
         }
 
     def check_installed(self, backend: str) -> None:
-        """Raises ``BackendUnavailableError`` if a package that the backend needs is missing."""
-        needed = self.backend(backend).value.requires
-        missing = [each for each in needed if not _importable(each.module)]
-        if missing:
-            modules, pip = [m.module for m in missing], [m.pip for m in missing]
-            raise BackendUnavailableError(backend, modules, pip)
+        """Raises ``BackendUnavailableError`` if something that the backend needs is missing.
 
-    def lower(self, backend: str, program: ExportedProgram) -> Lowered:
-        """Lowers a program for a backend.
+        That is a package, a version of one that it works with, or a command.
+        """
+        others = [supplied.value for supplied in self.backends().values()]
+        check_available(self.backend(backend).value, others)
+
+    def lower(
+        self, backend: str, program: ExportedProgram, options: Mapping[str, Any] | None = None
+    ) -> Lowered:
+        """Lowers a program for a backend, with a value for each of its options at lowering.
 
         Raises ``LoweringError``, with the backend's own error as its cause, if that fails.
         """
         self.check_installed(backend)
-        owner = self.backend(backend).plugin
-        for plugin in sorted(self._host.plugins, key=lambda plugin: plugin.name != owner):
-            lowered = self._ask_to_lower(plugin, backend, program)
+        supplied = self.backend(backend)
+        if options is None:
+            options = given_to(supplied.value, complete(supplied.value, {}), "lower")
+        asked = {"backend": backend, "program": program, "options": options}
+        for plugin in sorted(self._host.plugins, key=lambda each: each.name != supplied.plugin):
+            lowered = self._ask_to_lower(plugin, asked)
             if lowered is not None:
                 return lowered
         raise LoweringError(f"no plugin lowers for backend {backend!r}")
 
-    def _ask_to_lower(
-        self, plugin: Plugin, backend: str, program: ExportedProgram
-    ) -> Lowered | None:
+    def _ask_to_lower(self, plugin: Plugin, asked: Mapping[str, Any]) -> Lowered | None:
+        backend = asked["backend"]
         try:
-            answers = self._host.call(plugin, "qreg_lower", backend=backend, program=program)
+            answers = self._host.call(plugin, "qreg_lower", **asked)
         except QregError:
             raise
         except Exception as cause:
@@ -221,12 +225,6 @@ def _clash(values: Sequence[Supplied], others: Sequence[Supplied]) -> str | None
 def _replaced(supplied: Supplied) -> Iterable[str]:
     return supplied.value.replaces if isinstance(supplied.value, Annotator) else ()
 
-
-def _importable(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # the package that the module would be in
-        return False
 
 
 def _supplied(value: Any, plugin: Plugin) -> Supplied:

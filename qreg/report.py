@@ -92,6 +92,7 @@ class Report:
     run in int8 and do not. ``verification`` and ``timing`` are None where nothing was run. Where no
     program was made, ``delegates`` is None, and what is read from one is empty. ``notes`` say what
     was asked for and could not be had. ``seconds`` has the time of each stage, by its name.
+    ``runs_here`` is False for a backend that only compiles.
     """
 
     backend: str
@@ -105,6 +106,7 @@ class Report:
     conversions: tuple[Conversion, ...] = field(default=(), repr=False)
     ranges: tuple[Range, ...] = field(default=(), repr=False)
     verification: Verification | None = None
+    runs_here: bool = True
     timing: Timing | None = None
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(factory=dict, repr=False)
@@ -145,6 +147,13 @@ class Report:
         ]
         lost = [pair for pair in timed if pair[0] > TOLERANCE * (pair[1].float_microseconds or 0)]
         return [each for _, each in sorted(lost, key=lambda pair: -pair[0])]
+
+    @property
+    def unverified(self) -> str:
+        """Why there is no verification of the program."""
+        if self.runs_here:
+            return "not verified: the program was not run"
+        return f"not run here: {self.backend} only compiles"
 
     @property
     def leftover(self) -> list[Conversion]:

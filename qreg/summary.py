@@ -57,7 +57,7 @@ def headlines(report: Report) -> Iterator[str]:
     yield _sizes(report)
     if report.delegates is not None:
         yield f"delegates: {report.delegates}, operators outside: {_outside(report)}"
-        yield _verified(report.verification)
+        yield _verified(report)
     if report.timing:
         yield _timing(report)
     yield from _slower(report)
@@ -80,9 +80,10 @@ def _outside(report: Report) -> str:
     return ", ".join(f"{count} x {name}" for name, count in counted) or "none"
 
 
-def _verified(found: Verification | None) -> str:
+def _verified(report: Report) -> str:
+    found = report.verification
     if found is None:
-        return "not verified: the program was not run"
+        return report.unverified
     return f"verified: loaded in {found.runtime}, ran {found.samples} inputs"
 
 

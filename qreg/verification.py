@@ -13,9 +13,11 @@ from torch.utils import _pytree as pytree
 
 from qreg.errors import NaNError, VerificationError
 from qreg.inputs import cloned, flat
-from qreg.state import keeping_state
+from qreg.state import changed_buffers, keeping_state
 
 if TYPE_CHECKING:
+    from torch.fx import GraphModule
+
     from qreg.model import Lowered, Runner
 
 Outputs = list[list[Tensor]]  # of each sample, flat
@@ -60,22 +62,62 @@ DYNAMIC_FLOOR = 10.0  # a backend may choose the ranges of dynamic activations d
 NEGLIGIBLE = 1e-6  # differences that are rounding, whatever the signal is
 
 
+REPEATS = 2  # runs of the first sample again, to see whether the program is as it was before
+STEADY = 60.0  # dB between two runs of one program on one sample, which differ by rounding at most
+
+
 def run_program(
-    load: Callable[[bytes], Runner], lowered: Lowered, samples: Sequence[Any]
+    load: Callable[[bytes], Runner],
+    lowered: Lowered,
+    samples: Sequence[Any],
+    repeats: int = 0,
 ) -> Outputs:
-    """Loads a program once and runs it on each sample.
+    """Loads a program once and runs it on each sample, and ``repeats`` times more on the first.
 
     Raises ``VerificationError`` with the runtime's error as its cause if either fails; the suspects
-    are what the backend left to the runtime's own kernels.
+    are what the backend left to the runtime's own kernels. Raises it also for a program that gives
+    something else when it is run again, or changes what it is given, as programs do that compute
+    in place where they should not.
     """
     try:
         runner = load(lowered.program)
-        with torch.no_grad():
-            given = [_tensors(runner([v.contiguous() for v in flat(cloned(s))])) for s in samples]
-            return [outputs[lowered.changed_inputs :] for outputs in given]
+        outputs = [_run(runner, lowered, sample) for sample in samples]
+        again = [_run(runner, lowered, samples[0]) for _ in range(repeats)]
+    except VerificationError:
+        raise
     except Exception as cause:
         left = sorted(set(lowered.outside))  # to the runtime's own kernels
         raise VerificationError(f"the lowered program does not run: {cause}.", left) from cause
+    for number, found in enumerate(again, len(samples) + 1):
+        _check_steady(number, outputs[0], found)
+    return outputs
+
+
+def _run(runner: Runner, lowered: Lowered, sample: Any) -> list[Tensor]:
+    given = [value.contiguous() for value in flat(cloned(sample))]
+    with torch.no_grad():
+        outputs = [output.clone() for output in _tensors(runner(given))]
+    if not lowered.changed_inputs:
+        _check_unchanged(flat(sample), given)
+    return outputs[lowered.changed_inputs :]
+
+
+def _check_unchanged(before: Sequence[Tensor], after: Sequence[Tensor]) -> None:
+    for position, (one, other) in enumerate(zip(before, after, strict=True)):
+        if not torch.allclose(one, other, rtol=0, atol=0, equal_nan=True):
+            raise VerificationError(
+                f"the program overwrites its input {position}, which the model leaves as it is"
+            )
+
+
+def _check_steady(number: int, first: Sequence[Tensor], again: Sequence[Tensor]) -> None:
+    check_alike([list(again)], [list(first)])
+    for position, found in enumerate(compare_all([list(again)], [list(first)])):
+        if is_far(found, STEADY):
+            raise VerificationError(
+                f"output {position} of the program changes: at call {number} it is "
+                f"{found.sqnr:.1f} dB from what the same input gave at the first call"
+            )
 
 
 def verify(
@@ -92,9 +134,10 @@ def verify(
 
     Raises ``VerificationError`` if it does not load, does not run, or gives outputs of another
     number or shape, NaN, or floating-point outputs that are closer to noise than ``floor`` (SQNR
-    in dB to the converted model).
+    in dB to the converted model), and if it changes from call to call, as only one whose model
+    keeps a state does.
     """
-    outputs = run_program(load, lowered, samples)
+    outputs = run_program(load, lowered, samples, repeats_for(converted))
     to_float, to_converted = outputs_of(float_model, samples), outputs_of(converted, samples)
     check_alike(outputs, to_converted)
     found = Verification(
@@ -105,6 +148,23 @@ def verify(
     )
     judge(found.to_converted, outputs, floor)
     return found
+
+
+def repeats_for(model: object) -> int:
+    """How often a program of this model is run again: not if the model keeps a state."""
+    return 0 if changed_buffers(model) else REPEATS
+
+
+def structured(outputs: Sequence[Tensor], model: GraphModule) -> Any:
+    """Flat outputs of a program in the structure in which the model gives its own.
+
+    They stay a tuple where the model also gives numbers or None, which programs leave out.
+    """
+    wanted = getattr(model.graph._codegen, "pytree_info", None)
+    spec = wanted.out_spec if wanted else None
+    if spec is None or spec.num_leaves != len(outputs):
+        return tuple(outputs)
+    return pytree.tree_unflatten(outputs, spec)
 
 
 def outputs_of(model: Callable[..., Any], samples: Sequence[tuple[Any, ...]]) -> Outputs:

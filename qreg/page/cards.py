@@ -74,7 +74,7 @@ def _latency(report: Report) -> Card:
 def _verified(report: Report) -> Card:
     found = report.verification
     if found is None:
-        return Card("SQNR of outputs", "—", "not verified: the program was not run", warns=True)
+        return Card("SQNR of outputs", "—", report.unverified, warns=True)
     worst = min((each.sqnr for each in found.to_float), default=None)
     value = "—" if worst is None else decibels(worst)
     return Card(
