@@ -84,6 +84,14 @@ def shared_in_and_out(match: Match, config: QuantizationConfig) -> Sequence[Anno
     return [Annotation(match.output, inputs, edge)]
 
 
+def along_axis_1(match: Match, config: QuantizationConfig) -> Sequence[Annotation]:
+    """As ``standard``, for weights with their output channels along axis 1.
+
+    Those of transposed convolutions are so, and of ``addmm``.
+    """
+    return standard(match, with_channel_axis(config, 1))
+
+
 def with_channel_axis(config: QuantizationConfig, axis: int) -> QuantizationConfig:
     """The config with its per-channel weights along another axis; others are left alone.
 

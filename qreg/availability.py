@@ -1,4 +1,4 @@
-"""Whether what a backend needs is installed, at a version that it works with. Imports none of it."""
+"""Whether what a backend needs is there, at a version that it works with. Imports none of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def check_available(backend: Backend, others: Iterable[Backend] = ()) -> None:
     faults = {each.pip: fault for each in backend.requires if (fault := _fault(each, others))}
     absent = [tool for tool in backend.tools if not _is_there(tool)]
     if faults or absent:
-        problems = [*faults.values(), *(f"the command {tool.command} is missing" for tool in absent)]
+        problems = [
+            *faults.values(),
+            *(f"the command {tool.command} is missing" for tool in absent),
+        ]
         raise BackendUnavailableError(
             backend.name, problems, list(faults), [tool.install for tool in absent]
         )

@@ -176,9 +176,9 @@ def quantize(
     registry.config(backend, config)
     target(registry, backend, options)
     output = output or _beside(model, kind.suffix)
-    check_suffix(kind, output)
     check_writable(output)
     _check_no_input(output, model, calibration)
+    check_suffix(kind, output)
     program = read_program(model)
     batches = read_batches(calibration) if calibration else None
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from attrs import Factory, field, frozen, validators
+from packaging.requirements import InvalidRequirement
+from packaging.requirements import Requirement as PipRequirement
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +35,13 @@ _name = validators.and_(validators.instance_of(str), validators.min_len(1))
 _callable: Any = validators.is_callable()
 
 
+def _is_for_pip(instance: object, attribute: object, value: str) -> None:
+    try:
+        PipRequirement(value)
+    except InvalidRequirement as error:
+        raise ValueError(f"{value!r} is no argument of `pip install`: {error}") from error
+
+
 def _strings(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(values)
 
@@ -53,7 +62,7 @@ class Requirement:
     """
 
     module: str = field(validator=_name)
-    pip: str = field(validator=_name)
+    pip: str = field(validator=_is_for_pip)
 
 
 @frozen

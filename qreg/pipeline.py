@@ -137,9 +137,9 @@ def quantize(
     ``progress`` None shows a progress bar on a terminal, and elsewhere a line for each stage.
 
     Raises a :class:`~qreg.errors.QregError` that names the remedy: before any work for an unknown
-    backend, config or option, a missing package, or missing calibration data; at its stage for a model
-    that does not export, a batch that does not fit, a model in which nothing would be quantized,
-    and a program that does not lower, load or run.
+    backend, config or option, a missing package, or missing calibration data; at its stage for a
+    model that does not export, a batch that does not fit, a model in which nothing would be
+    quantized, and a program that does not lower, load or run.
     """
     quantizer = chosen(quantizer, backend, config, registry)
     goal = target(quantizer.registry, quantizer.backend, options)

@@ -226,7 +226,6 @@ def _replaced(supplied: Supplied) -> Iterable[str]:
     return supplied.value.replaces if isinstance(supplied.value, Annotator) else ()
 
 
-
 def _supplied(value: Any, plugin: Plugin) -> Supplied:
     return Supplied(value, plugin.name, plugin.distribution, plugin.version)
 

@@ -185,7 +185,7 @@ def test_ops_of_an_unknown_backend_names_near_ones() -> None:
 
 
 def test_quantize_writes_a_program_that_runs(model: Path, data: Path, tmp_path: Path) -> None:
-    output = tmp_path / "net.program"
+    output = tmp_path / "net.toy"
     succeeded("quantize", model, "--backend", "toy", "--calibration", data, "-o", output)
     (x,) = batches()[0]
     got, wanted = torch.export.load(output).module()(x), Net().eval()(x)
@@ -211,11 +211,11 @@ def test_an_interrupted_quantize_says_how_far_it_came_and_writes_nothing(
         return cloned(batch)
 
     monkeypatch.setattr("qreg.calibration.cloned", interrupted)
-    output = tmp_path / "net.program"
+    output = tmp_path / "net.toy"
     result = run("quantize", model, "--backend", "toy", "--calibration", data, "-o", output)
     assert result.exit_code == 130
     assert "stopped in calibrate after 1 of 3; nothing was written" in result.output
-    assert list(tmp_path.glob("net.program*")) == []
+    assert list(tmp_path.glob("net.toy*")) == []
 
 
 def test_quantize_says_what_became_of_the_model(model: Path, data: Path) -> None:

@@ -71,7 +71,8 @@ def test_every_public_name_is_in_the_reference(stub: str) -> None:
 
 
 def test_the_modules_for_plugins_are_in_the_reference() -> None:
-    modules = {"annotation", "errors", "observers", "patterns", "testing"}
+    modules = {"annotation", "errors", "families", "observers", "operators", "patterns"}
+    modules |= {"rules", "specs", "testing", "transforms"}
     assert {f"qreg.{module}" for module in modules} <= documented()
 
 

@@ -346,7 +346,7 @@ BACKEND_FAULTS: dict[str, tuple[dict[str, str], str, str]] = {
             "    requires=(Requirement('torch', '>>torch'),),\n",
             "SupportedConfig, hookimpl": "SupportedConfig, Requirement, hookimpl",
         },
-        "test_what_it_requires_can_be_installed",
+        "test_it_is_accepted",
         "'>>torch' is no argument",
     ),
     "changes results in a transform": (

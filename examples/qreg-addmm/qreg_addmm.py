@@ -6,7 +6,8 @@ its channels are along axis 1. The delegate runs it in int8; the stock table doe
 
 import qreg
 from qreg.annotation import standard, with_channel_axis
-from qreg_xnnpack.delegate import int8_operands, int8_weight, unshared_bias
+from qreg.rules import quantized_operands
+from qreg_xnnpack.delegate import int8_weight, unshared_bias
 
 
 def annotate(match, config):
@@ -17,7 +18,7 @@ def annotate(match, config):
 def qreg_annotators(backend):
     if backend == "xnnpack":
         matcher = qreg.patterns.weighted(activation=1, weight=2, bias=0)
-        rules = (int8_operands, int8_weight, unshared_bias)
+        rules = (quantized_operands, int8_weight, unshared_bias)
         yield qreg.Annotator(
             "addmm",
             ("aten.addmm.default",),

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from unittest import SkipTest
 
 import torch
-from packaging.requirements import InvalidRequirement, Requirement
 from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
@@ -92,16 +91,6 @@ class BackendTests(Suite):
             f"{', '.join(known) or 'none'}: name one of these, or yield it from "
             "qreg_supported_configs"
         )
-
-    def test_what_it_requires_can_be_installed(self, supplied_backend: str) -> None:
-        for each in self.subject().backends[supplied_backend].requires:
-            try:
-                Requirement(each.pip)
-            except InvalidRequirement as error:
-                raise AssertionError(
-                    f"{each.pip!r} is no argument of `pip install`: {error}. A Requirement is the "
-                    "module to import and what provides it, as in pyproject.toml"
-                ) from error
 
     def test_its_transforms_change_no_result(self, supplied_backend: str) -> None:
         backend = self.subject().backends[supplied_backend]

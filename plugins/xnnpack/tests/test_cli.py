@@ -123,11 +123,11 @@ def test_listing_imports_nothing_heavy(command: list[str]) -> None:
 def test_a_missing_runtime_package_names_the_pip_line(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import qreg.registry
+    import qreg.availability
 
-    real = qreg.registry.find_spec
+    real = qreg.availability.find_spec
     monkeypatch.setattr(
-        qreg.registry, "find_spec", lambda name: None if name == "executorch" else real(name)
+        qreg.availability, "find_spec", lambda name: None if name == "executorch" else real(name)
     )
     answer = quantize(files)
     assert answer.exit_code == 1

@@ -78,3 +78,11 @@ def is_dynamic_dequantize(node: Any) -> bool:
     from executorch.backends.xnnpack.utils.quant_utils import is_dequant, is_dynamic_qdq
 
     return bool(is_dequant(node) and is_dynamic_qdq(node))
+
+
+def set_threads(count: int) -> None:
+    """The number of threads that the runtime computes on, in all of the process."""
+    # executorch 1.4.1
+    from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
+
+    _unsafe_reset_threadpool(count)

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from qreg.patterns import argument, is_constant, operator_name, tensor_at
+from qreg.operators import PADS
+from qreg.patterns import argument, operator_name
+from qreg.rules import constant_weight, is_dynamic, is_static, shape_of, static_shape
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -18,50 +20,10 @@ if TYPE_CHECKING:
 
     from qreg import Match
 
-# torch.histc, inside the histogram observer, works up to this magnitude only.
-LARGEST_SCALAR = 3.4028235e15
-# A tensor that reaches further is a mask of "minus infinity" rather than values: in the sum with
-# such a mask, all other values would share one code.
-LARGEST_ELEMENT = 1e4
-
-# What fills in a mask's "minus infinity", and what passes it on.
-MASKING = frozenset(
-    {
-        *("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf"),
-        *("aten.where.Scalar", "aten.masked_fill.Scalar", "aten.masked_fill.Tensor"),
-        *("aten.mul.Tensor", "aten.full.default", "aten.scalar_tensor.default"),
-    }
-)
-CARRYING_MASKS = frozenset(
-    {
-        *("aten.expand.default", "aten.slice.Tensor", "aten.unsqueeze.default"),
-        *("aten.view.default", "aten.reshape.default", "aten.add.Tensor", "aten.sub.Tensor"),
-        *("aten.to.dtype", "aten._to_copy.default", "aten.clone.default", "aten.alias.default"),
-    }
-)
-
-PADS = frozenset({"aten.pad.default", "aten.constant_pad_nd.default"})
-
-
-def int8_operands(match: Match, config: QuantizationConfig) -> str | None:
-    """Activations must be quantized where they enter and, unless dynamic, where they leave."""
-    entering, leaving = config.input_activation, config.output_activation
-    if entering is None:
-        return "the config does not quantize activations: the delegate would compute in float"
-    if leaving is None and not entering.is_dynamic:
-        return "the config does not quantize outputs: the delegate would compute in float"
-    return None
-
 
 def int8_weight(match: Match, config: QuantizationConfig) -> str | None:
-    """The weight must be a constant of the model, and quantized."""
-    if match.weight is None or not is_constant(match.weight):
-        return "its weight is computed while the model runs: the delegate takes constants"
-    if match.bias is not None and not is_constant(match.bias):
-        return "its bias is computed while the model runs: the delegate takes constants"
-    if config.weight is None:
-        return "the config does not quantize weights: the delegate would compute in float"
-    return _not_packed(match, config)
+    """The weight must be a constant of the model, quantized, and if it is of 4 bits packed."""
+    return constant_weight(match, config) or _not_packed(match, config)
 
 
 def _not_packed(match: Match, config: QuantizationConfig) -> str | None:
@@ -80,7 +42,7 @@ def _not_packed(match: Match, config: QuantizationConfig) -> str | None:
     if operator_name(consumer.target) != "aten.linear.default":
         name = str(consumer.target).split(".")[1]
         return f"{name} with weights of 4 bits: the delegate takes them for linear"
-    columns = _shape(match.weight)[-1]
+    columns = shape_of(match.weight)[-1]
     odd = columns % 2 == 1
     return f"{columns} columns of 4 bits: the delegate takes an even number" if odd else None
 
@@ -91,7 +53,7 @@ def unshared_bias(match: Match, config: QuantizationConfig) -> str | None:
     The transforms give every call its own; what is refused here was not transformed, as in QAT,
     where two biases would be trained apart.
     """
-    if match.bias is None or _is_dynamic(config) or len(match.bias.users) == 1:
+    if match.bias is None or is_dynamic(config) or len(match.bias.users) == 1:
         return None
     return f"its bias {match.bias.target} serves another call too, with another scale"
 
@@ -99,7 +61,7 @@ def unshared_bias(match: Match, config: QuantizationConfig) -> str | None:
 def batched(match: Match, config: QuantizationConfig) -> str | None:
     """An input with a batch dimension."""
     consumer = next(node for node in match.nodes if match.weight in node.all_input_nodes)
-    if len(_shape(consumer.all_input_nodes[0])) == len(_shape(match.weight)):
+    if len(shape_of(consumer.all_input_nodes[0])) == len(shape_of(match.weight)):
         return None
     return "convolution of an image without a batch dimension: give it one"
 
@@ -113,7 +75,7 @@ def ordered_bounds(match: Match, config: QuantizationConfig) -> str | None:
 
 def planar(match: Match, config: QuantizationConfig) -> str | None:
     """One or two spatial dimensions."""
-    dimensions = len(_shape(match.weight)) - 2
+    dimensions = len(shape_of(match.weight)) - 2
     return f"convolution in {dimensions}d: the delegate takes 1d and 2d" if dimensions > 2 else None
 
 
@@ -129,7 +91,7 @@ def zero_padding(match: Match, config: QuantizationConfig) -> str | None:
     mode, value = _padding_kind(match.anchor)
     if mode != "constant" or value:
         return f"padding before a convolution with {value or mode}: the delegate takes zeros"
-    spatial = 2 * (len(_shape(match.weight)) - 2)
+    spatial = 2 * (len(shape_of(match.weight)) - 2)
     if any(not isinstance(n, int) or n < 0 for n in amounts) or any(amounts[spatial:]):
         return f"padding before a convolution by {list(amounts)}: the delegate pads around an image"
     return None
@@ -146,7 +108,7 @@ def dynamic_per_channel(match: Match, config: QuantizationConfig) -> str | None:
     """Dynamic activations go with per-channel weights only."""
     import torch
 
-    if _is_dynamic(config) and config.weight.qscheme != torch.per_channel_symmetric:
+    if is_dynamic(config) and config.weight.qscheme != torch.per_channel_symmetric:
         return (
             "dynamic activations with per-tensor weights: the delegate takes per-channel weights, "
             "as in the config int8_dynamic_per_channel"
@@ -156,9 +118,9 @@ def dynamic_per_channel(match: Match, config: QuantizationConfig) -> str | None:
 
 def dynamic_conv(match: Match, config: QuantizationConfig) -> str | None:
     """Dynamic convolutions are 2d and not depthwise."""
-    if not _is_dynamic(config):
+    if not is_dynamic(config):
         return None
-    shape = list(_shape(match.weight))
+    shape = list(shape_of(match.weight))
     if "transpose" in str(match.anchor.target):  # (in, out) instead of (out, in)
         shape[0], shape[1] = shape[1], shape[0]
     if len(shape) != 4:
@@ -172,73 +134,9 @@ def dynamic_conv(match: Match, config: QuantizationConfig) -> str | None:
     return None
 
 
-def unscaled(match: Match, config: QuantizationConfig) -> str | None:
-    """No factor on the second operand."""
-    alpha = match.anchor.kwargs.get("alpha", 1)
-    return None if alpha == 1 else f"alpha is {alpha}: the delegate takes 1"
-
-
-def moderate_constants(match: Match, config: QuantizationConfig) -> str | None:
-    """Constants that an observer can hold, and that leave codes for the values they meet."""
-    for node in match.inputs:
-        reach, limit = _reach(node), LARGEST_ELEMENT
-        if node.op == "get_attr" and tensor_at(node).numel() == 1:
-            limit = LARGEST_SCALAR
-        if not reach <= limit:
-            return f"the constant {node.target} reaches {reach:g}: no scale fits it and others"
-        if _is_masked(node):
-            return f"{node.name} has a mask's minus infinity in it: no scale fits it and others"
-    return None
-
-
-def _is_masked(node: Node) -> bool:
-    """Whether a number far beyond other values is filled in on the way to a node."""
-    waiting, seen = [node], {node}
-    while waiting:
-        each = waiting.pop()
-        name = operator_name(each.target) if each.op == "call_function" else ""
-        if name in MASKING and any(_reach(value) > LARGEST_ELEMENT for value in each.args):
-            return True
-        if name in MASKING or name in CARRYING_MASKS:
-            fresh = set(each.all_input_nodes) - seen
-            seen |= fresh
-            waiting += fresh
-    return False
-
-
-def _reach(value: Any) -> float:
-    """The largest magnitude of a number or a constant in floating point, 0 for anything else."""
-    if isinstance(value, (int, float)):
-        return abs(value)
-    if getattr(value, "op", "") != "get_attr":
-        return 0.0
-    tensor = tensor_at(value).detach()
-    if not tensor.is_floating_point() or not tensor.numel():
-        return 0.0
-    low, high = tensor.aminmax()
-    return max(-float(low), float(high))
-
-
-def with_dimensions(match: Match, config: QuantizationConfig) -> str | None:
-    """No tensor without dimensions that is computed while the model runs."""
-    for node in match.inputs:
-        if node.op != "get_attr" and not _shape(node):
-            return f"{node.name} has no dimensions: the delegate cannot lay it out"
-    return None
-
-
-def several_inputs(match: Match, config: QuantizationConfig) -> str | None:
-    """Two tensors or more, each of them once."""
-    listed = match.anchor.args[0]
-    assert isinstance(listed, Sequence)
-    if len(listed) < 2:
-        return "cat of one tensor: the delegate takes two or more"
-    return "cat of one tensor with itself" if len(match.inputs) < 2 else None
-
-
 def pooled_to_one(match: Match, config: QuantizationConfig) -> str | None:
     """Adaptive pooling down to one value a channel, of a 4d tensor: a global average."""
-    rank, size = len(_shape(match.inputs[0])), _pair(argument(match.anchor, 1))
+    rank, size = len(shape_of(match.inputs[0])), _pair(argument(match.anchor, 1))
     if rank != 4:
         return f"adaptive pooling of a {rank}d tensor: the delegate takes 4d"
     return None if size == [1, 1] else f"adaptive pooling to {size}: the delegate takes [1, 1]"
@@ -246,7 +144,7 @@ def pooled_to_one(match: Match, config: QuantizationConfig) -> str | None:
 
 def spatial_mean(match: Match, config: QuantizationConfig) -> str | None:
     """The mean over the last two dimensions of a 4d tensor, which keeps them."""
-    rank = len(_shape(match.inputs[0]))
+    rank = len(shape_of(match.inputs[0]))
     dims = argument(match.anchor, 1)
     wanted = rank == 4 and dims is not None and sorted(dim % rank for dim in dims) == [2, 3]
     if not wanted or match.anchor.kwargs.get("dtype") is not None:
@@ -260,22 +158,15 @@ def pool_window(match: Match, config: QuantizationConfig) -> str | None:
     stride = _pair(argument(match.anchor, 2) or window)
     if any(step > size for step, size in zip(stride, window, strict=True)):
         return f"max pooling with stride {stride} beyond its window {window}"
-    if argument(match.anchor, 5) and not _is_static(match.output):
+    if argument(match.anchor, 5) and not is_static(match.output):
         return "max pooling in ceil mode with dynamic shapes"
-    rank = len(_shape(match.inputs[0]))
+    rank = len(shape_of(match.inputs[0]))
     return None if rank == 4 else f"max pooling of a {rank}d tensor: the delegate takes 4d"
-
-
-def static_shape(match: Match, config: QuantizationConfig) -> str | None:
-    """A shape that is known before the program runs."""
-    return (
-        None if _is_static(match.output) else "its shape is dynamic: the delegate takes static ones"
-    )
 
 
 def trailing_dimension(match: Match, config: QuantizationConfig) -> str | None:
     """A new last dimension."""
-    rank, dim = len(_shape(match.inputs[0])), argument(match.anchor, 1)
+    rank, dim = len(shape_of(match.inputs[0])), argument(match.anchor, 1)
     if dim in (-1, rank):
         return None
     return f"unsqueeze at dimension {dim} of a {rank}d tensor: the delegate takes the last"
@@ -286,21 +177,8 @@ def contiguous_slice(match: Match, config: QuantizationConfig) -> str | None:
     step = argument(match.anchor, 4) or 1
     if step != 1:
         return f"slice with step {step}: the delegate takes 1"
-    empty = 0 in (*_shape(match.inputs[0]), *_shape(match.output))
+    empty = 0 in (*shape_of(match.inputs[0]), *shape_of(match.output))
     return "slice of or to an empty tensor" if empty else static_shape(match, config)
-
-
-def _is_dynamic(config: QuantizationConfig) -> bool:
-    return config.input_activation is not None and bool(config.input_activation.is_dynamic)
-
-
-def _shape(node: Node | None) -> list[Any]:
-    assert node is not None
-    return list(node.meta["val"].shape)
-
-
-def _is_static(node: Node) -> bool:
-    return all(isinstance(size, int) for size in _shape(node))
 
 
 def _pair(sizes: Any) -> list[Any]:

@@ -11,11 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from qreg.errors import LoweringError
+from qreg.operators import IDENTITIES
 from qreg.patterns import operator_name, sole_user
+from qreg.transforms import changes_nothing
 from qreg_xnnpack.annotators.shape import CARRYING
 from qreg_xnnpack.attention import spell_out_attention
 from qreg_xnnpack.decompositions import IN_3D, in_planes
-from qreg_xnnpack.transforms import IDENTITIES, changes_nothing, spell_out_stride
+from qreg_xnnpack.transforms import spell_out_stride
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from qreg import Annotator, Backend, Lowered, Requirement, SupportedConfig, hookimpl
+from qreg import Annotator, Backend, Lowered, Option, Requirement, SupportedConfig, hookimpl
 from qreg_xnnpack.annotators import ANNOTATORS
 from qreg_xnnpack.config import supported_configs
 from qreg_xnnpack.lowering import lower
@@ -16,6 +16,8 @@ from qreg_xnnpack.transforms import transform
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
+THREADS = Option("threads", 0, "of the runtime, which chooses where it is 0", at="load")
+
 XNNPACK = Backend(
     name="xnnpack",
     summary="int8 on Arm and x86 CPUs, through ExecuTorch's XNNPACK delegate",
@@ -23,6 +25,7 @@ XNNPACK = Backend(
     runtime="ExecuTorch with the XNNPACK delegate",
     suffix=".pte",
     requires=(Requirement("executorch", "executorch==1.4.1"),),
+    options=(THREADS,),
     transforms=(transform,),
     load=load,
     profile=profile,

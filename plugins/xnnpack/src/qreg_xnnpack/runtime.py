@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qreg.errors import InputError
-from qreg_xnnpack.compat import planned_memory
+from qreg_xnnpack.compat import planned_memory, set_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,8 +23,10 @@ FLATBUFFER_SIZE, SEGMENTS_START, SEGMENTS_SIZE = slice(16, 24), slice(24, 32), s
 HEADERS = 40
 
 
-def load(program: bytes) -> Runner:
+def load(program: bytes, threads: int = 0) -> Runner:
     """Loads a program; the runner takes and gives flat tensors.
+
+    ``threads`` is for all programs of the process, 0 leaves their number to the runtime.
 
     Raises ``InputError`` for what is no ExecuTorch program, is cut short, or needs more memory
     than there is, and the runtime's error for one that it refuses.
@@ -32,6 +34,8 @@ def load(program: bytes) -> Runner:
     from executorch.runtime import Runtime
 
     check_header(program)
+    if threads:
+        set_threads(threads)
     try:
         loaded = Runtime.get().load_program(program)
         method = loaded.load_method("forward")

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from qreg import Annotator, patterns
+from qreg import patterns
+from qreg.families import chain
 from qreg.model import ALL_MODES
-from qreg_xnnpack.delegate import (
-    dynamic_per_channel,
-    int8_operands,
-    int8_weight,
-    unshared_bias,
-)
+from qreg.operators import LINEAR, RELU, RELU6
+from qreg.rules import quantized_operands
+from qreg_xnnpack.delegate import dynamic_per_channel, int8_weight, unshared_bias
 
-LINEAR = ("aten.linear.default",)
-RELU = ("aten.relu.default",)
-CLAMPS = ("aten.hardtanh.default", "aten.relu6.default")
-RULES = (int8_operands, int8_weight, unshared_bias, dynamic_per_channel)
+RULES = (quantized_operands, int8_weight, unshared_bias, dynamic_per_channel)
 
 ANNOTATORS = (
-    Annotator(
-        "linear_relu",
-        LINEAR,
-        patterns.fused(patterns.weighted(), RELU),
-        rules=RULES,
-        summary="linear followed by relu",
-    ),
-    Annotator(
-        "linear_clamp",
-        LINEAR,
-        patterns.fused(patterns.weighted(), CLAMPS),
-        rules=RULES,
-        summary="linear followed by hardtanh or relu6",
-    ),
-    Annotator("linear", LINEAR, patterns.weighted(), ALL_MODES, RULES, summary="linear"),
+    chain("linear_relu", LINEAR, patterns.weighted(), RELU, rules=RULES),
+    chain("linear_clamp", LINEAR, patterns.weighted(), RELU6, rules=RULES),
+    chain("linear", LINEAR, patterns.weighted(), modes=ALL_MODES, rules=RULES),
 )

@@ -6,54 +6,38 @@
 from __future__ import annotations
 
 from qreg import Annotator, patterns
-from qreg.annotation import shared_in_and_out, shared_with_producer
-from qreg.model import Rule
+from qreg.annotation import shared_in_and_out
+from qreg.families import carrying
+from qreg.operators import CLAMPS, MAX_POOL2D, PERMUTES, RELU, RESHAPES, SLICE, UNSQUEEZE
+from qreg.rules import quantized_operands, static_shape
 from qreg_xnnpack.delegate import (
     contiguous_slice,
-    int8_operands,
     ordered_bounds,
     pool_window,
     pooled_to_one,
     spatial_mean,
-    static_shape,
     trailing_dimension,
 )
 
+CARRYING = (
+    carrying("max_pool2d", MAX_POOL2D, pool_window),
+    carrying("relu", RELU),
+    carrying("clamp", CLAMPS, ordered_bounds),
+    carrying("mean", ("aten.mean.dim",), spatial_mean),
+    carrying("permute", PERMUTES),
+    carrying("view", RESHAPES, static_shape),
+    carrying("slice", SLICE, contiguous_slice),
+    carrying("unsqueeze", UNSQUEEZE, trailing_dimension),
+)
 
-def _carrying(name: str, targets: tuple[str, ...], *rules: Rule) -> Annotator:
-    return Annotator(
-        name,
-        targets,
-        patterns.operands(0),
-        rules=rules,
-        annotate=shared_with_producer,
-        summary="on the parameters of its input",
-    )
-
-
-def _starting() -> Annotator:
-    return Annotator(
+ANNOTATORS = (
+    Annotator(
         "adaptive_avg_pool2d",
         ("aten.adaptive_avg_pool2d.default",),
         patterns.operands(0),
-        rules=(int8_operands, pooled_to_one),
+        rules=(quantized_operands, pooled_to_one),
         annotate=shared_in_and_out,
         summary="global average pooling",
-    )
-
-
-CLAMPS = ("aten.hardtanh.default", "aten.relu6.default", "aten.clamp.default")
-RESHAPES = ("aten.view.default", "aten.reshape.default", "aten.flatten.using_ints")
-
-CARRYING = (
-    _carrying("max_pool2d", ("aten.max_pool2d.default",), pool_window),
-    _carrying("relu", ("aten.relu.default",)),
-    _carrying("clamp", CLAMPS, ordered_bounds),
-    _carrying("mean", ("aten.mean.dim",), spatial_mean),
-    _carrying("permute", ("aten.permute.default", "aten.transpose.int")),
-    _carrying("view", RESHAPES, static_shape),
-    _carrying("slice", ("aten.slice.Tensor",), contiguous_slice),
-    _carrying("unsqueeze", ("aten.unsqueeze.default",), trailing_dimension),
+    ),
+    *CARRYING,
 )
-
-ANNOTATORS = (_starting(), *CARRYING)

@@ -1,0 +1,30 @@
+"""The operators that tables of patterns are made of, by kind, as torch prints them."""
+
+from __future__ import annotations
+
+CONV = ("aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default")
+TRANSPOSED = (
+    "aten.conv_transpose1d.default",
+    "aten.conv_transpose2d.input",
+    "aten.conv_transpose3d.input",
+)
+LINEAR = ("aten.linear.default",)
+ADDMM = ("aten.addmm.default",)
+MATMUL = ("aten.matmul.default", "aten.bmm.default", "aten.mm.default")
+BATCH_NORM = ("aten.batch_norm.default",)
+
+ADD, SUB, MUL = ("aten.add.Tensor",), ("aten.sub.Tensor",), ("aten.mul.Tensor",)
+CAT = ("aten.cat.default",)
+
+RELU = ("aten.relu.default",)
+RELU6 = ("aten.hardtanh.default", "aten.relu6.default")  # what clips at two bounds
+CLAMPS = (*RELU6, "aten.clamp.default")
+
+MAX_POOL2D = ("aten.max_pool2d.default",)
+RESHAPES = ("aten.view.default", "aten.reshape.default", "aten.flatten.using_ints")
+PERMUTES = ("aten.permute.default", "aten.transpose.int")
+SLICE, UNSQUEEZE = ("aten.slice.Tensor",), ("aten.unsqueeze.default",)
+
+PADS = ("aten.pad.default", "aten.constant_pad_nd.default")
+DROPOUTS = ("aten.dropout.default", "aten.feature_dropout.default")
+IDENTITIES = ("aten.to.dtype", "aten.to.dtype_layout", "aten.alias.default")

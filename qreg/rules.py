@@ -1,0 +1,145 @@
+"""What every backend that computes in int8 asks of a match, as rules that refuse it with a reason.
+
+A rule takes a match and a config and returns a reason, or None where there is no objection. What
+one backend asks for is in the rules of its plugin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from qreg.patterns import is_constant, operator_name, tensor_at
+
+if TYPE_CHECKING:
+    from torch.fx import Node
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig
+
+    from qreg.model import Match
+
+# torch.histc, inside the histogram observer, works up to this magnitude only.
+LARGEST_SCALAR = 3.4028235e15
+# A tensor that reaches further is a mask of "minus infinity" rather than values: in the sum with
+# such a mask, all other values would share one code.
+LARGEST_ELEMENT = 1e4
+
+# What fills in a mask's "minus infinity", and what passes it on.
+MASKING = frozenset(
+    {
+        *("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf"),
+        *("aten.where.Scalar", "aten.masked_fill.Scalar", "aten.masked_fill.Tensor"),
+        *("aten.mul.Tensor", "aten.full.default", "aten.scalar_tensor.default"),
+    }
+)
+CARRYING_MASKS = frozenset(
+    {
+        *("aten.expand.default", "aten.slice.Tensor", "aten.unsqueeze.default"),
+        *("aten.view.default", "aten.reshape.default", "aten.add.Tensor", "aten.sub.Tensor"),
+        *("aten.to.dtype", "aten._to_copy.default", "aten.clone.default", "aten.alias.default"),
+    }
+)
+
+
+def quantized_operands(match: Match, config: QuantizationConfig) -> str | None:
+    """Activations must be quantized where they enter and, unless dynamic, where they leave."""
+    entering, leaving = config.input_activation, config.output_activation
+    if entering is None:
+        return "the config does not quantize activations: it would compute in float"
+    if leaving is None and not entering.is_dynamic:
+        return "the config does not quantize outputs: it would compute in float"
+    return None
+
+
+def constant_weight(match: Match, config: QuantizationConfig) -> str | None:
+    """The weight must be a constant of the model, and quantized."""
+    if match.weight is None or not is_constant(match.weight):
+        return "its weight is computed while the model runs: only constants are quantized ahead"
+    if match.bias is not None and not is_constant(match.bias):
+        return "its bias is computed while the model runs: only constants are quantized ahead"
+    if config.weight is None:
+        return "the config does not quantize weights: it would compute in float"
+    return None
+
+
+def unscaled(match: Match, config: QuantizationConfig) -> str | None:
+    """No factor on the second operand."""
+    alpha = match.anchor.kwargs.get("alpha", 1)
+    return None if alpha == 1 else f"alpha is {alpha}: the backend takes 1"
+
+
+def moderate_constants(match: Match, config: QuantizationConfig) -> str | None:
+    """Constants that an observer can hold, and that leave codes for the values they meet."""
+    for node in match.inputs:
+        reach, limit = _reach(node), LARGEST_ELEMENT
+        if node.op == "get_attr" and tensor_at(node).numel() == 1:
+            limit = LARGEST_SCALAR
+        if not reach <= limit:
+            return f"the constant {node.target} reaches {reach:g}: no scale fits it and others"
+        if _is_masked(node):
+            return f"{node.name} has a mask's minus infinity in it: no scale fits it and others"
+    return None
+
+
+def _is_masked(node: Node) -> bool:
+    """Whether a number far beyond other values is filled in on the way to a node."""
+    waiting, seen = [node], {node}
+    while waiting:
+        each = waiting.pop()
+        name = operator_name(each.target) if each.op == "call_function" else ""
+        if name in MASKING and any(_reach(value) > LARGEST_ELEMENT for value in each.args):
+            return True
+        if name in MASKING or name in CARRYING_MASKS:
+            fresh = set(each.all_input_nodes) - seen
+            seen |= fresh
+            waiting += fresh
+    return False
+
+
+def _reach(value: Any) -> float:
+    """The largest magnitude of a number or a constant in floating point, 0 for anything else."""
+    if isinstance(value, (int, float)):
+        return abs(value)
+    if getattr(value, "op", "") != "get_attr":
+        return 0.0
+    tensor = tensor_at(value).detach()
+    if not tensor.is_floating_point() or not tensor.numel():
+        return 0.0
+    low, high = tensor.aminmax()
+    return max(-float(low), float(high))
+
+
+def with_dimensions(match: Match, config: QuantizationConfig) -> str | None:
+    """No tensor without dimensions that is computed while the model runs."""
+    for node in match.inputs:
+        if node.op != "get_attr" and not shape_of(node):
+            return f"{node.name} has no dimensions: the backend cannot lay it out"
+    return None
+
+
+def several_inputs(match: Match, config: QuantizationConfig) -> str | None:
+    """Two tensors or more, each of them once."""
+    listed = match.anchor.args[0]
+    assert isinstance(listed, Sequence)
+    if len(listed) < 2:
+        return "cat of one tensor: the backend takes two or more"
+    return "cat of one tensor with itself" if len(match.inputs) < 2 else None
+
+
+def static_shape(match: Match, config: QuantizationConfig) -> str | None:
+    """A shape that is known before the program runs."""
+    return (
+        None if is_static(match.output) else "its shape is dynamic: the backend takes static ones"
+    )
+
+
+def is_dynamic(config: QuantizationConfig) -> bool:
+    return config.input_activation is not None and bool(config.input_activation.is_dynamic)
+
+
+def shape_of(node: Node | None) -> list[Any]:
+    assert node is not None
+    return list(node.meta["val"].shape)
+
+
+def is_static(node: Node) -> bool:
+    return all(isinstance(size, int) for size in shape_of(node))

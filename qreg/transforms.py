@@ -1,0 +1,150 @@
+"""Rewrites of a graph before it is annotated, for the transforms of backends to be made of.
+
+None of them changes what the graph computes. Each rewrites one node, and says whether it did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from qreg.operators import ADD, DROPOUTS, IDENTITIES, MUL, SUB
+from qreg.patterns import argument, operator_name
+
+if TYPE_CHECKING:
+    import torch
+    from torch.fx import GraphModule, Node
+
+    from qreg.model import Mode
+
+WITH_SCALARS = frozenset({*ADD, *MUL, *SUB})
+SAME = {"aten.conv1d.padding": "conv1d", "aten.conv2d.padding": "conv2d"}
+SCALAR = "_tensor_constant_"
+
+
+def rewritten(model: GraphModule, rewrite: Callable[[Node], bool]) -> GraphModule:
+    """The graph with every call rewritten, in one walk."""
+    changed = [rewrite(node) for node in list(model.graph.nodes) if node.op == "call_function"]
+    if any(changed):
+        model.recompile()
+    return model
+
+
+def simplified(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
+    """What a backend without needs of its own has as its transform: all of these rewrites."""
+    return rewritten(model, lambda node: simplify(model, node, "qat" in modes))
+
+
+def simplify(model: GraphModule, node: Node, trained: bool) -> bool:
+    """Scalars become tensors that can be quantized, "same" paddings numbers.
+
+    What gives its input is bypassed.
+
+    Dropouts stay in a model that is ``trained``.
+    """
+    name = operator_name(node.target)
+    if name in WITH_SCALARS:
+        return lift_scalars(model, node)
+    if name == "aten.rsub.Scalar":
+        return swap_operands(model, node)
+    if name in SAME:
+        return spell_out_padding(node, SAME[name])
+    if name in DROPOUTS and not trained:
+        return not argument(node, 2) and bypass(node)
+    return name in IDENTITIES and changes_nothing(node) and bypass(node)
+
+
+def scalars_to_attributes(model: GraphModule) -> GraphModule:
+    """Turns the scalars of ``x + 1``, ``x - 1`` and ``x * 2`` into tensors that can be quantized.
+
+    A scalar takes the dtype of the result where that is floating point; other calls stay as they
+    are, since a float attribute would change what ``ids + 1`` gives.
+    """
+    return rewritten(
+        model,
+        lambda node: operator_name(node.target) in WITH_SCALARS and lift_scalars(model, node),
+    )
+
+
+def lift_scalars(model: GraphModule, node: Node) -> bool:
+    """The scalars of one call as tensors, in the dtype of a floating-point result."""
+    result = node.meta["val"]
+    if not any(map(_is_scalar, node.args)) or not result.dtype.is_floating_point:
+        return False
+    node.args = tuple(
+        _scalar(model, node, arg, result) if _is_scalar(arg) else arg for arg in node.args
+    )
+    return True
+
+
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, (int, float))
+
+
+def _scalar(model: GraphModule, before: Node, scalar: Any, result: torch.Tensor) -> Node:
+    import torch
+
+    return new_constant(model, before, SCALAR, torch.tensor(float(scalar), dtype=result.dtype))
+
+
+def new_constant(model: GraphModule, before: Node, prefix: str, value: torch.Tensor) -> Node:
+    """A buffer with this value, under a free name, and the node that reads it."""
+    name = _free_name(model, prefix)
+    model.register_buffer(name, value)
+    with model.graph.inserting_before(before):
+        node = model.graph.create_node("get_attr", name)
+    fake_mode: Any = getattr(before.meta["val"], "fake_mode")  # noqa: B009 - fake tensors only
+    node.meta["val"] = fake_mode.from_tensor(value, static_shapes=True)
+    return node
+
+
+def _free_name(model: GraphModule, prefix: str) -> str:
+    number = len(model._buffers)
+    while hasattr(model, f"{prefix}{number}"):
+        number += 1
+    return f"{prefix}{number}"
+
+
+def changes_nothing(node: Node) -> bool:
+    """An alias, or a tensor "moved" to the type it has, which torch does not even copy."""
+    source: Any = node.args[0]
+    before, after = source.meta["val"], node.meta["val"]
+    copied = any(value is True for value in (*node.args, *node.kwargs.values()))
+    return not copied and (before.dtype, before.stride()) == (after.dtype, after.stride())
+
+
+def bypass(node: Node) -> bool:
+    """A node that gives its input stands in the way of patterns and of shared parameters."""
+    node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
+    node.graph.erase_node(node)
+    return True
+
+
+def swap_operands(model: GraphModule, node: Node) -> bool:
+    """``rsub(x, 1)`` is ``sub(1, x)``, which tables of patterns have."""
+    import torch
+
+    scaled = argument(node, 2) or node.kwargs.get("alpha", 1)
+    if scaled != 1 or not node.meta["val"].dtype.is_floating_point:
+        return False
+    entering, scalar = node.args[:2]
+    lifted = _scalar(model, node, scalar, node.meta["val"])
+    node.target, node.args = torch.ops.aten.sub.Tensor, (lifted, entering)
+    return True
+
+
+def spell_out_padding(node: Node, name: str) -> bool:
+    """Turns ``padding="same"`` or ``"valid"`` into numbers, where these are equal on both sides."""
+    import torch
+
+    weight: Any = node.args[1]
+    kernel = weight.meta["val"].shape[2:]
+    stride, kind, dilation, groups = (argument(node, position) for position in range(3, 7))
+    gaps = list(dilation or [1]) * (len(kernel) if len(dilation or [1]) == 1 else 1)
+    total = [gap * (size - 1) for gap, size in zip(gaps, kernel, strict=True)]
+    if kind == "same" and any(amount % 2 for amount in total):
+        return False
+    padding = [amount // 2 if kind == "same" else 0 for amount in total]
+    node.target = getattr(torch.ops.aten, name).default
+    node.args = (*node.args[:2], argument(node, 2), stride or [1], padding, gaps, groups or 1)
+    return True
