@@ -1,5 +1,6 @@
 from . import errors, patterns
 from .calibration import calibrate, convert
+from .comparison import Comparison, compare
 from .composed import ComposedQuantizer
 from .explanation import explain
 from .hookspecs import hookimpl
@@ -29,6 +30,7 @@ __all__ = [
     "Annotation",
     "Annotator",
     "Backend",
+    "Comparison",
     "ComposedQuantizer",
     "Conversion",
     "Decision",
@@ -46,6 +48,7 @@ __all__ = [
     "SupportedConfig",
     "Tool",
     "calibrate",
+    "compare",
     "convert",
     "errors",
     "explain",

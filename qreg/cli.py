@@ -336,6 +336,82 @@ def verify(
     print_table(output_rows(found, REFERENCE))
 
 
+@main.command()
+@click.argument("model", type=FILE)
+@click.option("--calibration", type=FILE, required=True, help="A torch.save'd list of batches.")
+@click.option("--backends", required=True, help="Which to compare.", **NAMES)
+@click.option(
+    "--config", "configs", multiple=True, metavar="BACKEND=NAME", help="Not the default one of it."
+)
+@MAX_BATCHES
+@click.option(
+    "--threads",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="For each program; 0 leaves it to the runtimes.",
+)
+@click.option("--rounds", type=click.IntRange(min=1), default=50, show_default=True)
+@FORMAT
+@click.option("--html", type=FILE, help="Also write a page with a plot to this file.")
+@_reports_errors
+def compare(
+    model: Path,
+    calibration: Path,
+    backends: list[str],
+    configs: tuple[str, ...],
+    max_batches: int | None,
+    threads: int,
+    rounds: int,
+    as_json: bool,
+    html: Path | None,
+) -> None:
+    """Quantize MODEL for several backends, and compare what each makes of it.
+
+    A backend that fails is a row with its reason; the exit code is 1 if all do.
+    """
+    from qreg.files import check_writable, read_batches, read_program
+
+    quiet_imports()
+    registry = _registry()
+    chosen = dict(map(_pair, configs))
+    if html:
+        check_writable(html)
+        _check_no_input(html, model, calibration)
+
+    from qreg.comparison import compare as compared
+    from qreg.comparison.text import print_comparison
+    from qreg.tables import console
+
+    found = compared(
+        read_program(model),
+        backends=backends,
+        calibration=read_batches(calibration),
+        max_batches=max_batches,
+        configs=chosen,
+        threads=threads or None,
+        rounds=rounds,
+        registry=registry,
+    )
+    if html:
+        found.save_html(html)
+    if as_json:
+        click.echo(found.to_json())
+    else:
+        print_comparison(found, console())
+    if not any(entry.works for entry in found.entries[1:]):
+        raise SystemExit(1)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    from qreg.errors import InputError
+
+    backend, equals, config = text.partition("=")
+    if not equals:
+        raise InputError(f"--config {text!r} is for one backend: write --config BACKEND={text}")
+    return backend, config
+
+
 @main.command("new-plugin")
 @click.argument("name")
 @click.option(

@@ -175,6 +175,8 @@ def _time(operator: Operator, seconds: Mapping[str, float]) -> float | None:
 
 
 def _timing(result: Result) -> Timing:
+    if result.target.backend.simulated:
+        raise InputError(f"{result.target.backend.runtime} is a simulator: its times mean nothing")
     plain = result.target.lower(_exported(result, result.reference))
     programs = [plain.program, result.program]
     seconds = side_by_side(result.target.loader, programs, result.samples[0])

@@ -1,0 +1,115 @@
+"""Quantizes a model for several backends, and lets their programs run in turns."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from attrs import asdict, evolve
+from torch.export import ExportedProgram
+
+from qreg.comparison.contender import Contender, Task
+from qreg.comparison.values import FLOAT, Comparison, Entry
+from qreg.errors import CalibrationError, InputError, VerificationError
+from qreg.inputs import capped, checked, input_specs
+from qreg.pipeline import exported, name_of
+from qreg.progress import Stages
+from qreg.registry import DEFAULT, Registry, installed
+
+ROUNDS, WARM_UP = 50, 5
+
+
+def compare(
+    model: torch.nn.Module | ExportedProgram,
+    example_inputs: Any = None,
+    *,
+    backends: Sequence[str],
+    calibration: Iterable[Any],
+    max_batches: int | None = None,
+    configs: Mapping[str, str] | None = None,
+    threads: int | None = 1,
+    rounds: int = ROUNDS,
+    dynamic_shapes: Any = None,
+    progress: bool | None = None,
+    registry: Registry | None = None,
+) -> Comparison:
+    """Quantizes a model for each backend, one after another, and times the programs in turns.
+
+    Each backend works in a process of its own, in which the installed plugins are loaded as in
+    ``registry``. ``configs`` names the config of a backend that is not to have its default one,
+    ``threads`` is the number of threads each program runs on, None leaves it to the runtimes. The
+    batches of ``calibration`` are kept on disk meanwhile. Other arguments are as for ``quantize``.
+
+    A backend that fails, whatever it fails with, is an entry that says why. Raises what
+    ``quantize`` raises for a model that does not export and for batches that do not fit.
+    """
+    registry = registry or installed()
+    names = _distinct(backends)
+    program, _ = exported(model, example_inputs, dynamic_shapes)
+    batches = list(checked(capped(calibration, max_batches), input_specs(program)))
+    if not batches:
+        raise CalibrationError("the calibration data has no batch; give it at least one")
+    with (
+        _files(program, batches) as (stored, data),
+        Stages(progress) as stages,
+        contextlib.ExitStack() as running,
+    ):
+        entries, contenders = [], []
+        for name in (FLOAT, *names):
+            config = (configs or {}).get(name, DEFAULT)
+            task = Task(name, stored, data, config, threads, max_batches, _switches(registry))
+            with stages.stage(name):
+                contender = running.enter_context(contextlib.closing(Contender(task)))
+                entries.append(contender.entry())
+            contenders.append(contender)
+        with stages.stage("run in turns", WARM_UP + rounds) as each:
+            times = _timed(entries, contenders, rounds, each)
+    entries = [evolve(e, milliseconds=times.get(e.backend) if e.works else None) for e in entries]
+    return Comparison(name_of(model), rounds, threads, tuple(entries))
+
+
+def _distinct(backends: Sequence[str]) -> list[str]:
+    names = list(dict.fromkeys(backends))
+    if not names:
+        raise InputError("there is no backend to compare: name some that `qreg list` has")
+    return names
+
+
+def _switches(registry: Registry) -> dict[str, Any]:
+    return asdict(registry.switches, recurse=False)
+
+
+@contextmanager
+def _files(program: ExportedProgram, batches: list[Any]) -> Iterator[tuple[Path, Path]]:
+    """The model and its data where other processes can read them."""
+    with tempfile.TemporaryDirectory(prefix="qreg-compare-") as folder:
+        stored, data = Path(folder, "model.pt2"), Path(folder, "data.pt")
+        torch.export.save(program, stored)
+        torch.save(batches, data)
+        yield stored, data
+
+
+def _timed(
+    entries: list[Entry], contenders: Sequence[Contender], rounds: int, each: Callable[[], None]
+) -> dict[str, float]:
+    """The median of every program, in milliseconds; one that fails meanwhile gets its failure."""
+    times: dict[str, list[float]] = {}
+    for number in range(WARM_UP + rounds):
+        for position, contender in enumerate(contenders):
+            if not contender.can_run or not entries[position].works:
+                continue
+            try:
+                seconds = contender.lap()
+            except VerificationError as error:
+                entries[position] = evolve(entries[position], failure=str(error))
+                continue
+            if number >= WARM_UP:
+                times.setdefault(entries[position].backend, []).append(seconds)
+        each()
+    return {name: 1000 * statistics.median(found) for name, found in times.items()}

@@ -1,0 +1,199 @@
+"""One backend in a process of its own: it quantizes the model, and then runs when it is told to.
+
+So a runtime that crashes takes nobody along, and the thread pools of several do not meet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from attrs import evolve, frozen
+
+from qreg.comparison.values import FLOAT, Entry
+from qreg.errors import QregError, VerificationError
+from qreg.files import read_batches, read_program
+from qreg.inputs import cloned, flat
+from qreg.quiet import quiet_imports
+
+if TYPE_CHECKING:
+    from qreg.pipeline import Result
+
+LAP = "lap"
+LAST_WORDS = 300  # characters of what a process wrote before it ended
+SIMULATED = "its runtime is a simulator, so it was not timed"
+UNTIMED = "it does not say how to set its threads: the runtime chose"
+
+
+@frozen
+class Task:
+    """What one process is to do. The registry is made of the installed plugins, by ``switches``."""
+
+    backend: str
+    model: Path
+    calibration: Path
+    config: str
+    threads: int | None
+    max_batches: int | None
+    switches: Mapping[str, Any]
+
+
+class Contender:
+    """The process of one backend, seen from outside."""
+
+    def __init__(self, task: Task) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._backend = task.backend
+        self._connection, theirs = context.Pipe()
+        self._written = tempfile.NamedTemporaryFile()  # noqa: SIM115 - closed by close()
+        arguments = (theirs, task, self._written.name)
+        self._process = context.Process(target=_serve, args=arguments, daemon=True)
+        self._process.start()
+        theirs.close()
+        self.can_run = False
+
+    def entry(self) -> Entry:
+        """What became of the model; an end of the process is one of the things that may have."""
+        try:
+            found, self.can_run = self._connection.recv()
+        except EOFError:
+            return Entry(self._backend, failure=self._end())
+        entry: Entry = found
+        return entry
+
+    def lap(self) -> float:
+        """The seconds that one run takes.
+
+        Raises ``VerificationError`` if the process ends instead.
+        """
+        try:
+            self._connection.send(LAP)
+            seconds: float = self._connection.recv()
+        except (EOFError, OSError) as cause:
+            raise VerificationError(self._end()) from cause
+        return seconds
+
+    def _end(self) -> str:
+        self._process.join()
+        words = Path(self._written.name).read_text(errors="replace").strip()[-LAST_WORDS:]
+        last = f", after {words!r}" if words else ""
+        return f"its process ended with the code {self._process.exitcode}{last}"
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._connection.close()
+        self._process.join(timeout=5)
+        self._process.kill()
+        self._written.close()
+
+
+def _serve(connection: Connection, task: Task, written: str) -> None:
+    """What the process does: gives an entry, then the time of a run for each lap."""
+    _redirect(written)
+    quiet_imports()
+    try:
+        entry, run = _prepared(task)
+    except QregError as error:
+        entry, run = Entry(task.backend, failure=str(error)), None
+    except Exception as error:
+        entry, run = Entry(task.backend, failure=repr(error)), None
+    connection.send((entry, run is not None))
+    with contextlib.suppress(EOFError):  # the other side is through
+        while run is not None and connection.recv() == LAP:
+            connection.send(_timed(run))
+
+
+def _redirect(written: str) -> None:
+    """Native libraries write to the file descriptors themselves."""
+    target = os.open(written, os.O_WRONLY | os.O_APPEND)
+    for descriptor in (1, 2):
+        os.dup2(target, descriptor)
+
+
+def _timed(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def _prepared(task: Task) -> tuple[Entry, Callable[[], object] | None]:
+    if task.threads:
+        torch.set_num_threads(task.threads)
+    return _float(task) if task.backend == FLOAT else _quantized(task)
+
+
+def _float(task: Task) -> tuple[Entry, Callable[[], object]]:
+    from qreg.explanation import parameter_bytes
+
+    model = read_program(task.model).module(check_guards=False)
+    (sample, *_) = read_batches(task.calibration)
+    size = parameter_bytes(model)
+    entry = Entry(FLOAT, runtime="torch", bytes=size, threads=task.threads)
+
+    def run() -> object:
+        with torch.no_grad():
+            return model(*sample)
+
+    return entry, run
+
+
+def _quantized(task: Task) -> tuple[Entry, Callable[[], object] | None]:
+    from qreg.pipeline import quantize
+    from qreg.registry import Registry
+
+    registry = Registry(**task.switches)
+    settable = {option.name for option in registry.backend(task.backend).value.options}
+    sets_threads = task.threads is not None and "threads" in settable
+    result = quantize(
+        read_program(task.model),
+        backend=task.backend,
+        calibration=read_batches(task.calibration),
+        max_batches=task.max_batches,
+        config=task.config,
+        options={"threads": task.threads} if sets_threads else {},
+        progress=False,
+        registry=registry,
+    )
+    entry = evolve(_described(result), threads=task.threads if sets_threads else None)
+    if result.target.load is None:
+        return entry, None
+    if result.target.backend.simulated:
+        return evolve(entry, notes=(SIMULATED,)), None
+    if task.threads and not sets_threads:
+        entry = evolve(entry, notes=(UNTIMED,))
+    return entry, _runner(result)
+
+
+def _runner(result: Result) -> Callable[[], object]:
+    run = result.target.loader(result.program)
+    inputs = [value.contiguous() for value in flat(cloned(result.samples[0]))]
+    return lambda: run(inputs)
+
+
+def _described(result: Result) -> Entry:
+    report, verified = result.report, result.verification
+    entry = Entry(
+        backend=result.backend,
+        config=", ".join(report.configs),
+        runtime=result.target.backend.runtime,
+        bytes=len(result.program),
+        int8_share=report.int8_share,
+        operators=len(report.operators),
+        int8_operators=report.counts["int8"],
+    )
+    if verified is None:
+        return entry
+    return evolve(
+        entry,
+        sqnr_to_float=min(each.sqnr for each in verified.to_float),
+        cosine=min(each.cosine for each in verified.to_float),
+        sqnr_to_converted=min(each.sqnr for each in verified.to_converted),
+    )

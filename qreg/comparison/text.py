@@ -1,0 +1,80 @@
+"""A comparison as a table of text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from qreg.tables import WIDE, table
+
+if TYPE_CHECKING:
+    from qreg.comparison.values import Comparison, Entry
+    from qreg.tables import Row
+
+
+def print_comparison(found: Comparison, console: Console) -> None:
+    """Prints the table, what it was measured with, and what there is to say of single rows."""
+    console.print(headline(found))
+    console.print(table(rows(found)))
+    for line in remarks(found):
+        console.print(line, markup=False, highlight=False)
+
+
+def text(found: Comparison) -> str:
+    """The same as a string."""
+    console = Console(width=WIDE, force_terminal=False)
+    with console.capture() as captured:
+        print_comparison(found, console)
+    return captured.get()
+
+
+def headline(found: Comparison) -> str:
+    threads = "as many threads as each runtime chooses"
+    if found.threads:
+        threads = f"{found.threads} thread{'s' * (found.threads > 1)}"
+    return f"{found.model}: median of {found.rounds} rounds in turns, {threads}"
+
+
+def rows(found: Comparison) -> list[Row]:
+    return [
+        {
+            "backend": each.backend,
+            "config": each.config or "",
+            "loads": _loads(each),
+            "SQNR to float": decibels(each.sqnr_to_float),
+            "to converted": decibels(each.sqnr_to_converted),
+            "cosine": "" if each.cosine is None else f"{each.cosine:.4f}",
+            "bytes": "" if each.bytes is None else f"{each.bytes:,}",
+            "ms": "" if each.milliseconds is None else f"{each.milliseconds:.3f}",
+            "int8 operators": counted(each),
+            "int8 MACs": "" if each.int8_share is None else f"{each.int8_share:.1%}",
+        }
+        for each in found.entries
+    ]
+
+
+def _loads(entry: Entry) -> str:
+    if not entry.works:
+        return "FAILED"
+    return "yes" if entry.runs else "not run here"
+
+
+def decibels(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "equal" if math.isinf(value) and value > 0 else f"{value:.1f} dB"
+
+
+def counted(entry: Entry) -> str:
+    return "" if entry.operators is None else f"{entry.int8_operators} of {entry.operators}"
+
+
+def remarks(found: Comparison) -> Iterator[str]:
+    for each in found.entries:
+        if each.failure is not None:
+            yield f"{each.backend}: {each.failure}"
+        for note in each.notes:
+            yield f"{each.backend}: {note}"
