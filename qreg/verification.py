@@ -81,8 +81,8 @@ def run_program(
     """
     try:
         runner = load(lowered.program)
-        outputs = [_run(runner, lowered, sample) for sample in samples]
-        again = [_run(runner, lowered, samples[0]) for _ in range(repeats)]
+        outputs = [run_once(runner, lowered, sample) for sample in samples]
+        again = [run_once(runner, lowered, samples[0]) for _ in range(repeats)]
     except VerificationError:
         raise
     except Exception as cause:
@@ -93,7 +93,8 @@ def run_program(
     return outputs
 
 
-def _run(runner: Runner, lowered: Lowered, sample: Any) -> list[Tensor]:
+def run_once(runner: Runner, lowered: Lowered, sample: Any) -> list[Tensor]:
+    """The outputs of one run, flat; the sample stays as it is, and so must what is run on."""
     given = [value.contiguous() for value in flat(cloned(sample))]
     with torch.no_grad():
         outputs = [output.clone() for output in _tensors(runner(given))]

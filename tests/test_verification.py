@@ -14,7 +14,7 @@ from torch import Tensor
 
 from qreg.errors import VerificationError
 from qreg.model import Lowered
-from qreg.verification import Verification, compare, run_program, verify
+from qreg.verification import Verification, compare, repeats_for, run_program, verify
 
 EMPTY = Lowered(b"", 1)
 SAMPLES = [(torch.tensor([1.0, 2.0]),), (torch.tensor([3.0, 4.0]),)]
@@ -237,3 +237,51 @@ def test_what_was_left_to_the_runtime_is_named_when_the_program_does_not_run() -
 
     with pytest.raises(VerificationError, match=r"Suspects.*: aten\.odd\.default"):
         run_program(load, Lowered(b"", 1, ["aten.odd.default"]), SAMPLES)
+
+
+def test_a_program_that_adds_to_its_own_constants_is_found_out() -> None:
+    """It is right at its first call: only the next ones show it."""
+    kept = torch.zeros(2)
+
+    def growing(x: Tensor) -> Tensor:
+        result = 2 * x + kept
+        kept.add_(1)
+        return result
+
+    with pytest.raises(VerificationError, match="output 0 of the program changes: at call 3"):
+        verify(
+            runs(growing), EMPTY, SAMPLES[:1] * 2, runtime="", float_model=double, converted=double
+        )
+
+
+def test_a_program_that_overwrites_its_input_is_found_out() -> None:
+    with pytest.raises(VerificationError, match="overwrites its input 0"):
+        verified(lambda x: x.mul_(2))
+
+
+def test_a_program_that_says_which_inputs_it_changes_may_do_so() -> None:
+    lowered = Lowered(b"", 1, changed_inputs=1)
+    outputs = run_program(runs(lambda x: (x.mul_(2), x + 1)), lowered, SAMPLES, repeats=2)
+    assert [each[0].tolist() for each in outputs] == [[3.0, 5.0], [7.0, 9.0]]
+
+
+def test_rounding_from_call_to_call_is_no_change() -> None:
+    calls = iter(range(100))
+    found = verified(lambda x: 2 * x * (1 + 1e-6 * next(calls)))
+    assert found.samples == 2
+
+
+def test_a_model_that_keeps_a_state_is_run_once_for_each_sample(
+    capture: Callable[..., Any],
+) -> None:
+    class Counter(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("count", torch.zeros(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.count.add_(1)
+            return x + self.count
+
+    assert repeats_for(capture(Counter(), torch.zeros(2))) == 0
+    assert repeats_for(capture(torch.nn.ReLU(), torch.zeros(2))) > 0
