@@ -46,6 +46,7 @@ def compare(
     ``threads`` is the number of threads each program runs on, None leaves it to the runtimes. The
     batches of ``calibration`` are kept on disk meanwhile. Other arguments are as for ``quantize``.
 
+    The processes are spawned: a script calls this below ``if __name__ == "__main__":`` only.
     A backend that fails, whatever it fails with, is an entry that says why. Raises what
     ``quantize`` raises for a model that does not export and for batches that do not fit.
     """
