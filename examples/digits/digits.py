@@ -1,15 +1,16 @@
 """Trains a small CNN on scikit-learn's digits, quantizes it, and runs both programs.
 
-The float and the int8 program run in the ExecuTorch runtime on the images that neither training
-nor calibration saw. Run it with ``python examples/digits/digits.py [--json]``.
+The float and the int8 program run in the runtime of the backend on the images that neither training
+nor calibration saw. Run it with ``python examples/digits/digits.py [--backend NAME] [--json]``.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
-import sys
 import time
+from collections.abc import Callable
 
 import torch
 from sklearn.datasets import load_digits
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import qreg
-from qreg import registry
+from qreg.model import Runner
 from qreg.summary import print_report
 from qreg.tables import print_table
 
@@ -72,10 +73,11 @@ def train_model(images: Tensor, labels: Tensor, epochs: int = 30) -> DigitsNet:
     return model.eval()
 
 
-def measure(program: bytes, images: Tensor, labels: Tensor) -> dict[str, float]:
+def measure(
+    load: Callable[[bytes], Runner], program: bytes, images: Tensor, labels: Tensor
+) -> dict[str, float]:
     """Accuracy in percent, size in bytes and median latency in microseconds of a program."""
-    backend = registry.installed().backend("xnnpack").value
-    run = backend.load(program)
+    run = load(program)
     hits, seconds = 0, []
     for image, label in zip(images, labels, strict=True):
         started = time.perf_counter()
@@ -89,19 +91,29 @@ def measure(program: bytes, images: Tensor, labels: Tensor) -> dict[str, float]:
     }
 
 
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backend", default="xnnpack")
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
 def main() -> None:
+    given = arguments()
     train, test, train_labels, test_labels = digits()
     model = train_model(train, train_labels)
     example = (train[:1],)
     calibration = [(image.unsqueeze(0),) for image in train[:128]]
-    result = qreg.quantize(model, example, backend="xnnpack", calibration=calibration)
-    programs = {"float": qreg.lower(model, example).program, "int8": result.program}
-    measured = {name: measure(each, test, test_labels) for name, each in programs.items()}
-    if "--json" in sys.argv:
+    result = qreg.quantize(model, example, backend=given.backend, calibration=calibration)
+    in_float = qreg.lower(model, example, backend=given.backend)
+    programs = {"float": in_float.program, "int8": result.program}
+    load = result.target.loader
+    measured = {name: measure(load, each, test, test_labels) for name, each in programs.items()}
+    if given.json:
         decisions = [(decision.operator, decision.status) for decision in result.decisions]
         print(json.dumps({"images": len(test), "programs": measured, "decisions": decisions}))
         return
-    print(f"{len(test)} held-out images, one at a time, in the ExecuTorch runtime:")
+    print(f"{len(test)} held-out images, one at a time, in {result.target.backend.runtime}:")
     print_table(
         [
             {
