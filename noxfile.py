@@ -33,8 +33,8 @@ HOST = ("tests", "--ignore=tests/page")  # the page knows no plugin, so it is te
 # What the distributions and their tests need from elsewhere: the host, and each backend.
 NEEDS: dict[str, tuple[str, ...]] = {
     "host": (
-        *("torch", "torchao", "attrs", "click", "jinja2", "lazy-loader", "packaging", "pluggy"),
-        *("rich", "typing-extensions"),
+        *("torch", "torchao", "attrs", "click", "jinja2", "lazy-loader", "packaging", "plotly"),
+        *("pluggy", "rich", "typing-extensions"),
         # in parallel, with properties, in a browser, against a schema, of built distributions
         *("pytest", "pytest-xdist", "hypothesis", "selenium", "jsonschema", "hatchling"),
     ),
@@ -133,9 +133,11 @@ def base(session: nox.Session, *layers: str) -> list[Path]:
     """The folders of packages of some layers, each installed unless it is there from before."""
     found: list[Path] = []
     for layer in layers:
-        # What a layer holds depends on those below it, and all stand on the host's.
-        place = Path(session.cache_dir) / "-".join(["base", *layers[: layers.index(layer) + 1]])
-        wanted = f"{Path('constraints.txt').read_text(encoding='utf-8')}{NEEDS[layer]}"
+        # What a layer holds depends on those below it.
+        stack = layers[: layers.index(layer) + 1]
+        place = Path(session.cache_dir) / "-".join(["base", *stack])
+        needed = [NEEDS[each] for each in stack]
+        wanted = f"{Path('constraints.txt').read_text(encoding='utf-8')}{needed}"
         done = place / "installed.txt"
         if not done.exists() or done.read_text(encoding="utf-8") != wanted:
             session.run_install("python3", "-m", "venv", "--clear", str(place), external=True)

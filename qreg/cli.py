@@ -166,7 +166,7 @@ def quantize(
     """Quantize MODEL, a file that torch.export.save wrote, and lower it for a backend."""
     from qreg.files import check_writable, read_batches, read_program
     from qreg.options import parsed
-    from qreg.programs import check_suffix
+    from qreg.programs import paths
     from qreg.target import target
 
     quiet_imports()
@@ -176,9 +176,11 @@ def quantize(
     registry.config(backend, config)
     target(registry, backend, options)
     output = output or _beside(model, kind.suffix)
-    check_writable(output)
     _check_no_input(output, model, calibration)
-    check_suffix(kind, output)
+    check_writable(output)
+    for each in paths(kind, output):
+        check_writable(each)
+        _check_no_input(each, model, calibration)
     program = read_program(model)
     batches = read_batches(calibration) if calibration else None
 

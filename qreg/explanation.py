@@ -20,6 +20,7 @@ from qreg.exporting import export
 from qreg.macs import macs
 from qreg.numerics import OperatorNoise, float_graph
 from qreg.numerics import numerics as noise_of
+from qreg.options import complete
 from qreg.origins import origin
 from qreg.pipeline import Result, allowing_float, chosen, exported, name_of, quantize
 from qreg.progress import Stages
@@ -72,6 +73,7 @@ def explain(
                 "numerics, timing and profile run the quantized model: pass calibration data"
             )
         given = chosen(quantizer, backend, config, registry)
+        complete(given.registry.backend(given.backend).value, options or {})
         return _decisions(model, example_inputs, dynamic_shapes, given, progress)
     result = quantize(
         model,
@@ -109,6 +111,7 @@ def _decisions(
         model=name_of(model),
         operators=operators(reference, quantizer.decisions),
         sizes=Sizes(parameter_bytes(reference), None),
+        runs_here=quantizer.registry.backend(quantizer.backend).value.load is not None,
         seconds=stages.seconds,
     )
 
@@ -177,9 +180,10 @@ def _time(operator: Operator, seconds: Mapping[str, float]) -> float | None:
 def _timing(result: Result) -> Timing:
     if result.target.backend.simulated:
         raise InputError(f"{result.target.backend.runtime} is a simulator: its times mean nothing")
+    load = result.target.loader
     plain = result.target.lower(_exported(result, result.reference))
     programs = [plain.program, result.program]
-    seconds = side_by_side(result.target.loader, programs, result.samples[0])
+    seconds = side_by_side(load, programs, result.samples[0])
     before, behind = (each * 1000 for each in seconds)
     return Timing(before, behind, ROUNDS)
 

@@ -187,7 +187,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def write_all_atomically(contents: Mapping[Path, bytes]) -> None:
-    """Writes files in full or none; older ones stay until all of the new ones are complete."""
+    """Writes files, each in full; older ones stay until all of the new ones are complete."""
     with contextlib.ExitStack() as stack:
         complete = [stack.enter_context(_complete(path, data)) for path, data in contents.items()]
         for name, path in complete:

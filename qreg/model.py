@@ -81,14 +81,15 @@ class Tool:
 class Option:
     """Something that a backend leaves to its user, by name.
 
-    A value has the type of ``default`` and is one of ``choices``, if there are any. ``at`` says
-    which of ``qreg_lower`` and ``Backend.load`` is given it.
+    A value has the type of ``default``, is one of ``choices``, if there are any, and not below
+    ``least``. ``at`` says which of ``qreg_lower`` and ``Backend.load`` is given it.
     """
 
     name: str = field(validator=_name)
     default: str | int | float | bool
     summary: str
     choices: tuple[str | int | float, ...] = ()
+    least: float | None = None
     at: Literal["lower", "load"] = field(
         default="lower", validator=validators.in_(("lower", "load"))
     )

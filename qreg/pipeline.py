@@ -18,10 +18,18 @@ from qreg.audit import Audit, audit
 from qreg.calibration import convert, feed, is_prepared
 from qreg.errors import CalibrationError, ConfigError, InputError, ProgramError
 from qreg.exporting import dynamic_shapes_of, export
-from qreg.inputs import arguments, capped, check_batch, checked, input_specs, length
+from qreg.inputs import (
+    arguments,
+    capped,
+    check_batch,
+    checked,
+    graph_input_specs,
+    input_specs,
+    length,
+)
 from qreg.model import Decision, Lowered, Runner
 from qreg.numerics import float_graph
-from qreg.programs import check_suffix, write_program
+from qreg.programs import write_program
 from qreg.progress import Stages
 from qreg.quantizer import Config, RegistryQuantizer
 from qreg.ranges import Range, concerns
@@ -91,7 +99,8 @@ class Result:
         """
         if "program" not in self._loaded:
             self._loaded["program"] = self.target.loader(self.program)
-        outputs = run_once(self._loaded["program"], self.lowered, inputs)
+        (given,) = checked([inputs], graph_input_specs(self.converted.graph), "input")
+        outputs = run_once(self._loaded["program"], self.lowered, given)
         return structured(outputs, self.converted)
 
     def save(self, path: str | Path) -> None:
@@ -101,7 +110,6 @@ class Result:
         ``InputError`` if the path cannot be written, or has another suffix than the backend's
         programs.
         """
-        check_suffix(self.target.backend, Path(path))
         write_program(self.target.backend, Path(path), self.program)
 
 
@@ -149,13 +157,14 @@ def quantize(
     with Stages(progress) as stages:
         with stages.stage("export"):
             program, example = exported(model, example_inputs, dynamic_shapes)
+            specs = input_specs(program)
             shapes = _shapes(goal, program, example)
             float_model = program.module(check_guards=False)
         with stages.stage("prepare"), allowing_float(quantizer, allow_float):
             prepared = prepare_pt2e(program.module(check_guards=False), quantizer)
             reference = float_graph(prepared)
         # Without activations to observe, one input is enough for the observers of the weights.
-        kept = _Kept(checked([example] if batches is None else batches, input_specs(program)))
+        kept = _Kept(checked([example] if batches is None else batches, specs))
         with stages.stage("calibrate", steps or None) as each:
             feed(prepared, kept, each)
         with stages.stage("convert"):
@@ -245,7 +254,9 @@ def lower(
     """
     goal = target(registry or installed(), backend, options)
     program, example = exported(model, example_inputs, dynamic_shapes)
-    _shapes(goal, program, example)
+    if not goal.backend.dynamic_shapes:
+        input_specs(program)
+        _shapes(goal, program, example)
     return goal.lower(program)
 
 

@@ -54,6 +54,9 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
     ) -> None:
         """Raises ``UnknownNameError`` for a backend or config that nothing supplies.
 
+        Raises ``ConfigError`` for a config that the backend cannot lower, and where the quantizer
+        of the backend is a foreign one ``BackendUnavailableError`` for packages that are missing.
+
         ``allow_float`` lets ``validate`` pass a graph in which nothing is quantized.
         ``unknown_modules`` says what becomes of a module name or type that no operator comes from.
         """
@@ -61,6 +64,8 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         self._registry = registry or installed()
         supplied = self._registry.backend(backend)
         self._backend = supplied.value
+        if self._backend.quantizer:
+            self._registry.check_installed(backend)  # which a foreign quantizer imports
         self._scopes = Scopes()
         self._foreign = (
             ForeignQuantizers(self._backend.quantizer, supplied, self._scopes)
@@ -135,7 +140,7 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
             name = f"config {config!r}" if isinstance(config, str) else "the config"
             raise ConfigError(
                 f"{name} is not for backend {self.backend!r}: {reason}. "
-                f"`qreg ops {self.backend}` lists those that are."
+                f"Choose another: `qreg ops {self.backend}` lists what there is."
             )
 
     def _label(self, config: str | QuantizationConfig) -> str:

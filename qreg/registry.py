@@ -176,14 +176,13 @@ class Registry:
     def lower(
         self, backend: str, program: ExportedProgram, options: Mapping[str, Any] | None = None
     ) -> Lowered:
-        """Lowers a program for a backend, with a value for each of its options at lowering.
+        """Lowers a program for a backend, with its options at lowering.
 
         Raises ``LoweringError``, with the backend's own error as its cause, if that fails.
         """
         self.check_installed(backend)
         supplied = self.backend(backend)
-        if options is None:
-            options = given_to(supplied.value, complete(supplied.value, {}), "lower")
+        options = given_to(supplied.value, complete(supplied.value, options or {}), "lower")
         asked = {"backend": backend, "program": program, "options": options}
         for plugin in sorted(self._host.plugins, key=lambda each: each.name != supplied.plugin):
             lowered = self._ask_to_lower(plugin, asked)

@@ -21,12 +21,26 @@ def changed_buffers(model: object) -> list[Tensor]:
     if not isinstance(model, GraphModule):
         return []
     nodes = [node for node in model.graph.nodes if _writes(node.target)]
-    written = {n.args[0] for n in nodes if isinstance(n.args[0], torch.fx.Node)}
+    written = {_viewed(n.args[0]) for n in nodes if isinstance(n.args[0], torch.fx.Node)}
     return [tensor_at(node) for node in written if node.op == "get_attr"]
 
 
 def _writes(target: object) -> bool:
     return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
+
+
+def _viewed(node: torch.fx.Node) -> torch.fx.Node:
+    """The node that a view, or a view of a view, is a part of."""
+    while _is_view(node.target) and isinstance(node.args[0], torch.fx.Node):
+        node = node.args[0]
+    return node
+
+
+def _is_view(target: object) -> bool:
+    """Whether what an operator returns shares its memory with what it takes."""
+    if not isinstance(target, torch._ops.OpOverload):
+        return False
+    return any(value.alias_info is not None for value in target._schema.returns)
 
 
 @contextmanager

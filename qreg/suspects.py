@@ -19,7 +19,14 @@ from qreg.exporting import export
 from qreg.inputs import flat
 from qreg.origins import origin
 from qreg.scopes import module_path
-from qreg.verification import check_alike, compare_all, is_far, outputs_of, run_program
+from qreg.verification import (
+    check_alike,
+    compare_all,
+    is_far,
+    outputs_of,
+    repeats_for,
+    run_program,
+)
 from qreg.watching import first_nan
 
 if TYPE_CHECKING:
@@ -45,7 +52,8 @@ class Search:
             lowered = self.lower(export(part, samples[0]))
             if self.load is None:
                 return True
-            got, wanted = run_program(self.load, lowered, samples), outputs_of(part, samples)
+            got = run_program(self.load, lowered, samples, repeats_for(part))
+            wanted = outputs_of(part, samples)
             check_alike(got, wanted)
         except QregError:
             return False

@@ -36,11 +36,10 @@ def simplified(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
 
 
 def simplify(model: GraphModule, node: Node, trained: bool) -> bool:
-    """Scalars become tensors that can be quantized, "same" paddings numbers.
+    """Scalars become tensors that can be quantized, paddings by name become numbers.
 
-    What gives its input is bypassed.
-
-    Dropouts stay in a model that is ``trained``.
+    What gives its input, as a dropout that is off, is bypassed; in a model that is ``trained``
+    dropouts stay.
     """
     name = operator_name(node.target)
     if name in WITH_SCALARS:

@@ -52,9 +52,9 @@ def test_a_wrong_version_is_named_with_the_pip_line(runtime: str, wanted: str) -
 
 
 def test_the_backend_that_holds_on_to_the_wrong_version_is_named(runtime: str) -> None:
-    other = backend(Requirement(runtime, "far-runtime==1.5"), name="near")
+    other = backend(Requirement(runtime, "Far_Runtime==1.5"), name="near")
     message = problem(backend(Requirement(runtime, "far-runtime>=2")), other)
-    assert "what backend 'near' needs: give each its own environment" in message
+    assert "but what 'near' wants: give each an environment of its own" in message
 
 
 def test_a_backend_that_is_content_with_any_version_is_not_to_blame(runtime: str) -> None:
@@ -85,7 +85,8 @@ def test_the_environment_may_name_another_command(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("MY_COMPILER", "sh")
     check_available(backend(tools=(tool,)))
     monkeypatch.setenv("MY_COMPILER", "no-such-compiler-either")
-    assert "no-such-compiler is missing" in problem(backend(tools=(tool,)))
+    message = problem(backend(tools=(tool,)))
+    assert "command no-such-compiler-either, which MY_COMPILER names, is missing" in message
 
 
 def test_a_requirement_that_pip_cannot_read_is_none() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from torch import nn
 from qreg import compare
 from qreg.cli import main
 from qreg.comparison import Comparison, Entry
-from qreg.errors import CalibrationError, InputError
+from qreg.errors import CalibrationError, InputError, UnknownNameError
 from qreg.registry import Registry
 
 TOY = Path(__file__).with_name("toy.py")
@@ -118,7 +119,7 @@ def test_the_command_prints_a_table_json_or_a_page(
     assert "histogram" in plain.output
     text = page.read_text(encoding="utf-8")
     assert "SQNR to float" in text
-    assert "src=" not in text.partition("</head>")[0]
+    assert not re.search(r"<script[^>]*\ssrc=|<link", text)
     failing = run("compare", *files, "--backends", "missing", "--json")
     assert failing.exit_code == 1
     found = json.loads(failing.stdout[failing.stdout.index("{") :])
@@ -136,6 +137,20 @@ def test_nothing_to_compare_is_an_error(
         compare(model, batches[0], backends=["toy"], calibration=[], registry=registry)
     with pytest.raises(InputError, match="batch 1"):
         compared(model, [*batches[:1], (torch.zeros(3, 9),)], registry, "toy")
+
+
+def test_a_config_for_a_backend_that_is_not_compared_is_an_error(
+    model: nn.Module, batches: list[tuple[torch.Tensor]], registry: Registry
+) -> None:
+    with pytest.raises(UnknownNameError, match="backend to compare 'toi'"):
+        compare(
+            model,
+            batches[0],
+            backends=["toy"],
+            configs={"toi": "histogram"},
+            calibration=batches,
+            registry=registry,
+        )
 
 
 def test_what_was_not_run_says_so_and_why() -> None:

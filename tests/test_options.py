@@ -17,7 +17,7 @@ from qreg.errors import InputError, UnknownNameError
 from qreg.options import complete, parsed
 
 OPSET = Option("opset", 21, "of the format", choices=(20, 21))
-THREADS = Option("threads", 0, "of the runtime", at="load")
+THREADS = Option("threads", 0, "of the runtime", least=0, at="load")
 EXACT = Option("exact", True, "no shortcuts")
 SCALE = Option("scale", 1.0, "of nothing")
 BACKEND = Backend("far", "", "none", "", ".far", options=(OPSET, THREADS, EXACT, SCALE))
@@ -83,7 +83,12 @@ def test_an_unknown_option_lists_those_that_there_are() -> None:
 
 @pytest.mark.parametrize(
     ("given", "wanted"),
-    [({"opset": 7}, "give 20 or 21"), ({"opset": "20"}, "give a int"), ({"threads": True}, "int")],
+    [
+        ({"opset": 7}, "give 20 or 21"),
+        ({"opset": "20"}, "of type int"),
+        ({"threads": True}, "int"),
+        ({"threads": -1}, "0 or more"),
+    ],
 )
 def test_a_value_that_an_option_does_not_take_is_refused(
     given: dict[str, Any], wanted: str
@@ -129,3 +134,15 @@ def test_lowering_alone_takes_options_too(plugin: Optional) -> None:
 def test_a_plugin_without_options_may_leave_the_argument_out(registry: Registry) -> None:
     lowered = qreg.lower(nn.Linear(4, 4), torch.randn(2, 4), backend="toy", registry=registry)
     assert lowered.program
+
+
+def test_a_report_without_a_program_checks_its_options_too(plugin: Optional) -> None:
+    registry = Registry({"far": plugin}, entry_points=False)
+    with pytest.raises(UnknownNameError, match="option of backend 'far' 'typo'"):
+        qreg.explain(
+            nn.Linear(4, 4),
+            torch.randn(2, 4),
+            backend="far",
+            options={"typo": 1},
+            registry=registry,
+        )

@@ -175,3 +175,19 @@ def test_weights_are_stored_as_the_backend_wants_them(toy: ModuleType, fold: boo
         getattr(converted, str(node.target), None).dtype for node in kept if "." not in node.target
     }
     assert (torch.int8 in types) is fold
+
+
+def test_a_program_of_another_suffix_is_not_read(two_files: Backend, tmp_path: Path) -> None:
+    write_program(two_files, tmp_path / "net.toy", bytes(32))
+    (tmp_path / "net.pte").write_bytes(b"another program")
+    with pytest.raises(InputError, match=r"net\.pte is no name for a program of backend 'toy'"):
+        read_lowered(two_files, tmp_path / "net.pte")
+
+
+def test_an_input_that_does_not_fit_is_named_before_the_program_is_run(
+    result: qreg.Result,
+) -> None:
+    with pytest.raises(InputError, match="has shape"):
+        result.run(torch.randn(2, 5))
+    with pytest.raises(InputError, match="expected a tensor"):
+        result.run(3)

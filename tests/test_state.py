@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 import qreg
 from qreg import Registry
 from qreg.state import changed_buffers, keeping_state
+from qreg.verification import repeats_for
 
 
 class Summing(nn.Module):
@@ -74,3 +77,23 @@ def test_numerics_leave_the_state_as_it_was(registry: Registry) -> None:
     # Both graphs start from nothing seen: what they sum up is alike.
     assert min(each.sqnr for each in report.worst if each.sqnr is not None) > 5
     assert not model.seen.any()
+
+
+def test_a_buffer_that_is_written_through_a_view_is_given_back(
+    capture: Callable[..., GraphModule],
+) -> None:
+    class Sliced(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("kept", torch.zeros(2, 3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.kept[:, :1] += x[:, :1]
+            return x + self.kept
+
+    model = capture(Sliced(), torch.ones(2, 3))
+    with keeping_state(model):
+        model(torch.ones(2, 3))
+        assert model.kept.sum() == 2
+    assert model.kept.sum() == 0
+    assert repeats_for(model) == 0

@@ -271,7 +271,13 @@ def test_rounding_from_call_to_call_is_no_change() -> None:
     assert found.samples == 2
 
 
-def test_a_model_that_keeps_a_state_is_run_once_for_each_sample(
+def test_a_program_is_run_again_on_its_first_sample() -> None:
+    calls = []
+    verified(lambda x: calls.append(x.tolist()) or 2 * x)
+    assert calls == [[1.0, 2.0], [3.0, 4.0], [1.0, 2.0], [1.0, 2.0]]
+
+
+def test_the_program_of_a_model_that_keeps_a_state_is_not_run_again(
     capture: Callable[..., Any],
 ) -> None:
     class Counter(torch.nn.Module):

@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 
 from qreg.comparison.contender import Contender, Task
 from qreg.comparison.values import FLOAT, Comparison, Entry
-from qreg.errors import CalibrationError, InputError, VerificationError
+from qreg.errors import CalibrationError, InputError, UnknownNameError, VerificationError
 from qreg.inputs import capped, checked, input_specs
 from qreg.pipeline import exported, name_of
 from qreg.progress import Stages
@@ -52,6 +52,7 @@ def compare(
     """
     registry = registry or installed()
     names = _distinct(backends)
+    _check_configs(configs or {}, names)
     program, _ = exported(model, example_inputs, dynamic_shapes)
     batches = list(checked(capped(calibration, max_batches), input_specs(program)))
     if not batches:
@@ -64,7 +65,7 @@ def compare(
         entries, contenders = [], []
         for name in (FLOAT, *names):
             config = (configs or {}).get(name, DEFAULT)
-            task = Task(name, stored, data, config, threads, max_batches, _switches(registry))
+            task = Task(name, stored, data, config, threads, _switches(registry))
             with stages.stage(name):
                 contender = running.enter_context(contextlib.closing(Contender(task)))
                 entries.append(contender.entry())
@@ -76,10 +77,17 @@ def compare(
 
 
 def _distinct(backends: Sequence[str]) -> list[str]:
-    names = list(dict.fromkeys(backends))
+    names = [name for name in dict.fromkeys(backends) if name != FLOAT]
     if not names:
         raise InputError("there is no backend to compare: name some that `qreg list` has")
     return names
+
+
+def _check_configs(configs: Mapping[str, str], names: Sequence[str]) -> None:
+    for name in configs:
+        if name not in names:
+            remedy = "A config is for one of the backends that are compared."
+            raise UnknownNameError("backend to compare", name, names, remedy)
 
 
 def _switches(registry: Registry) -> dict[str, Any]:

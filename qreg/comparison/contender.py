@@ -42,7 +42,6 @@ class Task:
     calibration: Path
     config: str
     threads: int | None
-    max_batches: int | None
     switches: Mapping[str, Any]
 
 
@@ -55,7 +54,7 @@ class Contender:
         self._connection, theirs = context.Pipe()
         self._written = tempfile.NamedTemporaryFile()  # noqa: SIM115 - closed by close()
         arguments = (theirs, task, self._written.name)
-        self._process = context.Process(target=_serve, args=arguments, daemon=True)
+        self._process = context.Process(target=_serve, args=arguments)
         self._process.start()
         theirs.close()
         self.can_run = False
@@ -92,6 +91,7 @@ class Contender:
         self._connection.close()
         self._process.join(timeout=5)
         self._process.kill()
+        self._process.join()
         self._written.close()
 
 
@@ -152,11 +152,12 @@ def _quantized(task: Task) -> tuple[Entry, Callable[[], object] | None]:
     registry = Registry(**task.switches)
     settable = {option.name for option in registry.backend(task.backend).value.options}
     sets_threads = task.threads is not None and "threads" in settable
+    batches = read_batches(task.calibration)
     result = quantize(
         read_program(task.model),
+        batches[0],
         backend=task.backend,
-        calibration=read_batches(task.calibration),
-        max_batches=task.max_batches,
+        calibration=batches,
         config=task.config,
         options={"threads": task.threads} if sets_threads else {},
         progress=False,
@@ -175,7 +176,12 @@ def _quantized(task: Task) -> tuple[Entry, Callable[[], object] | None]:
 def _runner(result: Result) -> Callable[[], object]:
     run = result.target.loader(result.program)
     inputs = [value.contiguous() for value in flat(cloned(result.samples[0]))]
-    return lambda: run(inputs)
+
+    def lap() -> object:
+        with torch.no_grad():
+            return run(inputs)
+
+    return lap
 
 
 def _described(result: Result) -> Entry:

@@ -67,7 +67,10 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """In plain values; numbers that JSON does not know (infinity) are None."""
-        return attrs.asdict(self, value_serializer=plain)
+        plainly = attrs.asdict(self, value_serializer=plain)
+        for entry, listed in zip(self.entries, plainly["entries"], strict=True):
+            listed["loads"] = entry.runs
+        return plainly
 
     def to_json(self) -> str:
         return json.dumps(self.as_dict(), indent=2)

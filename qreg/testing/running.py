@@ -62,7 +62,8 @@ def _trained(registry: Registry, backend: str, sample: Sample, config: Supported
     prepared = prepare_qat_pt2e(graph_module, quantizer)
     with torch.no_grad():
         prepared(*sample.inputs)
-    converted = convert(prepared)
+    fold = registry.backend(backend).value.fold_quantize
+    converted = convert(prepared, fold_quantize=fold)
     move_exported_model_to_eval(converted)
     lowered = qreg.lower(
         converted, sample.inputs, backend=backend, dynamic_shapes=shapes, registry=registry

@@ -18,11 +18,20 @@ from qreg.errors import ConfigError, QregError, VerificationError
 from qreg.exporting import export
 from qreg.model import Backend, Lowered, Mode, Runner
 from qreg.registry import Registry
+from qreg.target import target
 from qreg.testing.odd import odd_models
 from qreg.testing.running import check_runs_here, outcome
 from qreg.testing.subject import Sample
 from qreg.testing.suite import Suite
-from qreg.verification import Outputs, check_alike, compare_all, is_far, outputs_of, run_program
+from qreg.verification import (
+    Outputs,
+    check_alike,
+    compare_all,
+    is_far,
+    outputs_of,
+    repeats_for,
+    run_program,
+)
 
 MODES: tuple[Mode, ...] = ("static", "dynamic", "qat")
 EXACT = 60.0  # dB; a float program computes what the module does, but for rounding
@@ -116,7 +125,7 @@ class BackendTests(Suite):
         for sample in self.subject().samples_of(supplied_backend):
             module = copy.deepcopy(sample.module).eval()
             lowered = _lowered(registry, supplied_backend, module, sample)
-            load = self.subject().backends[supplied_backend].load
+            load = target(registry, supplied_backend).load
             if load is not None:
                 _check_runs(load, lowered, module, sample)
 
@@ -164,7 +173,8 @@ def _check_runs(
     load: Callable[[bytes], Runner], lowered: Lowered, module: Module, sample: Sample
 ) -> None:
     try:
-        outputs = run_program(load, lowered, [sample.inputs])
+        graph = export(copy.deepcopy(module), sample.inputs).module(check_guards=False)
+        outputs = run_program(load, lowered, [sample.inputs], repeats_for(graph))
         wanted = outputs_of(module, [sample.inputs])
         check_alike(outputs, wanted)
     except VerificationError as error:

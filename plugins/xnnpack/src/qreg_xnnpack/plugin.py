@@ -16,7 +16,7 @@ from qreg_xnnpack.transforms import transform
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-THREADS = Option("threads", 0, "of the runtime, which chooses where it is 0", at="load")
+THREADS = Option("threads", 0, "of the runtime, which chooses where it is 0", least=0, at="load")
 
 XNNPACK = Backend(
     name="xnnpack",
