@@ -1,0 +1,148 @@
+"""To TOSA and to Ethos-U: executorch's lowering for Arm, and reading back what became of a program.
+
+A TOSA program is one flatbuffer that takes what the model takes and gives what it gives. What does
+not fit into it has no place to go, so it is an error; in an Ethos-U program ExecuTorch's own
+kernels compute what the NPU does not.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from qreg import Conversion, Lowered, LoweredOperator
+from qreg.origins import origin
+from qreg_arm.compat import delegates_of, traced_and_exact
+from qreg_arm.reading import absorbed, read
+from qreg_arm.repairs import spell_out_strides
+from qreg_arm.whole import left_outside, name_of, one_flatbuffer
+
+if TYPE_CHECKING:
+    from executorch.exir import EdgeProgramManager
+    from torch.export import ExportedProgram
+    from torch.fx import Node
+
+CONVERSIONS: tuple[tuple[str, Literal["quantize", "dequantize"]], ...] = (
+    ("quantized_decomposed.quantize_per_", "quantize"),
+    ("quantized_decomposed.dequantize_per_", "dequantize"),
+)
+
+
+def lower_to_tosa(program: ExportedProgram, spec: Any) -> Lowered:
+    """Lowers a program to one TOSA flatbuffer.
+
+    Raises ``LoweringError`` for a program that is more than that.
+    """
+    from executorch.backends.arm.tosa.partitioner import TOSAPartitioner
+
+    edge, _ = _to_edge(program, spec, TOSAPartitioner)
+    source = edge.exported_program()
+    written = one_flatbuffer(source)
+    operators, conversions = _read([written], delegates_of(source))
+    changed = len(source.graph_signature.user_inputs_to_mutate)
+    return Lowered(
+        program=written,
+        delegates=1,
+        changed_inputs=changed,
+        operators=operators,
+        conversions=conversions,
+    )
+
+
+def lower_to_ethos_u(program: ExportedProgram, spec: Any) -> Lowered:
+    """Lowers a program to a ``.pte`` with what vela compiled for the NPU."""
+    import executorch.kernels.quantized  # noqa: F401  # the out variants of quantize and dequantize
+    from executorch.backends.arm.ethosu import EthosUPartitioner
+
+    edge, flatbuffers = _to_edge(program, spec, EthosUPartitioner)
+    source = edge.exported_program()
+    delegates = delegates_of(source)
+    operators, conversions = _read([flatbuffers[_tag(each)] for each in delegates], delegates)
+    outside = left_outside(source)
+    changed = len(source.graph_signature.user_inputs_to_mutate)
+    with _quiet():
+        written = bytes(edge.to_executorch().buffer)
+    return Lowered(
+        program=written,
+        delegates=len(delegates),
+        outside=[name_of(node) for node in outside],
+        changed_inputs=changed,
+        operators=[*operators, *map(_operator_outside, filter(origin, outside))],
+        conversions=[*conversions, *_conversions_outside(outside)],
+    )
+
+
+def _to_edge(
+    program: ExportedProgram, spec: Any, partitioner: Any
+) -> tuple[EdgeProgramManager, dict[str, bytes]]:
+    """The program with what Arm takes in delegates, and each one's TOSA flatbuffer by its tag."""
+    from executorch.exir import to_edge_transform_and_lower
+
+    spell_out_strides(program)
+    with tempfile.TemporaryDirectory(prefix="qreg-arm-") as name:
+        spec.dump_intermediate_artifacts_to(name).dump_debug_info(spec.DebugMode.TOSA)
+        with _quiet(), traced_and_exact():
+            edge = to_edge_transform_and_lower(program, partitioner=[partitioner(spec)])
+        files = {path.name: path.read_bytes() for path in Path(name).glob("output_*.tosa")}
+    return edge, {name.split("_")[1]: content for name, content in files.items()}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """vela 5.1 prints a report; executorch 1.4.1 logs its steps, and uses what is deprecated."""
+    log = logging.getLogger("executorch")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def _tag(delegate: Any) -> str:
+    nodes = delegate.original_module.graph.nodes
+    return str(next(n.meta["delegation_tag"] for n in nodes if "delegation_tag" in n.meta))
+
+
+def _read(
+    flatbuffers: Sequence[bytes], delegates: Sequence[Any]
+) -> tuple[list[LoweredOperator], list[Conversion]]:
+    operators: list[LoweredOperator] = []
+    conversions: list[Conversion] = []
+    for number, (flatbuffer, delegate) in enumerate(zip(flatbuffers, delegates, strict=True)):
+        graph = read(flatbuffer)
+        found = graph.lowered(number)
+        operators += [*found, *absorbed(delegate.original_module.graph, found, number)]
+        conversions += graph.conversions(number)
+    return operators, conversions
+
+
+def _operator_outside(node: Node) -> LoweredOperator:
+    """What ExecuTorch's own kernels compute, in float."""
+    reads = [_dtype(each) for each in node.all_input_nodes]
+    return LoweredOperator(origin(node), name_of(node), False, None, reads, [_dtype(node)])
+
+
+def _dtype(node: Node) -> str:
+    return str(getattr(node.meta.get("val"), "dtype", "")).removeprefix("torch.")
+
+
+def _conversions_outside(nodes: Sequence[Node]) -> Iterator[Conversion]:
+    """The changes between float and int8 that ExecuTorch's own kernels carry out.
+
+    An Ethos-U computes on integers only, so there is one at each input and output at least.
+    """
+    for node in nodes:
+        kind = next((kind for start, kind in CONVERSIONS if name_of(node).startswith(start)), None)
+        if kind is not None:
+            behind = filter(None, map(origin, node.all_input_nodes))
+            yield Conversion(kind, None, behind, filter(None, map(origin, node.users)))

@@ -1,0 +1,93 @@
+"""Arm's quantizer, made to respect what others have annotated.
+
+executorch 1.4.1 marks what its patterns have matched in a way of its own, and does not look at the
+annotations that others wrote. Its lowering computes only those operators on integers that carry
+another mark of its own, so that this has to be on everybody's, and on nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from executorch.backends.arm.quantizer import TOSAQuantizer
+from torch import Tensor
+from torch.fx import Node
+from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
+
+from qreg.compat import annotation_of, restore_annotation
+from qreg.origins import CUSTOM
+from qreg_arm.compat import matched_key, quantized_key
+from qreg_arm.config import in_arm_form
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule
+
+
+class ArmQuantizer(TOSAQuantizer):  # type: ignore[misc]  # executorch is not typed
+    """Arm's quantizer for a compile spec, of TOSA or of an Ethos-U."""
+
+    def transform_for_annotation(self, model: GraphModule) -> GraphModule:
+        transformed: GraphModule = super().transform_for_annotation(model)
+        for node in transformed.graph.nodes:
+            node.meta.get(CUSTOM, {}).pop(quantized_key(), None)  # of a trial run on all nodes
+        return transformed
+
+    def annotate(self, model: GraphModule) -> GraphModule:
+        nodes = list(model.graph.nodes)
+        taken = {node for node in nodes if annotation_of(node)}
+        closed = taken.union(_borders(nodes, taken))
+        _set_matched(nodes, closed)
+        annotated: GraphModule = super().annotate(model)
+        _set_matched(nodes, ())
+        for node in nodes:
+            if node not in taken and not any(map(_is_float, (node, *node.all_input_nodes))):
+                restore_annotation(node, None)  # Arm annotates operators on indices, to no effect
+        for node in filter(_is_call, taken):
+            _mark(node)
+            _quantize_bias(node)
+        return annotated
+
+
+def _is_call(node: Node) -> bool:
+    return bool(node.op == "call_function")
+
+
+def _is_float(node: Node) -> bool:
+    value = node.meta.get("val")
+    listed = value if isinstance(value, (tuple, list)) else (value,)
+    return any(isinstance(each, Tensor) and each.dtype.is_floating_point for each in listed)
+
+
+def _borders(nodes: list[Node], taken: set[Node]) -> list[Node]:
+    """Inputs and outputs of the graph next to what is taken: who has that decides on them too.
+
+    Arm annotates the inputs and outputs of a model whatever becomes of the operators there.
+    """
+    inputs = [n for n in nodes if n.op == "placeholder" and not taken.isdisjoint(n.users)]
+    outputs = [n for n in nodes if n.op == "output" and not taken.isdisjoint(n.all_input_nodes)]
+    return inputs + outputs
+
+
+def _set_matched(nodes: list[Node], matched: Any) -> None:
+    for node in nodes:
+        node.meta.pop(matched_key(), None)
+        if node in matched:
+            node.meta[matched_key()] = True
+
+
+def _mark(node: Node) -> None:
+    """Marks an operator that somebody else has annotated as quantized."""
+    found: Any = annotation_of(node)
+    if found.input_qspec_map or found.output_qspec:
+        mark = {quantized_key(): {"quantized": True}}
+        node.meta[CUSTOM] = node.meta.get(CUSTOM, {}) | mark
+
+
+def _quantize_bias(node: Node) -> None:
+    """Gives the bias in somebody else's annotation Arm's int32, which its convolutions ask for."""
+    specs = annotation_of(node).input_qspec_map  # type: ignore[union-attr]
+    source, weight, bias = (*node.args, None, None, None)[:3]
+    plain = all(isinstance(specs.get(each), QuantizationSpec) for each in (source, weight))
+    if plain and isinstance(bias, Node) and specs.get(bias) is None:
+        config = in_arm_form(QuantizationConfig(specs[source], None, specs[weight], None))
+        specs[bias] = config.get_bias_qspec(node)

@@ -1,0 +1,103 @@
+"""Runs a TOSA program in the reference model, in a process of its own.
+
+Arm's reference model is what the TOSA specification means: slow, and exact. Its Python binding
+ends the whole process for a damaged program, and prints; the executable can do neither to others.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qreg.errors import InputError, VerificationError
+from qreg_arm.compat import reference_model
+from qreg_arm.reading import TosaGraph, TosaTensor, read
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from qreg.model import Runner
+
+DTYPES = {"FP32": "float32", "FP16": "float16", "BOOL": "bool"} | {
+    f"INT{bits}": f"int{bits}" for bits in (8, 16, 32, 64)
+}
+
+
+def load(program: bytes) -> Runner:
+    """Loads a program; the runner takes and gives flat tensors.
+
+    Raises ``InputError`` for what is no TOSA program or is cut short.
+    """
+    graph = read(program)
+
+    def run(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        if len(inputs) == len(graph.inputs):
+            inputs = [_narrowed(*pair) for pair in zip(inputs, graph.inputs, strict=True)]
+        _check(graph.inputs, inputs)
+        with tempfile.TemporaryDirectory(prefix="qreg-tosa-") as name:
+            return _run(Path(name), program, graph, inputs)
+
+    return run
+
+
+def _narrowed(given: Tensor, wanted: TosaTensor) -> Tensor:
+    """A tensor of indices, which torch has in int64 and TOSA in int32.
+
+    Raises ``InputError`` for one that does not fit.
+    """
+    if (str(given.dtype), wanted.dtype) != ("torch.int64", "INT32"):
+        return given
+    narrow = given.int()
+    if not narrow.equal(given):
+        raise InputError(f"the program takes {wanted}, and got a number that is beyond int32")
+    return narrow
+
+
+def _check(wanted: Sequence[TosaTensor], given: Sequence[Tensor]) -> None:
+    expected = [(DTYPES.get(each.dtype, each.dtype), each.shape) for each in wanted]
+    found = [(str(each.dtype).removeprefix("torch."), tuple(each.shape)) for each in given]
+    if found != expected:
+        raise InputError(f"the program takes {_listed(expected)}, and got {_listed(found)}")
+
+
+def _listed(tensors: Sequence[tuple[str, tuple[int, ...]]]) -> str:
+    return ", ".join(f"{dtype} {shape}" for dtype, shape in tensors) or "nothing"
+
+
+def _run(
+    folder: Path, program: bytes, graph: TosaGraph, inputs: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    import numpy
+    import torch
+
+    description = _description(graph)
+    (folder / "program.tosa").write_bytes(program)
+    (folder / "description.json").write_text(json.dumps(description))
+    for file, tensor in zip(description["ifm_file"], inputs, strict=True):
+        numpy.save(folder / file, tensor.detach().numpy())
+    _call(folder)
+    return tuple(torch.from_numpy(numpy.load(folder / file)) for file in description["ofm_file"])
+
+
+def _description(graph: TosaGraph) -> dict[str, list[str]]:
+    """What the reference model is to read and write, in the form of its test descriptions."""
+    found: dict[str, list[str]] = {"variable_name": [], "variable_file": []}
+    for role, tensors in (("ifm", graph.inputs), ("ofm", graph.outputs)):
+        found[f"{role}_name"] = [tensor.name for tensor in tensors]
+        found[f"{role}_file"] = [f"{role}{number}.npy" for number in range(len(tensors))]
+    return found
+
+
+def _call(folder: Path) -> None:
+    command = [str(reference_model()), "--tosa_file=program.tosa", "--test_desc=description.json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = " ".join((done.stderr or done.stdout).split()) or "it said nothing"
+        raise VerificationError(
+            f"the TOSA reference model ended with {done.returncode}: {said}. The program computes "
+            "what TOSA leaves open, or its file is damaged"
+        )

@@ -1,0 +1,105 @@
+"""Whether one TOSA flatbuffer is the whole of a program, with its inputs and outputs in order.
+
+Arm's partitioner cuts parts out of a program; a flatbuffer names its inputs in the order in which
+the part meets them. As a program of its own it has to take and give what the model does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import getitem
+from typing import TYPE_CHECKING, Any
+
+from qreg.errors import InputError, LoweringError
+from qreg.scopes import module_path
+from qreg_arm.compat import delegates_of, reordered
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.fx import Node
+
+CALL, CAST = "executorch_call_delegate", "dim_order_ops._to_dim_order_copy.default"
+
+
+def name_of(node: Node) -> str:
+    return str(getattr(node.target, "__name__", node.target))
+
+
+def left_outside(edge: ExportedProgram) -> list[Node]:
+    """The operators that Arm did not take."""
+    calls = [node for node in edge.graph.nodes if node.op == "call_function"]
+    return [node for node in calls if name_of(node) != CALL and node.target is not getitem]
+
+
+def _is_narrowed_input(node: Node) -> bool:
+    """Whether a node makes int32 of an int64 input: a TOSA program has int32 there itself."""
+    if name_of(node) != CAST or node.all_input_nodes[0].op != "placeholder":
+        return False
+    before, behind = node.all_input_nodes[0].meta["val"].dtype, node.meta["val"].dtype
+    readers = {name_of(user) for user in node.users}
+    return (str(before), str(behind), readers) == ("torch.int64", "torch.int32", {CALL})
+
+
+def one_flatbuffer(edge: ExportedProgram) -> bytes:
+    """The flatbuffer that a program was lowered to.
+
+    Raises ``LoweringError`` for operators that are not in it, and ``InputError`` for a model whose
+    inputs and outputs are not those of one flatbuffer.
+    """
+    _check_all_taken([node for node in left_outside(edge) if not _is_narrowed_input(node)])
+    delegates = delegates_of(edge)
+    if not delegates:
+        raise InputError("the model computes nothing: its outputs are inputs or constants")
+    if len(delegates) > 1:
+        raise InputError(f"the model falls into {len(delegates)} TOSA programs: lower each alone")
+    taken, given = _taken(edge), _given(edge)
+    flatbuffer = bytes(delegates[0].processed_bytes)
+    return reordered(flatbuffer, inputs=taken, outputs=given)
+
+
+def _check_all_taken(left: Sequence[Node]) -> None:
+    if left:
+        named = ", ".join(f"{name_of(node)}{_place(node)}" for node in left)
+        raise LoweringError(
+            f"TOSA programs cannot have {named}: Arm's lowering does not take it. Compute it "
+            "outside of the model, or write it with other operators"
+        )
+
+
+def _place(node: Node) -> str:
+    path = module_path(node)
+    return f" in module {path!r}" if path else ""
+
+
+def _taken(edge: ExportedProgram) -> list[int]:
+    """For each input of the model, the place of that input in the flatbuffer."""
+    (call,) = (node for node in edge.graph.nodes if name_of(node) == CALL)
+    entering = [n.all_input_nodes[0] if _is_narrowed_input(n) else n for n in call.args[1:]]
+    taken = [node.name for node in entering]
+    inputs = list(edge.graph_signature.user_inputs)
+    for name in inputs:
+        if name not in taken:
+            raise InputError(f"input {name!r} is not used: leave it out of forward()")
+    for name in taken:
+        if name not in inputs:
+            raise InputError(
+                f"{name!r} is a buffer that the model changes: a TOSA program keeps no state. Make "
+                "it an input and an output"
+            )
+    return [taken.index(name) for name in inputs]
+
+
+def _given(edge: ExportedProgram) -> list[int]:
+    """For each output of the model, the place of that output in the flatbuffer."""
+    (output,) = (node for node in edge.graph.nodes if node.op == "output")
+    results = [each for each in output.args[0] if hasattr(each, "meta")]  # others are no tensors
+    places: list[Any] = [each.args[1] if each.target is getitem else None for each in results]
+    for result, place in zip(results, places, strict=True):
+        if place is None:
+            raise InputError(
+                f"output {result.name!r} is an input or a constant of the model, which a TOSA "
+                "program does not compute: leave it out of what forward() returns"
+            )
+    if len(set(places)) < len(places):
+        raise InputError("two outputs are the same tensor: return it once")
+    return places
