@@ -1,0 +1,47 @@
+"""Convolutions, with what folds into them or is fused behind them.
+
+Batch norm is a part of the pattern in QAT only, since prepare_pt2e has folded it before. Transposed
+convolutions stay in float: the kernel for integers takes no zero point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from qreg import Annotator, patterns
+from qreg.families import chain
+from qreg.model import STATIC, Mode, Rule
+from qreg.operators import BATCH_NORM
+from qreg.rules import constant_weight, quantized_operands
+from qreg_openvino.annotators.specs import product
+from qreg_openvino.fusing import ACTIVATIONS
+from qreg_openvino.reach import CONVOLUTIONS
+from qreg_openvino.rules import batched, bounded, nonempty, several_channels
+
+QAT: frozenset[Mode] = frozenset({"qat"})
+
+
+def _conv(
+    name: str,
+    *followers: Iterable[str],
+    modes: frozenset[Mode] = STATIC,
+    rules: tuple[Rule, ...] = (),
+) -> Annotator:
+    return chain(
+        name,
+        CONVOLUTIONS,
+        patterns.weighted(),
+        *followers,
+        modes=modes,
+        rules=(quantized_operands, constant_weight, batched, several_channels, nonempty, *rules),
+        annotate=product,
+        summary="conv1d, conv2d or conv3d",
+    )
+
+
+ANNOTATORS = (
+    _conv("conv_bn_act", BATCH_NORM, ACTIVATIONS, modes=QAT, rules=(bounded,)),
+    _conv("conv_bn", BATCH_NORM, modes=QAT),
+    _conv("conv_act", ACTIVATIONS, rules=(bounded,)),
+    _conv("conv"),
+)

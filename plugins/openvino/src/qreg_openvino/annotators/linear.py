@@ -1,0 +1,46 @@
+"""Linear layers and products with a constant matrix, alone and with the function behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from qreg import Annotator, patterns
+from qreg.families import chain
+from qreg.model import Annotate, Matcher, Rule
+from qreg.operators import ADDMM, LINEAR, MATMUL
+from qreg.rules import constant_weight, quantized_operands
+from qreg_openvino.annotators.specs import product, product_along_axis_1
+from qreg_openvino.fusing import ACTIVATIONS
+from qreg_openvino.rules import bounded, matrices, nonempty, plain_matrix, unscaled_product
+
+WEIGHTED = (quantized_operands, constant_weight, nonempty)
+
+
+def _family(
+    name: str, targets: Sequence[str], head: Matcher, annotate: Annotate, *rules: Rule
+) -> Iterator[Annotator]:
+    fused = (*rules, bounded)
+    yield chain(f"{name}_act", targets, head, ACTIVATIONS, rules=fused, annotate=annotate)
+    yield chain(name, targets, head, rules=rules, annotate=annotate)
+
+
+ANNOTATORS = (
+    *_family("linear", LINEAR, patterns.weighted(), product, *WEIGHTED),
+    *_family(
+        "addmm",
+        ADDMM,
+        patterns.weighted(1, 2, 0),
+        product_along_axis_1,
+        *WEIGHTED,
+        unscaled_product,
+    ),
+    *_family(
+        "matmul_weight",
+        MATMUL,
+        patterns.weighted(),
+        product_along_axis_1,
+        *WEIGHTED,
+        matrices,
+        plain_matrix,
+    ),
+)

@@ -1,0 +1,39 @@
+"""Averages of images; maxima keep the parameters of what they take them of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qreg import Annotator, patterns
+from qreg.families import carrying, chain
+from qreg.model import Rule
+from qreg.rules import quantized_operands
+from qreg_openvino.annotators.specs import continued
+from qreg_openvino.reach import GLOBAL_POOLS, MAX_POOLS, MEANS, POOLS, feeds_products
+from qreg_openvino.rules import (
+    batched_pool,
+    nonempty,
+    plain_average,
+    plain_maximum,
+    pooled_to_one,
+    spatial_mean,
+)
+
+
+def _average(name: str, targets: Sequence[str], *rules: Rule, summary: str = "") -> Annotator:
+    return chain(
+        name,
+        targets,
+        patterns.operands(0),
+        rules=(quantized_operands, *rules, nonempty, feeds_products),
+        annotate=continued,
+        summary=summary,
+    )
+
+
+ANNOTATORS = (
+    _average("avg_pool", POOLS, batched_pool, plain_average),
+    _average("adaptive_avg_pool2d", GLOBAL_POOLS, pooled_to_one, summary="global average pooling"),
+    _average("mean", MEANS, spatial_mean, summary="the mean of each channel of an image"),
+    carrying("max_pool", MAX_POOLS, batched_pool, plain_maximum, nonempty),
+)

@@ -1,0 +1,103 @@
+"""From torch to OpenVINO, with the names of the annotated graph on the operations of the model."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from qreg.errors import LoweringError
+from qreg.origins import origin
+from qreg_openvino.checks import described
+from qreg_openvino.compat import decoder, decomposed, fx_node_name, unconverted
+from qreg_openvino.passes import as_function
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.fx import Graph, Node
+
+SEPARATOR = "::"  # between the origin of an operation and its type
+
+
+def convert(program: ExportedProgram) -> Any:
+    """The ``openvino.Model`` of a program, its operations named by their origins.
+
+    Raises ``LoweringError`` that names the operators which OpenVINO has no conversion for.
+    """
+    import openvino
+
+    graph_module = as_function(decomposed(program))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # openvino 2025.4 uses names that torch deprecates
+            model = openvino.convert_model(decoder(graph_module))
+    except Exception as cause:  # the frontend's errors have no class in common but this
+        raise LoweringError(_what_failed(graph_module.graph, cause)) from cause
+    model = _with_all_inputs(model, graph_module.graph)
+    _name_by_origin(model, _origins(graph_module.graph))
+    _name_outputs(model)
+    return model
+
+
+def _what_failed(graph: Graph, cause: Exception) -> str:
+    names = unconverted(cause)
+    places = [described(node) for node in graph.nodes if str(node.target) in names]
+    what = ", ".join(places or names)
+    if not what:
+        return f"OpenVINO does not convert the program: {cause}"
+    return f"OpenVINO has no conversion for {what}: replace it by operators that it has"
+
+
+def _with_all_inputs(model: Any, graph: Graph) -> Any:
+    """The model with the inputs of the graph, those that nothing reads too, in their sizes.
+
+    The frontend of openvino 2025.4 leaves out the former, and leaves all sizes open.
+    """
+    import openvino
+
+    found = {each.output(0).get_any_name(): each for each in model.get_parameters()}
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    parameters = [found.get(str(node.target)) or _parameter(node) for node in inputs]
+    for parameter, node in zip(parameters, inputs, strict=True):
+        parameter.set_partial_shape(openvino.PartialShape(_sizes(node.meta["val"])))
+    complete = openvino.Model(model.get_results(), parameters, model.get_friendly_name())
+    complete.validate_nodes_and_infer_types()
+    return complete
+
+
+def _parameter(node: Node) -> Any:
+    import openvino
+    import torch
+
+    value = torch.empty((), dtype=node.meta["val"].dtype).numpy()
+    made = openvino.op.Parameter(openvino.Type(value.dtype), openvino.PartialShape.dynamic())
+    made.set_friendly_name(str(node.target))
+    made.output(0).get_tensor().add_names({str(node.target)})
+    return made
+
+
+def _sizes(value: Any) -> list[int]:
+    return [size if isinstance(size, int) else -1 for size in value.shape]
+
+
+def _origins(graph: Graph) -> dict[str, str]:
+    found = {node.name: origin(node) for node in graph.nodes}
+    return {name: known for name, known in found.items() if known}
+
+
+def _name_by_origin(model: Any, origins: Mapping[str, str]) -> None:
+    counts: Counter[str] = Counter()
+    for operation in model.get_ordered_ops():
+        known = origins.get(fx_node_name(operation))
+        if known is None:
+            continue
+        name = f"{known}{SEPARATOR}{operation.get_type_name()}"
+        operation.set_friendly_name(f"{name}_{counts[name]}" if counts[name] else name)
+        counts[name] += 1
+
+
+def _name_outputs(model: Any) -> None:
+    count = len(model.outputs)
+    for number, port in enumerate(model.outputs):
+        port.get_tensor().add_names({"output" if count == 1 else f"output_{number}"})

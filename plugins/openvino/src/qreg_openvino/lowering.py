@@ -1,0 +1,48 @@
+"""To OpenVINO's IR, and what the CPU plugin makes of it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qreg import Lowered
+from qreg_openvino.checks import check_lowerable
+from qreg_openvino.container import GRAPH, WEIGHTS, join
+from qreg_openvino.converting import convert
+from qreg_openvino.passes import changed_inputs, copies, pad_ahead_of_averages
+from qreg_openvino.reading import Compiled
+from qreg_openvino.runtime import compiled_model
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+
+def lower(program: ExportedProgram) -> Lowered:
+    """Lowers a program.
+
+    Raises ``LoweringError`` for what OpenVINO cannot do: a state, an operator that its frontend
+    does not convert.
+    """
+    functional = program.run_decompositions({})
+    check_lowerable(functional)
+    pad_ahead_of_averages(functional)
+    written = serialized(convert(functional))
+    compiled = Compiled.of(compiled_model(written).get_runtime_model())
+    return Lowered(
+        program=written,
+        delegates=1,
+        changed_inputs=changed_inputs(functional),
+        operators=tuple(compiled.operators(copies(functional))),
+        conversions=tuple(compiled.conversions()),
+    )
+
+
+def serialized(model: Any) -> bytes:
+    """A model as a program: OpenVINO writes files only."""
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"model{GRAPH}"
+        openvino.save_model(model, path, compress_to_fp16=False)
+        return join({each: path.with_suffix(each).read_bytes() for each in (GRAPH, WEIGHTS)})

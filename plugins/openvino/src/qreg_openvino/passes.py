@@ -1,0 +1,119 @@
+"""Rewrites of a program ahead of its conversion, so that OpenVINO computes what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from qreg.origins import origin
+from qreg.patterns import argument, operator_name
+from qreg_openvino.reach import COPIES
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.fx import Graph, GraphModule, Node
+
+AVERAGES = {f"aten.avg_pool{planes}d.default": planes for planes in (1, 2, 3)}
+
+
+def copies(program: ExportedProgram) -> dict[str, str]:
+    """The copies in a program, which nothing is left of, each with what it is a copy of."""
+    found = {}
+    for node in program.graph.nodes:
+        name, giver = origin(node), node
+        if name is None or operator_name(node.target) not in COPIES:
+            continue
+        while giver is node or (origin(giver) is None and giver.all_input_nodes):
+            giver = giver.all_input_nodes[0]
+        found[name] = origin(giver) or ""
+    return found
+
+
+def changed_inputs(program: ExportedProgram) -> int:
+    """How many of its inputs a program changes in place."""
+    from torch.export.graph_signature import OutputKind
+
+    kinds = [spec.kind for spec in program.graph_signature.output_specs]
+    return kinds.count(OutputKind.USER_INPUT_MUTATION)
+
+
+def as_function(program: ExportedProgram) -> GraphModule:
+    """The graph of a program, with its weights, and with the inputs that it changes as outputs.
+
+    These come ahead of the others. No value is given twice: the frontend takes each for one output.
+    """
+    from torch.fx.graph import CodeGen
+
+    model = program.module(check_guards=False)
+    graph = model.graph
+    graph.set_codegen(CodeGen())
+    (end,) = [node for node in graph.nodes if node.op == "output"]
+    values = [*_changed(graph), *_flat(end.args[0])]
+    with graph.inserting_before(end):
+        end.args = (tuple(_once(graph, values)),)
+    model.recompile()
+    return model
+
+
+def _changed(graph: Graph) -> list[Node]:
+    """The values that inputs are changed to; what changes them is taken out of the graph."""
+    found: list[Any] = []
+    for node in list(graph.nodes):
+        if str(node.target) == "aten.copy_.default" and node.args[0].op == "placeholder":
+            found.append(node.args[1])
+            node.replace_all_uses_with(node.args[1])
+            graph.erase_node(node)
+    return found
+
+
+def _flat(values: Any) -> list[Any]:
+    if isinstance(values, (list, tuple)):
+        return [each for value in values for each in _flat(value)]
+    return [values]
+
+
+def _once(graph: Graph, values: Sequence[Any]) -> Iterator[Any]:
+    seen: set[Any] = set()
+    for value in values:
+        yield _again(graph, value) if value in seen else value
+        seen.add(value)
+
+
+def _again(graph: Graph, value: Node) -> Node:
+    """The same value as a node of its own; of a clone, the frontend makes no operation."""
+    import torch
+
+    if value.meta["val"].dtype is torch.bool:
+        return graph.call_function(torch.ops.aten.logical_or.default, (value, value))
+    return graph.call_function(torch.ops.aten.mul.Tensor, (value, 1))
+
+
+def pad_ahead_of_averages(program: ExportedProgram) -> None:
+    """Padding that an average counts becomes an operator of its own.
+
+    openvino 2025.4 moves dequantizations behind an average, and then counts the padding as the code
+    0 and not as the zero point, even where the program has the average in float.
+    """
+    for node in list(program.graph.nodes):
+        planes = AVERAGES.get(operator_name(node.target)) if node.op == "call_function" else None
+        if planes and any(_padding(node, planes)) and argument(node, 5) is not False:
+            _pad_ahead(node, _padding(node, planes))
+    program.graph_module.recompile()
+
+
+def _padding(node: Node, planes: int) -> list[int]:
+    given: Any = argument(node, 3)
+    sizes = list(given) if isinstance(given, (list, tuple)) else [given or 0]
+    return sizes * planes if len(sizes) == 1 else sizes
+
+
+def _pad_ahead(node: Node, padding: list[int]) -> None:
+    import torch
+
+    entering: Any = node.args[0]
+    amounts = [amount for size in reversed(padding) for amount in (size, size)]
+    pad = torch.ops.aten.constant_pad_nd.default
+    with node.graph.inserting_before(node):
+        padded = node.graph.call_function(pad, (entering, amounts, 0.0))
+    padded.meta["val"] = pad(entering.meta["val"], amounts, 0.0)
+    node.args = (padded, *node.args[1:3], [0] * len(padding), *node.args[4:])

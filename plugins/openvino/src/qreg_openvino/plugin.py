@@ -1,0 +1,63 @@
+"""What this distribution answers to qreg's hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from qreg import Annotator, Backend, Lowered, Requirement, SupportedConfig, hookimpl
+from qreg.model import Files, Option
+from qreg.transforms import simplified
+from qreg_openvino.annotators import ANNOTATORS
+from qreg_openvino.config import refuses, supported_configs
+from qreg_openvino.container import WEIGHTS, join, split
+from qreg_openvino.lowering import lower
+from qreg_openvino.runtime import PRECISIONS, load
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+OPENVINO = Backend(
+    name="openvino",
+    summary="int8 on CPUs, as an OpenVINO model",
+    default_config="int8_static_per_channel",
+    runtime="OpenVINO on the CPU",
+    suffix=".xml",
+    # openvino 2026 is untested here, and crashes beside ExecuTorch's OpenVINO backend (1.4.1).
+    requires=(Requirement("openvino", "openvino>=2025.4,<2026"),),
+    options=(
+        Option(
+            "precision",
+            "f32",
+            "what is not int8 is computed in; the runtime's own choice is bf16 where there is it",
+            choices=PRECISIONS,
+            at="load",
+        ),
+        Option("threads", 0, "the threads of the runtime; 0 leaves them to it", at="load"),
+    ),
+    refuses=refuses,
+    transforms=(simplified,),
+    fold_quantize=False,  # OpenVINO's frontend takes weights with their quantization
+    load=load,
+    files=Files((WEIGHTS,), split, join),
+)
+
+
+@hookimpl
+def qreg_backends() -> Iterable[Backend]:
+    return [OPENVINO]
+
+
+@hookimpl
+def qreg_supported_configs(backend: str) -> Iterable[SupportedConfig]:
+    return supported_configs() if backend == OPENVINO.name else ()
+
+
+@hookimpl
+def qreg_annotators(backend: str) -> Iterable[Annotator]:
+    return ANNOTATORS if backend == OPENVINO.name else ()
+
+
+@hookimpl
+def qreg_lower(backend: str, program: ExportedProgram) -> Lowered | None:
+    return lower(program) if backend == OPENVINO.name else None

@@ -1,0 +1,120 @@
+"""What OpenVINO's CPU plugin runs in integers, as rules that refuse a match with a reason.
+
+Found by running programs and reading the graph that the plugin made of them (openvino 2025.4.1, a
+processor with AVX-512).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qreg.patterns import argument, operator_name
+from qreg.rules import shape_of
+
+if TYPE_CHECKING:
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig
+
+    from qreg import Match
+
+
+def batched(match: Match, config: QuantizationConfig) -> str | None:
+    """An input with a batch dimension."""
+    if len(shape_of(match.inputs[0])) == len(shape_of(match.weight)):
+        return None
+    return "convolution of an image without a batch dimension: give it one"
+
+
+def nonempty(match: Match, config: QuantizationConfig) -> str | None:
+    """Tensors with elements, which have a range."""
+    empty = [node for node in (*match.inputs, match.output) if 0 in shape_of(node)]
+    return f"{empty[0].name} has no elements" if empty else None
+
+
+def several_channels(match: Match, config: QuantizationConfig) -> str | None:
+    """An input of more than one channel.
+
+    For one, the plugin subtracts the zero point ahead and convolves in float.
+    """
+    channels = shape_of(match.inputs[0])[1]
+    return "an image of one channel is convolved in float" if channels == 1 else None
+
+
+def bounded(match: Match, config: QuantizationConfig) -> str | None:
+    """A clamp, if it ends in one, with two numbers to clamp between."""
+    clamp = match.output
+    if operator_name(clamp.target) != "aten.clamp.default":
+        return None
+    ends = (argument(clamp, 1), clamp.kwargs.get("max", argument(clamp, 2)))
+    return "a clamp with one bound is not fused" if None in ends else None
+
+
+def unscaled_product(match: Match, config: QuantizationConfig) -> str | None:
+    """``addmm`` without factors."""
+    factors = {name: match.anchor.kwargs.get(name, 1) for name in ("alpha", "beta")}
+    return None if set(factors.values()) == {1} else f"addmm with {factors}: both must be 1"
+
+
+def matrices(match: Match, config: QuantizationConfig) -> str | None:
+    """Operands of two dimensions or more."""
+    vectors = [node for node in match.anchor.all_input_nodes if len(shape_of(node)) < 2]
+    return f"{vectors[0].name} is a vector: the kernel takes matrices" if vectors else None
+
+
+def plain_matrix(match: Match, config: QuantizationConfig) -> str | None:
+    """A weight of two dimensions, the columns of which have scales of their own."""
+    rank = len(shape_of(match.weight))
+    return None if rank == 2 else f"its weight has {rank} dimensions: the kernel takes 2"
+
+
+def with_dimensions(match: Match, config: QuantizationConfig) -> str | None:
+    """An output with dimensions."""
+    return None if shape_of(match.output) else f"{match.output.name} has no dimensions"
+
+
+def batched_pool(match: Match, config: QuantizationConfig) -> str | None:
+    """Pooling of a tensor with a batch dimension, of which the average is over whole windows."""
+    planes = next(each for each in (1, 2, 3) if f"{each}d" in str(match.anchor.target))
+    rank = len(shape_of(match.inputs[0]))
+    return None if rank == planes + 2 else f"pooling of a {rank}d tensor: give it a batch dimension"
+
+
+def plain_maximum(match: Match, config: QuantizationConfig) -> str | None:
+    """Whole windows."""
+    ceil = argument(match.anchor, 5)
+    return "max pooling in ceil mode is computed in float" if ceil else None
+
+
+def plain_average(match: Match, config: QuantizationConfig) -> str | None:
+    """An average of the values alone.
+
+    openvino 2025.4 counts padding as the code 0 and not as the zero point: with it, the average of
+    integers is wrong.
+    """
+    padded = any(_listed(argument(match.anchor, 3) or 0))
+    if padded and argument(match.anchor, 5) is not False:
+        return "average pooling that counts its padding: OpenVINO averages other values then"
+    if argument(match.anchor, 4):
+        return "average pooling in ceil mode: its last windows are counted differently"
+    divisor = argument(match.anchor, 6)
+    return f"average pooling with divisor {divisor}" if divisor else None
+
+
+def pooled_to_one(match: Match, config: QuantizationConfig) -> str | None:
+    """Adaptive pooling of images down to one value a channel: a global average."""
+    rank, size = len(shape_of(match.inputs[0])), _listed(argument(match.anchor, 1))
+    if rank != 4:
+        return f"adaptive pooling of a {rank}d tensor: the kernel takes 4d"
+    return None if set(size) == {1} else f"adaptive pooling to {size}: the kernel takes [1, 1]"
+
+
+def spatial_mean(match: Match, config: QuantizationConfig) -> str | None:
+    """The mean over the last two dimensions of an image."""
+    rank, dims = len(shape_of(match.inputs[0])), argument(match.anchor, 1)
+    wanted = rank == 4 and bool(dims) and sorted(dim % rank for dim in dims) == [2, 3]
+    if not wanted or match.anchor.kwargs.get("dtype") is not None:
+        return f"mean over {dims} of a {rank}d tensor: the kernel takes [2, 3] of 4d"
+    return None
+
+
+def _listed(sizes: Any) -> list[Any]:
+    return list(sizes) if isinstance(sizes, (list, tuple)) else [sizes]

@@ -1,0 +1,153 @@
+"""A module for each pattern of the table, between products where that is what it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Call(nn.Module):
+    """A module that is a function of its inputs."""
+
+    def __init__(self, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.function(*inputs)
+
+
+class Times(nn.Module):
+    """``x @ w``, or ``addmm`` with a bias, for a weight that lies as in GPT-2."""
+
+    def __init__(self, function: Callable[..., Tensor], columns: int = 8) -> None:
+        super().__init__()
+        self.function = function
+        self.weight, self.bias = nn.Parameter(torch.randn(16, columns)), torch.randn(columns)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.bias, x, self.weight)
+
+
+IMAGE, ROW, TOKENS, SIGNAL = (1, 4, 8, 8), (3, 16), (2, 5, 16), (1, 4, 16)
+
+
+def conv(inputs: int = 4, outputs: int = 4, **options: Any) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, **{"padding": 1, **options})
+
+
+class Between(nn.Module):
+    """A function of what one or two convolutions give, and a convolution that reads it."""
+
+    def __init__(self, function: Callable[..., Tensor], *, branches: int = 1, outputs: int = 4):
+        super().__init__()
+        self.function = function
+        self.before = nn.ModuleList(conv() for _ in range(branches))
+        self.after = nn.Conv2d(outputs, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.function(*(each(x) for each in self.before)))
+
+
+def two(function: Callable[..., Tensor], outputs: int = 4) -> nn.Module:
+    return Between(function, branches=2, outputs=outputs)
+
+
+def behind(head: nn.Module, function: nn.Module, after: nn.Module) -> nn.Module:
+    return nn.Sequential(head, function, after)
+
+
+def times(columns: int = 8) -> Times:
+    return Times(lambda b, x, w: x @ w, columns)
+
+
+Case = tuple[nn.Module, tuple[tuple[int, ...], ...]]
+
+# annotator -> a module in which it applies, and the shapes of its inputs
+CASES: dict[str, Case] = {
+    "conv": (conv(stride=2), (IMAGE,)),
+    "conv without bias": (conv(bias=False), (IMAGE,)),
+    "conv in groups": (conv(4, 8, groups=2), (IMAGE,)),
+    "conv depthwise": (conv(4, 8, groups=4), (IMAGE,)),
+    "conv dilated": (conv(dilation=2), (IMAGE,)),
+    "conv with odd padding by name": (nn.Conv2d(4, 4, 2, padding="same"), (IMAGE,)),
+    "conv in 1d": (nn.Conv1d(4, 8, 3), (SIGNAL,)),
+    "conv in 3d": (nn.Conv3d(4, 8, 3), ((1, 4, 5, 5, 5),)),
+    "conv with batch norm": (nn.Sequential(conv(), nn.BatchNorm2d(4)), (IMAGE,)),
+    "conv_act": (behind(conv(), nn.ReLU(), conv()), (IMAGE,)),
+    "conv_act in place": (behind(conv(), nn.ReLU(inplace=True), conv()), (IMAGE,)),
+    "conv_act by relu6": (behind(conv(), nn.ReLU6(), conv()), (IMAGE,)),
+    "conv_act by hardtanh": (behind(conv(), nn.Hardtanh(-0.25, 0.5), conv()), (IMAGE,)),
+    "conv_act by clamp": (Between(lambda x: x.clamp(-0.25, 0.5)), (IMAGE,)),
+    "conv_act by gelu": (behind(conv(), nn.GELU(), conv()), (IMAGE,)),
+    "conv_act by silu": (behind(conv(), nn.SiLU(), conv()), (IMAGE,)),
+    "conv_act by sigmoid": (behind(conv(), nn.Sigmoid(), conv()), (IMAGE,)),
+    "conv_act by tanh": (behind(conv(), nn.Tanh(), conv()), (IMAGE,)),
+    "conv_act by hardswish": (behind(conv(), nn.Hardswish(), conv()), (IMAGE,)),
+    "conv_act by hardsigmoid": (behind(conv(), nn.Hardsigmoid(), conv()), (IMAGE,)),
+    "conv_act by leaky_relu": (behind(conv(), nn.LeakyReLU(0.2), conv()), (IMAGE,)),
+    "conv_act by elu": (behind(conv(), nn.ELU(), conv()), (IMAGE,)),
+    "linear": (nn.Linear(16, 8), (ROW,)),
+    "linear without bias": (nn.Linear(16, 8, bias=False), (ROW,)),
+    "linear over tokens": (nn.Linear(16, 8), (TOKENS,)),
+    "linear behind a linear": (nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 8)), (ROW,)),
+    "linear_act": (behind(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 8)), (ROW,)),
+    "linear_act over tokens": (behind(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 8)), (TOKENS,)),
+    "linear_act by relu6": (behind(nn.Linear(16, 16), nn.ReLU6(), nn.Linear(16, 8)), (ROW,)),
+    "linear_act by gelu": (behind(nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 8)), (TOKENS,)),
+    "linear_act by silu": (behind(nn.Linear(16, 16), nn.SiLU(), nn.Linear(16, 8)), (ROW,)),
+    "linear_act by tanh": (behind(nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 8)), (ROW,)),
+    "linear_act by hardswish": (
+        behind(nn.Linear(16, 16), nn.Hardswish(), nn.Linear(16, 8)),
+        (ROW,),
+    ),
+    "addmm": (Times(torch.addmm), (ROW,)),
+    "addmm_act": (behind(Times(torch.addmm, 16), nn.ReLU(), Times(torch.addmm)), (ROW,)),
+    "matmul_weight": (times(), (TOKENS,)),
+    "matmul_weight by mm": (Times(lambda b, x, w: torch.mm(x, w)), (ROW,)),
+    "matmul_weight_act": (behind(times(16), nn.ReLU(), nn.Linear(16, 4)), (TOKENS,)),
+    "cat": (two(lambda x, y: torch.cat([x, y], 1), 8), (IMAGE,)),
+    "avg_pool": (Between(lambda x: functional.avg_pool2d(x, 3, 2)), (IMAGE,)),
+    "avg_pool without its padding": (
+        Between(lambda x: functional.avg_pool2d(x, 3, 2, 1, count_include_pad=False)),
+        (IMAGE,),
+    ),
+    "adaptive_avg_pool2d": (
+        nn.Sequential(conv(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4)),
+        (IMAGE,),
+    ),
+    "mean": (nn.Sequential(conv(), Call(lambda x: x.mean((2, 3))), nn.Linear(4, 4)), (IMAGE,)),
+    "mean that keeps its dimensions": (
+        Between(lambda x: x.mean((-1, -2), keepdim=True)),
+        (IMAGE,),
+    ),
+    "max_pool": (Between(lambda x: functional.max_pool2d(x, 3, 2, 1)), (IMAGE,)),
+    "max_pool in 1d": (
+        nn.Sequential(nn.Conv1d(4, 4, 3), nn.MaxPool1d(2), nn.Conv1d(4, 4, 3)),
+        (SIGNAL,),
+    ),
+    "view": (Between(lambda x: x.view(1, 4, 4, 16)), (IMAGE,)),
+    "view by flatten": (nn.Sequential(conv(), nn.Flatten(), nn.Linear(256, 4)), (IMAGE,)),
+    "view by squeeze": (
+        nn.Sequential(
+            conv(), nn.AdaptiveAvgPool2d(1), Call(lambda x: x.squeeze(-1).squeeze(-1))
+        ).append(nn.Linear(4, 4)),
+        (IMAGE,),
+    ),
+    "permute": (Between(lambda x: x.permute(0, 1, 3, 2)), (IMAGE,)),
+    "permute by transpose": (Between(lambda x: x.transpose(2, 3)), (IMAGE,)),
+    "slice": (Between(lambda x: x[:, :, 1:7:2]), (IMAGE,)),
+    "clone": (Between(lambda x: x.transpose(2, 3).contiguous()), (IMAGE,)),
+    "upsample_nearest2d": (
+        Between(lambda x: functional.interpolate(x, scale_factor=2.0)),
+        (IMAGE,),
+    ),
+    "pixel_shuffle": (
+        nn.Sequential(conv(4, 8), nn.PixelShuffle(2), nn.Conv2d(2, 4, 1)),
+        (IMAGE,),
+    ),
+}

@@ -1,0 +1,39 @@
+"""The plugin passes the suite that is asked of every one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from cases_openvino import CASES, IMAGE, TOKENS, conv
+from torch import nn
+
+from qreg.testing import PluginConformance, Sample
+from qreg_openvino.annotators import ANNOTATORS
+from qreg_openvino.config import supported_configs
+
+TRAINED = {
+    "conv_bn": nn.Sequential(conv(), nn.BatchNorm2d(4)),
+    "conv_bn_act": nn.Sequential(conv(), nn.BatchNorm2d(4), nn.ReLU()),
+}
+
+
+def samples() -> Iterator[tuple[str, Sample]]:
+    """One for each annotator, one for each config, one for the backend."""
+    torch.manual_seed(0)
+    names = {annotator.name for annotator in ANNOTATORS}
+    for name in names & CASES.keys():
+        module, shapes = CASES[name]
+        yield name, Sample(module, tuple(map(torch.randn, shapes)))
+    for name, module in TRAINED.items():
+        yield name, Sample(module, torch.randn(IMAGE))
+    layers = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 8), nn.Softmax(-1))
+    for name in ("openvino", *(config.name for config in supported_configs())):
+        yield name, Sample(layers, torch.randn(TOKENS))
+
+
+class TestOpenVINO(PluginConformance):
+    plugin = "openvino"
+    backend = "openvino"
+    samples: ClassVar = dict(samples())

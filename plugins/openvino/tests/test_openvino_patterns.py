@@ -1,0 +1,132 @@
+"""Every pattern in the runtime: integer kernels by its own account, and the right numbers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from cases_openvino import CASES, IMAGE, TOKENS, Between, Call, conv, two
+from torch import nn
+from torch.nn import functional
+
+import qreg
+from qreg.specs import UINT8, config
+
+# Covered by the conformance kit, which takes the case of an annotator's own name.
+VARIANTS = [name for name in CASES if " " in name]
+
+
+@pytest.mark.parametrize("case", VARIANTS)
+def test_the_program_computes_in_integers_and_agrees(case: str, quantized: Any) -> None:
+    module, shapes = CASES[case]
+    result: qreg.Result = quantized(module, *shapes)
+    assert not result.audit.defects
+    assert all(decision.quantized for decision in result.decisions)
+    assert result.verification.to_converted[0].sqnr > 35
+    assert result.verification.to_float[0].sqnr > 25
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "operator", "reason"),
+    [
+        (
+            nn.Sequential(conv(), nn.ConvTranspose2d(4, 4, 3)),
+            IMAGE,
+            "aten.conv_transpose2d.input",
+            "no annotator",
+        ),
+        (two(torch.add), IMAGE, "aten.add.Tensor", "no annotator"),
+        (nn.Sequential(conv(4, 1), conv(1, 4)), IMAGE, "aten.conv2d.default", "one channel"),
+        (
+            Between(lambda x: functional.adaptive_avg_pool2d(x, 2)),
+            IMAGE,
+            "aten.adaptive_avg_pool2d.default",
+            r"the kernel takes \[1, 1\]",
+        ),
+        (
+            Between(lambda x: functional.avg_pool2d(x, 3, ceil_mode=True)),
+            IMAGE,
+            "aten.avg_pool2d.default",
+            "ceil mode",
+        ),
+        (
+            Between(lambda x: functional.max_pool2d(x, 3, ceil_mode=True)),
+            IMAGE,
+            "aten.max_pool2d.default",
+            "ceil mode",
+        ),
+        (
+            Between(lambda x: functional.avg_pool2d(x, 3, 1, 1)),
+            IMAGE,
+            "aten.avg_pool2d.default",
+            "counts its padding",
+        ),
+        (
+            nn.Sequential(nn.Linear(16, 16), Call(lambda x: x @ x.transpose(1, 2))),
+            TOKENS,
+            "aten.matmul.default",
+            "computed while the model runs",
+        ),
+    ],
+)
+def test_what_stays_float_says_why_and_the_program_agrees(
+    module: nn.Module, shape: Any, operator: str, reason: str, quantized: Any
+) -> None:
+    result = quantized(module, shape)
+    in_float = {d.operator: d.reason for d in result.decisions if not d.quantized}
+    assert re.search(reason, in_float[operator])
+    assert not result.audit.defects
+    assert result.verification.to_converted[0].sqnr > 35
+
+
+def test_the_audit_calls_float_what_runs_in_float(quantized: Any) -> None:
+    result = quantized(nn.Sequential(conv(), nn.Sigmoid(), nn.Softmax(1), conv()), IMAGE)
+    placement = result.audit.placements["softmax"]
+    assert (placement.place, placement.operator) == ("float", "Softmax")
+    assert result.audit.placements["conv2d"].types == "u8, f32 -> f32"
+
+
+def test_unsigned_activations_give_the_same_numbers(quantized: Any) -> None:
+    module = nn.Sequential(conv(), nn.ReLU(), conv())
+    signed, unsigned = (
+        quantized(module, IMAGE),
+        quantized(module, IMAGE, config=config(activation=UINT8)),
+    )
+    image = torch.randn(IMAGE)
+    outputs = [each.target.loader(each.program)([image])[0] for each in (signed, unsigned)]
+    assert torch.equal(*outputs)
+
+
+def test_a_linear_that_is_read_in_float_gives_float(quantized: Any) -> None:
+    result = quantized(nn.Sequential(nn.Linear(16, 16), nn.LayerNorm(16), nn.Linear(16, 4)), TOKENS)
+    kernels = [result.audit.placements[name] for name in ("linear", "linear_1")]
+    assert [each.operator for each in kernels] == ["FullyConnected"] * 2
+    assert all(each.types.endswith("-> f32") for each in kernels)
+    assert {each.kind for each in result.lowered.conversions} == {"quantize"}
+
+
+def test_an_opted_out_layer_stays_float_between_integer_ones() -> None:
+    module = nn.Sequential(conv(), conv(), conv()).eval()
+    batch = (torch.randn(IMAGE),)
+    quantizer = qreg.get_quantizer("openvino").set_module_name("1", None)
+    result = qreg.quantize(module, batch, calibration=[batch], quantizer=quantizer)
+    places = [each.place for each in result.audit.placements.values()]
+    assert places == ["int8", "float", "int8"]
+    assert len(result.audit.splits) == 1
+
+
+def test_a_dynamic_batch_runs_at_other_sizes() -> None:
+    module = nn.Sequential(conv(), nn.ReLU(), nn.Flatten(), nn.Linear(256, 8), nn.Linear(8, 4))
+    batches = [(torch.randn(size, 4, 8, 8),) for size in (2, 5, 3)]
+    result = qreg.quantize(
+        module.eval(),
+        batches[0],
+        calibration=batches,
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=16)},),
+        backend="openvino",
+    )
+    run = result.target.loader(result.program)
+    assert [run([torch.randn(n, 4, 8, 8)])[0].shape[0] for n in (1, 16)] == [1, 16]
+    assert not result.audit.defects
