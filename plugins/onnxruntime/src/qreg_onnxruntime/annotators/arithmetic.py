@@ -1,0 +1,32 @@
+"""Sums and products of two tensors, and cat, between operators that multiply matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from qreg import Annotator, patterns
+from qreg.families import chain
+from qreg.model import Rule
+from qreg.operators import ADD, CAT, MUL
+from qreg.rules import moderate_constants, quantized_operands, unscaled
+from qreg_onnxruntime.annotators.specs import continued
+from qreg_onnxruntime.reach import BOUNDED, feeds_products
+from qreg_onnxruntime.rules import nonempty
+
+BOTH = patterns.operands(0, 1)
+RULES = (quantized_operands, moderate_constants, nonempty, feeds_products)
+
+
+def _family(name: str, targets: Sequence[str], *rules: Rule) -> Iterator[Annotator]:
+    asked = (*RULES, *rules)
+    yield chain(f"{name}_relu", targets, BOTH, BOUNDED, rules=asked, annotate=continued)
+    yield chain(name, targets, BOTH, rules=asked, annotate=continued)
+
+
+ANNOTATORS = (
+    *_family("add", ADD, unscaled),
+    *_family("mul", MUL),
+    # Each tensor keeps its own parameters, which the kernel takes: with shared ones, a relu in one
+    # of them could no longer be left to its quantization.
+    chain("cat", CAT, patterns.listed(), rules=RULES, annotate=continued),
+)

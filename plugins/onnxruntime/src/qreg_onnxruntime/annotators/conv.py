@@ -1,0 +1,40 @@
+"""Convolutions, with what folds into them or is fused behind them.
+
+Batch norm is a part of the pattern in QAT only, since prepare_pt2e has folded it before. Transposed
+convolutions have no integer kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from qreg import Annotator, patterns
+from qreg.families import chain
+from qreg.model import STATIC, Mode
+from qreg.operators import BATCH_NORM, CONV
+from qreg.rules import constant_weight, quantized_operands
+from qreg_onnxruntime.reach import BOUNDED
+from qreg_onnxruntime.rules import batched, nonempty
+
+TARGETS = (*CONV, "aten.conv1d.padding", "aten.conv2d.padding")
+QAT: frozenset[Mode] = frozenset({"qat"})
+
+
+def _conv(name: str, *followers: Iterable[str], modes: frozenset[Mode] = STATIC) -> Annotator:
+    return chain(
+        name,
+        TARGETS,
+        patterns.weighted(),
+        *followers,
+        modes=modes,
+        rules=(quantized_operands, constant_weight, batched, nonempty),
+        summary="conv1d, conv2d or conv3d",
+    )
+
+
+ANNOTATORS = (
+    _conv("conv_bn_relu", BATCH_NORM, BOUNDED, modes=QAT),
+    _conv("conv_bn", BATCH_NORM, modes=QAT),
+    _conv("conv_relu", BOUNDED),
+    _conv("conv"),
+)

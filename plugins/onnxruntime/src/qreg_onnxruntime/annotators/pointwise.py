@@ -1,0 +1,33 @@
+"""Functions of each element.
+
+Sigmoid and leaky relu have integer kernels, a clamp is done by the quantization behind it. Softmax
+has an integer kernel that is slower than the float one, so it stays float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qreg import Annotator, patterns
+from qreg.families import chain
+from qreg.rules import quantized_operands
+from qreg_onnxruntime.annotators.specs import continued
+from qreg_onnxruntime.reach import BOUNDED, feeds_products
+from qreg_onnxruntime.rules import nonempty
+
+
+def _pointwise(name: str, targets: Sequence[str]) -> Annotator:
+    return chain(
+        name,
+        targets,
+        patterns.operands(0),
+        rules=(quantized_operands, nonempty, feeds_products),
+        annotate=continued,
+    )
+
+
+ANNOTATORS = (
+    _pointwise("sigmoid", ("aten.sigmoid.default",)),
+    _pointwise("leaky_relu", ("aten.leaky_relu.default",)),
+    _pointwise("relu", BOUNDED),
+)

@@ -1,0 +1,44 @@
+"""Averages of whole images; maxima keep the parameters of what they take them of.
+
+The integer kernel for other averages is slower than the float one with its conversions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qreg import Annotator, patterns
+from qreg.families import carrying, chain
+from qreg.model import Rule
+from qreg.rules import quantized_operands
+from qreg_onnxruntime.annotators.specs import continued
+from qreg_onnxruntime.reach import MAX_POOLS, MEANS, POOLS, feeds_products
+from qreg_onnxruntime.rules import (
+    nonempty,
+    plain_maximum,
+    pooled_to_one,
+    spatial_mean,
+)
+
+
+def _average(name: str, targets: Sequence[str], rule: Rule, summary: str = "") -> Annotator:
+    return chain(
+        name,
+        targets,
+        patterns.operands(0),
+        rules=(quantized_operands, rule, nonempty, feeds_products),
+        annotate=continued,
+        summary=summary,
+    )
+
+
+ANNOTATORS = (
+    _average(
+        "adaptive_avg_pool2d",
+        POOLS,
+        pooled_to_one,
+        "global average pooling",
+    ),
+    _average("mean", MEANS, spatial_mean, "the mean of each channel of an image"),
+    carrying("max_pool", MAX_POOLS, plain_maximum, nonempty),
+)

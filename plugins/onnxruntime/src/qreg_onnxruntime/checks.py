@@ -1,0 +1,61 @@
+"""What ONNX cannot say, found before anything is exported, and named with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from qreg.errors import LoweringError
+from qreg.scopes import module_path
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.fx import Graph, Node
+
+QUANTIZE = (
+    "quantized_decomposed.quantize_per_tensor.default",
+    "quantized_decomposed.quantize_per_tensor.tensor",
+)
+
+
+def check_lowerable(program: ExportedProgram) -> None:
+    """Raises ``LoweringError`` for narrow ranges of activations and for changes in place."""
+    for node in quantizations(program.graph):
+        _check_range(node)
+    for name in program.graph_signature.user_inputs_to_mutate.values():
+        raise LoweringError(
+            f"the program changes its input {name!r} in place, which an ONNX program does not: "
+            "compute a new tensor and return it"
+        )
+    for buffer in program.graph_signature.buffers_to_mutate.values():
+        raise LoweringError(
+            f"the program changes its buffer {buffer!r}, and an ONNX program keeps nothing from "
+            "one run to the next: make it an input and an output"
+        )
+
+
+def quantizations(graph: Graph) -> Iterator[Node]:
+    """The nodes that quantize a tensor."""
+    return (node for node in graph.nodes if str(node.target) in QUANTIZE)
+
+
+def _check_range(node: Node) -> None:
+    import torch
+
+    low, high, dtype = node.args[3:6]
+    assert isinstance(dtype, torch.dtype)
+    ends = torch.iinfo(dtype)
+    if (low, high) != (ends.min, ends.max):
+        raise LoweringError(
+            f"{described(node.all_input_nodes[0])} is quantized to [{low}, {high}], and the "
+            f"QuantizeLinear of ONNX knows no range but that of its type, [{ends.min}, {ends.max}]:"
+            " quantize with a config of that range"
+        )
+
+
+def described(node: Node) -> str:
+    """An operator or an input, with its module, as a user knows it."""
+    if node.op == "placeholder":
+        return f"the input {node.name!r}"
+    module = module_path(node)
+    return f"{node.target} ({node.name}){f' in module {module!r}' if module else ''}"

@@ -1,0 +1,39 @@
+"""To ONNX: lowering to a model with its quantizations, and reading what the runtime makes of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qreg import Lowered
+from qreg_onnxruntime.checks import check_lowerable
+from qreg_onnxruntime.exporting import export
+from qreg_onnxruntime.global_pools import with_global_pools
+from qreg_onnxruntime.kept_float import with_kept_float
+from qreg_onnxruntime.passes import ready
+from qreg_onnxruntime.reading import Optimized
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+
+def lower(program: ExportedProgram, opset: int = 21) -> Lowered:
+    """Lowers a program.
+
+    Raises ``LoweringError`` for what ONNX cannot say: a narrow range, a state, an operator that
+    torch.onnx does not translate.
+    """
+    import onnx
+
+    functional = program.run_decompositions({})
+    check_lowerable(functional)
+    absorbed = ready(functional)
+    model = with_kept_float(with_global_pools(export(functional, opset)))
+    onnx.checker.check_model(model, full_check=True)
+    written: bytes = model.SerializeToString()
+    optimized = Optimized.of(model.graph, written, absorbed)
+    return Lowered(
+        program=written,
+        delegates=1,
+        operators=tuple(optimized.operators()),
+        conversions=tuple(optimized.conversions()),
+    )

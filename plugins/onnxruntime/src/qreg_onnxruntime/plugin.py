@@ -1,0 +1,66 @@
+"""What this distribution answers to qreg's hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from qreg import Annotator, Backend, Lowered, Requirement, SupportedConfig, hookimpl
+from qreg.model import Option
+from qreg.transforms import simplified
+from qreg_onnxruntime.annotators import ANNOTATORS
+from qreg_onnxruntime.config import refuses, supported_configs
+from qreg_onnxruntime.lowering import lower
+from qreg_onnxruntime.profiling import profile
+from qreg_onnxruntime.runtime import load
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+ONNXRUNTIME = Backend(
+    name="onnxruntime",
+    summary="uint8 on CPUs, as an ONNX model for ONNX Runtime",
+    default_config="uint8_static_per_channel",
+    runtime="ONNX Runtime on the CPU",
+    suffix=".onnx",
+    requires=(
+        Requirement("onnxruntime", "onnxruntime>=1.32,<2"),
+        Requirement("onnxscript", "onnxscript>=0.7"),
+        Requirement("onnx", "onnx>=1.18"),
+    ),
+    options=(
+        Option(
+            "opset",
+            21,
+            "the version of ONNX's operators that the program uses",
+            choices=(18, 19, 20, 21, 22, 23),
+        ),
+        Option("threads", 0, "the threads of an operator; 0 leaves them to the runtime", at="load"),
+    ),
+    refuses=refuses,
+    transforms=(simplified,),
+    load=load,
+    profile=profile,
+)
+
+
+@hookimpl
+def qreg_backends() -> Iterable[Backend]:
+    return [ONNXRUNTIME]
+
+
+@hookimpl
+def qreg_supported_configs(backend: str) -> Iterable[SupportedConfig]:
+    return supported_configs() if backend == ONNXRUNTIME.name else ()
+
+
+@hookimpl
+def qreg_annotators(backend: str) -> Iterable[Annotator]:
+    return ANNOTATORS if backend == ONNXRUNTIME.name else ()
+
+
+@hookimpl
+def qreg_lower(
+    backend: str, program: ExportedProgram, options: Mapping[str, Any]
+) -> Lowered | None:
+    return lower(program, **options) if backend == ONNXRUNTIME.name else None

@@ -1,0 +1,171 @@
+"""Reads what ONNX Runtime makes of a model when it loads it: which kernels run, on which types."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from attrs import evolve, frozen
+
+from qreg import Conversion, LoweredOperator
+from qreg_onnxruntime.exporting import SEPARATOR
+
+QUANTIZE, DEQUANTIZE = ("QuantizeLinear", "DynamicQuantizeLinear"), ("DequantizeLinear",)
+INTEGER = ("QLinear", "QGemm", "MatMulInteger", "DynamicQuantizeMatMul", "ConvInteger")
+EIGHT_BITS = ("uint8", "int8")
+FLOAT = "float32"
+MOVES = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Expand")
+LAYOUTS = ("Reshape", "Transpose", "ReorderInput", "ReorderOutput")  # the runtime's own
+BLOCKED = "_nchwc"  # how the runtime names a convolution on blocks of channels, after its tensor
+GEMM_SCALE = 7  # the input of a QGemm that says at which scale its output is quantized
+
+Kind: TypeAlias = Literal["quantize", "dequantize", "requantize"]
+
+
+@frozen
+class Optimized:
+    """The graph that the runtime runs, and the one that it made it of.
+
+    ``types`` are those of all tensors; ``parameters`` are the constants that are no tensors of
+    their own: scales, zero points, biases. ``absorbed`` are the
+    operators that nothing was left of before that, see ``passes.ready``.
+    """
+
+    nodes: Sequence[Any]
+    source: Sequence[Any]
+    types: Mapping[str, str]
+    parameters: frozenset[str]
+    absorbed: Mapping[str, str]
+
+    @staticmethod
+    def of(source: Any, program: bytes, absorbed: Mapping[str, str]) -> Optimized:
+        graph = optimized(program).graph
+        small = frozenset(each.name for each in graph.initializer if len(each.dims) < 2)
+        return Optimized(list(graph.node), list(source.node), _types(graph), small, absorbed)
+
+    def operators(self) -> Iterator[LoweredOperator]:
+        """The kernels, and what the runtime has taken away as the kernels that do it."""
+        found: dict[str, LoweredOperator] = {}
+        for node in self.nodes:
+            if node.op_type not in (*QUANTIZE, *DEQUANTIZE):
+                operator = self._operator(node)
+                found[operator.origin or ""] = operator
+                yield operator
+        yield from self._moved_by_nobody(found)
+        for name in self.absorbed:
+            yield from self._absorbed(name, found)
+
+    def _operator(self, node: Any) -> LoweredOperator:
+        tensors = [name for name in node.input if name and name not in self.parameters]
+        reads, gives = ([self.types[name] for name in names] for names in (tensors, node.output))
+        moved = bool(reads) and reads[0] in EIGHT_BITS
+        integer = moved or node.op_type.startswith(INTEGER)
+        return LoweredOperator(self._origin(node), node.op_type, integer, 0, reads, gives)
+
+    def _origin(self, node: Any) -> str | None:
+        """By the name; what the runtime has named itself, by the tensor that it gives."""
+        known = origin_of(node)
+        if known or node.op_type in LAYOUTS:
+            return known
+        given = {name: origin_of(each) for each in self.source for name in each.output}
+        return given.get(node.output[0]) or given.get(node.name.removesuffix(BLOCKED))
+
+    def _moved_by_nobody(self, found: dict[str, LoweredOperator]) -> Iterator[LoweredOperator]:
+        """What moved values and is not there any more: what gives the values does it."""
+        behind: dict[str, str] = {}  # of each tensor, the operator that is left and gives it
+        for node in self.source:
+            origin, before = origin_of(node), behind.get(node.input[0], "") if node.input else ""
+            if origin and origin not in found and node.op_type in MOVES and before in found:
+                giver = found[before]
+                found[origin] = evolve(giver, origin=origin, int8=giver.gives[0] in EIGHT_BITS)
+                yield found[origin]
+            behind.update(dict.fromkeys(node.output, origin if origin in found else before))
+
+    def _absorbed(
+        self, name: str, found: Mapping[str, LoweredOperator]
+    ) -> Iterator[LoweredOperator]:
+        """As the kernel that gives the value, or as the quantization where that clamps it."""
+        base = self.absorbed[name]
+        while base in self.absorbed:
+            base = self.absorbed[base]
+        if base in found:
+            yield evolve(found[base], origin=name)
+        elif not base:
+            yield LoweredOperator(name, QUANTIZE[0], True, 0, (FLOAT,), EIGHT_BITS[:1])
+
+    def conversions(self) -> Iterator[Conversion]:
+        """The changes between float and integers; of one that follows another, one change."""
+        givers = {name: node for node in self.nodes for name in node.output}
+        readers: dict[str, list[Any]] = defaultdict(list)
+        for node in self.nodes:
+            for name in node.input:
+                readers[name].append(node)
+        for node in self.nodes:
+            giver, users = givers.get(node.input[0]), readers[node.output[0]]
+            again = giver is not None and giver.op_type in DEQUANTIZE
+            if node.op_type in QUANTIZE:
+                kind: Kind = "requantize" if again else "quantize"
+            elif node.op_type in DEQUANTIZE and not _only_quantized(users):
+                kind = "dequantize"
+            else:
+                continue
+            yield Conversion(kind, 0, _known([giver] if giver else []), _known(users))
+
+
+def _only_quantized(users: Sequence[Any]) -> bool:
+    return bool(users) and all(user.op_type in QUANTIZE for user in users)
+
+
+def _known(nodes: Sequence[Any]) -> list[str]:
+    return [origin for node in nodes if (origin := origin_of(node))]
+
+
+def origin_of(node: Any) -> str | None:
+    """The operator of the annotated graph that a kernel comes from: the runtime keeps names."""
+    origin, separator, _ = node.name.partition(SEPARATOR)
+    return origin if separator else None
+
+
+def optimized(program: bytes) -> Any:
+    """The ``onnx.ModelProto`` that the runtime runs."""
+    import onnx
+
+    from qreg_onnxruntime.runtime import session
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "optimized.onnx"
+        session(program, optimized_model_filepath=str(path))
+        return onnx.load(path)
+
+
+def _types(graph: Any) -> dict[str, str]:
+    """The type of each tensor, in numpy's words."""
+    from onnx import helper
+
+    def spelled(element: int) -> str:
+        return str(helper.tensor_dtype_to_np_dtype(element))
+
+    found = {each.name: spelled(each.data_type) for each in graph.initializer}
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        if value.type.tensor_type.elem_type:
+            found[value.name] = spelled(value.type.tensor_type.elem_type)
+    for node in graph.node:
+        given = _given(node, [found.get(name, FLOAT) for name in node.input])
+        for name in node.output:
+            found.setdefault(name, given)
+    return found
+
+
+def _given(node: Any, reads: Sequence[str]) -> str:
+    """The type of what a kernel gives, for the tensors that the runtime made up."""
+    eight = next((each for each in reads if each in EIGHT_BITS), "uint8")
+    if node.op_type in QUANTIZE:
+        return next((each for each in reversed(reads) if each in EIGHT_BITS), "uint8")
+    if node.op_type in (*DEQUANTIZE, "MatMulIntegerToFloat", "DynamicQuantizeMatMul"):
+        return FLOAT
+    if node.op_type == "QGemm":
+        return eight if len(node.input) > GEMM_SCALE and node.input[GEMM_SCALE] else FLOAT
+    return eight if node.op_type.startswith("QLinear") else next(iter(reads), FLOAT)

@@ -1,0 +1,98 @@
+"""Loads and runs an ONNX model in ONNX Runtime, on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from qreg.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from qreg.model import Runner
+
+PROVIDERS = ["CPUExecutionProvider"]
+ERRORS_ONLY = 3
+
+
+def load(program: bytes, threads: int = 0) -> Runner:
+    """Loads a model; the runner takes and gives flat tensors.
+
+    Raises ``InputError`` for what is no ONNX model, for a model that the runtime refuses, and for
+    inputs that are not those of the model.
+    """
+    import torch
+
+    loaded = session(_checked(program), intra_op_num_threads=threads)
+    wanted = loaded.get_inputs()
+
+    def run(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        if len(inputs) != len(wanted):
+            raise InputError(_misfit(f"{len(inputs)} inputs", wanted, inputs))
+        feed = {
+            each.name: value.detach().numpy() for each, value in zip(wanted, inputs, strict=True)
+        }
+        try:
+            outputs = loaded.run(None, feed)
+        except Exception as cause:  # the runtime's errors have no class in common but this
+            raise InputError(_misfit(str(cause), wanted, inputs)) from cause
+        return tuple(torch.as_tensor(output) for output in outputs)
+
+    return run
+
+
+def session(program: bytes, **options: Any) -> Any:
+    """An ``onnxruntime.InferenceSession`` of a model, with options as fields of its options."""
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = ERRORS_ONLY
+    for name, value in options.items():
+        setattr(settings, name, value)
+    try:
+        return onnxruntime.InferenceSession(program, settings, providers=PROVIDERS)
+    except Exception as cause:  # the runtime's errors have no class in common but this
+        raise InputError(f"ONNX Runtime refuses the model: {cause}") from cause
+
+
+def _checked(program: bytes) -> bytes:
+    """Raises ``InputError`` for bytes that are no ONNX model, which the runtime says unclearly."""
+    import onnx
+
+    try:
+        model = onnx.load_model_from_string(program)
+    except Exception as cause:  # a DecodeError of protobuf, which ships no types
+        raise InputError(f"it is no ONNX model, or cut short: {len(program):,} bytes") from cause
+    if not model.graph.output:
+        raise InputError(f"it is no ONNX model: {len(program):,} bytes without a graph")
+    return program
+
+
+def _misfit(problem: str, wanted: Sequence[Any], given: Sequence[Tensor]) -> str:
+    takes = ", ".join(_described(each.type, each.shape) for each in wanted) or "nothing"
+    got = ", ".join(_tensors(given)) or "nothing"
+    return f"{problem}; the program takes {takes}, and got {got}"
+
+
+def _tensors(values: Sequence[Tensor]) -> Iterator[str]:
+    for value in values:
+        yield _described(str(value.dtype).removeprefix("torch."), list(value.shape))
+
+
+def _described(dtype: str, shape: Sequence[Any]) -> str:
+    sizes = ", ".join(map(str, shape))
+    return f"{SPELLED.get(dtype, dtype)} ({sizes}{',' if len(shape) == 1 else ''})"
+
+
+# What ONNX Runtime calls the types of tensors, as torch calls them.
+SPELLED = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8",
+    "tensor(bool)": "bool",
+}

@@ -1,0 +1,45 @@
+"""The plugin passes the suite that is asked of every one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from cases_onnxruntime import CASES, IMAGE, TOKENS, conv
+from torch import nn
+
+from qreg.testing import PluginConformance, Sample
+from qreg_onnxruntime.annotators import ANNOTATORS
+from qreg_onnxruntime.config import supported_configs
+
+# torchao's QAT passes take seconds for each sample, so only what folds in QAT is trained.
+STATIC, DYNAMIC, QAT = (
+    "uint8_static_per_channel",
+    "uint8_dynamic_per_channel",
+    "uint8_qat_per_channel",
+)
+TRAINED = {
+    "conv_bn": nn.Sequential(conv(), nn.BatchNorm2d(4)),
+    "conv_bn_relu": nn.Sequential(conv(), nn.BatchNorm2d(4), nn.ReLU()),
+}
+
+
+def samples() -> Iterator[tuple[str, Sample]]:
+    """One for each annotator, one for each config, one for the backend."""
+    torch.manual_seed(0)
+    for name in CASES.keys() & {annotator.name for annotator in ANNOTATORS}:
+        module, shapes = CASES[name]
+        configs = [STATIC, DYNAMIC] if name in ("linear", "addmm", "matmul_weight") else [STATIC]
+        yield name, Sample(module, tuple(map(torch.randn, shapes)), configs)
+    for name, module in TRAINED.items():
+        yield name, Sample(module, torch.randn(IMAGE), QAT)
+    layers = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 8), nn.Softmax(-1))
+    for name in ("onnxruntime", *(config.name for config in supported_configs())):
+        yield name, Sample(layers, torch.randn(TOKENS))
+
+
+class TestONNXRuntime(PluginConformance):
+    plugin = "onnxruntime"
+    backend = "onnxruntime"
+    samples: ClassVar = dict(samples())

@@ -1,0 +1,9 @@
+"""x86 Inductor for qreg: torchao's quantizer, AOTInductor packages, and a guard for residuals.
+
+Every name is imported on first use; naming the plugin costs no torch. The names are in
+``__init__.pyi``.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

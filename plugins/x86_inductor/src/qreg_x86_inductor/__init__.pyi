@@ -1,0 +1,3 @@
+from .compiling import compile
+
+__all__ = ["compile"]

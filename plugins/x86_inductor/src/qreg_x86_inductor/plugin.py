@@ -1,0 +1,47 @@
+"""What this distribution answers to qreg's hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from qreg import Backend, Lowered, Requirement, SupportedConfig, hookimpl
+from qreg.model import Option, Tool
+from qreg_x86_inductor.config import refuses, supported_configs
+from qreg_x86_inductor.lowering import lower
+from qreg_x86_inductor.quantizer import quantizer
+from qreg_x86_inductor.runtime import load
+from qreg_x86_inductor.transforms import transform
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+X86_INDUCTOR = Backend(
+    name="x86_inductor",
+    summary="int8 on x86 CPUs, through torch's own compiler and oneDNN",
+    default_config="int8_static",
+    runtime="torch with an AOTInductor package",
+    suffix=".pt2",
+    requires=(Requirement("torchao", "torchao>=0.18,<0.19"),),
+    tools=(Tool("g++", "apt-get install g++", "CXX"),),
+    options=(Option("threads", 0, "threads to compute on; 0 leaves it to torch", at="load"),),
+    refuses=refuses,
+    transforms=(transform,),
+    load=load,
+    quantizer=quantizer,
+)
+
+
+@hookimpl
+def qreg_backends() -> Iterable[Backend]:
+    return [X86_INDUCTOR]
+
+
+@hookimpl
+def qreg_supported_configs(backend: str) -> Iterable[SupportedConfig]:
+    return supported_configs() if backend == X86_INDUCTOR.name else ()
+
+
+@hookimpl
+def qreg_lower(backend: str, program: ExportedProgram) -> Lowered | None:
+    return lower(program) if backend == X86_INDUCTOR.name else None

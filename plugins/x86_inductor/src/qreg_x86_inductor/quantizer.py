@@ -1,0 +1,85 @@
+"""torchao's quantizer for x86, kept from what Inductor does not run in int8.
+
+It annotates some operators that Inductor then computes in float, with conversions for nothing; it
+fails on a module that is called twice and on annotations of others, and does not see functional
+calls. All of that is arranged around it, while it annotates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from qreg_x86_inductor.compat import SOURCE, annotation_class, sources, stand_in
+from qreg_x86_inductor.refusals import stays_float
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule, Node
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantizer
+
+
+def quantizer(config: QuantizationConfig) -> Quantizer:
+    """The wrapped quantizer, with one config for everything; qreg keeps it within its scope."""
+    from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import X86InductorQuantizer
+
+    class Guarded(X86InductorQuantizer):  # type: ignore[misc]
+        def annotate(self, model: GraphModule) -> GraphModule:
+            with _taken(model, config), _named(model):
+                super().annotate(model)
+            return model
+
+    Guarded.__name__ = X86InductorQuantizer.__name__
+    return Guarded().set_global(config)
+
+
+@contextmanager
+def _taken(model: GraphModule, config: QuantizationConfig) -> Iterator[None]:
+    """Marks what stays in float, and puts annotations of others into a form it can read."""
+    from qreg.compat import annotation_of, restore_annotation
+
+    before = {node: annotation_of(node) for node in model.graph.nodes}
+    own = annotation_class()
+    marked = {
+        node: found
+        for node, found in before.items()
+        if node.op == "call_function" and _needs_mark(node, found, own, config)
+    }
+    for node, found in marked.items():
+        restore_annotation(node, stand_in(found is not None and found.output_qspec is not None))
+    try:
+        yield
+    finally:
+        for node, found in marked.items():
+            restore_annotation(node, found)
+
+
+def _needs_mark(node: Node, found: Any, own: Any, config: QuantizationConfig) -> bool:
+    return stays_float(node, config) if found is None else not isinstance(found, own)
+
+
+@contextmanager
+def _named(model: GraphModule) -> Iterator[None]:
+    """Lets operators be found by what they are, each by itself.
+
+    torchao goes by the module that an operator comes from: it does not see functional calls, and
+    fails on a convolution that is called twice.
+    """
+    from qreg.patterns import operator_name
+
+    known = sources()
+    found = {
+        node: known[name]
+        for node in model.graph.nodes
+        if node.op == "call_function" and (name := operator_name(node.target)) in known
+    }
+    before = {node: node.meta.get(SOURCE) for node in found}
+    for node, source in found.items():
+        node.meta[SOURCE] = [(node.name, source)]
+    try:
+        yield
+    finally:
+        for node, stack in before.items():
+            del node.meta[SOURCE]
+            if stack is not None:
+                node.meta[SOURCE] = stack

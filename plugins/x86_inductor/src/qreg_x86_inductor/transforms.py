@@ -1,0 +1,74 @@
+"""What is done to a graph before it is annotated."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qreg.operators import ADD, CONV, LINEAR
+from qreg.patterns import is_constant, operator_name, tensor_at
+from qreg.transforms import new_constant, simplified
+
+if TYPE_CHECKING:
+    from torch.fx import Graph, GraphModule, Node
+
+    from qreg.model import Mode
+
+WEIGHTED = frozenset({*CONV, *LINEAR})
+
+
+def transform(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
+    """Scalars become tensors, and each call of a layer that is used twice gets its own weight.
+
+    In training, a shared weight stays shared.
+    """
+    spell_out_alpha(model.graph)
+    model = simplified(model, modes)
+    if "qat" not in modes:
+        separate_weights(model)
+    return model
+
+
+def spell_out_alpha(graph: Graph) -> None:
+    """``add(a, b, alpha=2)`` becomes ``a + b * 2``.
+
+    torch 2.13 forgets the factor where it fuses the addition into a quantized linear.
+    """
+    for node in list(graph.nodes):
+        if node.op == "call_function" and operator_name(node.target) in ADD:
+            _spell_out_alpha(node)
+
+
+def _spell_out_alpha(node: Node) -> None:
+    import torch
+
+    alpha: Any = node.kwargs.get("alpha", 1)
+    one, other = node.args[:2]
+    if alpha == 1 or not isinstance(other, torch.fx.Node):
+        return
+    with node.graph.inserting_before(node):
+        scaled = node.graph.call_function(torch.ops.aten.mul.Tensor, (other, alpha))
+    # Shapes and notes as of the sum, whose type the product of an integer tensor may not have.
+    scaled.meta = {**node.meta, "val": other.meta["val"] * alpha}
+    node.args, node.kwargs = (one, scaled), {}
+
+
+def separate_weights(model: GraphModule) -> None:
+    """Inductor packs a weight into the kernel of its only user, and else computes in float.
+
+    The copies are as large as the weights, and so are the packed weights of the kernels.
+    """
+    taken: set[str] = set()
+    for node in list(model.graph.nodes):
+        if node.op == "call_function" and operator_name(node.target) in WEIGHTED:
+            _separate(model, node, taken)
+    model.recompile()
+
+
+def _separate(model: GraphModule, node: Node, taken: set[str]) -> None:
+    weight: Any = node.args[1]
+    if not is_constant(weight) or weight.op != "get_attr":
+        return
+    if str(weight.target) in taken:
+        value = tensor_at(weight).detach().clone()
+        node.update_arg(1, new_constant(model, node, "_own_weight_", value))
+    taken.add(str(weight.target))

@@ -1,0 +1,210 @@
+"""Programs run in torch, and what runs in int8 is what Inductor's final graph says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+from torch.nn import functional
+
+import qreg
+from qreg import LoweredOperator
+from qreg.registry import installed
+
+IMAGE, ROWS = (2, 8, 8, 8), (4, 32)
+LINEAR, CONV = "onednn.qlinear_pointwise", "onednn.qconv_pointwise"
+
+
+def load(result: qreg.Result, **options: Any) -> Callable[..., Any]:
+    runner: Callable[..., Any] = (
+        installed().backend("x86_inductor").value.load(result.program, **options)
+    )
+    return runner
+
+
+def operators(result: qreg.Result) -> dict[str | None, LoweredOperator]:
+    assert result.lowered.operators is not None
+    return {each.origin: each for each in result.lowered.operators if each.origin}
+
+
+class Net(nn.Module):
+    """Convolutions with what fuses into them, and what does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(8, 8, 3, padding=1) for _ in range(2))
+        self.head = nn.Linear(128, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.first(x))
+        x = functional.relu(x + self.second(self.second(x)))  # a module that is called twice
+        x = functional.max_pool2d(x, 2).flatten(1)
+        return functional.gelu(self.head(x)).tanh()
+
+
+def test_fused_operators_are_read_from_the_final_graph(
+    quantized: Callable[..., Any], stays_right: Callable[..., None]
+) -> None:
+    result = quantized(Net(), IMAGE)
+    found = {name: (each.operator, each.int8) for name, each in operators(result).items()}
+    residual = ("onednn.qconv2d_pointwise.binary", True)
+    assert found == {
+        **dict.fromkeys(("conv2d", "relu", "conv2d_1"), (CONV, True)),
+        **dict.fromkeys(("conv2d_2", "add", "relu_1"), residual),
+        "max_pool2d": ("quantized.max_pool2d", True),
+        "flatten": ("aten.reshape on uint8", True),
+        **dict.fromkeys(("linear", "gelu"), (LINEAR, True)),
+        "tanh": ("aten.tanh.default", False),
+    }
+    assert operators(result)["conv2d"].gives == ("uint8",)
+    assert result.audit.defects == ()
+    assert [each.kind for each in result.lowered.conversions] == ["quantize"]
+    run = load(result)
+    stays_right(lambda *given: run(given), result.converted, [torch.randn(IMAGE)])
+
+
+class Left(nn.Module):
+    """What torchao annotates, and Inductor computes in float: qreg leaves it there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = (nn.Conv2d(8, 8, 3, padding=1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        product = self.second(x) * x
+        pooled = functional.avg_pool2d(product, 3, 1, 1) + 1.0
+        rounded = functional.max_pool2d(self.third(pooled), 3, 2, ceil_mode=True)
+        return torch.add(rounded, functional.leaky_relu(rounded), alpha=2)
+
+
+def test_what_inductor_runs_in_float_is_not_annotated(quantized: Callable[..., Any]) -> None:
+    result = quantized(Left(), IMAGE)
+    decided = {each.node for each in result.decisions if each.quantized}
+    assert decided == {"conv2d", "conv2d_1", "conv2d_2"}
+    assert {name for name, each in operators(result).items() if each.int8} == decided
+    assert result.audit.defects == ()
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(32, 32), nn.Linear(32, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.add(self.first(x), self.second(x), alpha=2)
+
+
+def test_a_factor_on_a_fused_addition_is_not_forgotten(quantized: Callable[..., Any]) -> None:
+    assert quantized(Scaled(), ROWS).verification.to_converted[0].sqnr > 60
+
+
+def test_dynamic_ranges_are_for_linears(quantized: Callable[..., Any]) -> None:
+    result = quantized(Net(), IMAGE, config="int8_dynamic", calibration=None)
+    assert {n for n, each in operators(result).items() if each.int8} == {"linear", "gelu"}
+    assert {each.node for each in result.decisions if each.quantized} == {"linear", "gelu"}
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.attend = nn.LayerNorm(32), nn.MultiheadAttention(32, 4, batch_first=True)
+        self.feed = nn.Sequential(nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x)
+        x = x + self.attend(y, y, y, need_weights=False)[0]
+        return x + self.feed(x)
+
+
+def test_a_dynamic_length_runs_at_other_sizes(quantized: Callable[..., Any]) -> None:
+    shapes = ({1: Dim("length", min=2, max=64)},)
+    result = quantized(Attention(), (2, 5, 32), dynamic_shapes=shapes)
+    run = load(result)
+    for length in (2, 5, 17):
+        x = torch.randn(2, length, 32)
+        with torch.no_grad():
+            wanted = result.converted(x)
+        for _ in range(3):
+            torch.testing.assert_close(run([x])[0], wanted, atol=1e-4, rtol=1e-4)
+    # The first linear reads a transposed input, which torch cannot compile at unknown sizes; the
+    # activation stands behind a reshape, where it is not fused.
+    decided = {each.node for each in result.decisions if each.quantized}
+    assert decided == {"linear_1", "linear_2", "linear_3"}
+    assert result.audit.defects == ()
+
+
+class Structured(nn.Module):
+    """Nested inputs, one of them changed in place; a number and None among the outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(32, 32)
+
+    def forward(self, given: dict[str, Tensor], other: Tensor) -> dict[str, Any]:
+        other.add_(1)
+        return {"sum": self.layer(given["x"]) + other, "rest": [None, 3, given["x"]]}
+
+
+def test_inputs_that_the_model_changes_are_changed_in_a_copy() -> None:
+    torch.manual_seed(0)
+    example = ({"x": torch.randn(ROWS)}, torch.randn(ROWS))
+    result = qreg.quantize(
+        Structured().eval(),
+        example,
+        backend="x86_inductor",
+        calibration=[example],
+        progress=False,
+    )
+    given = [torch.randn(ROWS), torch.randn(ROWS)]
+    before = [value.clone() for value in given]
+    first, second = (load(result)(given) for _ in range(2))
+    assert all(map(torch.equal, given, before))
+    assert all(map(torch.equal, first, second))
+    assert len(first) == 2
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_inputs_come_in_any_layout(quantized: Callable[..., Any], layout: Any) -> None:
+    example = torch.randn(IMAGE).to(memory_format=layout)
+    module = nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU()).eval()
+    result = qreg.quantize(
+        module, (example,), backend="x86_inductor", calibration=[(example,)], progress=False
+    )
+    run, x = load(result), torch.randn(IMAGE)
+    with torch.no_grad():
+        wanted = result.converted(x.to(memory_format=layout))
+    for given in (x, x.to(memory_format=torch.channels_last), x.mT.contiguous().mT):
+        torch.testing.assert_close(run([given])[0], wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_threads_are_put_back_behind_each_call(quantized: Callable[..., Any]) -> None:
+    result = quantized(nn.Linear(32, 24), ROWS)
+    seen: list[int] = []
+    before = torch.get_num_threads()
+    other = 2 if before == 1 else 1
+    run = load(result, threads=other)
+    inner = torch.set_num_threads
+    try:
+        torch.set_num_threads = lambda count: (seen.append(count), inner(count))[1]  # type: ignore
+        run([torch.randn(ROWS)])
+    finally:
+        torch.set_num_threads = inner
+    assert seen == [other, before]
+    assert torch.get_num_threads() == before
+
+
+def test_scopes_are_kept_next_to_pooling(quantized: Callable[..., Any]) -> None:
+    """torchao's quantizer alone stops at annotations of others, as qreg's scopes are for it."""
+    module = nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3))
+    batches = [(torch.randn(2, 8, 12, 12),)]
+    quantizer = qreg.get_quantizer("x86_inductor").set_module_name("0", None)
+    result = qreg.quantize(
+        module.eval(), batches[0], quantizer=quantizer, calibration=batches, progress=False
+    )
+    assert {each.node for each in result.decisions if each.quantized} == {"conv2d_1"}
+    assert result.audit.defects == ()
