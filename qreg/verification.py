@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,6 +59,7 @@ class Verification:
 REMEDY = "Keep the operators that differ in float, or get the program with verify=False."
 FLOOR = 20.0  # dB to the converted model; a program that runs right is above 35
 DYNAMIC_FLOOR = 10.0  # a backend may choose the ranges of dynamic activations differently
+SLACK = 3.0  # dB by which two right programs may differ in their distance from float
 NEGLIGIBLE = 1e-6  # differences that are rounding, whatever the signal is
 
 
@@ -135,7 +136,7 @@ def verify(
 
     Raises ``VerificationError`` if it does not load, does not run, or gives outputs of another
     number or shape, NaN, or floating-point outputs that are closer to noise than ``floor`` (SQNR
-    in dB to the converted model), and if it changes from call to call, as only one whose model
+    in dB to the converted model) and farther from float than the converted model's, and if it changes from call to call, as only one whose model
     keeps a state does.
     """
     outputs = run_program(load, lowered, samples, repeats_for(converted))
@@ -147,8 +148,22 @@ def verify(
         to_float=compare_all(outputs, to_float),
         to_converted=compare_all(outputs, to_converted),
     )
-    judge(found.to_converted, outputs, floor)
+    own = compare_all(to_converted, to_float)
+    pairs = zip(found.to_float, own, strict=True)
+    excused = {number for number, pair in enumerate(pairs) if is_as_close(*pair)}
+    judge(found.to_converted, outputs, floor, excused=excused)
     return found
+
+
+def is_as_close(program: OutputComparison, converted: OutputComparison) -> bool:
+    """Whether an output of the program is as close to float as that of the converted model is.
+
+    Noise that is large already takes two right programs apart at the first rounding that differs:
+    a transformer in static int8 may be 10 dB from itself after a change of 1e-4 in one weight.
+    What is wrong is farther from float than quantizing has brought it.
+    """
+    measured = SLACK < converted.sqnr < math.inf
+    return measured and program.sqnr >= converted.sqnr - SLACK
 
 
 def repeats_for(model: object) -> int:
@@ -207,10 +222,14 @@ def judge(
     floor: float,
     reference: str = "converted model",
     remedy: str = REMEDY,
+    excused: Container[int] = (),
 ) -> None:
-    """Raises ``VerificationError`` for a floating-point output that is mostly noise."""
+    """Raises ``VerificationError`` for a floating-point output that is mostly noise.
+
+    ``excused`` are the numbers of outputs that may be.
+    """
     for number, (each, output) in enumerate(zip(found, outputs[0], strict=True)):
-        if output.is_floating_point() and is_far(each, floor):
+        if number not in excused and output.is_floating_point() and is_far(each, floor):
             raise VerificationError(
                 f"output {number} of the program is {each.sqnr:.1f} dB from the {reference}, "
                 f"less than {floor:.0f}: it does not compute what the model says. {remedy}"

@@ -291,3 +291,31 @@ def test_the_program_of_a_model_that_keeps_a_state_is_not_run_again(
 
     assert repeats_for(capture(Counter(), torch.zeros(2))) == 0
     assert repeats_for(capture(torch.nn.ReLU(), torch.zeros(2))) > 0
+
+
+def noisy(x: Tensor, seed: int) -> Tensor:
+    """Twice ``x`` with noise of 10 dB."""
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+    return 2 * x + 10 ** (-10 / 20) * noise * (2 * x).square().mean().sqrt()
+
+
+def judged(program: Callable[..., Any], converted: Callable[..., Any]) -> Verification:
+    samples = [(torch.randn(4096, generator=torch.Generator().manual_seed(0)),)]
+    return verify(
+        runs(program), EMPTY, samples, runtime="", float_model=double, converted=converted
+    )
+
+
+def test_a_program_as_close_to_float_as_its_noisy_converted_model_is_taken() -> None:
+    found = judged(lambda x: noisy(x, 1), lambda x: noisy(x, 2))
+    assert found.to_converted[0].sqnr < 10
+    assert found.to_float[0].sqnr == pytest.approx(10, abs=0.5)
+
+
+def test_noise_of_its_own_is_no_excuse_for_a_program() -> None:
+    with pytest.raises(VerificationError, match="dB from the converted model"):
+        judged(lambda x: noisy(noisy(x, 1) / 2, 3), lambda x: noisy(x, 2) + 0.1 * x)
+    with pytest.raises(VerificationError, match="dB from the converted model"):
+        judged(lambda x: x.flip(0), lambda x: noisy(x, 2))
+    with pytest.raises(VerificationError, match="dB from the converted model"):
+        judged(lambda x: noisy(x, 1), double)

@@ -50,8 +50,8 @@ class SentenceEncoder(nn.Module):
 
 def model() -> SentenceEncoder:
     """The encoder with its trained weights, in float."""
-    logging.set_verbosity_error()  # it would report BERT's pooler, which is not used
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # of the pooler, unused here
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     bert = BertModel.from_pretrained(_folder(), add_pooling_layer=False, local_files_only=True)
     return SentenceEncoder(bert).eval()
 
@@ -103,11 +103,6 @@ class Variant:
     scoped: Callable[[RegistryQuantizer], RegistryQuantizer] = lambda quantizer: quantizer
 
     def quantized(self, encoder: SentenceEncoder, backend: str) -> Result:
-        """The program as it is: it is the embeddings that are held to a threshold.
-
-        Verification would compare it with the converted model, which coarse scales take apart: a
-        change of 1e-4 in one layer norm takes the converted model to 10 to 20 dB from itself.
-        """
         batches = calibration()
         quantizer = self.scoped(qreg.get_quantizer(backend, self.config))
         return qreg.quantize(
@@ -115,7 +110,6 @@ class Variant:
             batches[0],
             quantizer=quantizer,
             calibration=batches,
-            verify=False,
             progress=False,
         )
 

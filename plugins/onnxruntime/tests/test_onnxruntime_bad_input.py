@@ -9,6 +9,10 @@ import torch
 from cases_onnxruntime import Call
 from torch import Tensor, nn
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
+    X86InductorQuantizer,
+    get_default_x86_inductor_quantization_config,
+)
 
 import qreg
 from qreg.errors import ConfigError, InputError, LoweringError, UnknownNameError
@@ -41,10 +45,11 @@ def test_a_config_that_would_not_run_in_integers_is_refused_up_front(
 
 def test_a_narrow_range_from_elsewhere_is_refused_with_its_place() -> None:
     module = nn.Sequential(nn.Linear(8, 8), nn.Sequential(nn.Linear(8, 4)))
-    quantizer = qreg.get_quantizer("xnnpack", config(activation=Codes("int8", -64, 63)))
+    narrow = get_default_x86_inductor_quantization_config(reduce_range=True)
+    quantizer = X86InductorQuantizer().set_global(narrow)
     prepared = prepare_pt2e(graph_of(module, (ROW,)), quantizer)
     prepared(ROW)
-    with pytest.raises(LoweringError, match=r"'input'.* is quantized to \[-64, 63\]"):
+    with pytest.raises(LoweringError, match=r"'input'.* is quantized to \[0, 127\]"):
         qreg.lower(convert_pt2e(prepared), (ROW,), backend="onnxruntime")
 
 

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 import qreg
 
-# The conformance kit takes the case of an annotator's own name; variants are here, in one program for
-# all that read the same inputs, since most of the time goes into exporting.
+# The conformance kit takes the case of an annotator's own name; variants are here, in one program
+# for all that read the same inputs, since most of the time goes into exporting.
 GROUPS: dict[Any, list[str]] = {}
 for name, (_, shapes) in CASES.items():
     if " " in name:

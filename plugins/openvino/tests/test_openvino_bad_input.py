@@ -28,6 +28,7 @@ def quantize(module: nn.Module, *inputs: Tensor, **options: Any) -> qreg.Result:
         (config(activation=Codes("int16", -32768, 32767)), "activations are torch.int16"),
         (config(activation=UINT8, weight=Codes("uint8", 0, 255)), "weights are torch.uint8"),
         (config(activation=INT8, is_dynamic=True), "activations are dynamic"),
+        (config(weight=Codes("int8", -8, 7)), "stores them in 4 bits"),
     ],
 )
 def test_a_config_that_would_not_run_in_integers_is_refused_up_front(
@@ -49,10 +50,15 @@ def test_an_operator_that_openvino_lacks_is_named_with_its_module() -> None:
 
 def test_a_dynamic_quantization_from_elsewhere_is_refused_with_its_place() -> None:
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+    from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
+        X86InductorQuantizer,
+        get_default_x86_inductor_quantization_config,
+    )
 
     from qreg.testing import graph_of
 
-    quantizer = qreg.get_quantizer("xnnpack", config="int8_dynamic_per_channel")
+    dynamic = get_default_x86_inductor_quantization_config(is_dynamic=True)
+    quantizer = X86InductorQuantizer().set_global(dynamic)
     prepared = prepare_pt2e(graph_of(nn.Linear(8, 8).eval(), (ROW,)), quantizer)
     prepared(ROW)
     with pytest.raises(LoweringError, match=r"'input'.* is quantized dynamically"):

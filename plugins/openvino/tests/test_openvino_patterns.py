@@ -32,6 +32,12 @@ def test_the_program_computes_in_integers_and_agrees(case: str, quantized: Any) 
     ("module", "shape", "operator", "reason"),
     [
         (
+            nn.Sequential(conv(), nn.MaxPool2d(2, 1, dilation=2), conv()),
+            IMAGE,
+            "aten.max_pool2d.default",
+            "with dilation",
+        ),
+        (
             nn.Sequential(conv(), nn.ConvTranspose2d(4, 4, 3)),
             IMAGE,
             "aten.conv_transpose2d.input",
@@ -130,3 +136,12 @@ def test_a_dynamic_batch_runs_at_other_sizes() -> None:
     run = result.target.loader(result.program)
     assert [run([torch.randn(n, 4, 8, 8)])[0].shape[0] for n in (1, 16)] == [1, 16]
     assert not result.audit.defects
+
+
+def test_a_vector_stays_a_vector(quantized: Any) -> None:
+    module = nn.Sequential(
+        nn.Unflatten(0, (1, 64)), nn.Linear(64, 64), nn.Flatten(0), nn.Linear(64, 8)
+    )
+    result = quantized(module, (64,))
+    assert [d.reason for d in result.decisions if "is a vector" in d.reason]
+    assert result.run(torch.randn(64)).shape == (8,)

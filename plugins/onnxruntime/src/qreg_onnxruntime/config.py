@@ -78,7 +78,7 @@ def refuses(config: QuantizationConfig) -> str | None:
 def _refuses_activation(spec: Any) -> str | None:
     """What is wrong with a spec for activations.
 
-    onnxruntime 1.32 fuses int8 activations only in part on x86: a residual block ran at 0.9 times
+    onnxruntime 1.32 fuses int8 activations only in part on x86: a residual block ran at 1.1 times
     its float speed instead of 3.2 times.
     """
     dtype, ends = str(getattr(spec, "dtype", None)), _ends(spec)

@@ -59,16 +59,22 @@ def _what_failed(program: ExportedProgram, cause: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """torch.onnx of torch 2.13 warns of a missing torchvision, and of its own deprecations."""
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    """For the time of an export.
+
+    torch.onnx of torch 2.13 warns of a missing torchvision and of its own deprecations, onnxscript
+    0.7 of what it does not fold.
+    """
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _output_names(program: ExportedProgram) -> list[str]:

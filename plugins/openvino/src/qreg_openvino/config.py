@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from qreg.model import Mode
 
+SEVEN_BITS = 126  # the least width of a weight's range that was found to run in int8
 WHOLE = {"torch.int8": (-128, 127), "torch.uint8": (0, 255)}
 
 
@@ -71,7 +72,7 @@ def refuses(config: QuantizationConfig) -> str | None:
     weight = config.weight
     if weight is not None and str(getattr(weight, "dtype", None)) != "torch.int8":
         return f"its weights are {weight.dtype}: the integer kernels take torch.int8"
-    return None
+    return None if weight is None else _refuses_weight(weight)
 
 
 def _refuses_activation(spec: Any) -> str | None:
@@ -86,6 +87,16 @@ def _refuses_activation(spec: Any) -> str | None:
             f"256 values, take {list(WHOLE[dtype])}"
         )
     return None
+
+
+def _refuses_weight(spec: Any) -> str | None:
+    low, high = _ends(spec)
+    if low is None or high is None or high - low >= SEVEN_BITS:
+        return None
+    return (
+        f"its weights are in [{low}, {high}]: OpenVINO stores them in 4 bits then, and computes in "
+        "float or wrongly"
+    )
 
 
 def _ends(spec: Any) -> tuple[Any, Any]:

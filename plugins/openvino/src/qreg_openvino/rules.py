@@ -60,6 +60,13 @@ def matrices(match: Match, config: QuantizationConfig) -> str | None:
     return f"{vectors[0].name} is a vector: the kernel takes matrices" if vectors else None
 
 
+def rows(match: Match, config: QuantizationConfig) -> str | None:
+    """An input of two dimensions or more: a vector would come out as a row of a matrix."""
+    (entering,) = match.inputs
+    vector = len(shape_of(entering)) < 2
+    return f"{entering.name} is a vector: the kernel takes matrices" if vector else None
+
+
 def plain_matrix(match: Match, config: QuantizationConfig) -> str | None:
     """A weight of two dimensions, the columns of which have scales of their own."""
     rank = len(shape_of(match.weight))
@@ -79,9 +86,11 @@ def batched_pool(match: Match, config: QuantizationConfig) -> str | None:
 
 
 def plain_maximum(match: Match, config: QuantizationConfig) -> str | None:
-    """Whole windows."""
-    ceil = argument(match.anchor, 5)
-    return "max pooling in ceil mode is computed in float" if ceil else None
+    """Whole windows without gaps."""
+    if argument(match.anchor, 5):
+        return "max pooling in ceil mode is computed in float"
+    dilated = set(_listed(argument(match.anchor, 4) or 1)) != {1}
+    return "max pooling with dilation is computed in float" if dilated else None
 
 
 def plain_average(match: Match, config: QuantizationConfig) -> str | None:

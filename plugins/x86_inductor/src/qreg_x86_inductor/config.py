@@ -15,8 +15,6 @@ from qreg.model import SupportedConfig
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
-FACTORY = "a config as qreg's own, e.g. 'int8_static', is"
-
 
 def supported_configs() -> Iterable[SupportedConfig]:
     weights = "int8 weights per channel"
@@ -25,7 +23,7 @@ def supported_configs() -> Iterable[SupportedConfig]:
             "int8_static",
             f"uint8 activations per tensor, static; {weights}; convolutions and linears",
             "static",
-            partial(_config),
+            _config,
         ),
         SupportedConfig(
             "int8_static_reduced",

@@ -11,7 +11,7 @@ from qreg.operators import ADDMM, LINEAR, MATMUL
 from qreg.rules import constant_weight, quantized_operands
 from qreg_openvino.annotators.specs import product, product_along_axis_1
 from qreg_openvino.fusing import ACTIVATIONS
-from qreg_openvino.rules import bounded, matrices, nonempty, plain_matrix, unscaled_product
+from qreg_openvino.rules import bounded, matrices, nonempty, plain_matrix, rows, unscaled_product
 
 WEIGHTED = (quantized_operands, constant_weight, nonempty)
 
@@ -25,7 +25,7 @@ def _family(
 
 
 ANNOTATORS = (
-    *_family("linear", LINEAR, patterns.weighted(), product, *WEIGHTED),
+    *_family("linear", LINEAR, patterns.weighted(), product, *WEIGHTED, rows),
     *_family(
         "addmm",
         ADDMM,
