@@ -136,8 +136,8 @@ def verify(
 
     Raises ``VerificationError`` if it does not load, does not run, or gives outputs of another
     number or shape, NaN, or floating-point outputs that are closer to noise than ``floor`` (SQNR
-    in dB to the converted model) and farther from float than the converted model's, and if it changes from call to call, as only one whose model
-    keeps a state does.
+    in dB to the converted model) and farther from float than the converted model's. Raises it also
+    if the program changes from call to call, as only one whose model keeps a state may.
     """
     outputs = run_program(load, lowered, samples, repeats_for(converted))
     to_float, to_converted = outputs_of(float_model, samples), outputs_of(converted, samples)
