@@ -200,7 +200,8 @@ def quantize(
     )
     result.save(output)
     print_report(result.report, operators=False)
-    click.echo(f"wrote {output} ({len(result.program)} bytes)")
+    written = " and ".join(map(str, paths(kind, output)))
+    click.echo(f"wrote {written} ({len(result.program)} bytes)")
 
 
 def _beside(model: Path, suffix: str) -> Path:
