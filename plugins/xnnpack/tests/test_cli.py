@@ -214,6 +214,14 @@ def test_a_program_that_was_cut_short_is_refused(files: Path, program: Path) -> 
 
 
 def test_a_foreign_file_is_refused(files: Path) -> None:
-    answer = verify(files, files / "data.pt")
+    foreign = files / "data.pte"
+    foreign.write_bytes((files / "data.pt").read_bytes())
+    answer = verify(files, foreign)
     assert answer.exit_code == 1
     assert "no ExecuTorch program" in answer.output
+
+
+def test_a_file_of_another_suffix_is_refused(files: Path) -> None:
+    answer = verify(files, files / "data.pt")
+    assert answer.exit_code == 1
+    assert "its files end with .pte" in answer.output

@@ -1,22 +1,9 @@
-"""What a value is read by, further down the graph: whether it pays to have it quantized.
-
-Only products pay for a conversion: convolutions, linear layers and matmuls. Everything else is
-worth quantizing where it stands between two of these, and not where it would be quantized for
-itself alone. What is decided on, further down, is not known yet; what an operator is, is.
-"""
+"""The operators that quantized values enter and pass through, in ONNX Runtime."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from qreg.islands import Islands
 from qreg.operators import ADD, ADDMM, CAT, CLAMPS, CONV, LINEAR, MATMUL, MUL, RELU
-from qreg.patterns import operator_name
-
-if TYPE_CHECKING:
-    from torch.fx import Node
-    from torchao.quantization.pt2e.quantizer import QuantizationConfig
-
-    from qreg import Match
 
 PRODUCTS = frozenset({*CONV, "aten.conv1d.padding", "aten.conv2d.padding"})
 PRODUCTS |= frozenset({*LINEAR, *ADDMM, *MATMUL})
@@ -38,24 +25,4 @@ BOUNDED = (*RELU, *CLAMPS)
 PASSING = frozenset({*ADD, *MUL, *CAT, *BOUNDED, *MEANS, *POOLS, *MAX_POOLS})
 PASSING |= frozenset({*CURVES, *MOVES})
 
-
-def read_by_products(node: Node) -> bool:
-    """Whether a value enters a product, directly or through what ONNX Runtime runs on uint8."""
-    waiting, seen = list(node.users), set(node.users)
-    while waiting:
-        user = waiting.pop()
-        name = operator_name(user.target) if user.op == "call_function" else ""
-        if name in PRODUCTS:
-            return True
-        if name in PASSING:
-            fresh = set(user.users) - seen
-            seen |= fresh
-            waiting += fresh
-    return False
-
-
-def feeds_products(match: Match, config: QuantizationConfig) -> str | None:
-    """What reads it, sooner or later, is a product."""
-    if read_by_products(match.output):
-        return None
-    return "no convolution, linear or matmul reads it: quantized, it would only be converted"
+ISLANDS = Islands(PRODUCTS, PASSING)

@@ -16,42 +16,6 @@ if TYPE_CHECKING:
     from qreg import Match
 
 
-def batched(match: Match, config: QuantizationConfig) -> str | None:
-    """An input with a batch dimension."""
-    if len(shape_of(match.inputs[0])) == len(shape_of(match.weight)):
-        return None
-    return "convolution of an image without a batch dimension: give it one"
-
-
-def nonempty(match: Match, config: QuantizationConfig) -> str | None:
-    """Tensors with elements, which have a range."""
-    empty = [node for node in (*match.inputs, match.output) if 0 in shape_of(node)]
-    return f"{empty[0].name} has no elements" if empty else None
-
-
-def unscaled_product(match: Match, config: QuantizationConfig) -> str | None:
-    """``addmm`` without factors."""
-    factors = {name: match.anchor.kwargs.get(name, 1) for name in ("alpha", "beta")}
-    return None if set(factors.values()) == {1} else f"addmm with {factors}: both must be 1"
-
-
-def matrices(match: Match, config: QuantizationConfig) -> str | None:
-    """Operands of two dimensions or more."""
-    vectors = [node for node in match.anchor.all_input_nodes if len(shape_of(node)) < 2]
-    return f"{vectors[0].name} is a vector: MatMul takes matrices" if vectors else None
-
-
-def plain_matrix(match: Match, config: QuantizationConfig) -> str | None:
-    """A weight of two dimensions, the columns of which have scales of their own."""
-    rank = len(shape_of(match.weight))
-    return None if rank == 2 else f"its weight has {rank} dimensions: the kernel takes 2"
-
-
-def with_dimensions(match: Match, config: QuantizationConfig) -> str | None:
-    """An output with dimensions."""
-    return None if shape_of(match.output) else f"{match.output.name} has no dimensions"
-
-
 def plain_maximum(match: Match, config: QuantizationConfig) -> str | None:
     """A maximum of a tensor with a batch dimension."""
     planes = 2 if "2d" in str(match.anchor.target) else 1

@@ -1,14 +1,8 @@
-"""What a value is read by, further down the graph: whether it pays to have it quantized.
-
-Only products with weights pay for a conversion: convolutions, linear layers and matmuls. Everything
-else is worth quantizing where it stands between two of these, and not where it would be quantized
-for itself alone.
-"""
+"""The operators that quantized values enter and pass through, in OpenVINO's CPU plugin."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from qreg.islands import Islands
 from qreg.operators import (
     ADDMM,
     CAT,
@@ -20,13 +14,6 @@ from qreg.operators import (
     SLICE,
     UNSQUEEZE,
 )
-from qreg.patterns import is_constant, operator_name
-
-if TYPE_CHECKING:
-    from torch.fx import Node
-    from torchao.quantization.pt2e.quantizer import QuantizationConfig
-
-    from qreg import Match
 
 CONVOLUTIONS = (*CONV, "aten.conv1d.padding", "aten.conv2d.padding")
 PRODUCTS = frozenset({*CONVOLUTIONS, *LINEAR, *ADDMM, *MATMUL})
@@ -44,24 +31,4 @@ SHUFFLES = ("aten.pixel_shuffle.default",)
 PASSING = frozenset({*CAT, *MEANS, *POOLS, *GLOBAL_POOLS, *MAX_POOLS, *VIEWS, *PERMUTATIONS})
 PASSING |= frozenset({*SLICES, *COPIES, *UPSAMPLES, *SHUFFLES})
 
-
-def read_by_products(node: Node) -> bool:
-    """Whether a value enters a product, directly or through what OpenVINO runs on 8 bits."""
-    waiting, seen = list(node.users), set(node.users)
-    while waiting:
-        user = waiting.pop()
-        name = operator_name(user.target) if user.op == "call_function" else ""
-        if name in PRODUCTS and any(map(is_constant, user.all_input_nodes)):
-            return True
-        if name in PASSING:
-            fresh = set(user.users) - seen
-            seen |= fresh
-            waiting += fresh
-    return False
-
-
-def feeds_products(match: Match, config: QuantizationConfig) -> str | None:
-    """What reads it, sooner or later, is a product."""
-    if read_by_products(match.output):
-        return None
-    return "no convolution, linear or matmul reads it: quantized, it would only be converted"
+ISLANDS = Islands(PRODUCTS, PASSING, constant_factor=True)

@@ -58,14 +58,6 @@ def unshared_bias(match: Match, config: QuantizationConfig) -> str | None:
     return f"its bias {match.bias.target} serves another call too, with another scale"
 
 
-def batched(match: Match, config: QuantizationConfig) -> str | None:
-    """An input with a batch dimension."""
-    consumer = next(node for node in match.nodes if match.weight in node.all_input_nodes)
-    if len(shape_of(consumer.all_input_nodes[0])) == len(shape_of(match.weight)):
-        return None
-    return "convolution of an image without a batch dimension: give it one"
-
-
 def ordered_bounds(match: Match, config: QuantizationConfig) -> str | None:
     """A lower bound below the upper one."""
     low, high = argument(match.anchor, 1), argument(match.anchor, 2)

@@ -8,19 +8,17 @@ from qreg import Annotator, patterns
 from qreg.families import chain
 from qreg.model import Rule
 from qreg.operators import ADD, CAT, MUL
-from qreg.rules import moderate_constants, quantized_operands, unscaled
-from qreg_onnxruntime.annotators.specs import continued
-from qreg_onnxruntime.reach import BOUNDED, feeds_products
-from qreg_onnxruntime.rules import nonempty
+from qreg.rules import moderate_constants, nonempty, quantized_operands, unscaled
+from qreg_onnxruntime.reach import BOUNDED, ISLANDS
 
 BOTH = patterns.operands(0, 1)
-RULES = (quantized_operands, moderate_constants, nonempty, feeds_products)
+RULES = (quantized_operands, moderate_constants, nonempty, ISLANDS.feeds_products)
 
 
 def _family(name: str, targets: Sequence[str], *rules: Rule) -> Iterator[Annotator]:
     asked = (*RULES, *rules)
-    yield chain(f"{name}_relu", targets, BOTH, BOUNDED, rules=asked, annotate=continued)
-    yield chain(name, targets, BOTH, rules=asked, annotate=continued)
+    yield chain(f"{name}_relu", targets, BOTH, BOUNDED, rules=asked, annotate=ISLANDS.continued)
+    yield chain(name, targets, BOTH, rules=asked, annotate=ISLANDS.continued)
 
 
 ANNOTATORS = (
@@ -28,5 +26,5 @@ ANNOTATORS = (
     *_family("mul", MUL),
     # Each tensor keeps its own parameters, which the kernel takes: with shared ones, a relu in one
     # of them could no longer be left to its quantization.
-    chain("cat", CAT, patterns.listed(), rules=RULES, annotate=continued),
+    chain("cat", CAT, patterns.listed(), rules=RULES, annotate=ISLANDS.continued),
 )

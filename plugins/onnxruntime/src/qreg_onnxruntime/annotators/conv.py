@@ -12,9 +12,8 @@ from qreg import Annotator, patterns
 from qreg.families import chain
 from qreg.model import STATIC, Mode
 from qreg.operators import BATCH_NORM, CONV
-from qreg.rules import constant_weight, quantized_operands
+from qreg.rules import batched, constant_weight, nonempty, quantized_operands
 from qreg_onnxruntime.reach import BOUNDED
-from qreg_onnxruntime.rules import batched, nonempty
 
 TARGETS = (*CONV, "aten.conv1d.padding", "aten.conv2d.padding")
 QAT: frozenset[Mode] = frozenset({"qat"})

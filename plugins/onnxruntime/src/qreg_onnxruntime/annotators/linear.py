@@ -11,10 +11,15 @@ from qreg import Annotator, patterns
 from qreg.families import chain
 from qreg.model import ALL_MODES, Annotate, Matcher, Rule
 from qreg.operators import ADDMM, LINEAR, MATMUL
-from qreg.rules import constant_weight, quantized_operands
-from qreg_onnxruntime.annotators.specs import product, product_along_axis_1
-from qreg_onnxruntime.reach import BOUNDED, feeds_products
-from qreg_onnxruntime.rules import matrices, nonempty, plain_matrix, unscaled_product
+from qreg.rules import (
+    constant_weight,
+    matrices,
+    nonempty,
+    plain_matrix,
+    quantized_operands,
+    unscaled_product,
+)
+from qreg_onnxruntime.reach import BOUNDED, ISLANDS
 
 WEIGHTED = (quantized_operands, constant_weight, nonempty)
 
@@ -22,18 +27,18 @@ WEIGHTED = (quantized_operands, constant_weight, nonempty)
 def _family(
     name: str, targets: Sequence[str], head: Matcher, annotate: Annotate, *rules: Rule
 ) -> Iterator[Annotator]:
-    fused = (*rules, feeds_products)
+    fused = (*rules, ISLANDS.feeds_products)
     yield chain(f"{name}_relu", targets, head, BOUNDED, rules=fused, annotate=annotate)
     yield chain(name, targets, head, modes=ALL_MODES, rules=rules, annotate=annotate)
 
 
 ANNOTATORS = (
-    *_family("linear", LINEAR, patterns.weighted(), product, *WEIGHTED),
+    *_family("linear", LINEAR, patterns.weighted(), ISLANDS.product, *WEIGHTED),
     *_family(
         "addmm",
         ADDMM,
         patterns.weighted(1, 2, 0),
-        product_along_axis_1,
+        ISLANDS.product_along_axis_1,
         *WEIGHTED,
         unscaled_product,
     ),
@@ -41,7 +46,7 @@ ANNOTATORS = (
         "matmul_weight",
         MATMUL,
         patterns.weighted(),
-        product_along_axis_1,
+        ISLANDS.product_along_axis_1,
         *WEIGHTED,
         matrices,
         plain_matrix,
@@ -51,6 +56,6 @@ ANNOTATORS = (
         MATMUL,
         patterns.operands(0, 1),
         rules=(quantized_operands, matrices, nonempty),
-        annotate=product,
+        annotate=ISLANDS.product,
     ),
 )

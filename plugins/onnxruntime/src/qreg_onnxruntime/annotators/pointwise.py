@@ -10,10 +10,8 @@ from collections.abc import Sequence
 
 from qreg import Annotator, patterns
 from qreg.families import chain
-from qreg.rules import quantized_operands
-from qreg_onnxruntime.annotators.specs import continued
-from qreg_onnxruntime.reach import BOUNDED, feeds_products
-from qreg_onnxruntime.rules import nonempty
+from qreg.rules import nonempty, quantized_operands
+from qreg_onnxruntime.reach import BOUNDED, ISLANDS
 
 
 def _pointwise(name: str, targets: Sequence[str]) -> Annotator:
@@ -21,8 +19,8 @@ def _pointwise(name: str, targets: Sequence[str]) -> Annotator:
         name,
         targets,
         patterns.operands(0),
-        rules=(quantized_operands, nonempty, feeds_products),
-        annotate=continued,
+        rules=(quantized_operands, nonempty, ISLANDS.feeds_products),
+        annotate=ISLANDS.continued,
     )
 
 

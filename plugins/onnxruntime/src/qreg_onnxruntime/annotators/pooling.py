@@ -10,15 +10,9 @@ from collections.abc import Sequence
 from qreg import Annotator, patterns
 from qreg.families import carrying, chain
 from qreg.model import Rule
-from qreg.rules import quantized_operands
-from qreg_onnxruntime.annotators.specs import continued
-from qreg_onnxruntime.reach import MAX_POOLS, MEANS, POOLS, feeds_products
-from qreg_onnxruntime.rules import (
-    nonempty,
-    plain_maximum,
-    pooled_to_one,
-    spatial_mean,
-)
+from qreg.rules import nonempty, quantized_operands
+from qreg_onnxruntime.reach import ISLANDS, MAX_POOLS, MEANS, POOLS
+from qreg_onnxruntime.rules import plain_maximum, pooled_to_one, spatial_mean
 
 
 def _average(name: str, targets: Sequence[str], rule: Rule, summary: str = "") -> Annotator:
@@ -26,8 +20,8 @@ def _average(name: str, targets: Sequence[str], rule: Rule, summary: str = "") -
         name,
         targets,
         patterns.operands(0),
-        rules=(quantized_operands, rule, nonempty, feeds_products),
-        annotate=continued,
+        rules=(quantized_operands, rule, nonempty, ISLANDS.feeds_products),
+        annotate=ISLANDS.continued,
         summary=summary,
     )
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from qreg.families import carrying
 from qreg.operators import PERMUTES, RESHAPES, SLICE, UNSQUEEZE
-from qreg_onnxruntime.rules import doubled, nonempty, with_dimensions
+from qreg.rules import nonempty, output_with_dimensions
+from qreg_onnxruntime.rules import doubled
 
 SQUEEZES = ("aten.squeeze.dim", "aten.squeeze.dims")
 
 ANNOTATORS = (
-    carrying("view", (*RESHAPES, *SQUEEZES, *UNSQUEEZE), nonempty, with_dimensions),
+    carrying("view", (*RESHAPES, *SQUEEZES, *UNSQUEEZE), nonempty, output_with_dimensions),
     carrying("permute", (*PERMUTES, "aten.t.default"), nonempty),
-    carrying("slice", (*SLICE, "aten.select.int"), nonempty, with_dimensions),
+    carrying("slice", (*SLICE, "aten.select.int"), nonempty, output_with_dimensions),
     carrying("expand", ("aten.expand.default",), nonempty),
     carrying("clone", ("aten.clone.default", "aten.contiguous.default"), nonempty),
     carrying("upsample_nearest2d", ("aten.upsample_nearest2d.vec",), doubled, nonempty),

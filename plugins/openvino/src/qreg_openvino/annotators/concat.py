@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from qreg import patterns
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from qreg import Annotation, Match, Refusal, patterns
+from qreg.annotation import output_spec, shared_in_and_out
 from qreg.families import chain
 from qreg.operators import CAT
-from qreg.rules import moderate_constants, quantized_operands, several_inputs
-from qreg_openvino.annotators.specs import joined
-from qreg_openvino.reach import feeds_products
-from qreg_openvino.rules import nonempty
+from qreg.rules import moderate_constants, nonempty, quantized_operands, several_inputs
+from qreg_openvino.reach import ISLANDS
 
-RULES = (quantized_operands, several_inputs, moderate_constants, nonempty, feeds_products)
+if TYPE_CHECKING:
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig
+
+
+def joined(match: Match, config: QuantizationConfig) -> Sequence[Annotation] | Refusal:
+    """One set of parameters for all, where all that enters is quantized already."""
+    if all(output_spec(node) is not None for node in match.inputs):
+        return shared_in_and_out(match, config)
+    return Refusal("not all that enters it is quantized: it would only be converted")
+
+
+RULES = (quantized_operands, several_inputs, moderate_constants, nonempty, ISLANDS.feeds_products)
 
 ANNOTATORS = (chain("cat", CAT, patterns.listed(), rules=RULES, annotate=joined),)

@@ -12,11 +12,10 @@ from qreg import Annotator, patterns
 from qreg.families import chain
 from qreg.model import STATIC, Mode, Rule
 from qreg.operators import BATCH_NORM
-from qreg.rules import constant_weight, quantized_operands
-from qreg_openvino.annotators.specs import product
+from qreg.rules import batched, constant_weight, nonempty, quantized_operands
 from qreg_openvino.fusing import ACTIVATIONS
-from qreg_openvino.reach import CONVOLUTIONS
-from qreg_openvino.rules import batched, bounded, nonempty, several_channels
+from qreg_openvino.reach import CONVOLUTIONS, ISLANDS
+from qreg_openvino.rules import bounded, several_channels
 
 QAT: frozenset[Mode] = frozenset({"qat"})
 
@@ -34,7 +33,7 @@ def _conv(
         *followers,
         modes=modes,
         rules=(quantized_operands, constant_weight, batched, several_channels, nonempty, *rules),
-        annotate=product,
+        annotate=ISLANDS.product,
         summary="conv1d, conv2d or conv3d",
     )
 

@@ -8,10 +8,17 @@ from qreg import Annotator, patterns
 from qreg.families import chain
 from qreg.model import Annotate, Matcher, Rule
 from qreg.operators import ADDMM, LINEAR, MATMUL
-from qreg.rules import constant_weight, quantized_operands
-from qreg_openvino.annotators.specs import product, product_along_axis_1
+from qreg.rules import (
+    constant_weight,
+    matrices,
+    nonempty,
+    plain_matrix,
+    quantized_operands,
+    unscaled_product,
+)
 from qreg_openvino.fusing import ACTIVATIONS
-from qreg_openvino.rules import bounded, matrices, nonempty, plain_matrix, rows, unscaled_product
+from qreg_openvino.reach import ISLANDS
+from qreg_openvino.rules import bounded, rows
 
 WEIGHTED = (quantized_operands, constant_weight, nonempty)
 
@@ -25,12 +32,12 @@ def _family(
 
 
 ANNOTATORS = (
-    *_family("linear", LINEAR, patterns.weighted(), product, *WEIGHTED, rows),
+    *_family("linear", LINEAR, patterns.weighted(), ISLANDS.product, *WEIGHTED, rows),
     *_family(
         "addmm",
         ADDMM,
         patterns.weighted(1, 2, 0),
-        product_along_axis_1,
+        ISLANDS.product_along_axis_1,
         *WEIGHTED,
         unscaled_product,
     ),
@@ -38,7 +45,7 @@ ANNOTATORS = (
         "matmul_weight",
         MATMUL,
         patterns.weighted(),
-        product_along_axis_1,
+        ISLANDS.product_along_axis_1,
         *WEIGHTED,
         matrices,
         plain_matrix,

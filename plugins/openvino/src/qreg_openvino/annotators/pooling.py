@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from qreg import Annotator, patterns
 from qreg.families import carrying, chain
 from qreg.model import Rule
-from qreg.rules import quantized_operands
-from qreg_openvino.annotators.specs import continued
-from qreg_openvino.reach import GLOBAL_POOLS, MAX_POOLS, MEANS, POOLS, feeds_products
+from qreg.rules import nonempty, quantized_operands
+from qreg_openvino.reach import GLOBAL_POOLS, ISLANDS, MAX_POOLS, MEANS, POOLS
 from qreg_openvino.rules import (
     batched_pool,
-    nonempty,
     plain_average,
     plain_maximum,
     pooled_to_one,
@@ -25,8 +23,8 @@ def _average(name: str, targets: Sequence[str], *rules: Rule, summary: str = "")
         name,
         targets,
         patterns.operands(0),
-        rules=(quantized_operands, *rules, nonempty, feeds_products),
-        annotate=continued,
+        rules=(quantized_operands, *rules, nonempty, ISLANDS.feeds_products),
+        annotate=ISLANDS.continued,
         summary=summary,
     )
 

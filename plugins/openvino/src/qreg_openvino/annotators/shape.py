@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from qreg.families import carrying
+from qreg.rules import nonempty, output_with_dimensions
 from qreg_openvino.reach import COPIES, PERMUTATIONS, SHUFFLES, SLICES, UPSAMPLES, VIEWS
-from qreg_openvino.rules import nonempty, with_dimensions
 
 ANNOTATORS = (
-    carrying("view", VIEWS, nonempty, with_dimensions),
+    carrying("view", VIEWS, nonempty, output_with_dimensions),
     carrying("permute", PERMUTATIONS, nonempty),
-    carrying("slice", SLICES, nonempty, with_dimensions),
+    carrying("slice", SLICES, nonempty, output_with_dimensions),
     carrying("clone", COPIES, nonempty),
     carrying("upsample_nearest2d", UPSAMPLES, nonempty),
     carrying("pixel_shuffle", SHUFFLES, nonempty),

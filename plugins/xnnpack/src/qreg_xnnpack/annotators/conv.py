@@ -12,9 +12,8 @@ from qreg.annotation import along_axis_1
 from qreg.families import chain
 from qreg.model import ALL_MODES, Mode
 from qreg.operators import BATCH_NORM, CONV, PADS, RELU, RELU6, TRANSPOSED
-from qreg.rules import quantized_operands
+from qreg.rules import batched, quantized_operands
 from qreg_xnnpack.delegate import (
-    batched,
     dynamic_conv,
     dynamic_per_channel,
     int8_weight,
