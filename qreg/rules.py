@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from qreg.patterns import is_constant, operator_name, tensor_at
+from qreg.patterns import argument, is_constant, operator_name, tensor_at
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -167,6 +167,28 @@ def plain_matrix(match: Match, config: QuantizationConfig) -> str | None:
 def output_with_dimensions(match: Match, config: QuantizationConfig) -> str | None:
     """An output with dimensions."""
     return None if shape_of(match.output) else f"{match.output.name} has no dimensions"
+
+
+def pooled_to_one(match: Match, config: QuantizationConfig) -> str | None:
+    """Adaptive pooling of images down to one value a channel: a global average."""
+    rank, size = len(shape_of(match.inputs[0])), listed(argument(match.anchor, 1))
+    if rank != 4:
+        return f"adaptive pooling of a {rank}d tensor: the kernel takes 4d"
+    return None if set(size) == {1} else f"adaptive pooling to {size}: the kernel takes [1, 1]"
+
+
+def spatial_mean(match: Match, config: QuantizationConfig) -> str | None:
+    """The mean over the last two dimensions of an image."""
+    rank, dims = len(shape_of(match.inputs[0])), argument(match.anchor, 1)
+    wanted = rank == 4 and bool(dims) and sorted(dim % rank for dim in dims) == [2, 3]
+    if not wanted or match.anchor.kwargs.get("dtype") is not None:
+        return f"mean over {dims} of a {rank}d tensor: the kernel takes [2, 3] of 4d"
+    return None
+
+
+def listed(sizes: Any) -> list[Any]:
+    """A size as torch takes it, one number for all dimensions or one for each, as a list."""
+    return list(sizes) if isinstance(sizes, (list, tuple)) else [sizes]
 
 
 def is_dynamic(config: QuantizationConfig) -> bool:

@@ -5,9 +5,8 @@ Found by running programs and reading the graph that the runtime made of them (o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from qreg.patterns import argument
 from qreg.rules import is_static, shape_of
 
 if TYPE_CHECKING:
@@ -24,23 +23,6 @@ def plain_maximum(match: Match, config: QuantizationConfig) -> str | None:
     return None if fits else f"max pooling of a {rank}d tensor: give it a batch dimension"
 
 
-def pooled_to_one(match: Match, config: QuantizationConfig) -> str | None:
-    """Adaptive pooling of images down to one value a channel: a global average."""
-    rank, size = len(shape_of(match.inputs[0])), _listed(argument(match.anchor, 1))
-    if rank != 4:
-        return f"adaptive pooling of a {rank}d tensor: the kernel takes 4d"
-    return None if set(size) == {1} else f"adaptive pooling to {size}: the kernel takes [1, 1]"
-
-
-def spatial_mean(match: Match, config: QuantizationConfig) -> str | None:
-    """The mean over the last two dimensions of an image."""
-    rank, dims = len(shape_of(match.inputs[0])), argument(match.anchor, 1)
-    wanted = rank == 4 and bool(dims) and sorted(dim % rank for dim in dims) == [2, 3]
-    if not wanted or match.anchor.kwargs.get("dtype") is not None:
-        return f"mean over {dims} of a {rank}d tensor: the kernel takes [2, 3] of 4d"
-    return None
-
-
 def doubled(match: Match, config: QuantizationConfig) -> str | None:
     """An image that is enlarged by whole factors."""
     before, after = shape_of(match.inputs[0])[2:], shape_of(match.output)[2:]
@@ -48,7 +30,3 @@ def doubled(match: Match, config: QuantizationConfig) -> str | None:
         return "its size is dynamic: whether the factors are whole is not known"
     whole = all(big % small == 0 for big, small in zip(after, before, strict=True))
     return None if whole else f"enlarged from {before} to {after}: the factors are not whole"
-
-
-def _listed(sizes: Any) -> list[Any]:
-    return list(sizes) if isinstance(sizes, (list, tuple)) else [sizes]

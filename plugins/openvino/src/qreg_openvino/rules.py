@@ -6,10 +6,10 @@ processor with AVX-512).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qreg.patterns import argument, operator_name
-from qreg.rules import shape_of
+from qreg.rules import listed, shape_of
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
@@ -53,7 +53,7 @@ def plain_maximum(match: Match, config: QuantizationConfig) -> str | None:
     """Whole windows without gaps."""
     if argument(match.anchor, 5):
         return "max pooling in ceil mode is computed in float"
-    dilated = set(_listed(argument(match.anchor, 4) or 1)) != {1}
+    dilated = set(listed(argument(match.anchor, 4) or 1)) != {1}
     return "max pooling with dilation is computed in float" if dilated else None
 
 
@@ -63,31 +63,10 @@ def plain_average(match: Match, config: QuantizationConfig) -> str | None:
     openvino 2025.4 counts padding as the code 0 and not as the zero point: with it, the average of
     integers is wrong.
     """
-    padded = any(_listed(argument(match.anchor, 3) or 0))
+    padded = any(listed(argument(match.anchor, 3) or 0))
     if padded and argument(match.anchor, 5) is not False:
         return "average pooling that counts its padding: OpenVINO averages other values then"
     if argument(match.anchor, 4):
         return "average pooling in ceil mode: its last windows are counted differently"
     divisor = argument(match.anchor, 6)
     return f"average pooling with divisor {divisor}" if divisor else None
-
-
-def pooled_to_one(match: Match, config: QuantizationConfig) -> str | None:
-    """Adaptive pooling of images down to one value a channel: a global average."""
-    rank, size = len(shape_of(match.inputs[0])), _listed(argument(match.anchor, 1))
-    if rank != 4:
-        return f"adaptive pooling of a {rank}d tensor: the kernel takes 4d"
-    return None if set(size) == {1} else f"adaptive pooling to {size}: the kernel takes [1, 1]"
-
-
-def spatial_mean(match: Match, config: QuantizationConfig) -> str | None:
-    """The mean over the last two dimensions of an image."""
-    rank, dims = len(shape_of(match.inputs[0])), argument(match.anchor, 1)
-    wanted = rank == 4 and bool(dims) and sorted(dim % rank for dim in dims) == [2, 3]
-    if not wanted or match.anchor.kwargs.get("dtype") is not None:
-        return f"mean over {dims} of a {rank}d tensor: the kernel takes [2, 3] of 4d"
-    return None
-
-
-def _listed(sizes: Any) -> list[Any]:
-    return list(sizes) if isinstance(sizes, (list, tuple)) else [sizes]

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from qreg import Annotator, patterns
 from qreg.families import carrying, chain
 from qreg.model import Rule
-from qreg.rules import nonempty, quantized_operands
+from qreg.rules import nonempty, pooled_to_one, quantized_operands, spatial_mean
 from qreg_onnxruntime.reach import ISLANDS, MAX_POOLS, MEANS, POOLS
-from qreg_onnxruntime.rules import plain_maximum, pooled_to_one, spatial_mean
+from qreg_onnxruntime.rules import plain_maximum
 
 
 def _average(name: str, targets: Sequence[str], rule: Rule, summary: str = "") -> Annotator:

@@ -7,15 +7,9 @@ from collections.abc import Sequence
 from qreg import Annotator, patterns
 from qreg.families import carrying, chain
 from qreg.model import Rule
-from qreg.rules import nonempty, quantized_operands
+from qreg.rules import nonempty, pooled_to_one, quantized_operands, spatial_mean
 from qreg_openvino.reach import GLOBAL_POOLS, ISLANDS, MAX_POOLS, MEANS, POOLS
-from qreg_openvino.rules import (
-    batched_pool,
-    plain_average,
-    plain_maximum,
-    pooled_to_one,
-    spatial_mean,
-)
+from qreg_openvino.rules import batched_pool, plain_average, plain_maximum
 
 
 def _average(name: str, targets: Sequence[str], *rules: Rule, summary: str = "") -> Annotator:
