@@ -1,4 +1,4 @@
-"""Names that torchao keeps private, in the one place that knows them.
+"""Names that torch and torchao keep private, in the one place that knows them.
 
 Each with the version it was seen in; ``tests/test_compat.py`` notices when one moves.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch.fx.experimental.symbolic_shapes import guarding_hint_or_throw, has_guarding_hint
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
 
 # torchao 0.18.0; the key is not exported from torchao.quantization.pt2e.quantizer.
@@ -49,3 +51,12 @@ def restore_annotation(node: Node, annotation: QuantizationAnnotation | None) ->
     node.meta.pop(Q_ANNOTATION_KEY, None)
     if annotation is not None:
         node.meta[Q_ANNOTATION_KEY] = annotation
+
+
+def size_hint(size: int | torch.SymInt) -> int | None:
+    """A size of a tensor as it was in the example that a model was exported with.
+
+    None where only the data tells, as the number of elements that are not zero.
+    """
+    # torch 2.13.0: symbolic_shapes is experimental, and its functions for hints change their names.
+    return int(guarding_hint_or_throw(size)) if has_guarding_hint(size) else None

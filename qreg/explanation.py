@@ -17,7 +17,7 @@ from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt
 
 from qreg.errors import InputError, QregError
 from qreg.exporting import export
-from qreg.macs import macs
+from qreg.macs import Count, counts
 from qreg.numerics import OperatorNoise, float_graph
 from qreg.numerics import numerics as noise_of
 from qreg.options import complete
@@ -27,6 +27,7 @@ from qreg.progress import Stages
 from qreg.quantizer import Config, RegistryQuantizer
 from qreg.registry import DEFAULT, Registry
 from qreg.report import Operator, Report, Sizes
+from qreg.sizes import parameter_bytes
 from qreg.timing import ROUNDS, Timing, side_by_side
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _decisions(
         backend=quantizer.backend,
         model=name_of(model),
         operators=operators(reference, quantizer.decisions),
-        sizes=Sizes(parameter_bytes(reference), None),
+        sizes=Sizes(parameter_bytes(program), None),
         runs_here=quantizer.registry.backend(quantizer.backend).value.load is not None,
         seconds=stages.seconds,
     )
@@ -140,7 +141,7 @@ def report_of(
         backend=result.backend,
         model=result.model,
         operators=listed,
-        sizes=Sizes(parameter_bytes(result.reference), len(result.program)),
+        sizes=Sizes(result.parameter_bytes, len(result.program)),
         delegates=result.lowered.delegates,
         outside=result.lowered.outside,
         defects=tuple(each.node for each in found.defects) if found else (),
@@ -207,7 +208,8 @@ def operators(
 
     ``reference`` is the annotated graph without observers.
     """
-    nodes = {origin(node): node for node in reference.graph.nodes if origin(node)}
+    nodes = {origin(node): node for node in _nodes(reference) if origin(node)}
+    counted = counts(reference)
     measured = {each.node: each for each in noise}
     return tuple(
         _operator(
@@ -215,9 +217,16 @@ def operators(
             nodes.get(decision.node),
             (placements or {}).get(decision.node),
             measured.get(decision.node),
+            counted.get(decision.node, Count()),
         )
         for decision in decisions
     )
+
+
+def _nodes(model: GraphModule) -> Iterator[Node]:
+    """The nodes of a graph and of the bodies in it."""
+    graphs = [each for each in model.modules() if isinstance(each, GraphModule)]
+    return (node for each in graphs for node in each.graph.nodes)
 
 
 def _operator(
@@ -225,6 +234,7 @@ def _operator(
     node: Node | None,
     placement: Placement | None,
     noise: OperatorNoise | None,
+    counted: Count,
 ) -> Operator:
     value = node.meta.get("val") if node else None
     tensor = value if isinstance(value, Tensor) else None
@@ -242,7 +252,8 @@ def _operator(
         shape=None if tensor is None else tuple(_size(size) for size in tensor.shape),
         dtype=None if tensor is None else str(tensor.dtype).removeprefix("torch."),
         source=source_line(node) if node else None,
-        macs=macs(node) if node else 0,
+        macs=counted.macs,
+        uncounted="; ".join(counted.unknown) or None,
         place=placement.place if placement else None,
         lowered_as=(placement.operator or None) if placement else None,
         types=(placement.types or None) if placement else None,
@@ -277,9 +288,3 @@ def source_line(node: Node) -> str | None:
         return None
     frame = (own or frames)[-1]
     return f"{frame['file']}:{frame['line']}: {frame['code'].strip()}"
-
-
-def parameter_bytes(model: torch.nn.Module) -> int:
-    """The bytes of a model's parameters and buffers, each counted once."""
-    tensors = {id(each): each for each in (*model.parameters(), *model.buffers())}
-    return sum(each.numel() * each.element_size() for each in tensors.values())

@@ -35,6 +35,7 @@ from qreg.quantizer import Config, RegistryQuantizer
 from qreg.ranges import Range, concerns
 from qreg.registry import DEFAULT, Registry, installed
 from qreg.scopes import module_stack
+from qreg.sizes import parameter_bytes
 from qreg.suspects import Search, name_suspect
 from qreg.target import Target, target
 from qreg.verification import DYNAMIC_FLOOR, FLOOR, Verification, run_once, structured
@@ -56,7 +57,8 @@ class Result:
     ``target`` the backend with the options that it was lowered with.
     ``audit`` is None if the program cannot be read back, ``verification`` if it was not run here:
     because it was not asked for, or because the backend only compiles. ``ranges`` are those that
-    leave few codes to their values. ``seconds`` has the time of each stage.
+    leave few codes to their values. ``parameter_bytes`` is the size of the float model's parameters
+    and buffers. ``seconds`` has the time of each stage.
     """
 
     backend: str
@@ -71,6 +73,7 @@ class Result:
     samples: Sequence[tuple[Any, ...]] = field(repr=False)
     dynamic_shapes: Any = field(repr=False)
     target: Target = field(repr=False)
+    parameter_bytes: int = field(repr=False)
     seconds: Mapping[str, float] = field(repr=False)
     _loaded: dict[str, Runner] = field(init=False, repr=False, eq=False, factory=dict)
 
@@ -199,6 +202,7 @@ def quantize(
         samples=kept.samples,
         dynamic_shapes=shapes,
         target=goal,
+        parameter_bytes=parameter_bytes(program),
         seconds=stages.seconds,
     )
 

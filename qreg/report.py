@@ -34,13 +34,13 @@ class Operator:
     """One operator of the annotated graph, with all that is known of it.
 
     ``inputs`` are the names of the operators and model inputs that it reads. ``source`` is the line
-    of the model that it comes from. ``macs`` are its multiply-accumulates. ``place`` says where the
-    program runs it: ``"int8"`` or ``"float"`` in a delegate, ``"outside"`` of all, ``"gone"`` where
-    nothing is left of it, or None where no program was made or it cannot be read. ``lowered_as``
-    is what the backend calls it, ``types`` the types of its tensors there. ``sqnr`` is the noise of
-    its output against float in dB, ``microseconds`` the time it takes by itself in the program,
-    with what it is fused with, ``float_microseconds`` that in the float program; None where these
-    were not measured.
+    of the model that it comes from. ``macs`` are its multiply-accumulates; ``uncounted`` is the
+    reason why they are not known, or not all. ``place`` says where the program runs it: ``"int8"``
+    or ``"float"`` in a delegate, ``"outside"`` of all, ``"gone"`` where nothing is left of it, or
+    None where no program was made or it cannot be read. ``lowered_as`` is what the backend calls
+    it, ``types`` the types of its tensors there. ``sqnr`` is the noise of its output against float
+    in dB, ``microseconds`` the time it takes by itself in the program, with what it is fused with,
+    ``float_microseconds`` that in the float program; None where these were not measured.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Operator:
     dtype: str | None = None
     source: str | None = None
     macs: int = 0
+    uncounted: str | None = None
     place: str | None = None
     lowered_as: str | None = None
     types: str | None = None
@@ -71,6 +72,11 @@ class Operator:
         return self.status != "float"
 
     @property
+    def work(self) -> int:
+        """The multiply-accumulates that are left of it in the program."""
+        return 0 if self.place == "gone" else self.macs
+
+    @property
     def runs_in_int8(self) -> bool:
         """As the program says, or where there is none, as was decided."""
         return self.quantized if self.place is None else self.place == "int8"
@@ -78,7 +84,10 @@ class Operator:
 
 @frozen
 class Sizes:
-    """Bytes: of the float model's parameters and buffers, and of the program."""
+    """Bytes: of the float model's parameters and buffers, and of the program.
+
+    Tied parameters count once, and constants that were made in quantizing do not.
+    """
 
     float_parameters: int
     program: int | None
@@ -126,10 +135,19 @@ class Report:
 
     @property
     def int8_share(self) -> float | None:
-        """The share of multiply-accumulates that run in int8; None for a model without any."""
-        total = sum(each.macs for each in self.operators)
-        int8 = sum(each.macs for each in self.operators if each.runs_in_int8)
-        return int8 / total if total else None
+        """The share of counted multiply-accumulates that run in int8; None if there are none."""
+        int8 = sum(each.work for each in self.operators if each.runs_in_int8)
+        return int8 / self.macs if self.macs else None
+
+    @property
+    def macs(self) -> int:
+        """The multiply-accumulates of the program, as far as they are counted."""
+        return sum(each.work for each in self.operators)
+
+    @property
+    def uncounted(self) -> list[Operator]:
+        """The operators with multiply-accumulates that are not known, or not all."""
+        return [each for each in self.operators if each.uncounted and each.place != "gone"]
 
     @property
     def worst(self) -> list[Operator]:
@@ -167,6 +185,7 @@ class Report:
             "configs": self.configs,
             "counts": dict(self.counts),
             "int8_share_of_macs": self.int8_share,
+            "uncounted": [each.name for each in self.uncounted],
             **attrs.asdict(self, value_serializer=plain),
         }
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from qreg.cautions import cautions, some
 from qreg.tables import WIDE, Row, console, table
+from qreg.wording import percent, size, speed, than
 
 if TYPE_CHECKING:
     from qreg.audit import Split
@@ -17,9 +19,6 @@ if TYPE_CHECKING:
     from qreg.ranges import Range
     from qreg.report import Operator, Report
     from qreg.verification import OutputComparison, Verification
-
-SHOWN = 3  # names of operators in a sentence
-ALIKE = 1.03  # the ratio up to which two latencies are
 
 
 def text(report: Report) -> str:
@@ -50,10 +49,10 @@ def print_report(report: Report, to: Console | None = None, *, operators: bool =
 
 def headlines(report: Report) -> Iterator[str]:
     """What counts, a sentence each."""
-    count, share = len(report.operators), report.int8_share
     yield f"{report.model} for {report.backend}: {', '.join(report.configs) or 'no config'}"
-    macs = "" if share is None else f", {share:.1%} of the multiply-accumulates"
-    yield f"{report.counts['int8']} of {count} operators in int8{macs}"
+    yield from cautions(report)
+    count = len(report.operators)
+    yield f"{report.counts['int8']} of {count} operators in int8{_macs(report)}"
     yield _sizes(report)
     if report.delegates is not None:
         yield f"delegates: {report.delegates}, operators outside: {_outside(report)}"
@@ -69,10 +68,28 @@ def headlines(report: Report) -> Iterator[str]:
         )
 
 
+def _macs(report: Report) -> str:
+    share = report.int8_share
+    if share is None:
+        return ""
+    counted = "counted multiply-accumulates" if report.uncounted else "multiply-accumulates"
+    either = any(each.operator == "cond" and each.work for each in report.operators)
+    branch = " (of a cond, those of the larger branch)" if either else ""
+    return f", {percent(share)} of the {counted}{branch}"
+
+
 def _sizes(report: Report) -> str:
     sizes = report.sizes
-    program = "no program was made" if sizes.program is None else f"program {sizes.program:,} bytes"
-    return f"float parameters {sizes.float_parameters:,} bytes, {program}"
+    parameters = f"float parameters {sizes.float_parameters:,} bytes"
+    if sizes.program is None:
+        return f"{parameters}, no program was made"
+    return f"{parameters}, program {sizes.program:,} bytes: {program_size(report)}"
+
+
+def program_size(report: Report) -> str:
+    """How the program compares with the float parameters in size."""
+    compared = size(report.sizes.program or 0, report.sizes.float_parameters)
+    return than(compared, "the float parameters")
 
 
 def _outside(report: Report) -> str:
@@ -90,16 +107,11 @@ def _verified(report: Report) -> str:
 def _timing(report: Report) -> str:
     found = report.timing
     assert found is not None
-    line = (
-        f"latency: float {found.float_milliseconds:.3f} ms, quantized {found.milliseconds:.3f} ms, "
-        f"{found.ratio:.2f} times (the fastest tenth of {found.rounds} rounds in turns)"
+    ratio = than(speed(found.milliseconds, found.float_milliseconds), "float")
+    return (
+        f"latency: float {found.float_milliseconds:.3f} ms, quantized {found.milliseconds:.3f} ms: "
+        f"{ratio} (the fastest tenth of {found.rounds} rounds in turns)"
     )
-    return f"{line}. SLOWER than float{_to_blame(report)}" if found.ratio > ALIKE else line
-
-
-def _to_blame(report: Report) -> str:
-    names = [name for split in report.splits for name in split.operators]
-    return f": float operators that cost conversions: {_some(names)}" if names else ""
 
 
 def _slower(report: Report) -> Iterator[str]:
@@ -107,12 +119,7 @@ def _slower(report: Report) -> Iterator[str]:
     names = [each.name for each in report.slower]
     if names:
         lost = sum((o.microseconds or 0) - (o.float_microseconds or 0) for o in report.slower)
-        yield f"slower in int8 than in float, by {lost:.0f} us in all: {_some(names)}"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+        yield f"slower in int8 than in float, by {lost:.0f} us in all: {some(names)}"
 
 
 def what(operator: Operator) -> str:
@@ -132,9 +139,9 @@ def reason_rows(operators: Iterable[Operator]) -> list[Row]:
 def split_rows(splits: Iterable[Split]) -> list[Row]:
     return [
         {
-            "float": _some(each.operators),
-            "behind int8": _some(each.behind),
-            "before int8": _some(each.before),
+            "float": some(each.operators),
+            "behind int8": some(each.behind),
+            "before int8": some(each.before),
         }
         for each in splits
     ]
@@ -186,7 +193,7 @@ def _output_row(number: int, reference: str, found: OutputComparison) -> Row:
         "largest difference": f"{found.max_difference:.3g}",
         "mean difference": f"{found.mean_difference:.3g}",
         "cosine": f"{found.cosine:.5f}",
-        "same class": "" if found.agreement is None else f"{found.agreement:.1%}",
+        "same class": "" if found.agreement is None else percent(found.agreement),
     }
 
 
@@ -196,18 +203,25 @@ def _short(source: str | None) -> str:
     return PurePath(place).name
 
 
+def work(operator: Operator, report: Report) -> str:
+    """The share of an operator in the multiply-accumulates, as far as they are counted."""
+    counted = percent(operator.work / report.macs) if operator.work else ""
+    if not operator.uncounted:
+        return counted
+    return f"{counted} and more" if counted else "not counted"
+
+
 def operator_rows(report: Report) -> list[Row]:
     """One row for each operator: the noisiest first, or in the order of the graph."""
     measured = report.worst
     rest = [each for each in report.operators if each.sqnr is None]
-    total = sum(each.macs for each in report.operators)
     return [
         {
             "operator": each.name,
             "module": each.module,
             "ends": what(each),
             "as": each.lowered_as or "",
-            "macs": f"{each.macs / total:.1%}" if each.macs else "",
+            "macs": work(each, report),
             "us": "" if each.microseconds is None else f"{each.microseconds:.0f}",
             "float us": "" if each.float_microseconds is None else f"{each.float_microseconds:.0f}",
             "SQNR": "" if each.sqnr is None else f"{each.sqnr:.1f} dB",

@@ -12,6 +12,7 @@ from attrs import frozen
 
 from qreg.errors import VerificationError
 from qreg.inputs import cloned, flat
+from qreg.wording import ALIKE
 
 if TYPE_CHECKING:
     from qreg.model import Runner
@@ -23,8 +24,8 @@ ROUNDS, WARM_UP = 50, 5
 class Timing:
     """The latency of the float and the quantized program on one input, in milliseconds.
 
-    Both were lowered for the same backend, and run in turns in one process. The latency is that
-    below which the fastest tenth of the runs stays: what is slower waited for other processes.
+    Both were lowered for the same backend, and run in turns in one process. A latency is that of
+    :func:`latency`.
     """
 
     float_milliseconds: float
@@ -33,8 +34,13 @@ class Timing:
 
     @property
     def ratio(self) -> float:
-        """Below 1 where the quantized program is the faster one."""
+        """The latency of the quantized program in that of the float one; below 1 it is faster."""
         return self.milliseconds / self.float_milliseconds
+
+    @property
+    def is_slower(self) -> bool:
+        """Whether the quantized program takes longer, by more than two measurements of one do."""
+        return self.milliseconds > ALIKE * self.float_milliseconds
 
 
 def side_by_side(
@@ -53,11 +59,19 @@ def side_by_side(
             measured = [_round(runners, inputs) for _ in range(rounds)]
     except Exception as cause:
         raise VerificationError(f"a program to be timed does not run: {cause}") from cause
-    return [_tenth(times) for times in zip(*measured, strict=True)]
+    return [latency(times) for times in zip(*measured, strict=True)]
+
+
+def latency(times: Sequence[float]) -> float:
+    """The time that the fastest tenth of the runs stay below: what is slower waited for others.
+
+    It is interpolated between two runs, so that with less than 11 it is near the fastest.
+    """
+    return sorted(times)[0] if len(times) == 1 else _tenth(times)
 
 
 def _tenth(times: Sequence[float]) -> float:
-    return statistics.quantiles(times, n=10)[0]
+    return statistics.quantiles(times, n=10, method="inclusive")[0]
 
 
 def _round(runners: Sequence[Runner], inputs: Sequence[torch.Tensor]) -> list[float]:

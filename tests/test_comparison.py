@@ -115,7 +115,7 @@ def test_the_command_prints_a_table_json_or_a_page(
     page = tmp_path / "page.html"
     plain = run("compare", *files, "--backends", "toy", "--config", "toy=histogram", "--html", page)
     assert plain.exit_code == 0, plain.output
-    assert "median of 2 rounds in turns, 1 thread" in plain.output
+    assert "the fastest tenth of 2 rounds in turns, 1 thread" in plain.output
     assert "histogram" in plain.output
     text = page.read_text(encoding="utf-8")
     assert "SQNR to float" in text

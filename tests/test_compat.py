@@ -1,4 +1,4 @@
-"""Pins the private names of torchao that qreg relies on: what it writes, torchao reads."""
+"""Pins the private names of torch and torchao that qreg relies on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, Quantize
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from qreg import Annotation
-from qreg.compat import annotate_node, annotation_of
+from qreg.compat import annotate_node, annotation_of, size_hint
 
 
 @pytest.fixture
@@ -72,3 +72,11 @@ def test_a_node_without_an_annotation_that_counts_has_none(relu: Node) -> None:
     assert annotation_of(relu) is None
     relu.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(_annotated=False)
     assert annotation_of(relu) is None
+
+
+def test_a_dynamic_size_is_known_as_in_the_example() -> None:
+    shapes = ({0: torch.export.Dim("batch", min=2)},)
+    program = torch.export.export(nn.ReLU(), (torch.zeros(3, 4),), dynamic_shapes=shapes)
+    batch, features = next(iter(program.graph.nodes)).meta["val"].shape
+    assert isinstance(batch, torch.SymInt)
+    assert (size_hint(batch), size_hint(features)) == (3, 4)

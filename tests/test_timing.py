@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from qreg.errors import VerificationError
-from qreg.timing import WARM_UP, Timing, side_by_side
+from qreg.timing import WARM_UP, Timing, latency, side_by_side
 
 
 def test_programs_take_turns_after_a_warm_up() -> None:
@@ -45,3 +45,14 @@ def test_a_program_that_does_not_run_is_an_error() -> None:
 
 def test_a_ratio_below_one_is_faster() -> None:
     assert Timing(2.0, 1.0, 50).ratio == 0.5
+
+
+def test_a_latency_is_that_of_the_fastest_tenth() -> None:
+    assert latency([float(each) for each in range(11)]) == 1.0
+    assert latency([2.0, 1.0]) == pytest.approx(1.1)
+    assert latency([3.0]) == 3.0
+
+
+def test_slower_is_more_than_two_measurements_of_one_differ() -> None:
+    assert not Timing(1.0, 1.02, 50).is_slower
+    assert Timing(1.0, 1.15, 50).is_slower

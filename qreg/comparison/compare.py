@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from qreg.inputs import capped, checked, input_specs
 from qreg.pipeline import exported, name_of
 from qreg.progress import Stages
 from qreg.registry import DEFAULT, Registry, installed
+from qreg.timing import latency
 
 ROUNDS, WARM_UP = 50, 5
 
@@ -107,7 +107,7 @@ def _files(program: ExportedProgram, batches: list[Any]) -> Iterator[tuple[Path,
 def _timed(
     entries: list[Entry], contenders: Sequence[Contender], rounds: int, each: Callable[[], None]
 ) -> dict[str, float]:
-    """The median of every program, in milliseconds; one that fails meanwhile gets its failure."""
+    """The latency of every program, in milliseconds; one that fails meanwhile gets its failure."""
     times: dict[str, list[float]] = {}
     for number in range(WARM_UP + rounds):
         for position, contender in enumerate(contenders):
@@ -121,4 +121,4 @@ def _timed(
             if number >= WARM_UP:
                 times.setdefault(entries[position].backend, []).append(seconds)
         each()
-    return {name: 1000 * statistics.median(found) for name, found in times.items()}
+    return {name: 1000 * latency(found) for name, found in times.items()}

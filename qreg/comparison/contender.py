@@ -131,12 +131,12 @@ def _prepared(task: Task) -> tuple[Entry, Callable[[], object] | None]:
 
 
 def _float(task: Task) -> tuple[Entry, Callable[[], object]]:
-    from qreg.explanation import parameter_bytes
+    from qreg.sizes import parameter_bytes
 
-    model = read_program(task.model).module(check_guards=False)
+    program = read_program(task.model)
+    model = program.module(check_guards=False)
     (sample, *_) = read_batches(task.calibration)
-    size = parameter_bytes(model)
-    entry = Entry(FLOAT, runtime="torch", bytes=size, threads=task.threads)
+    entry = Entry(FLOAT, runtime="torch", bytes=parameter_bytes(program), threads=task.threads)
 
     def run() -> object:
         with torch.no_grad():

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from qreg.comparison.values import FLOAT
 from qreg.tables import WIDE, table
+from qreg.wording import percent, size, speed, than
 
 if TYPE_CHECKING:
     from qreg.comparison.values import Comparison, Entry
@@ -35,7 +37,7 @@ def headline(found: Comparison) -> str:
     threads = "as many threads as each runtime chooses"
     if found.threads:
         threads = f"{found.threads} thread{'s' * (found.threads > 1)}"
-    return f"{found.model}: median of {found.rounds} rounds in turns, {threads}"
+    return f"{found.model}: the fastest tenth of {found.rounds} rounds in turns, {threads}"
 
 
 def rows(found: Comparison) -> list[Row]:
@@ -50,7 +52,7 @@ def rows(found: Comparison) -> list[Row]:
             "bytes": "" if each.bytes is None else f"{each.bytes:,}",
             "ms": "" if each.milliseconds is None else f"{each.milliseconds:.3f}",
             "int8 operators": counted(each),
-            "int8 MACs": "" if each.int8_share is None else f"{each.int8_share:.1%}",
+            "int8 MACs": "" if each.int8_share is None else percent(each.int8_share),
         }
         for each in found.entries
     ]
@@ -73,8 +75,21 @@ def counted(entry: Entry) -> str:
 
 
 def remarks(found: Comparison) -> Iterator[str]:
+    """What there is to say of single backends, a sentence each."""
+    plain = next((each for each in found.entries if each.backend == FLOAT), None)
     for each in found.entries:
         if each.failure is not None:
             yield f"{each.backend}: {each.failure}"
         for note in each.notes:
             yield f"{each.backend}: {note}"
+        ratios = list(_ratios(each, plain)) if plain is not None and each is not plain else []
+        if ratios:
+            yield f"{each.backend}: {', '.join(ratios)}"
+
+
+def _ratios(entry: Entry, plain: Entry) -> Iterator[str]:
+    """How a program compares with the float model in torch."""
+    if entry.milliseconds is not None and plain.milliseconds is not None:
+        yield than(speed(entry.milliseconds, plain.milliseconds), "float in torch")
+    if entry.bytes is not None and plain.bytes is not None:
+        yield than(size(entry.bytes, plain.bytes), "the float parameters")

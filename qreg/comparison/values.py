@@ -21,10 +21,11 @@ class Entry:
 
     ``sqnr_to_float`` and ``sqnr_to_converted`` are in dB, of the worst output: the program against
     the float model, and against the converted model that it was lowered from. ``bytes`` is the size
-    of the program, ``milliseconds`` the median of its runs, ``int8_share`` the share of
-    multiply-accumulates that the program runs in int8, ``operators`` and ``int8_operators`` count
-    those of the annotated graph. ``threads`` is None where the runtime chose. What is not known is
-    None: where nothing runs here, where the runtime is a simulator, and where ``failure`` says why.
+    of the program, ``milliseconds`` its latency as in :class:`~qreg.timing.Timing`, ``int8_share``
+    the share of multiply-accumulates that the program runs in int8, ``operators`` and
+    ``int8_operators`` count those of the annotated graph. ``threads`` is None where the runtime
+    chose. What is not known is None: where nothing runs here, where the runtime is a simulator,
+    and where ``failure`` says why.
     """
 
     backend: str

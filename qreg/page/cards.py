@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from qreg.page.numbers import decibels, share, short, size
-from qreg.summary import ALIKE
+from qreg.summary import program_size
+from qreg.wording import percent, speed, than
 
 if TYPE_CHECKING:
     from qreg.report import Report
@@ -42,11 +43,15 @@ def _cards(report: Report) -> Iterator[Card]:
 
 
 def _work(report: Report) -> Card:
-    total = sum(each.macs for each in report.operators)
-    found = report.int8_share
-    value = "—" if found is None else f"{found:.1%}"
+    share, left = report.int8_share, len(report.uncounted)
+    value = "—" if share is None else percent(share)
+    counted = f"of {short(report.macs)}" if report.macs else "none counted"
+    note = f"{counted}; those of {left} operator{'s' * (left > 1)} are not counted"
     return Card(
-        "Multiply-accumulates in int8", value, f"of {short(total)}" if total else "none counted"
+        "Multiply-accumulates in int8",
+        value,
+        note if left else counted,
+        warns=bool(left) or (share is not None and share < 0.5),
     )
 
 
@@ -55,7 +60,9 @@ def _size(report: Report) -> Card:
     parameters = f"float parameters {size(sizes.float_parameters)}"
     if sizes.program is None:
         return Card("Program", "—", f"none was made; {parameters}")
-    return Card("Program", size(sizes.program), parameters)
+    larger = sizes.program > sizes.float_parameters
+    note = f"{program_size(report)}, {size(sizes.float_parameters)}"
+    return Card("Program", size(sizes.program), note, warns=larger)
 
 
 def _delegates(report: Report) -> Card:
@@ -67,8 +74,9 @@ def _delegates(report: Report) -> Card:
 def _latency(report: Report) -> Card:
     found = report.timing
     assert found is not None
-    note = f"{found.float_milliseconds:.3g} ms float, {found.milliseconds:.3g} ms quantized"
-    return Card("Latency, to float", f"{found.ratio:.2f}x", note, warns=found.ratio > ALIKE)
+    ratio = than(speed(found.milliseconds, found.float_milliseconds), "float")
+    note = f"{ratio}, which takes {found.float_milliseconds:.3g} ms"
+    return Card("Latency", f"{found.milliseconds:.3g} ms", note, warns=found.is_slower)
 
 
 def _verified(report: Report) -> Card:

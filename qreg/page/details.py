@@ -9,6 +9,7 @@ from attrs import frozen
 
 from qreg.page.numbers import decibels, share
 from qreg.page.states import state_of
+from qreg.wording import speed, than
 
 if TYPE_CHECKING:
     from qreg.report import Operator
@@ -32,15 +33,18 @@ def _shape(operator: Operator, _: int) -> str | None:
 
 
 def _macs(operator: Operator, total: int) -> str | None:
-    return f"{operator.macs:,} ({share(operator.macs, total)})" if operator.macs else None
+    counted = f"{operator.macs:,} ({share(operator.work, total)})" if operator.macs else ""
+    left = f"not counted: {operator.uncounted}" if operator.uncounted else ""
+    return "; ".join(filter(None, (counted, left))) or None
 
 
 def _times(operator: Operator, _: int) -> str | None:
     if operator.microseconds is None:
         return None
-    before = operator.float_microseconds
-    plain = "" if before is None else f", {before:.0f} us"
-    return f"{operator.microseconds:.0f} us{plain}"
+    taken, plain = operator.microseconds, operator.float_microseconds
+    if plain is None:
+        return f"{taken:.0f} us"
+    return f"{taken:.0f} us, {than(speed(taken, plain), 'float')} ({plain:.0f} us)"
 
 
 def _sqnr(operator: Operator, _: int) -> str | None:
@@ -71,7 +75,7 @@ DETAILS = (
     Detail("Numbers", "MACs", _macs),
     Detail("Numbers", "SQNR", _sqnr),
     Detail("Numbers", "largest difference", _difference),
-    Detail("Numbers", "time, in float", _times),
+    Detail("Numbers", "time", _times),
     Detail("Origin", "operator", lambda each, _: each.operator),
     Detail("Origin", "line", lambda each, _: each.source),
 )

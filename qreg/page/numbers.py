@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from qreg.wording import percent
+
 UNITS = ("", "k", "M", "G", "T")
 BYTES = ("bytes", "kB", "MB", "GB")
 
@@ -14,7 +16,7 @@ def decibels(value: float) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    return f"{part / whole:.1%}" if whole else "—"
+    return percent(part / whole) if whole else "—"
 
 
 def short(value: float) -> str:

@@ -22,8 +22,7 @@ def picture(report: Report) -> dict[str, Any]:
     reads: dict[str, tuple[str, ...]] = dict.fromkeys(model_inputs(report), ())
     reads |= {each.name: each.inputs for each in report.operators}
     placed = layout(reads)
-    total = sum(each.macs for each in report.operators)
-    operators = [_operator(each, report, total, placed) for each in report.operators]
+    operators = [_operator(each, report, placed) for each in report.operators]
     return {
         "size": [WIDTH, HEIGHT],
         "states": [asdict(state) for state in STATES],
@@ -37,7 +36,7 @@ def _input(name: str, placed: Layout) -> dict[str, Any]:
     return _node(name, "input", "input", placed)
 
 
-def _operator(each: Operator, report: Report, total: int, placed: Layout) -> dict[str, Any]:
+def _operator(each: Operator, report: Report, placed: Layout) -> dict[str, Any]:
     state, defect = state_of(each), each.name in report.defects
     noise = [] if each.sqnr is None else [decibels(each.sqnr)]
     below = " · ".join([f"⚠ {state.label}" if defect else state.label, *noise])
@@ -47,7 +46,7 @@ def _operator(each: Operator, report: Report, total: int, placed: Layout) -> dic
         "module": each.module,
         "pattern": each.pattern,
         "defect": defect,
-        "texts": texts(each, total),
+        "texts": texts(each, report.macs),
     }
 
 

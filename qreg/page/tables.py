@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from qreg.report import Report
     from qreg.tables import Row
 
-NUMBER = re.compile(r"-?(\d[\d,.]*(e[+-]?\d+)?|inf|nan)( dB|%| s)?")
+NUMBER = re.compile(r"-?(\d[\d,.]*(e[+-]?\d+)?|inf|nan)( dB| %| s)?")
 
 
 @frozen

@@ -35,7 +35,6 @@ def worst(report: Report) -> list[Bar]:
     Bars begin at 0 dB, where the noise is as strong as the signal: the shorter, the worse.
     """
     noisy = [each for each in report.worst if math.isfinite(each.sqnr or 0.0)][:SHOWN]
-    total = sum(each.macs for each in report.operators)
     values = [each.sqnr or 0.0 for each in noisy]
     low, high = min([0.0, *values]), max([1.0, *values])
     return [
@@ -44,7 +43,7 @@ def worst(report: Report) -> list[Bar]:
             module=each.module,
             state=state_of(each),
             sqnr=decibels(value),
-            macs=share(each.macs, total) if each.macs else "",
+            macs=share(each.work, report.macs) if each.work else "",
             start=round(100 * (min(value, 0.0) - low) / (high - low), 2),
             length=round(100 * abs(value) / (high - low), 2),
         )
