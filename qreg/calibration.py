@@ -12,9 +12,9 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
 from qreg.errors import CalibrationError, InputError
 from qreg.inputs import capped, checked, cloned, graph_input_specs, length
+from qreg.mutation import keeping_state
 from qreg.progress import Stages
 from qreg.scopes import module_path
-from qreg.state import keeping_state
 from qreg.watching import first_nan
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ def convert(prepared: GraphModule, *, fold_quantize: bool = True) -> GraphModule
         raise InputError(f"{type(prepared).__name__} is not what prepare_pt2e returned")
     _check_observers(prepared)
     try:
-        converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold_quantize)
+        with keeping_state(prepared):  # to fold constants, torchao runs what writes to buffers too
+            converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold_quantize)
     except AssertionError as cause:
         if is_prepared(prepared):
             raise

@@ -16,12 +16,12 @@ import torch
 from attrs import frozen
 from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
 
-from qreg.aliases import mutated_through_views
 from qreg.annotation import output_spec
 from qreg.compat import annotate_node, annotation_of, restore_annotation
 from qreg.configs import mode_of
 from qreg.errors import AnnotatorError
 from qreg.model import Annotation, Annotator, Decision, Match, Refusal, Status, Supplied
+from qreg.mutation import Mutations
 from qreg.patterns import GraphIndex, operator_name
 from qreg.scopes import Choice, Scopes, module_path
 
@@ -102,8 +102,9 @@ class AnnotationPass:
         self._taken = {n: found for n in self._nodes if (found := annotation_of(n))}
         self._written = dict(self._taken)
         self._targets = {target for each in annotators for target in each.value.targets}
-        self._index = GraphIndex(graph_module.graph)
-        self._aliased = mutated_through_views(graph_module.graph)
+        mutations = Mutations.of(graph_module.graph)
+        self._index = GraphIndex(graph_module.graph, mutations.is_state)
+        self._mutated = mutations.reasons(graph_module.graph)
         self._claims: dict[Node, Claim] = {}
         self._shared: set[Node] = set()
         self._reasons: dict[Node, str] = {}
@@ -176,11 +177,11 @@ class AnnotationPass:
             modes = " and ".join(sorted(annotator.modes))
             return f"{annotator.name} is quantized in {modes} mode, {choice.label} is {choice.mode}"
         for node in match.nodes:
-            reason = self._reserved(node, choice)
+            reason = self._reserved(node, choice) or self._mutated.get(node)
             if reason:
                 return reason
         for node in (*match.inputs, match.output):
-            reason = self._wrong_type(node) or self._mutated_through_a_view(node)
+            reason = self._wrong_type(node)
             if reason:
                 return reason
         if self._index.constants.issuperset(match.inputs):
@@ -208,13 +209,6 @@ class AnnotationPass:
         if str(value.dtype) not in self._dtypes:
             wanted = " or ".join(sorted(self._dtypes))
             return f"{node.name} is {value.dtype}: {self._backend} quantizes {wanted}"
-        return None
-
-    def _mutated_through_a_view(self, node: Node) -> str | None:
-        if node in self._aliased:
-            return (
-                f"{node.name} is changed in place through a view, which an observer would cut off"
-            )
         return None
 
     def _annotate(self, claim: Claim) -> None:
@@ -263,6 +257,8 @@ class AnnotationPass:
             return f"{choice} keeps it in float"
         if node in self._reasons:
             return self._reasons[node]
+        if node in self._mutated:
+            return self._mutated[node]
         if isinstance(node.target, torch._ops.HigherOrderOperator):
             return "control flow: what is inside its branches stays in float"
         name = operator_name(node.target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,6 +30,12 @@ def export(
         except Exception as cause:
             name = type(model).__name__
             raise ExportError(f"torch.export could not export {name}: {cause}") from cause
+
+
+def copied(program: ExportedProgram) -> ExportedProgram:
+    """A program that can be rewritten while the given one stays; both share their tensors."""
+    shared = [*program.state_dict.values(), *program.constants.values(), program.range_constraints]
+    return copy.deepcopy(program, {id(each): each for each in shared})
 
 
 @contextmanager

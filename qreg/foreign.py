@@ -7,7 +7,7 @@ which everything else is taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from qreg.annotation import output_spec
 from qreg.compat import annotate_node, annotation_of, restore_annotation
 from qreg.errors import PluginError, QregError
 from qreg.model import Decision, Supplied
+from qreg.mutation import Mutations
 from qreg.scopes import Choice, Scopes
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class ForeignQuantizers:
     backend: Supplied
     scopes: Scopes
     _made: dict[int, Quantizer] = field(factory=dict, init=False)
+    _mutated: Mapping[Node, str] = field(factory=dict, init=False)
 
     def parts(self) -> list[tuple[Choice, Quantizer]]:
         """Each config that a scope has now, and the quantizer that was made for it."""
@@ -71,6 +73,7 @@ class ForeignQuantizers:
     ) -> list[Decision]:
         """Annotates what is free, and returns the Decisions with those of the foreign quantizer."""
         before = {node: annotation_of(node) for node in model.graph.nodes}
+        self._mutated = Mutations.of(model.graph).reasons(model.graph)
         for choice, quantizer in self.parts():
             self._annotate_under(choice, quantizer, model, keep)
         for node, annotation in before.items():
@@ -84,6 +87,7 @@ class ForeignQuantizers:
     ) -> None:
         free = [n for n in model.graph.nodes if n.op == "call_function" and not annotation_of(n)]
         others = [n for n in free if not self._has(n, choice) or not _is_kept(n, keep)]
+        others += [n for n in free if n in self._mutated]
         for node in others:
             annotate_node(node, None)
         try:
@@ -99,7 +103,7 @@ class ForeignQuantizers:
 
     def _decided(self, decision: Decision, node: Node | None, keep: NodeFilter | None) -> Decision:
         choice = None if decision.quantized or node is None else self.scopes.choice(node)
-        if node is None or choice is None or choice.config is None:
+        if node is None or choice is None or choice.config is None or node in self._mutated:
             return decision
         if not _is_kept(node, keep):
             return evolve(decision, reason=f"the filter function leaves {node.name} out")

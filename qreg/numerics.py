@@ -16,7 +16,7 @@ from torch.fx import GraphModule
 from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
 
 from qreg.inputs import cloned
-from qreg.state import keeping_state
+from qreg.mutation import keeping_state
 from qreg.verification import decibels, signal_and_noise
 from qreg.watching import Watching
 

@@ -33,16 +33,24 @@ def operator_name(target: Any) -> str:
     return f"{namespace}.{name}{dot}{overload}"
 
 
-class GraphIndex:
-    """The operators of a graph by name, and its constants, read in one walk."""
+def is_in_place(node: Node) -> bool:
+    """Whether an operator writes to what it is called on, as ``aten.add_.Tensor`` does."""
+    return str(node.target) != operator_name(node.target)
 
-    def __init__(self, graph: Graph) -> None:
+
+class GraphIndex:
+    """The operators of a graph by name, and its constants, read in one walk.
+
+    ``is_state`` tells which nodes have the memory of a buffer that the graph writes to.
+    """
+
+    def __init__(self, graph: Graph, is_state: Callable[[Node], bool] = lambda node: False) -> None:
         self.position: dict[Node, int] = {}
         self.constants: set[Node] = set()
         self._by_operator: dict[str, list[Node]] = defaultdict(list)
         for position, node in enumerate(graph.nodes):
             self.position[node] = position
-            if _follows_constants(node, self.constants):
+            if _follows_constants(node, self.constants) and not is_state(node):
                 self.constants.add(node)
             if node.op == "call_function":
                 self._by_operator[operator_name(node.target)].append(node)

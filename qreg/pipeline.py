@@ -17,7 +17,7 @@ from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 from qreg.audit import Audit, audit
 from qreg.calibration import convert, feed, is_prepared
 from qreg.errors import CalibrationError, ConfigError, InputError, ProgramError
-from qreg.exporting import dynamic_shapes_of, export
+from qreg.exporting import copied, dynamic_shapes_of, export
 from qreg.inputs import (
     arguments,
     capped,
@@ -28,6 +28,7 @@ from qreg.inputs import (
     length,
 )
 from qreg.model import Decision, Lowered, Runner
+from qreg.mutation import own_state
 from qreg.numerics import float_graph
 from qreg.programs import write_program
 from qreg.progress import Stages
@@ -162,7 +163,7 @@ def quantize(
             program, example = exported(model, example_inputs, dynamic_shapes)
             specs = input_specs(program)
             shapes = _shapes(goal, program, example)
-            float_model = program.module(check_guards=False)
+            float_model = own_state(program.module(check_guards=False))
         with stages.stage("prepare"), allowing_float(quantizer, allow_float):
             prepared = prepare_pt2e(program.module(check_guards=False), quantizer)
             reference = float_graph(prepared)
@@ -261,7 +262,7 @@ def lower(
     if not goal.backend.dynamic_shapes:
         input_specs(program)
         _shapes(goal, program, example)
-    return goal.lower(program)
+    return goal.lower(copied(program) if program is model else program)
 
 
 def chosen(

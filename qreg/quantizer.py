@@ -19,6 +19,7 @@ from qreg.errors import ConfigError, InputError, NothingQuantizedError, UnknownM
 from qreg.foreign import ForeignQuantizers
 from qreg.inlining import inline_grad_modes
 from qreg.model import Decision, Mode
+from qreg.mutation import own_state
 from qreg.origins import mark
 from qreg.patterns import operator_name, tensor_at
 from qreg.registry import DEFAULT, Registry, installed
@@ -155,8 +156,10 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
 
         Without QAT, operators inside a ``torch.no_grad()`` of the model are taken out of the
         subgraph that torch.export has put them in, so that they can be annotated. Operators whose
-        result nobody uses are taken away: nothing would be gained from observing them.
+        result nobody uses are taken away: nothing would be gained from observing them. The graph
+        gets its own copies of the buffers that it writes to: calibration runs it.
         """
+        own_state(model)
         for node in reversed(model.graph.nodes):  # fx's own elimination lints the whole graph
             if _is_dead(node):
                 model.graph.erase_node(node)

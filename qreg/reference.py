@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qreg.errors import InputError, VerificationError
 from qreg.inputs import checked, input_specs
 from qreg.model import Lowered
+from qreg.mutation import own_state
 from qreg.registry import Registry, installed
 from qreg.target import target
 from qreg.verification import (
@@ -54,7 +55,7 @@ def verify(
     samples = list(checked(inputs, input_specs(reference), "input batch"))
     if not samples:
         raise InputError("there is no input to run the program on: give at least one batch")
-    model = reference.module(check_guards=False)
+    model = own_state(reference.module(check_guards=False))
     outputs = run(goal.loader, Lowered(program, delegates=0), samples, repeats_for(model))
     wanted = outputs_of(model, samples)
     _check_same_model(outputs, wanted)

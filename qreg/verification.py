@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from qreg.errors import NaNError, VerificationError
 from qreg.inputs import cloned, flat
-from qreg.state import changed_buffers, keeping_state
+from qreg.mutation import changed_buffers, keeping_state
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
 from qreg.inputs import cloned
+from qreg.mutation import keeping_state
 from qreg.origins import origin
-from qreg.state import keeping_state
 
 
 class Watching(Interpreter):

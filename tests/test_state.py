@@ -11,7 +11,7 @@ from torch.fx import GraphModule
 
 import qreg
 from qreg import Registry
-from qreg.state import changed_buffers, keeping_state
+from qreg.mutation import changed_buffers, keeping_state
 from qreg.verification import repeats_for
 
 

@@ -19,7 +19,7 @@ from qreg_xnnpack.reading import (
 )
 
 if TYPE_CHECKING:
-    from executorch.exir import EdgeProgramManager
+    from executorch.exir import EdgeProgramManager, ExecutorchBackendConfig
     from torch.export import ExportedProgram
 
 NO_OPERATORS = ("executorch_call_delegate", "getitem")
@@ -32,7 +32,7 @@ def lower(program: ExportedProgram) -> Lowered:
     calls = [node.target.__name__ for node in source.graph.nodes if node.op == "call_function"]
     changed = len(source.graph_signature.user_inputs_to_mutate)
     with _quiet():
-        written = bytes(edge.to_executorch().buffer)
+        written = bytes(edge.to_executorch(_with_state(source)).buffer)
     delegates = delegate_graphs(written, source)
     return Lowered(
         program=written,
@@ -55,6 +55,21 @@ def to_edge(program: ExportedProgram, *, per_operator: bool = False) -> EdgeProg
     partitioner = XnnpackPartitioner(per_op_mode=per_operator)
     with _quiet(), dynamic_layouts():
         return to_edge_transform_and_lower(ready(program), partitioner=[partitioner])
+
+
+def _with_state(source: ExportedProgram) -> ExecutorchBackendConfig:
+    """The settings with which buffers that the model writes to begin at the values they have.
+
+    executorch leaves them uninitialized unless they are named: a counter would begin at whatever
+    lies in memory.
+    """
+    from executorch.exir import ExecutorchBackendConfig
+    from executorch.exir.passes.init_mutable_pass import InitializedMutableBufferPass
+
+    signature = source.graph_signature
+    written = set(signature.buffers_to_mutate.values())
+    names = [name for name, buffer in signature.inputs_to_buffers.items() if buffer in written]
+    return ExecutorchBackendConfig(passes=[InitializedMutableBufferPass(names)] if names else [])
 
 
 @contextmanager

@@ -11,13 +11,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from qreg.errors import LoweringError
+from qreg.mutation import Mutations
 from qreg.operators import IDENTITIES
 from qreg.patterns import operator_name, sole_user
 from qreg.transforms import changes_nothing
 from qreg_xnnpack.annotators.shape import CARRYING
 from qreg_xnnpack.attention import spell_out_attention
 from qreg_xnnpack.decompositions import IN_3D, in_planes
-from qreg_xnnpack.transforms import spell_out_stride
+from qreg_xnnpack.transforms import BIAS_POSITION, spell_out_stride
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -48,6 +49,7 @@ def ready(program: ExportedProgram) -> ExportedProgram:
     _name_with_letters(program)
     _forget_provenance(program)
     spell_out_attention(program)
+    _compute_written_weights(program)
     for node in list(program.graph.nodes):
         name = operator_name(node.target) if node.op == "call_function" else ""
         if name == "aten.conv_transpose3d.input":
@@ -92,6 +94,25 @@ def _forget_provenance(program: ExportedProgram) -> None:
     """
     for node in program.graph.nodes:
         node.meta.pop("from_node", None)
+
+
+def _compute_written_weights(program: ExportedProgram) -> None:
+    """Lets a weight or bias that the model writes to be one that is computed.
+
+    The delegate (executorch 1.4.1) packs what it takes for a parameter when it loads, and the
+    process dies in the write.
+    """
+    import torch
+
+    mutations = Mutations.of(program.graph)
+    for node in list(program.graph.nodes) if mutations.writers else ():
+        if operator_name(node.target) in BIAS_POSITION:
+            for constant in filter(mutations.is_written, node.all_input_nodes):
+                with node.graph.inserting_before(node):
+                    multiply = torch.ops.aten.mul.Tensor
+                    computed = node.graph.call_function(multiply, (constant, 1.0))
+                computed.meta["val"] = constant.meta["val"] * 1.0
+                node.replace_input_with(constant, computed)
 
 
 def _read_past(node: Node) -> None:

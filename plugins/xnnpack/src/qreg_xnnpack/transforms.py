@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from qreg.operators import MAX_POOL2D, PADS
-from qreg.patterns import argument, operator_name, tensor_at
+from qreg.patterns import argument, is_in_place, operator_name, tensor_at
 from qreg.transforms import bypass, new_constant, rewritten, simplify
 from qreg.transforms import scalars_to_attributes as scalars_to_attributes  # given on from here
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
     from qreg.model import Mode
+    from qreg.mutation import Mutations
 
 BIAS_POSITION = {
     "aten.linear.default": 2,
@@ -28,24 +29,29 @@ COPY = "_copy_"
 
 def transform(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
     """All of them, in one walk over the graph."""
-    trained = "qat" in modes
-    return rewritten(model, lambda node: _rewrite(model, node, trained))
+    from qreg.mutation import Mutations
+
+    trained, mutations = "qat" in modes, Mutations.of(model.graph)
+    return rewritten(model, lambda node: _rewrite(model, node, trained, mutations))
 
 
-def _rewrite(model: GraphModule, node: Node, trained: bool) -> bool:
+def _rewrite(model: GraphModule, node: Node, trained: bool, mutations: Mutations) -> bool:
     # The delegate (executorch 1.4.1) runs a "move" to the type a tensor has, between int8
     # operators, as one of an image's channels, whatever the tensor's rank, and writes beyond the
     # tensor: the process dies. That is among what is simplified.
     simplified = simplify(model, node, trained)
-    return _for_the_delegate(model, node, trained) or simplified
+    return _for_the_delegate(model, node, trained, mutations) or simplified
 
 
-def _for_the_delegate(model: GraphModule, node: Node, trained: bool) -> bool:
+def _for_the_delegate(model: GraphModule, node: Node, trained: bool, mutations: Mutations) -> bool:
     name = operator_name(node.target)
     if name in BIAS_POSITION and not trained:
-        return _separate_constants(model, node, BIAS_POSITION[name])
+        return not any(map(mutations.is_state, node.all_input_nodes)) and _separate_constants(
+            model, node, BIAS_POSITION[name]
+        )
     if name in PADS:
-        return _pads_nothing(node) and bypass(node)
+        copied = mutations.is_written(node.all_input_nodes[0])
+        return not copied and _pads_nothing(node) and bypass(node)
     if name == "aten.clamp.default":
         return _clamp_as_hardtanh(node)
     return name in MAX_POOL2D and spell_out_stride(node)
@@ -87,10 +93,11 @@ def _clamp_as_hardtanh(node: Node) -> bool:
     """A clamp with two bounds is a hardtanh, which the delegate fuses and a clamp it does not."""
     import torch
 
+    hardtanh = torch.ops.aten.hardtanh_ if is_in_place(node) else torch.ops.aten.hardtanh
     low, high = argument(node, 1), argument(node, 2)
     if low is None or high is None or low >= high or not node.meta["val"].dtype.is_floating_point:
         return False
-    node.target = torch.ops.aten.hardtanh.default
+    node.target = hardtanh.default
     node.args = (node.args[0], float(low), float(high))
     return True
 

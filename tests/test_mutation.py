@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from qreg.aliases import mutated_through_views
+from qreg.mutation import Mutations
 
 
 class Call(nn.Module):
@@ -45,7 +45,7 @@ HARMLESS = {
 
 def found(function: Callable[[Tensor], Tensor]) -> list[str]:
     graph = torch.export.export(Call(function), (torch.ones(2, 4),)).module().graph
-    return [node.name for node in graph.nodes if node in mutated_through_views(graph)]
+    return [node.name for node in graph.nodes if node in Mutations.of(graph).live_views()]
 
 
 @pytest.mark.parametrize("name", HARMFUL)
