@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch.export import Dim, ExportedProgram
+from torch.nn.modules.module import register_module_buffer_registration_hook
 from torch.utils import _pytree as pytree
 
 from qreg.errors import ExportError
@@ -22,9 +23,10 @@ def export(
     Gradients are off meanwhile: a ``torch.no_grad()`` inside the model would otherwise hide its
     operators in a subgraph that nothing annotates.
 
-    Raises ``ExportError`` with torch's own error as its cause.
+    Raises ``ExportError`` with torch's own error as its cause, and for a submodule that assigns a
+    tensor to its buffer, which torch.export (2.13) does not see.
     """
-    with _eval_mode(model), torch.no_grad():
+    with _eval_mode(model), torch.no_grad(), _no_lost_assignment(model):
         try:
             return torch.export.export(model, example_inputs, dynamic_shapes=dynamic_shapes)
         except Exception as cause:
@@ -50,6 +52,29 @@ def _eval_mode(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def _no_lost_assignment(model: torch.nn.Module) -> Iterator[None]:
+    assigned: list[tuple[torch.nn.Module, str]] = []
+
+    def note(module: torch.nn.Module, name: str, value: Any) -> None:
+        if name in module._buffers and module._buffers[name] is not value:
+            assigned.append((module, name))
+
+    hook = register_module_buffer_registration_hook(note)
+    try:
+        yield
+    finally:
+        hook.remove()
+    paths = {module: path for path, module in model.named_modules() if path}
+    for module, name in assigned:
+        if module in paths:
+            raise ExportError(
+                f"buffer {paths[module]}.{name}: the model assigns a new tensor to it, which "
+                f"torch.export loses in a submodule (expected a write to the buffer). "
+                f"Use self.{name}.copy_(...)."
+            )
 
 
 def dynamic_shapes_of(program: ExportedProgram, example_inputs: tuple[Any, ...]) -> Any:

@@ -105,9 +105,9 @@ class Mutations:
 
     def _read(self, node: Node) -> None:
         if node.target is operator.getitem:
-            source = node.args[0]
-            if source in self.owner:
-                self.owner[node] = self.owner[source]
+            for source in node.all_input_nodes:
+                if source in self.owner:
+                    self.owner[node] = self.owner[source]
             return
         for source in _shared_with(node):
             self.owner.setdefault(source, source)

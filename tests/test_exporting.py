@@ -9,6 +9,7 @@ from torch.export import Dim
 
 from qreg.errors import ExportError
 from qreg.exporting import dynamic_shapes_of, export
+from qreg.mutation import written_buffers
 
 X = torch.zeros(2, 3)
 
@@ -89,3 +90,23 @@ def test_dynamic_dimensions_keep_the_form_of_the_inputs() -> None:
     again = export(program.module(check_guards=False), inputs, shapes)
     wide = torch.ones(9, 3)
     assert torch.equal(again.module()(wide, {"y": wide}), wide + wide)
+
+
+class Assigning(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = nn.Buffer(torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.kept = self.kept * 0.5 + x
+        return self.kept * 2
+
+
+def test_a_buffer_assigned_in_a_submodule_is_an_error_that_names_it() -> None:
+    with pytest.raises(ExportError, match=r"buffer 0\.kept: .* Use self\.kept\.copy_"):
+        export(nn.Sequential(Assigning()), (torch.ones(4),))
+
+
+def test_a_buffer_assigned_in_the_model_itself_is_written() -> None:
+    graph = export(Assigning(), (torch.ones(4),)).module(check_guards=False)
+    assert written_buffers(graph.graph) == {"kept"}

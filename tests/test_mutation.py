@@ -1,4 +1,4 @@
-"""Which tensors count as changed in place through a view."""
+"""Which memory a graph writes to, and which views see it."""
 
 from __future__ import annotations
 

@@ -74,8 +74,12 @@ def _with_state(source: ExportedProgram) -> ExecutorchBackendConfig:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """executorch 1.4.1 copies pytree specs that torch 2.13 has deprecated, thousands of times."""
+    """executorch 1.4.1 copies pytree specs that torch 2.13 has deprecated, thousands of times.
+
+    It also warns of buffers without a first value, which ``_with_state`` gives them.
+    """
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Mutation on a buffer", category=UserWarning)
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         yield
 
