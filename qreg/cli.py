@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import click
 
@@ -33,6 +35,13 @@ OPTIONS = click.option(
     metavar="NAME=VALUE",
     help="An option of the backend, as `qreg ops` lists them; may be given several times.",
 )
+MIN_SQNR = click.option(
+    "--min-sqnr",
+    type=float,
+    metavar="DB",
+    help="The least SQNR to float of each output and slice; default 10.",
+)
+STRICT = click.option("--strict", is_flag=True, help="Make a program far from float an error.")
 FORMAT = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -42,11 +51,11 @@ def _reports_errors(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def wrapped(*arguments: Any, **options: Any) -> None:
-        from qreg.errors import QregError
+        from qreg.errors import QregError, QualityWarning
 
         try:
             command(*arguments, **options)
-        except QregError as error:
+        except (QregError, QualityWarning) as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt as interrupt:
             click.echo(f"{interrupt or 'stopped'}; nothing was written", err=True)
@@ -58,6 +67,39 @@ def _reports_errors(command: Callable[..., None]) -> Callable[..., None]:
 def _registry() -> Registry:
     registry: Registry = click.get_current_context().obj
     return registry
+
+
+@contextmanager
+def _judging(strict: bool) -> Iterator[None]:
+    """Prints quality warnings to standard error; raises them instead where that is wanted."""
+    from qreg.errors import QualityWarning
+
+    raises = strict or _registry().switches.strict
+    with warnings.catch_warnings():
+        warnings.simplefilter("error" if raises else "always", QualityWarning)
+        show = warnings.showwarning
+
+        def shown(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, QualityWarning):
+                click.echo(f"Warning: {message}", err=True)
+            else:
+                show(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = shown
+        yield
+
+
+def _least(min_sqnr: float | None) -> float:
+    from qreg.verification import MIN_SQNR
+
+    return MIN_SQNR if min_sqnr is None else min_sqnr
 
 
 def _named(context: click.Context, option: click.Parameter, text: str | None) -> list[str] | None:
@@ -80,7 +122,12 @@ NAMES: Any = {"metavar": "NAME,...", "callback": _named}
 @click.version_option(package_name="qreg")
 @click.option("--load-plugins", help="Load these plugins only.", **NAMES)
 @click.option("--disable-plugins", help="Leave these plugins out.", **NAMES)
-@click.option("--strict", is_flag=True, default=None, help="Make a broken plugin an error.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    default=None,
+    help="Make a broken plugin, and a program far from float, an error.",
+)
 @click.option("--trace", is_flag=True, default=None, help="Print each call of a hook.")
 @click.pass_context
 @_reports_errors
@@ -151,6 +198,8 @@ def ops(backend: str, as_json: bool) -> None:
 @click.option("-o", "--output", type=FILE, help="Where to write the program.")
 @click.option("--allow-float", is_flag=True, help="Go on where nothing can be quantized.")
 @click.option("--no-verify", is_flag=True, help="Do not load and run the program.")
+@MIN_SQNR
+@STRICT
 @_reports_errors
 def quantize(
     model: Path,
@@ -162,6 +211,8 @@ def quantize(
     output: Path | None,
     allow_float: bool,
     no_verify: bool,
+    min_sqnr: float | None,
+    strict: bool,
 ) -> None:
     """Quantize MODEL, a file that torch.export.save wrote, and lower it for a backend."""
     from qreg.files import check_writable, read_batches, read_program
@@ -187,17 +238,19 @@ def quantize(
     from qreg import pipeline
     from qreg.summary import print_report
 
-    result = pipeline.quantize(
-        program,
-        registry=registry,
-        backend=backend,
-        calibration=batches,
-        max_batches=max_batches,
-        config=config,
-        allow_float=allow_float,
-        verify=not no_verify,
-        options=options,
-    )
+    with _judging(strict):
+        result = pipeline.quantize(
+            program,
+            registry=registry,
+            backend=backend,
+            calibration=batches,
+            max_batches=max_batches,
+            config=config,
+            allow_float=allow_float,
+            verify=not no_verify,
+            min_sqnr=_least(min_sqnr),
+            options=options,
+        )
     result.save(output)
     print_report(result.report, operators=False)
     written = " and ".join(map(str, paths(kind, output)))
@@ -219,6 +272,8 @@ def _beside(model: Path, suffix: str) -> Path:
 @click.option("--numerics", is_flag=True, help="Measure the noise of each operator.")
 @click.option("--timing", is_flag=True, help="Lower the float model too, and time both programs.")
 @click.option("--profile", is_flag=True, help="Time each operator by itself, in int8 and float.")
+@MIN_SQNR
+@STRICT
 @FORMAT
 @click.option("--html", type=FILE, help="Also write the report as a page to this file.")
 @click.option("--overlay", type=FILE, help="Also write node data for Model Explorer to this file.")
@@ -234,6 +289,8 @@ def explain(
     numerics: bool,
     timing: bool,
     profile: bool,
+    min_sqnr: float | None,
+    strict: bool,
     as_json: bool,
     html: Path | None,
     overlay: Path | None,
@@ -258,18 +315,20 @@ def explain(
     from qreg import explanation
     from qreg.summary import print_report
 
-    report = explanation.explain(
-        program,
-        registry=_registry(),
-        backend=backend,
-        config=config,
-        calibration=batches,
-        numerics=numerics,
-        timing=timing,
-        profile=profile,
-        max_batches=max_batches,
-        options=options,
-    )
+    with _judging(strict):
+        report = explanation.explain(
+            program,
+            registry=_registry(),
+            backend=backend,
+            config=config,
+            calibration=batches,
+            min_sqnr=_least(min_sqnr),
+            numerics=numerics,
+            timing=timing,
+            profile=profile,
+            max_batches=max_batches,
+            options=options,
+        )
     if html:
         report.save_html(html)
     if overlay:
@@ -286,7 +345,9 @@ def explain(
 @click.option("--inputs", type=FILE, required=True, help="A torch.save'd list of input tuples.")
 @BACKEND
 @OPTIONS
-@click.option("--floor", type=float, help="The least SQNR to the reference, in dB; default 20.")
+@MIN_SQNR
+@STRICT
+@click.option("--floor", type=float, help="An SQNR to the reference in dB below which it fails.")
 @FORMAT
 @_reports_errors
 def verify(
@@ -295,6 +356,8 @@ def verify(
     inputs: Path,
     backend: str,
     texts: tuple[str, ...],
+    min_sqnr: float | None,
+    strict: bool,
     floor: float | None,
     as_json: bool,
 ) -> None:
@@ -318,24 +381,25 @@ def verify(
     from qreg.reference import REFERENCE
     from qreg.reference import verify as compare
     from qreg.report import plain
-    from qreg.summary import output_rows
+    from qreg.summary import output_rows, verified_line
     from qreg.tables import print_table
-    from qreg.verification import FLOOR
 
-    found = compare(
-        lowered,
-        model,
-        batches,
-        backend=backend,
-        floor=FLOOR if floor is None else floor,
-        options=options,
-        registry=registry,
-        run=run_isolated,
-    )
+    with _judging(strict):
+        found = compare(
+            lowered,
+            model,
+            batches,
+            backend=backend,
+            min_sqnr=_least(min_sqnr),
+            floor=floor,
+            options=options,
+            registry=registry,
+            run=run_isolated,
+        )
     if as_json:
         click.echo(json.dumps(asdict(found, value_serializer=plain), indent=2))
         return
-    click.echo(f"loaded in {found.runtime}, ran {found.samples} inputs")
+    click.echo(verified_line(found, REFERENCE))
     print_table(output_rows(found, REFERENCE))
 
 
@@ -355,6 +419,8 @@ def verify(
     help="For each program; 0 leaves it to the runtimes.",
 )
 @click.option("--rounds", type=click.IntRange(min=1), default=50, show_default=True)
+@MIN_SQNR
+@STRICT
 @FORMAT
 @click.option("--html", type=FILE, help="Also write a page with a plot to this file.")
 @_reports_errors
@@ -366,12 +432,15 @@ def compare(
     max_batches: int | None,
     threads: int,
     rounds: int,
+    min_sqnr: float | None,
+    strict: bool,
     as_json: bool,
     html: Path | None,
 ) -> None:
     """Quantize MODEL for several backends, and compare what each makes of it.
 
-    A backend that fails is a row with its reason; the exit code is 1 if all do.
+    A backend that fails is a row with its reason; the exit code is 1 if all do, and with --strict
+    if any fails or is far from float.
     """
     from qreg.files import check_writable, read_batches, read_program
 
@@ -394,6 +463,7 @@ def compare(
         configs=chosen,
         threads=threads or None,
         rounds=rounds,
+        min_sqnr=_least(min_sqnr),
         registry=registry,
     )
     if html:
@@ -402,7 +472,9 @@ def compare(
         click.echo(found.to_json())
     else:
         print_comparison(found, console())
-    if not any(entry.works for entry in found.entries[1:]):
+    strict = strict or registry.switches.strict
+    passed = [each.works and not (strict and each.verdict == "poor") for each in found.entries[1:]]
+    if not (all(passed) if strict else any(passed)):
         raise SystemExit(1)
 
 

@@ -166,16 +166,19 @@ class NothingQuantizedError(QregError):
 
 
 class ProgramError(QregError):
-    """A program that did not come out right; ``suspects`` are the operators it may be due to."""
+    """A program that did not come out right; ``suspects`` are the operators it may be due to.
 
-    def __init__(self, problem: str, suspects: Sequence[str] = ()) -> None:
-        self.problem, self.suspects = problem, tuple(suspects)
+    ``remedy`` is a sentence on what to do about them.
+    """
+
+    def __init__(self, problem: str, suspects: Sequence[str] = (), remedy: str = "") -> None:
+        self.problem, self.suspects, self.remedy = problem, tuple(suspects), remedy
         named = f" Suspects: {', '.join(suspects)}." if suspects else ""
-        super().__init__(f"{problem}{named}")
+        super().__init__(f"{problem}{named} {remedy}".rstrip())
 
-    def suspecting(self, *suspects: str) -> Self:
+    def suspecting(self, *suspects: str, remedy: str = "") -> Self:
         """The same error with more suspects, before those it has."""
-        return type(self)(self.problem, [*suspects, *self.suspects])
+        return type(self)(self.problem, [*suspects, *self.suspects], remedy or self.remedy)
 
 
 class LoweringError(ProgramError):
@@ -188,3 +191,15 @@ class VerificationError(ProgramError):
 
 class NaNError(VerificationError):
     """A lowered program that gives NaN."""
+
+
+class QualityWarning(UserWarning):
+    """A program that runs as quantized, and is far from the float model.
+
+    ``verification`` is a :class:`~qreg.verification.Verification`, with the numbers and the
+    operators. ``warnings.simplefilter("error", qreg.errors.QualityWarning)`` makes it an error.
+    """
+
+    def __init__(self, message: str, verification: object = None) -> None:
+        self.verification = verification
+        super().__init__(message)

@@ -29,6 +29,7 @@ from qreg.registry import DEFAULT, Registry
 from qreg.report import Operator, Report, Sizes
 from qreg.sizes import parameter_bytes
 from qreg.timing import ROUNDS, Timing, side_by_side
+from qreg.verification import MIN_SQNR
 
 if TYPE_CHECKING:
     from qreg.audit import Placement
@@ -48,6 +49,7 @@ def explain(
     config: Config = DEFAULT,
     quantizer: RegistryQuantizer | None = None,
     verify: bool = True,
+    min_sqnr: float = MIN_SQNR,
     numerics: bool = False,
     timing: bool = False,
     profile: bool = False,
@@ -87,6 +89,7 @@ def explain(
         dynamic_shapes=dynamic_shapes,
         allow_float=True,
         verify=verify,
+        min_sqnr=min_sqnr,
         options=options,
         progress=progress,
         registry=registry,

@@ -17,7 +17,7 @@ from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
 
 from qreg.inputs import cloned
 from qreg.mutation import keeping_state
-from qreg.verification import decibels, signal_and_noise
+from qreg.noise import Tally
 from qreg.watching import Watching
 
 if TYPE_CHECKING:
@@ -74,19 +74,13 @@ def numerics(
 
     One pass each for every sample; of the float graph's values, those of one sample are kept.
     """
-    signal: dict[str, float] = {}
-    noise: dict[str, float] = {}
-    largest: dict[str, float] = {}
+    tallies: dict[str, Tally] = {}
     wanted: dict[str, Tensor] = {}
 
     def compare(name: str, got: Tensor) -> None:
         expected = wanted.pop(name, None)
-        if expected is None or not got.numel():
-            return
-        values, differences = signal_and_noise(expected, got)
-        signal[name] = signal.get(name, 0.0) + float(values.square().sum())
-        noise[name] = noise.get(name, 0.0) + float(differences.square().sum())
-        largest[name] = max(largest.get(name, 0.0), float(differences.max()))
+        if expected is not None and got.numel():
+            tallies.setdefault(name, Tally()).add(expected, got)
 
     def keep(name: str, value: Tensor) -> None:
         wanted[name] = value.clone()
@@ -96,4 +90,4 @@ def numerics(
             wanted.clear()
             Watching(reference, keep).run(*cloned(sample))
             Watching(converted, compare).run(*cloned(sample))
-    return [OperatorNoise(n, decibels(signal[n], noise[n]), largest[n]) for n in noise]
+    return [OperatorNoise(name, each.sqnr, each.largest) for name, each in tallies.items()]

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
 from qreg.audit import Audit, audit
 from qreg.calibration import convert, feed, is_prepared
+from qreg.drops import largest_drops
 from qreg.errors import CalibrationError, ConfigError, InputError, ProgramError
 from qreg.exporting import copied, dynamic_shapes_of, export
 from qreg.inputs import (
@@ -39,7 +40,15 @@ from qreg.scopes import module_stack
 from qreg.sizes import parameter_bytes
 from qreg.suspects import Search, name_suspect
 from qreg.target import Target, target
-from qreg.verification import DYNAMIC_FLOOR, FLOOR, Verification, run_once, structured
+from qreg.verdict import check_min_sqnr, warn_if_poor
+from qreg.verification import (
+    DYNAMIC_FLOOR,
+    FLOOR,
+    MIN_SQNR,
+    Verification,
+    run_once,
+    structured,
+)
 from qreg.verification import verify as verify_lowered
 
 if TYPE_CHECKING:
@@ -129,6 +138,7 @@ def quantize(
     dynamic_shapes: Any = None,
     allow_float: bool = False,
     verify: bool = True,
+    min_sqnr: float = MIN_SQNR,
     options: Mapping[str, Any] | None = None,
     progress: bool | None = None,
     registry: Registry | None = None,
@@ -143,6 +153,9 @@ def quantize(
     name, a ``QuantizationConfig``, or None; instead of ``backend`` and ``config``, ``quantizer``
     takes one that was made by ``get_quantizer`` and given its scopes. ``dynamic_shapes`` is as
     for ``torch.export.export``. ``allow_float`` lets a model pass in which nothing is quantized.
+    ``min_sqnr`` is the least SQNR in dB that each output, and each slice of it, should have against
+    the float model: below it the program is returned with a
+    :class:`~qreg.errors.QualityWarning` that names the operators at which the SQNR drops.
     ``options`` are those of the backend, by name: ``qreg ops`` lists them.
     ``progress`` None shows a progress bar on a terminal, and elsewhere a line for each stage.
 
@@ -151,6 +164,7 @@ def quantize(
     model that does not export, a batch that does not fit, a model in which nothing would be
     quantized, and a program that does not lower, load or run.
     """
+    check_min_sqnr(min_sqnr)
     quantizer = chosen(quantizer, backend, config, registry)
     goal = target(quantizer.registry, quantizer.backend, options)
     _check_modes(quantizer, calibration)
@@ -187,9 +201,22 @@ def quantize(
                         kept.samples,
                         runtime=goal.backend.runtime,
                         floor=floor,
+                        min_sqnr=min_sqnr,
                         float_model=float_model,
                         converted=converted,
                     )
+        if verification and not verification.good:
+            with stages.stage("find the noise"):
+                drops = largest_drops(
+                    reference,
+                    converted,
+                    kept.samples,
+                    quantizer.decisions,
+                    slices=not verification.far,
+                )
+                verification = evolve(verification, drops=drops)
+    if verification:
+        warn_if_poor(verification)
     return Result(
         backend=quantizer.backend,
         model=name_of(model),

@@ -11,8 +11,9 @@ from qreg.model import Lowered
 from qreg.mutation import own_state
 from qreg.registry import Registry, installed
 from qreg.target import target
+from qreg.verdict import IN_GENERAL, check_min_sqnr, warn_if_poor
 from qreg.verification import (
-    FLOOR,
+    MIN_SQNR,
     Outputs,
     Verification,
     check_alike,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 REFERENCE = "reference"
-REMEDY = "Is the reference the model it was made from? A lower floor asks for less."
+REMEDY = "Is the reference the model it was made from?"
 
 
 def verify(
@@ -36,7 +37,8 @@ def verify(
     inputs: Iterable[Any],
     *,
     backend: str = "xnnpack",
-    floor: float = FLOOR,
+    min_sqnr: float = MIN_SQNR,
+    floor: float | None = None,
     options: Mapping[str, Any] | None = None,
     registry: Registry | None = None,
     run: Callable[..., Outputs] = run_program,
@@ -44,13 +46,19 @@ def verify(
     """Loads a program, runs it on inputs, and compares it with a reference.
 
     ``reference`` is the float model that the program was made from, or the converted one; the
-    comparisons are in ``to_float``. ``inputs`` are batches in the forms that calibration takes.
+    comparisons are in ``to_float``. ``inputs`` are batches in the forms that calibration accepts.
+    ``min_sqnr`` is as for :func:`qreg.quantize`, and so is the verdict: a program that was returned
+    there passes here, with the same :class:`~qreg.errors.QualityWarning` below ``min_sqnr``.
+    ``floor``, in dB too, is for outputs that must not be used. None sets none: a program that
+    quantizing has ruined is as far from its model as one of another model, and only who made it
+    can tell.
     ``run`` is :func:`~qreg.isolation.run_isolated` where the program may be damaged.
 
     Raises ``InputError`` for inputs that do not fit the reference, and ``VerificationError`` for a
-    program that does not load or run, gives outputs of other shapes, as one of another model does,
-    gives NaN, or is less than ``floor`` dB from the reference.
+    program that does not load or run, gives outputs of other shapes, gives NaN, or is less than
+    ``floor`` dB from the reference.
     """
+    check_min_sqnr(min_sqnr)
     goal = target(registry or installed(), backend, options)
     samples = list(checked(inputs, input_specs(reference), "input batch"))
     if not samples:
@@ -59,9 +67,17 @@ def verify(
     outputs = run(goal.loader, Lowered(program, delegates=0), samples, repeats_for(model))
     wanted = outputs_of(model, samples)
     _check_same_model(outputs, wanted)
-    found = compare_all(outputs, wanted)
-    judge(found, outputs, floor, REFERENCE, REMEDY)
-    return Verification(goal.backend.runtime, len(samples), to_float=found)
+    compared = compare_all(outputs, wanted)
+    if floor is not None:
+        judge(compared, outputs, floor, REFERENCE, REMEDY)
+    found = Verification(goal.backend.runtime, len(samples), compared, min_sqnr=min_sqnr)
+    warn_if_poor(found, f"{REMEDY} {IN_GENERAL}" if _is_all_noise(found) else "", REFERENCE)
+    return found
+
+
+def _is_all_noise(found: Verification) -> bool:
+    """Whether an output has more noise than signal, as that of another model has."""
+    return any(found.to_float[number].sqnr <= 0 for number in found.poor)
 
 
 def _check_same_model(outputs: Outputs, wanted: Outputs) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import PurePath
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from qreg.cautions import cautions, some
 from qreg.tables import WIDE, Row, console, table
+from qreg.verdict import remedy, shortfall
 from qreg.wording import percent, size, speed, than
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from qreg.ranges import Range
     from qreg.report import Operator, Report
     from qreg.verification import OutputComparison, Verification
+
+POOR = "FAR FROM FLOAT"
 
 
 def text(report: Report) -> str:
@@ -48,7 +52,8 @@ def print_report(report: Report, to: Console | None = None, *, operators: bool =
 
 
 def headlines(report: Report) -> Iterator[str]:
-    """What counts, a sentence each."""
+    """What counts, a sentence each, the verdict on a poor program first."""
+    yield from _poor(report)
     yield f"{report.model} for {report.backend}: {', '.join(report.configs) or 'no config'}"
     yield from cautions(report)
     count = len(report.operators)
@@ -101,7 +106,27 @@ def _verified(report: Report) -> str:
     found = report.verification
     if found is None:
         return report.unverified
-    return f"verified: loaded in {found.runtime}, ran {found.samples} inputs"
+    return verified_line(found)
+
+
+def verified_line(found: Verification, reference: str = "float") -> str:
+    """That a program ran, where, and how it was found."""
+    ran = f"loaded in {found.runtime}, ran {found.samples} inputs"
+    if not found.good:
+        return f"{ran}; far from {reference}"
+    return f"verified: {ran}{_worst(found.worst_sqnr, reference)}"
+
+
+def _worst(sqnr: float | None, reference: str) -> str:
+    if sqnr is None:
+        return ""
+    return f", {sqnr:.1f} dB to {reference} at worst" if sqnr < math.inf else f", as {reference}"
+
+
+def _poor(report: Report) -> Iterator[str]:
+    found = report.verification
+    if found and not found.good:
+        yield f"{POOR}: {shortfall(found)}. {remedy(found)}"
 
 
 def _timing(report: Report) -> str:
@@ -190,11 +215,17 @@ def _output_row(number: int, reference: str, found: OutputComparison) -> Row:
         "output": number,
         "against": reference,
         "SQNR": f"{found.sqnr:.1f} dB",
+        "worst slice": _slice(found),
         "largest difference": f"{found.max_difference:.3g}",
         "mean difference": f"{found.mean_difference:.3g}",
         "cosine": f"{found.cosine:.5f}",
         "same class": "" if found.agreement is None else percent(found.agreement),
     }
+
+
+def _slice(found: OutputComparison) -> str:
+    part = found.worst_slice
+    return "" if part is None else f"{part.sqnr:.1f} dB, {part.index} of axis {part.axis}"
 
 
 def _short(source: str | None) -> str:

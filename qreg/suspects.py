@@ -18,6 +18,7 @@ from qreg.errors import NaNError, ProgramError, QregError
 from qreg.exporting import export
 from qreg.inputs import flat
 from qreg.origins import origin
+from qreg.remedies import keeping_in_float, scopes_of
 from qreg.scopes import module_path
 from qreg.verification import (
     check_alike,
@@ -71,9 +72,17 @@ def name_suspect(
     for sample in samples if isinstance(error, NaNError) else ():
         name = first_nan(converted, sample)
         if name is not None:
-            return error.suspecting(f"{name}, the first to give NaN in the converted model")
+            described = f"{name}, the first to give NaN in the converted model"
+            return error.suspecting(described, remedy=_remedy([name], decisions))
     found = suspect(converted, decisions, samples, search)
-    return error.suspecting(_described(found)) if found else error
+    if not found:
+        return error
+    names = [str(origin(node)) for node in found]
+    return error.suspecting(_described(found), remedy=_remedy(names, decisions))
+
+
+def _remedy(names: Sequence[str], decisions: Sequence[Decision]) -> str:
+    return keeping_in_float(scopes_of(names, decisions))
 
 
 def _described(nodes: Sequence[Node]) -> str:

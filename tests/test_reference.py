@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 
 import qreg
 from qreg import Lowered, Registry
-from qreg.errors import CalibrationError, InputError, VerificationError
+from qreg.errors import CalibrationError, InputError, QualityWarning, VerificationError
 from qreg.isolation import run_isolated
 
 
@@ -61,8 +61,9 @@ def test_a_program_is_compared_with_the_model_it_was_made_from(
 
 
 def test_another_model_of_the_same_shape_is_far_away(program: bytes, registry: Registry) -> None:
-    with pytest.raises(VerificationError, match="Is the reference the model it was made from"):
-        verify(program, registry, reference=exported(seed=5))
+    with pytest.warns(QualityWarning, match="Is the reference the model it was made from"):
+        found = verify(program, registry, reference=exported(seed=5))
+    assert (found.verdict, found.poor) == ("poor", [0])
 
 
 def test_another_model_of_another_shape_is_told_apart(program: bytes, registry: Registry) -> None:
@@ -71,10 +72,20 @@ def test_another_model_of_another_shape_is_told_apart(program: bytes, registry: 
         verify(program, registry, reference=exported(outputs=5))
 
 
-def test_a_lower_floor_lets_a_program_pass(program: bytes, registry: Registry) -> None:
-    assert verify(program, registry, reference=exported(seed=5), floor=-100).samples == 3
+def test_a_floor_makes_a_distance_an_error(program: bytes, registry: Registry) -> None:
+    assert verify(program, registry, floor=20).good
+    with pytest.raises(VerificationError, match="less than 0.*Is the reference the model it was"):
+        verify(program, registry, reference=exported(seed=5), floor=0)
     with pytest.raises(VerificationError, match="less than 100"):
         verify(program, registry, floor=100)
+
+
+def test_the_least_ratio_decides_the_verdict(program: bytes, registry: Registry) -> None:
+    with pytest.warns(QualityWarning, match=r"dB from the reference.*expected at least 60 dB"):
+        found = verify(program, registry, min_sqnr=60)
+    assert found.verdict == "poor"
+    with pytest.raises(InputError, match="min_sqnr: nan is not a number"):
+        verify(program, registry, min_sqnr=float("nan"))
 
 
 def test_inputs_that_do_not_fit_the_reference_are_named(program: bytes, registry: Registry) -> None:

@@ -21,6 +21,8 @@ from qreg.pipeline import exported, name_of
 from qreg.progress import Stages
 from qreg.registry import DEFAULT, Registry, installed
 from qreg.timing import latency
+from qreg.verdict import check_min_sqnr
+from qreg.verification import MIN_SQNR
 
 ROUNDS, WARM_UP = 50, 5
 
@@ -35,6 +37,7 @@ def compare(
     configs: Mapping[str, str] | None = None,
     threads: int | None = 1,
     rounds: int = ROUNDS,
+    min_sqnr: float = MIN_SQNR,
     dynamic_shapes: Any = None,
     progress: bool | None = None,
     registry: Registry | None = None,
@@ -50,6 +53,7 @@ def compare(
     A backend that fails, whatever it fails with, is an entry that says why. Raises what
     ``quantize`` raises for a model that does not export and for batches that do not fit.
     """
+    check_min_sqnr(min_sqnr)
     registry = registry or installed()
     names = _distinct(backends)
     _check_configs(configs or {}, names)
@@ -65,7 +69,7 @@ def compare(
         entries, contenders = [], []
         for name in (FLOAT, *names):
             config = (configs or {}).get(name, DEFAULT)
-            task = Task(name, stored, data, config, threads, _switches(registry))
+            task = Task(name, stored, data, config, threads, _switches(registry), min_sqnr)
             with stages.stage(name):
                 contender = running.enter_context(contextlib.closing(Contender(task)))
                 entries.append(contender.entry())

@@ -23,6 +23,7 @@ from qreg.errors import QregError, VerificationError
 from qreg.files import read_batches, read_program
 from qreg.inputs import cloned, flat
 from qreg.quiet import quiet_imports
+from qreg.verdict import shortfall
 
 if TYPE_CHECKING:
     from qreg.pipeline import Result
@@ -43,6 +44,7 @@ class Task:
     config: str
     threads: int | None
     switches: Mapping[str, Any]
+    min_sqnr: float
 
 
 class Contender:
@@ -159,6 +161,7 @@ def _quantized(task: Task) -> tuple[Entry, Callable[[], object] | None]:
         backend=task.backend,
         calibration=batches,
         config=task.config,
+        min_sqnr=task.min_sqnr,
         options={"threads": task.threads} if sets_threads else {},
         progress=False,
         registry=registry,
@@ -167,9 +170,9 @@ def _quantized(task: Task) -> tuple[Entry, Callable[[], object] | None]:
     if result.target.load is None:
         return entry, None
     if result.target.backend.simulated:
-        return evolve(entry, notes=(SIMULATED,)), None
+        return evolve(entry, notes=(*entry.notes, SIMULATED)), None
     if task.threads and not sets_threads:
-        entry = evolve(entry, notes=(UNTIMED,))
+        entry = evolve(entry, notes=(*entry.notes, UNTIMED))
     return entry, _runner(result)
 
 
@@ -202,4 +205,6 @@ def _described(result: Result) -> Entry:
         sqnr_to_float=min(each.sqnr for each in verified.to_float),
         cosine=min(each.cosine for each in verified.to_float),
         sqnr_to_converted=min(each.sqnr for each in verified.to_converted),
+        verdict=verified.verdict,
+        notes=() if verified.good else (shortfall(verified),),
     )

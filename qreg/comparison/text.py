@@ -47,6 +47,7 @@ def rows(found: Comparison) -> list[Row]:
             "config": each.config or "",
             "loads": _loads(each),
             "SQNR to float": decibels(each.sqnr_to_float),
+            "verdict": each.verdict or "",
             "to converted": decibels(each.sqnr_to_converted),
             "cosine": "" if each.cosine is None else f"{each.cosine:.4f}",
             "bytes": "" if each.bytes is None else f"{each.bytes:,}",

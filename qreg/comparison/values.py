@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from attrs import field, frozen
 
 from qreg.files import write_atomically
 from qreg.report import plain
+
+if TYPE_CHECKING:
+    from qreg.verification import Verdict
 
 FLOAT = "float"  # the model itself, in torch
 
@@ -20,7 +23,8 @@ class Entry:
     """What one backend made of the model, or why it made nothing.
 
     ``sqnr_to_float`` and ``sqnr_to_converted`` are in dB, of the worst output: the program against
-    the float model, and against the converted model that it was lowered from. ``bytes`` is the size
+    the float model, and against the converted model that it was lowered from. ``verdict`` is
+    ``"good"`` or ``"poor"``, as in :class:`~qreg.verification.Verification`. ``bytes`` is the size
     of the program, ``milliseconds`` its latency as in :class:`~qreg.timing.Timing`, ``int8_share``
     the share of multiply-accumulates that the program runs in int8, ``operators`` and
     ``int8_operators`` count those of the annotated graph. ``threads`` is None where the runtime
@@ -34,6 +38,7 @@ class Entry:
     failure: str | None = None
     sqnr_to_float: float | None = None
     sqnr_to_converted: float | None = None
+    verdict: Verdict | None = None
     cosine: float | None = None
     bytes: int | None = None
     milliseconds: float | None = None

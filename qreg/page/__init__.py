@@ -25,12 +25,14 @@ from qreg.page.picture import picture
 from qreg.page.states import STATES, counted
 from qreg.page.tables import tables
 from qreg.page.worst import worst
-from qreg.summary import headlines
+from qreg.summary import POOR, headlines
 
 if TYPE_CHECKING:
     from qreg.report import Report
 
 SCRIPTS = ("dom", "graph", "overview", "details", "filters", "modules", "search", "page")
+
+ELSEWHERE = ("DEFECTS", POOR)  # headlines that have a place of their own
 
 
 def render(report: Report) -> str:
@@ -42,7 +44,8 @@ def render(report: Report) -> str:
         .get_template("page.html")
         .render(
             report=report,
-            headlines=[line for line in headlines(report) if not line.startswith("DEFECTS")],
+            headlines=[line for line in headlines(report) if not line.startswith(ELSEWHERE)],
+            poor=[line for line in headlines(report) if line.startswith(POOR)],
             cards=cards(report),
             states=[state for state in STATES if counted(report)[state.key]],
             counted=counted(report),

@@ -83,8 +83,9 @@ def _verified(report: Report) -> Card:
     found = report.verification
     if found is None:
         return Card("SQNR of outputs", "—", report.unverified, warns=True)
-    worst = min((each.sqnr for each in found.to_float), default=None)
+    worst = found.worst_sqnr
     value = "—" if worst is None else decibels(worst)
-    return Card(
-        "SQNR of outputs", value, f"{found.samples} inputs in {found.runtime}, against float"
-    )
+    note = f"the worst slice, {found.samples} inputs in {found.runtime}, against float"
+    if not found.good:
+        note = f"below {found.min_sqnr:g} dB: {note}"
+    return Card("SQNR of outputs", value, note, warns=not found.good)
