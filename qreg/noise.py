@@ -136,30 +136,43 @@ class _Sums:
         )
 
     def worst(self, axis: int) -> Slice:
-        noise = self.noise / self.elements
-        ratios = 10 * torch.log10(self._power() / noise).nan_to_num(-math.inf, math.inf, -math.inf)
+        power, noise = self.signal / self.elements, self.noise / self.elements
+        other = self._is_of_another_scale(power)
+        signal = torch.where(other, power, power.clamp(min=power.mean()))
+        ratios = 10 * torch.log10(signal / torch.where(other, noise, self._beyond_chance(noise)))
+        ratios = ratios.nan_to_num(-math.inf, math.inf, -math.inf)
         ratios = torch.where(noise <= NEGLIGIBLE**2, math.inf, ratios)
         index = int(ratios.argmin())
         return Slice(axis, index, float(ratios[index]))
 
-    def _power(self) -> Tensor:
-        """The mean square that the noise of each slice is held against.
-
-        It is the slice's own where that is larger than the output's, or where the slice is of
-        another scale: below ``OTHER`` of it, with so many values that it is not by chance (``n``
-        values are all below a share ``r`` of their scale with a probability of about ``r**n``), and
-        with more than a trace of variation, unlike a channel that a ReLU has cut off or one that is
-        constant. Elsewhere it is that of the output, so that a class whose few logits happen to be
-        near zero is no false alarm.
-        """
-        power = self.signal / self.elements
-        whole = power.mean()
-        return torch.where(self._is_of_another_scale(power), power, power.clamp(min=whole))
-
     def _is_of_another_scale(self, power: Tensor) -> Tensor:
+        """Whether the noise of a slice is held against the slice's own signal, which is small.
+
+        Its root mean square is below ``OTHER`` of the output's, and not by chance: ``n`` values are
+        all below a share ``r`` of their scale with a probability of about ``r**n``. It has more
+        than a trace of variation, unlike a channel that a ReLU has cut off or one that is constant.
+        The noise of other slices is held against the output's signal, so that a class whose few
+        logits happen to be near zero is no false alarm.
+        """
         spread = (power - (self.values / self.elements).square()).clamp(min=0).sqrt()
         size = power.sqrt()
         typical = size[size > 0].median() if size.any() else size.new_zeros(())
-        chance = (CHANCE / len(power)) ** (1 / self.active.clamp(min=1).double())
+        chance = (CHANCE / len(power)) ** (1 / self._counted)
         small = size < power.mean().sqrt() * chance.clamp(max=OTHER)
         return small & (spread > TRACE * typical) & (self.active >= self.few)
+
+    def _beyond_chance(self, noise: Tensor) -> Tensor:
+        """The noise of each slice, or the median of all where it is above that by chance.
+
+        The mean square of ``n`` normal values is above ``1 + 2 sqrt(t / n) + 2 t / n`` of its
+        expectation with a probability of at most ``exp(-t)`` (Laurent and Massart, Adaptive
+        estimation of a quadratic functional, 2000, lemma 1).
+        """
+        t = math.log(len(noise) / CHANCE)
+        likely = noise.median() * (1 + 2 * (t / self._counted).sqrt() + 2 * t / self._counted)
+        return torch.where(noise <= likely, noise.clamp(max=noise.median()), noise)
+
+    @property
+    def _counted(self) -> Tensor:
+        """How many values a slice has that are not zero, as a number to divide by."""
+        return self.active.clamp(min=1).double()

@@ -191,3 +191,20 @@ def test_the_verdict_passes_over_integers_and_rounding() -> None:
     classes = torch.tensor([[1, 2], [3, 4]])
     assert judged(classes, classes + 5).good
     assert judged(torch.zeros(2, 2), torch.full((2, 2), 1e-9)).good
+
+
+@pytest.mark.parametrize("shape", [(4, 1000), (32, 1000), (4, 64), (1, 64, 384)], ids=str)
+def test_even_noise_just_above_the_floor_has_no_slice_below_it(shape: tuple[int, ...]) -> None:
+    values = drawn(*shape)
+    noisy = values + 10 ** (-11.5 / 20) * drawn(*shape, seed=1)
+    assert sqnr(values, noisy) < 12
+    assert judged(values, noisy).good
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_a_bad_column_of_a_few_rows_is_not_taken_for_chance(columns: int) -> None:
+    values = drawn(4, 24)
+    output = rounded(values, 0.02)
+    output[:, :columns] += 10 ** (-3 / 20) * drawn(4, columns, seed=1)
+    assert sqnr(values, output) > 11
+    assert not judged(values, output).good
