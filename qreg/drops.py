@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
 from qreg.inputs import cloned
+from qreg.mutation import keeping_state
 from qreg.noise import Tally
 from qreg.origins import origin
 from qreg.remedies import anchor_of, scope_of
-from qreg.mutation import keeping_state
 
 if TYPE_CHECKING:
     from qreg.model import Decision

@@ -205,6 +205,6 @@ def test_even_noise_just_above_the_floor_has_no_slice_below_it(shape: tuple[int,
 def test_a_bad_column_of_a_few_rows_is_not_taken_for_chance(columns: int) -> None:
     values = drawn(4, 24)
     output = rounded(values, 0.02)
-    output[:, :columns] += 10 ** (-3 / 20) * drawn(4, columns, seed=1)
+    output[:, :columns] = 0
     assert sqnr(values, output) > 11
     assert not judged(values, output).good
