@@ -27,8 +27,9 @@ class Placement:
     """Where one operator of the annotated graph ended.
 
     ``place`` is ``"int8"`` or ``"float"`` in a delegate, ``"outside"`` of all delegates, or
-    ``"gone"`` where the lowering left nothing of it. ``operator`` is what the backend calls it, and
-    ``types`` those of its tensors, in the words of the backend.
+    ``"gone"`` where no kernel is left of it: it does nothing, or became part of another.
+    ``operator`` is what the backend calls it, and ``types`` those of its tensors, in the words of
+    the backend.
     """
 
     node: str
@@ -83,6 +84,19 @@ def audit(decisions: Sequence[Decision], lowered: Lowered, converted: GraphModul
     return Audit(placements, tuple(defects), tuple(splits), tuple(lowered.conversions))
 
 
+def reason(decision: Decision, found: Placement | None) -> str:
+    """Why an operator ended where it did: what was decided, and where the program differs, how."""
+    if found is None or found.place == ("int8" if decision.quantized else "float"):
+        return decision.reason
+    if found.place == "gone":
+        return f"no kernel is left of it: {decision.reason}"
+    if decision.quantized:
+        return f"runs in float, though decided for int8: {decision.reason}"
+    if found.place == "int8":
+        return f"runs in int8, as {found.operator}, though decided for float: {decision.reason}"
+    return decision.reason
+
+
 def _is_float(placement: Placement) -> bool:
     return placement.place in ("float", "outside")
 
@@ -113,8 +127,13 @@ def _placement(node: str, parts: Sequence[LoweredOperator]) -> Placement:
         place="outside" if worst.delegate is None else found,
         operator=worst.operator,
         delegate=worst.delegate,
-        types=f"{', '.join(worst.reads)} -> {', '.join(worst.gives)}" if worst.gives else "",
+        types=_types(worst),
     )
+
+
+def _types(part: LoweredOperator) -> str:
+    reads, gives = ", ".join(part.reads), ", ".join(part.gives)
+    return f"{reads} -> {gives}".strip() if gives else ""
 
 
 def splitting(converted: GraphModule, placements: Mapping[str, Placement]) -> Iterator[Split]:

@@ -21,8 +21,8 @@ def cautions(report: Report) -> list[str]:
 def _mostly_float(report: Report) -> Iterator[str]:
     share = report.int8_share
     if share is not None and share < 0.5:
-        left = [each for each in report.operators if each.work and not each.runs_in_int8]
-        left.sort(key=lambda each: -each.work)
+        left = [each for each in report.operators if each.macs and not each.runs_in_int8]
+        left.sort(key=lambda each: -each.macs)
         yield (
             f"most of the work stays in float: {percent(1 - share)} of the multiply-accumulates, "
             f"in {some([each.name for each in left])}"

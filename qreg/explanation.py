@@ -15,6 +15,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt2e
 
+from qreg.audit import reason
 from qreg.errors import InputError, QregError
 from qreg.exporting import export
 from qreg.macs import Count, counts
@@ -246,7 +247,7 @@ def _operator(
         operator=decision.operator,
         module=decision.module,
         status=decision.status,
-        reason=decision.reason,
+        reason=reason(decision, placement),
         annotator=decision.annotator,
         distribution=decision.distribution,
         config=decision.config,

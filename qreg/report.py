@@ -36,7 +36,7 @@ class Operator:
     ``inputs`` are the names of the operators and model inputs that it reads. ``source`` is the line
     of the model that it comes from. ``macs`` are its multiply-accumulates; ``uncounted`` is the
     reason why they are not known, or not all. ``place`` says where the program runs it: ``"int8"``
-    or ``"float"`` in a delegate, ``"outside"`` of all, ``"gone"`` where nothing is left of it, or
+    or ``"float"`` in a delegate, ``"outside"`` of all, ``"gone"`` where no kernel is left of it, or
     None where no program was made or it cannot be read. ``lowered_as`` is what the backend calls
     it, ``types`` the types of its tensors there. ``sqnr`` is the noise of its output against float
     in dB, ``microseconds`` the time it takes by itself in the program, with what it is fused with,
@@ -70,11 +70,6 @@ class Operator:
     @property
     def quantized(self) -> bool:
         return self.status != "float"
-
-    @property
-    def work(self) -> int:
-        """The multiply-accumulates that are left of it in the program."""
-        return 0 if self.place == "gone" else self.macs
 
     @property
     def runs_in_int8(self) -> bool:
@@ -136,18 +131,18 @@ class Report:
     @property
     def int8_share(self) -> float | None:
         """The share of counted multiply-accumulates that run in int8; None if there are none."""
-        int8 = sum(each.work for each in self.operators if each.runs_in_int8)
+        int8 = sum(each.macs for each in self.operators if each.runs_in_int8)
         return int8 / self.macs if self.macs else None
 
     @property
     def macs(self) -> int:
         """The multiply-accumulates of the program, as far as they are counted."""
-        return sum(each.work for each in self.operators)
+        return sum(each.macs for each in self.operators)
 
     @property
     def uncounted(self) -> list[Operator]:
         """The operators with multiply-accumulates that are not known, or not all."""
-        return [each for each in self.operators if each.uncounted and each.place != "gone"]
+        return [each for each in self.operators if each.uncounted]
 
     @property
     def worst(self) -> list[Operator]:

@@ -78,7 +78,7 @@ def _macs(report: Report) -> str:
     if share is None:
         return ""
     counted = "counted multiply-accumulates" if report.uncounted else "multiply-accumulates"
-    either = any(each.operator == "cond" and each.work for each in report.operators)
+    either = any(each.operator == "cond" and each.macs for each in report.operators)
     branch = " (of a cond, those of the larger branch)" if either else ""
     return f", {percent(share)} of the {counted}{branch}"
 
@@ -236,7 +236,7 @@ def _short(source: str | None) -> str:
 
 def work(operator: Operator, report: Report) -> str:
     """The share of an operator in the multiply-accumulates, as far as they are counted."""
-    counted = percent(operator.work / report.macs) if operator.work else ""
+    counted = percent(operator.macs / report.macs) if operator.macs else ""
     if not operator.uncounted:
         return counted
     return f"{counted} and more" if counted else "not counted"

@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 
 import qreg
 from qreg import Annotator, Conversion, Decision, Lowered, LoweredOperator, Registry
-from qreg.audit import Audit, Placement, place
+from qreg.audit import Audit, Place, Placement, place, reason
 from qreg.patterns import operands
 
 
@@ -170,3 +170,30 @@ def test_an_annotator_of_a_third_party_is_audited_like_the_others(toy: ModuleTyp
     extra = toy.Extension(annotators=[tanh])
     registry = Registry({"toy": toy, "extra": extra}, entry_points=False)
     assert audited(registry).placements["tanh"].place == "int8"
+
+
+DECIDED = Decision("a", "aten.relu.default", "", "annotated", "minmax, by the global config")
+LEFT = Decision("a", "aten.clone.default", "", "float", "toy has no annotator for it")
+
+
+@pytest.mark.parametrize(
+    ("decision", "place", "wanted"),
+    [
+        (DECIDED, "int8", DECIDED.reason),
+        (DECIDED, "float", f"runs in float, though decided for int8: {DECIDED.reason}"),
+        (DECIDED, "outside", f"runs in float, though decided for int8: {DECIDED.reason}"),
+        (DECIDED, "gone", f"no kernel is left of it: {DECIDED.reason}"),
+        (LEFT, "int8", f"runs in int8, as Kernel, though decided for float: {LEFT.reason}"),
+        (LEFT, "float", LEFT.reason),
+        (LEFT, "outside", LEFT.reason),
+        (LEFT, "gone", f"no kernel is left of it: {LEFT.reason}"),
+    ],
+)
+def test_the_reason_says_where_the_program_differs_from_the_decision(
+    decision: Decision, place: Place, wanted: str
+) -> None:
+    assert reason(decision, Placement("a", place, "Kernel")) == wanted
+
+
+def test_without_a_program_the_reason_is_that_of_the_decision() -> None:
+    assert reason(LEFT, None) == LEFT.reason

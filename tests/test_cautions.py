@@ -58,13 +58,6 @@ def test_work_that_runs_in_int8_gives_no_caution() -> None:
     )
 
 
-def test_what_the_program_has_nothing_left_of_is_no_work() -> None:
-    folded = operator("folded", int8=False, macs=900, place="gone")
-    found = report(operator("a", int8=True, macs=3, place="int8"), folded)
-    assert found.int8_share == 1.0
-    assert cautions(found) == []
-
-
 def test_what_is_not_counted_is_named_with_the_reason() -> None:
     loop = operator("loop", int8=False, macs=0, uncounted="how often loop runs is not known")
     found = report(operator("a", int8=True, macs=3), loop)

@@ -33,7 +33,7 @@ def _shape(operator: Operator, _: int) -> str | None:
 
 
 def _macs(operator: Operator, total: int) -> str | None:
-    counted = f"{operator.macs:,} ({share(operator.work, total)})" if operator.macs else ""
+    counted = f"{operator.macs:,} ({share(operator.macs, total)})" if operator.macs else ""
     left = f"not counted: {operator.uncounted}" if operator.uncounted else ""
     return "; ".join(filter(None, (counted, left))) or None
 

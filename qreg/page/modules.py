@@ -41,10 +41,10 @@ class Module:
 
     def add(self, operator: Operator) -> None:
         self.operators += 1
-        self.macs += operator.work
+        self.macs += operator.macs
         if operator.runs_in_int8:
             self.int8 += 1
-            self.int8_macs += operator.work
+            self.int8_macs += operator.macs
         if operator.sqnr is not None:
             self.sqnr = operator.sqnr if self.sqnr is None else min(self.sqnr, operator.sqnr)
 

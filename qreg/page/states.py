@@ -29,7 +29,13 @@ STATES = (
     State("int8", "int8", "runs in int8 in a delegate", "round-rectangle", "solid"),
     State("float", "float", "runs in float in a delegate", "cut-rectangle", "solid"),
     State("outside", "outside", "runs outside of all delegates", "hexagon", "double"),
-    State("gone", "gone", "the program has nothing left of it", "ellipse", "dotted"),
+    State(
+        "gone",
+        "gone",
+        "no kernel is left of it: it does nothing, or became part of another",
+        "ellipse",
+        "dotted",
+    ),
     State(
         "to-int8",
         "int8, decided",

@@ -43,7 +43,7 @@ def worst(report: Report) -> list[Bar]:
             module=each.module,
             state=state_of(each),
             sqnr=decibels(value),
-            macs=share(each.work, report.macs) if each.work else "",
+            macs=share(each.macs, report.macs) if each.macs else "",
             start=round(100 * (min(value, 0.0) - low) / (high - low), 2),
             length=round(100 * abs(value) / (high - low), 2),
         )

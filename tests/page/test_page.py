@@ -49,7 +49,7 @@ def test_a_click_on_a_node_shows_its_decision_and_numbers(reports: ModuleType, s
         "runs in int8 in a delegate",
         "qint8, qcint8, qcint32 -> qint8",
         "1 x 64 x 56 x ?",
-        "1,234,567 (25.0 %)",
+        "1,234,567 (20.0 %)",
         "24.0 dB",
         "0.0123",
         "/models/net.py:12",
@@ -145,8 +145,8 @@ def test_the_module_of_a_node_is_opened_in_the_tree(reports: ModuleType, show: S
 def test_the_tree_adds_up_what_is_below_a_module(reports: ModuleType, show: Show) -> None:
     page = show(reports.everything())
     rows = [row.split("\n") for row in page.text(".tree ul").split("\nfeatures\n")]
-    assert rows[0] == ["TinyNet", "3/7", "75.0 %", "-2.5 dB"]
-    assert rows[1][:3] == ["2/5", "66.7 %", "-2.5 dB"]
+    assert rows[0] == ["TinyNet", "3/7", "60.0 %", "-2.5 dB"]
+    assert rows[1][:3] == ["2/5", "50.0 %", "-2.5 dB"]
 
 
 def test_the_worst_layers_lead_to_their_nodes(reports: ModuleType, show: Show) -> None:

@@ -34,12 +34,13 @@ def lower(program: ExportedProgram) -> Lowered:
     with _quiet():
         written = bytes(edge.to_executorch(_with_state(source)).buffer)
     delegates = delegate_graphs(written, source)
+    inside = list(_operators(delegates))
     return Lowered(
         program=written,
         delegates=len(delegates),
         outside=[call for call in calls if call not in NO_OPERATORS],
         changed_inputs=changed,
-        operators=(*_operators(delegates), *outside_operators(source)),
+        operators=(*inside, *outside_operators(source, {each.origin for each in inside})),
         conversions=(*_conversions(delegates), *outside_conversions(source)),
     )
 

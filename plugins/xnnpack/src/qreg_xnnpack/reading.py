@@ -6,7 +6,8 @@ carries the debug handle of the operator that it was made from, and that operato
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from operator import getitem
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +27,7 @@ CONVERSIONS: dict[str, Literal["quantize", "dequantize"]] = {
     "quantized_decomposed.quantize_per_": "quantize",
     "quantized_decomposed.dequantize_per_": "dequantize",
 }
+CAST = "_to_dim_order_copy"
 
 
 @frozen
@@ -132,20 +134,27 @@ def _node(raw: dict[str, Any], name: str | None, datatypes: Mapping[int, str]) -
 
 
 def _absorbed(operators: Iterable[Node], present: set[str]) -> dict[str, str]:
-    """Operators without a node of their own, each with the one before or behind that has one."""
+    """Operators without a separate node, each with the upstream or downstream one that has one."""
     missing = [node for node in operators if origin(node) and origin(node) not in present]
     hosts = {str(origin(node)): _host(node, present) for node in missing}
     return {name: host for name, host in hosts.items() if host is not None}
 
 
 def _host(node: Node, present: set[str]) -> str | None:
+    """The operator that computes on the same values: all int8, or all float.
+
+    A change between the two is crossed only from an operator that stands between two of them, whose
+    quantized input is its output.
+    """
+    carries = bool(node.users) and all(map(_kind_of, (*node.all_input_nodes, *node.users)))
     for neighbours in (_sources, lambda each: list(each.users)):
         reached, seen = [node], {node}
         while reached:
             each = reached.pop()
             if origin(each) in present:
                 return origin(each)
-            reached += [other for other in neighbours(each) if other not in seen]
+            near = [other for other in neighbours(each) if carries or not _kind_of(other)]
+            reached += [other for other in near if other not in seen]
             seen.update(reached)
     return None
 
@@ -154,26 +163,65 @@ def _sources(node: Node) -> list[Node]:
     return node.all_input_nodes
 
 
-def outside_operators(edge: ExportedProgram) -> Iterator[LoweredOperator]:
-    """What was left to the runtime's own kernels, which compute in float."""
+def outside_operators(
+    edge: ExportedProgram, delegated: Collection[str | None] = ()
+) -> Iterator[LoweredOperator]:
+    """What was left to the runtime's own kernels, which compute in float.
+
+    Of the origins that are ``delegated``, casts and what is made of constants alone are skipped:
+    the operator itself is in the delegate.
+    """
+    varying = _varying(edge)
     for node in edge.graph.nodes:
-        if node.op == "call_function" and node.target is not getitem and origin(node):
-            reads = [_dtype(each) for each in node.all_input_nodes]
-            yield LoweredOperator(
-                origin(node), node.target.__name__, False, None, reads, [_dtype(node)]
-            )
+        if node.op != "call_function" or node.target is getitem or not origin(node):
+            continue
+        name = node.target.__name__
+        if origin(node) in delegated and (node not in varying or name.startswith(CAST)):
+            continue
+        reads = chain.from_iterable(map(_dtypes, _read(node)))
+        yield LoweredOperator(origin(node), name, False, None, reads, _dtypes(node))
 
 
-def _dtype(node: Node) -> str:
-    return str(getattr(node.meta.get("val"), "dtype", "")).removeprefix("torch.")
+def _varying(edge: ExportedProgram) -> set[Node]:
+    """The nodes whose values are not the same at each call."""
+    signature = edge.graph_signature
+    written = {
+        name
+        for name, buffer in signature.inputs_to_buffers.items()
+        if buffer in signature.buffers_to_mutate.values()
+    }
+    found: set[Node] = set()
+    for node in edge.graph.nodes:
+        given = node.op == "placeholder" and node.name in {*signature.user_inputs, *written}
+        if given or found.intersection(node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _read(node: Node) -> list[Node]:
+    """The inputs of a node, without the memory that its output is written to."""
+    outputs = {each for name, each in node.kwargs.items() if name.startswith("out")}
+    return [each for each in node.all_input_nodes if each not in outputs]
+
+
+def _dtypes(node: Node) -> list[str]:
+    value = node.meta.get("val")
+    values = value if isinstance(value, (tuple, list)) else [value]
+    dtypes = [getattr(each, "dtype", None) for each in values]
+    return [str(dtype).removeprefix("torch.") for dtype in dtypes if dtype is not None]
 
 
 def outside_conversions(edge: ExportedProgram) -> Iterator[Conversion]:
     """The conversions that were left to the runtime's own kernels."""
     for node in edge.graph.nodes:
-        name = getattr(node.target, "__name__", "")
-        kind = next((kind for start, kind in CONVERSIONS.items() if name.startswith(start)), None)
-        if node.op == "call_function" and kind is not None:
+        kind = _kind_of(node)
+        if kind is not None:
             behind = filter(None, map(origin, node.all_input_nodes))
             before = filter(None, map(origin, node.users))
             yield Conversion(kind, None, behind, before)
+
+
+def _kind_of(node: Node) -> Literal["quantize", "dequantize"] | None:
+    """Which conversion a node is, if it is one."""
+    name = getattr(node.target, "__name__", "")
+    return next((kind for start, kind in CONVERSIONS.items() if name.startswith(start)), None)

@@ -1,0 +1,33 @@
+"""Whether the rows of a report agree with themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qreg.report import Operator, Report
+
+INT8 = ("int8", "uint8", "i8", "u8")  # how backends spell the types of quantized values
+
+
+def contradictions(report: Report) -> list[str]:
+    """The rows whose decision, reason, place and types do not fit together, a sentence each.
+
+    Decided for float and run in int8, or decided for int8 and run in float, is no contradiction
+    where the reason says so.
+    """
+    return [f"{each.name}: {problem}" for each in report.operators for problem in _problems(each)]
+
+
+def _problems(row: Operator) -> Iterator[str]:
+    decided = "int8" if row.quantized else "float"
+    ran = "float" if row.place == "outside" else row.place
+    if ran in ("int8", "float") and ran != decided and not row.reason.startswith(f"runs in {ran}"):
+        yield f"decided for {decided}, runs in {ran}, because {row.reason!r}"
+    if row.place == "gone" and (row.lowered_as or row.types):
+        yield f"gone, and is {row.lowered_as} on {row.types}"
+    if row.place == "int8" and row.types and not any(each in row.types for each in INT8):
+        yield f"runs in int8 on {row.types}"
+    if row.place == "float" and row.types and any(each in row.types.split()[0] for each in INT8):
+        yield f"runs in float on {row.types}"
+    if row.place == "outside" and row.delegate is not None:
+        yield f"outside, and in delegate {row.delegate}"
