@@ -10,6 +10,7 @@ from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantization
 from qreg.compat import made_by
 from qreg.errors import ConfigError
 from qreg.model import Mode
+from qreg.processor import overflows
 
 ROLES = ("input_activation", "output_activation", "weight", "bias")
 PER_TENSOR = (torch.per_tensor_affine, torch.per_tensor_symmetric, None)
@@ -49,6 +50,22 @@ def _check_range(role: str, spec: Any) -> None:
     low, high = spec.quant_min, spec.quant_max
     if (low is not None and low < limits.min) or (high is not None and high > limits.max):
         raise ConfigError(f"{role} has the range [{low}, {high}], beyond what {spec.dtype} holds")
+
+
+def saturates(config: QuantizationConfig) -> bool:
+    """Report whether 16-bit sums of two products overflow, see ``qreg.processor.overflows``."""
+    activation, weight = config.input_activation, config.weight
+    if not isinstance(activation, QuantizationSpec) or not isinstance(weight, QuantizationSpec):
+        return False
+    if any(spec.dtype not in (torch.int8, torch.uint8) for spec in (activation, weight)):
+        return False
+    return overflows(_range(activation), _range(weight))
+
+
+def _range(spec: QuantizationSpec) -> tuple[int, int]:
+    limits = torch.iinfo(spec.dtype)
+    low = limits.min if spec.quant_min is None else spec.quant_min
+    return low, limits.max if spec.quant_max is None else spec.quant_max
 
 
 def equivalent(one: QuantizationConfig, other: QuantizationConfig) -> bool:

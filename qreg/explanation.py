@@ -117,6 +117,7 @@ def _decisions(
         operators=operators(reference, quantizer.decisions),
         sizes=Sizes(parameter_bytes(program), None),
         runs_here=quantizer.registry.backend(quantizer.backend).value.load is not None,
+        notes=quantizer.notes,
         seconds=stages.seconds,
     )
 
@@ -133,7 +134,7 @@ def report_of(
     listed = operators(
         result.reference, result.decisions, found.placements if found else None, noise
     )
-    notes: list[str] = []
+    notes = list(result.notes)
     timed = None
     if profile:
         with _noted(notes, "times of operators"):

@@ -13,6 +13,8 @@ from attrs import Factory, field, frozen, validators
 from packaging.requirements import InvalidRequirement
 from packaging.requirements import Requirement as PipRequirement
 
+from qreg import processor
+
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.export import ExportedProgram
@@ -112,6 +114,9 @@ class Files:
 class Backend:
     """A target that quantized programs are lowered to.
 
+    ``default_config`` names the config that applies on this processor. ``reduced_config`` names the
+    default on x86 processors without VNNI, for a backend whose integer sums saturate there (see
+    ``qreg.processor``); None says that they do not saturate.
     ``load`` turns a lowered program into a function from the flat input tensors to the flat output
     tensors; ``None`` says that the backend only compiles and nothing is run on this machine.
     ``requires`` and ``tools`` are looked for before any work. ``options`` are what a user may set;
@@ -130,7 +135,7 @@ class Backend:
 
     name: str = field(validator=_name)
     summary: str
-    default_config: str = field(validator=_name)
+    _default_config: str = field(validator=_name)
     runtime: str
     suffix: str
     requires: tuple[Requirement, ...] = ()
@@ -146,6 +151,16 @@ class Backend:
     dtypes: tuple[str, ...] = ("torch.float32",)
     profile: Callable[[ExportedProgram], Mapping[str, float]] | None = None
     quantizer: Callable[[QuantizationConfig], Quantizer] | None = None
+    reduced_config: str | None = None
+
+    @property
+    def default_config(self) -> str:
+        return (self.saturates and self.reduced_config) or self._default_config
+
+    @property
+    def saturates(self) -> bool:
+        """Whether sums of 8-bit products saturate in this backend on this processor."""
+        return self.reduced_config is not None and not processor.has_vnni()
 
 
 @frozen

@@ -68,7 +68,8 @@ class Result:
     ``audit`` is None if the program cannot be read back, ``verification`` if it was not run here:
     because it was not asked for, or because the backend only compiles. ``ranges`` are those that
     leave few codes to their values. ``parameter_bytes`` is the size of the float model's parameters
-    and buffers. ``seconds`` has the time of each stage.
+    and buffers. ``notes`` are for the report: what the processor means for the configs. ``seconds``
+    has the time of each stage.
     """
 
     backend: str
@@ -85,6 +86,7 @@ class Result:
     target: Target = field(repr=False)
     parameter_bytes: int = field(repr=False)
     seconds: Mapping[str, float] = field(repr=False)
+    notes: Sequence[str] = ()
     _loaded: dict[str, Runner] = field(init=False, repr=False, eq=False, factory=dict)
 
     @property
@@ -232,6 +234,7 @@ def quantize(
         target=goal,
         parameter_bytes=parameter_bytes(program),
         seconds=stages.seconds,
+        notes=quantizer.notes,
     )
 
 

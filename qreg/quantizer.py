@@ -13,7 +13,7 @@ from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantizer
 
 from qreg.compat import annotation_of
-from qreg.configs import check, equivalent, mode_of
+from qreg.configs import check, equivalent, mode_of, saturates
 from qreg.engine import NodeFilter, annotated
 from qreg.errors import ConfigError, InputError, NothingQuantizedError, UnknownModuleError
 from qreg.foreign import ForeignQuantizers
@@ -22,6 +22,7 @@ from qreg.model import Decision, Mode
 from qreg.mutation import own_state
 from qreg.origins import mark
 from qreg.patterns import operator_name, tensor_at
+from qreg.processor import VNNI, SaturationWarning
 from qreg.registry import DEFAULT, Registry, installed
 from qreg.scopes import Choice, Level, Scopes, module_path, type_name
 
@@ -143,6 +144,33 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
                 f"{name} is not for backend {self.backend!r}: {reason}. "
                 f"Choose another: `qreg ops {self.backend}` lists what there is."
             )
+
+        if config != DEFAULT and self._backend.saturates and saturates(value):
+            warnings.warn(self._saturation(config), SaturationWarning, stacklevel=4)
+
+    def _saturation(self, config: object) -> str:
+        name = f"config {config!r}" if isinstance(config, str) else "the config"
+        return (
+            f"{name}: 8-bit weights saturate in {self.backend} on this processor, which has no "
+            f"VNNI (expected weights in [-64, 63]). Use {self._backend.default_config!r}, or "
+            f"another that `qreg ops {self.backend}` lists as 7-bit. For a program that runs on a "
+            f"processor with VNNI, set {VNNI}=1."
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the processor means for the configs that were set, for reports."""
+        configs = [each.config for each in self._scopes.choices() if each.config]
+        if not self._backend.saturates or not configs:
+            return ()
+        if any(map(saturates, configs)):
+            return (
+                "8-bit weights: this processor has no VNNI, and sums of products saturate. Choose "
+                f"{self._backend.default_config!r}",
+            )
+        return (
+            "7-bit weights: this processor has no VNNI, and sums of products of 8 bits saturate",
+        )
 
     def _label(self, config: str | QuantizationConfig) -> str:
         if isinstance(config, str):

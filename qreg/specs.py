@@ -30,6 +30,7 @@ class Codes:
 INT8 = Codes("int8", -128, 127)
 UINT8 = Codes("uint8", 0, 255)
 SYMMETRIC_INT8 = Codes("int8", -127, 127)
+REDUCED_INT8 = Codes("int8", -64, 63)  # for x86 processors without VNNI, see qreg.processor
 
 
 @functools.cache

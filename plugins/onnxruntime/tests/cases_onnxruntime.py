@@ -9,6 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from qreg_onnxruntime.config import supported_configs
+
+
+def config_of(mode: str) -> str:
+    """The config of a mode that is for this processor."""
+    return next(config.name for config in supported_configs() if config.mode == mode)
+
 
 class Call(nn.Module):
     """A module that is a function of its inputs."""

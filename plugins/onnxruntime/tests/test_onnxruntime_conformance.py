@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
-from cases_onnxruntime import CASES, IMAGE, TOKENS, conv
+from cases_onnxruntime import CASES, IMAGE, TOKENS, config_of, conv
 from torch import nn
 
 from qreg.testing import PluginConformance, Sample
@@ -14,11 +14,7 @@ from qreg_onnxruntime.annotators import ANNOTATORS
 from qreg_onnxruntime.config import supported_configs
 
 # torchao's QAT passes take seconds for each sample, so only what folds in QAT is trained.
-STATIC, DYNAMIC, QAT = (
-    "uint8_static_per_channel",
-    "uint8_dynamic_per_channel",
-    "uint8_qat_per_channel",
-)
+STATIC, DYNAMIC, QAT = config_of("static"), config_of("dynamic"), config_of("qat")
 TRAINED = {
     "conv_bn": nn.Sequential(conv(), nn.BatchNorm2d(4)),
     "conv_bn_relu": nn.Sequential(conv(), nn.BatchNorm2d(4), nn.ReLU()),

@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 import torch
-from cases_onnxruntime import CASES, IMAGE, ROW, TOKENS, Between, Call, Together, conv, two
+from cases_onnxruntime import (
+    CASES,
+    IMAGE,
+    ROW,
+    TOKENS,
+    Between,
+    Call,
+    Together,
+    config_of,
+    conv,
+    two,
+)
 from torch import nn
 from torch.nn import functional
 
@@ -153,7 +164,7 @@ def test_a_dynamic_batch_runs_at_other_sizes() -> None:
     module = nn.Sequential(conv(), nn.ReLU(), nn.Flatten(), nn.Linear(256, 8), nn.Linear(8, 4))
     batches = [(torch.randn(size, 4, 8, 8),) for size in (2, 5, 3)]
     shapes = ({0: torch.export.Dim("batch", min=1, max=16)},)
-    for config in ("uint8_static_per_channel", "uint8_dynamic_per_channel"):
+    for config in (config_of("static"), config_of("dynamic")):
         result = qreg.quantize(
             module.eval(),
             batches[0],

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
 import qreg
+from qreg.registry import DEFAULT
 
 Quantize = Callable[..., qreg.Result]
 
@@ -38,9 +39,7 @@ def quantized() -> Quantize:
 def converted() -> Callable[..., GraphModule]:
     """The converted model of a module, which compile() takes."""
 
-    def convert(
-        module: nn.Module, *shapes: tuple[int, ...], config: str = "int8_static"
-    ) -> GraphModule:
+    def convert(module: nn.Module, *shapes: tuple[int, ...], config: str = DEFAULT) -> GraphModule:
         batches = batches_of(shapes)
         with torch.no_grad():
             graph = torch.export.export(module.eval(), batches[0]).module(check_guards=False)

@@ -9,6 +9,7 @@ from torch import nn
 
 from qreg.testing import PluginConformance, Sample
 
+torch.manual_seed(0)
 IMAGE = Sample(
     nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1),
@@ -34,5 +35,7 @@ class TestX86Inductor(PluginConformance):
         "int8_static": IMAGE,
         "int8_static_reduced": ROWS,
         "int8_dynamic": ROWS,
+        "int8_dynamic_reduced": ROWS,
         "int8_qat": IMAGE,
+        "int8_qat_reduced": ROWS,
     }

@@ -14,6 +14,7 @@ from torch.nn import functional
 import qreg
 from qreg import LoweredOperator
 from qreg.registry import installed
+from qreg_x86_inductor.config import supported_configs
 
 IMAGE, ROWS = (2, 8, 8, 8), (4, 32)
 LINEAR, CONV = "onednn.qlinear_pointwise", "onednn.qconv_pointwise"
@@ -104,7 +105,8 @@ def test_a_factor_on_a_fused_addition_is_not_forgotten(quantized: Callable[..., 
 
 
 def test_dynamic_ranges_are_for_linears(quantized: Callable[..., Any]) -> None:
-    result = quantized(Net(), IMAGE, config="int8_dynamic", calibration=None)
+    dynamic = next(each.name for each in supported_configs() if each.mode == "dynamic")
+    result = quantized(Net(), IMAGE, config=dynamic, calibration=None)
     assert {n for n, each in operators(result).items() if each.int8} == {"linear", "gelu"}
     assert {each.node for each in result.decisions if each.quantized} == {"linear", "gelu"}
 

@@ -1,22 +1,31 @@
 """The configs of ONNX Runtime's integer kernels, and those that it would not run in integers.
 
 Activations are uint8, affine and per tensor, in the whole of [0, 255]; weights are int8, symmetric,
-in [-127, 127].
+in [-127, 127], or in [-64, 63] for x86 processors without VNNI.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from qreg import SupportedConfig
-from qreg.specs import EPS, SYMMETRIC_INT8, UINT8, Codes, config
+from qreg.processor import preferred
+from qreg.specs import EPS, REDUCED_INT8, SYMMETRIC_INT8, UINT8, Codes, config
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
     from qreg.model import Mode
+
+CONFIGS: tuple[tuple[str, Mode, bool], ...] = (  # name, mode, weights per channel
+    ("uint8_static_per_channel", "static", True),
+    ("uint8_static_per_tensor", "static", False),
+    ("uint8_dynamic_per_channel", "dynamic", True),
+    ("uint8_qat_per_channel", "qat", True),
+    ("uint8_qat_per_tensor", "qat", False),
+)
 
 
 def get_uint8_quantization_config(
@@ -43,22 +52,26 @@ def get_uint8_quantization_config(
     )
 
 
-def supported_configs() -> Iterator[SupportedConfig]:
-    """The named configs."""
-    yield _named("uint8_static_per_channel", "static")
-    yield _named("uint8_static_per_tensor", "static", is_per_channel=False)
-    yield _named("uint8_dynamic_per_channel", "dynamic", is_dynamic=True)
-    yield _named("uint8_qat_per_channel", "qat", is_qat=True)
-    yield _named("uint8_qat_per_tensor", "qat", is_qat=True, is_per_channel=False)
+def supported_configs() -> Iterable[SupportedConfig]:
+    """Return the named configs, those for this processor first."""
+    return preferred(_named(SYMMETRIC_INT8), _named(REDUCED_INT8, "_reduced"))
 
 
-def _named(name: str, mode: Mode, **arguments: bool) -> SupportedConfig:
-    weights = "channel" if arguments.get("is_per_channel", True) else "tensor"
-    factory: Callable[[], QuantizationConfig] = functools.partial(
-        get_uint8_quantization_config, **arguments
-    )
-    summary = f"uint8 activations per tensor, {mode}; int8 weights per {weights}"
-    return SupportedConfig(name, summary, mode, factory)
+def _named(weight: Codes, suffix: str = "") -> Iterator[SupportedConfig]:
+    """Yield a config of each mode and granularity, with weights in one range."""
+    for name, mode, per_channel in CONFIGS:
+        bits = "7-bit" if suffix else "int8"
+        weights = f"{bits} weights per {'channel' if per_channel else 'tensor'}"
+        factory = functools.partial(
+            get_uint8_quantization_config,
+            is_per_channel=per_channel,
+            is_qat=mode == "qat",
+            is_dynamic=mode == "dynamic",
+            weight_qmin=weight.low,
+            weight_qmax=weight.high,
+        )
+        summary = f"uint8 activations per tensor, {mode}; {weights}"
+        yield SupportedConfig(f"{name}{suffix}", summary, mode, factory)
 
 
 def refuses(config: QuantizationConfig) -> str | None:

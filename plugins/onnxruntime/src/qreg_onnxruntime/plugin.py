@@ -21,6 +21,7 @@ ONNXRUNTIME = Backend(
     name="onnxruntime",
     summary="uint8 on CPUs, as an ONNX model for ONNX Runtime",
     default_config="uint8_static_per_channel",
+    reduced_config="uint8_static_per_channel_reduced",
     runtime="ONNX Runtime on the CPU",
     suffix=".onnx",
     requires=(

@@ -21,6 +21,7 @@ OPENVINO = Backend(
     name="openvino",
     summary="int8 on CPUs, as an OpenVINO model",
     default_config="int8_static_per_channel",
+    reduced_config="int8_static_per_channel_reduced",
     runtime="OpenVINO on the CPU",
     suffix=".xml",
     # openvino 2026 is untested here, and crashes beside ExecuTorch's OpenVINO backend (1.4.1).

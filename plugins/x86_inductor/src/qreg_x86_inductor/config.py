@@ -6,53 +6,52 @@ output channel. Another config would compute in float, with conversions for noth
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qreg.model import SupportedConfig
+from qreg.processor import preferred
+from qreg.specs import REDUCED_INT8
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
+    from qreg.model import Mode
+
+MODES: dict[Mode, str] = {
+    "static": "convolutions and linears",
+    "dynamic": "linears only",
+    "qat": "convolutions and linears",
+}
+
 
 def supported_configs() -> Iterable[SupportedConfig]:
-    weights = "int8 weights per channel"
-    return [
-        SupportedConfig(
-            "int8_static",
-            f"uint8 activations per tensor, static; {weights}; convolutions and linears",
-            "static",
-            _config,
-        ),
-        SupportedConfig(
-            "int8_static_reduced",
-            f"the same with activations of 7 bits, for CPUs without VNNI; {weights}",
-            "static",
-            partial(_config, reduce_range=True),
-        ),
-        SupportedConfig(
-            "int8_dynamic",
-            f"uint8 activations per tensor, dynamic; {weights}; linears only",
-            "dynamic",
-            partial(_config, is_dynamic=True),
-        ),
-        SupportedConfig(
-            "int8_qat",
-            f"uint8 activations per tensor, static, trained; {weights}",
-            "qat",
-            partial(_config, is_qat=True),
-        ),
-    ]
+    """Return the named configs, those for this processor first."""
+    return preferred(_named(), _named("_reduced", reduced=True))
 
 
-def _config(**arguments: bool) -> QuantizationConfig:
+def _named(suffix: str = "", reduced: bool = False) -> Iterator[SupportedConfig]:
+    """Yield a config of each mode."""
+    weights = f"{'7-bit' if reduced else 'int8'} weights per channel"
+    for mode, operators in MODES.items():
+        factory = partial(_config, reduced, is_qat=mode == "qat", is_dynamic=mode == "dynamic")
+        summary = f"uint8 activations per tensor, {mode}; {weights}; {operators}"
+        yield SupportedConfig(f"int8_{mode}{suffix}", summary, mode, factory)
+
+
+def _config(reduced: bool, **arguments: bool) -> QuantizationConfig:
+    """torchao's config; its own ``reduce_range`` takes the bit from the activations."""
     from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
         get_default_x86_inductor_quantization_config,
     )
 
     config: QuantizationConfig = get_default_x86_inductor_quantization_config(**arguments)
-    return config
+    if not reduced:
+        return config
+    weight = replace(config.weight, quant_min=REDUCED_INT8.low, quant_max=REDUCED_INT8.high)
+    return replace(config, weight=weight)
 
 
 def refuses(config: QuantizationConfig) -> str | None:

@@ -20,6 +20,7 @@ X86_INDUCTOR = Backend(
     name="x86_inductor",
     summary="int8 on x86 CPUs, through torch's own compiler and oneDNN",
     default_config="int8_static",
+    reduced_config="int8_static_reduced",
     runtime="torch with an AOTInductor package",
     suffix=".pt2",
     requires=(Requirement("torchao", "torchao>=0.18,<0.19"),),
