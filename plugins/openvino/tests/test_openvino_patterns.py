@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 import qreg
-from qreg.specs import UINT8, config
+from qreg.specs import INT8, REDUCED_INT8, UINT8, config
 
 # Covered by the conformance kit, which takes the case of an annotator's own name.
 VARIANTS = [name for name in CASES if " " in name]
@@ -97,8 +97,8 @@ def test_the_audit_calls_float_what_runs_in_float(quantized: Any) -> None:
 def test_unsigned_activations_give_the_same_numbers(quantized: Any) -> None:
     module = nn.Sequential(conv(), nn.ReLU(), conv())
     signed, unsigned = (
-        quantized(module, IMAGE),
-        quantized(module, IMAGE, config=config(activation=UINT8)),
+        quantized(module, IMAGE, config=config(activation=codes, weight=REDUCED_INT8))
+        for codes in (INT8, UINT8)
     )
     image = torch.randn(IMAGE)
     outputs = [each.target.loader(each.program)([image])[0] for each in (signed, unsigned)]
