@@ -21,6 +21,7 @@ from .model import (
     Tool,
 )
 from .pipeline import Result, lower, quantize
+from .preparing import prepare
 from .quantizer import RegistryQuantizer, get_quantizer
 from .reference import verify
 from .registry import Registry
@@ -56,6 +57,7 @@ __all__ = [
     "hookimpl",
     "lower",
     "patterns",
+    "prepare",
     "quantize",
     "verify",
 ]

@@ -165,6 +165,24 @@ class NothingQuantizedError(QregError):
         )
 
 
+class PreparationError(QregError):
+    """A prepared model that computes something else than the float model it was made from.
+
+    ``operator`` is the first one that differs, by its name in the float graph, ``module`` where it
+    comes from, ``sqnr`` how far it is from float in dB.
+    """
+
+    def __init__(self, operator: str, module: str, sqnr: float, floor: float) -> None:
+        self.operator, self.module, self.sqnr = operator, module, sqnr
+        where = f" of module {module!r}" if module else ""
+        super().__init__(
+            f"prepared model: {operator}{where} is the first to differ from the float model, at "
+            f"{sqnr:.1f} dB before anything is quantized (expected at least {floor:.0f}). A "
+            "transform of the backend changes what the model computes: report it to the "
+            "distribution of the backend, with the model."
+        )
+
+
 class ProgramError(QregError):
     """A program that did not come out right; ``suspects`` are the operators it may be due to.
 

@@ -13,17 +13,17 @@ from attrs import evolve
 from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
-from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt2e
 
 from qreg.audit import reason
 from qreg.errors import InputError, QregError
-from qreg.exporting import export
+from qreg.exporting import export, exported
 from qreg.macs import Count, counts
 from qreg.numerics import OperatorNoise, float_graph
 from qreg.numerics import numerics as noise_of
 from qreg.options import complete
 from qreg.origins import origin
-from qreg.pipeline import Result, allowing_float, chosen, exported, name_of, quantize
+from qreg.pipeline import Result, chosen, name_of, quantize
+from qreg.preparing import allowing_float, prepare
 from qreg.progress import Stages
 from qreg.quantizer import Config, RegistryQuantizer
 from qreg.registry import DEFAULT, Registry
@@ -107,10 +107,9 @@ def _decisions(
 ) -> Report:
     with Stages(progress) as stages:
         with stages.stage("export"):
-            program, _ = exported(model, example_inputs, dynamic_shapes)
+            program, example = exported(model, example_inputs, dynamic_shapes)
         with stages.stage("annotate"), allowing_float(quantizer, True):
-            prepare = prepare_qat_pt2e if "qat" in quantizer.modes else prepare_pt2e
-            reference = float_graph(prepare(program.module(check_guards=False), quantizer))
+            reference = float_graph(prepare(program, quantizer, example))
     return Report(
         backend=quantizer.backend,
         model=name_of(model),

@@ -12,7 +12,9 @@ from torch.export import Dim, ExportedProgram
 from torch.nn.modules.module import register_module_buffer_registration_hook
 from torch.utils import _pytree as pytree
 
-from qreg.errors import ExportError
+from qreg.calibration import is_prepared
+from qreg.errors import ExportError, InputError
+from qreg.inputs import arguments, check_batch, input_specs
 
 
 def export(
@@ -75,6 +77,37 @@ def _no_lost_assignment(model: torch.nn.Module) -> Iterator[None]:
                 f"torch.export loses in a submodule (expected a write to the buffer). "
                 f"Use self.{name}.copy_(...)."
             )
+
+
+def exported(
+    model: torch.nn.Module | ExportedProgram, example_inputs: Any, dynamic_shapes: Any
+) -> tuple[ExportedProgram, tuple[Any, ...]]:
+    if isinstance(model, ExportedProgram):
+        return model, _example_of(model, example_inputs)
+    if not isinstance(model, torch.nn.Module):
+        raise InputError(f"{model!r} is no torch.nn.Module and no ExportedProgram")
+    if is_prepared(model):
+        raise InputError("the model has observers in it: convert it first, with qreg.convert")
+    if example_inputs is None:
+        raise InputError("example_inputs is missing: pass a tuple of tensors to export with")
+    example = arguments(example_inputs)
+    return export(model, example, dynamic_shapes), example
+
+
+def _example_of(program: ExportedProgram, example_inputs: Any) -> tuple[Any, ...]:
+    if example_inputs is not None:
+        example = arguments(example_inputs)
+        check_batch(0, example, input_specs(program))
+        return example
+    if program.example_inputs is None:
+        raise InputError("the program was saved without example inputs: pass example_inputs")
+    example, keywords = program.example_inputs
+    if keywords:
+        raise InputError(
+            f"the program takes keyword inputs ({', '.join(keywords)}): export it with positional "
+            "inputs only"
+        )
+    return tuple(example)
 
 
 def dynamic_shapes_of(program: ExportedProgram, example_inputs: tuple[Any, ...]) -> Any:

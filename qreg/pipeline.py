@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +13,15 @@ import torch
 from attrs import evolve, field, frozen
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
-from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
+from qreg.agreement import check_agreement, checking_first
 from qreg.audit import Audit, audit
-from qreg.calibration import convert, feed, is_prepared
+from qreg.calibration import convert, feed
 from qreg.drops import largest_drops
 from qreg.errors import CalibrationError, ConfigError, InputError, ProgramError
-from qreg.exporting import copied, dynamic_shapes_of, export
+from qreg.exporting import copied, dynamic_shapes_of, export, exported
 from qreg.inputs import (
-    arguments,
     capped,
-    check_batch,
     checked,
     graph_input_specs,
     input_specs,
@@ -31,6 +30,7 @@ from qreg.inputs import (
 from qreg.model import Decision, Lowered, Runner
 from qreg.mutation import own_state
 from qreg.numerics import float_graph
+from qreg.preparing import allowing_float, prepare_program
 from qreg.programs import write_program
 from qreg.progress import Stages
 from qreg.quantizer import Config, RegistryQuantizer
@@ -181,12 +181,13 @@ def quantize(
             shapes = _shapes(goal, program, example)
             float_model = own_state(program.module(check_guards=False))
         with stages.stage("prepare"), allowing_float(quantizer, allow_float):
-            prepared = prepare_pt2e(program.module(check_guards=False), quantizer)
+            prepared = prepare_program(program, quantizer)
             reference = float_graph(prepared)
         # Without activations to observe, one input is enough for the observers of the weights.
         kept = _Kept(checked([example] if batches is None else batches, specs))
         with stages.stage("calibrate", steps or None) as each:
-            feed(prepared, kept, each)
+            compared = checking_first(kept, partial(check_agreement, float_model, reference))
+            feed(prepared, compared, each)
         with stages.stage("convert"):
             ranges = concerns(prepared)
             converted = convert(prepared, fold_quantize=goal.backend.fold_quantize)
@@ -308,16 +309,6 @@ def chosen(
     return given
 
 
-@contextmanager
-def allowing_float(quantizer: RegistryQuantizer, allow: bool) -> Iterator[None]:
-    before = quantizer.allow_float
-    quantizer.allow_float = before or allow
-    try:
-        yield
-    finally:
-        quantizer.allow_float = before
-
-
 def _check_modes(quantizer: RegistryQuantizer, calibration: Iterable[Any] | None) -> None:
     if "qat" in quantizer.modes:
         raise ConfigError(
@@ -331,21 +322,6 @@ def _check_modes(quantizer: RegistryQuantizer, calibration: Iterable[Any] | None
         )
 
 
-def exported(
-    model: torch.nn.Module | ExportedProgram, example_inputs: Any, dynamic_shapes: Any
-) -> tuple[ExportedProgram, tuple[Any, ...]]:
-    if isinstance(model, ExportedProgram):
-        return model, _example_of(model, example_inputs)
-    if not isinstance(model, torch.nn.Module):
-        raise InputError(f"{model!r} is no torch.nn.Module and no ExportedProgram")
-    if is_prepared(model):
-        raise InputError("the model has observers in it: convert it first, with qreg.convert")
-    if example_inputs is None:
-        raise InputError("example_inputs is missing: pass a tuple of tensors to export with")
-    example = arguments(example_inputs)
-    return export(model, example, dynamic_shapes), example
-
-
 def name_of(model: torch.nn.Module | ExportedProgram) -> str:
     """What a model is called in reports: its class."""
     if isinstance(model, ExportedProgram):
@@ -357,22 +333,6 @@ def _class_of(program: ExportedProgram) -> str:
     stacks = (module_stack(node) for node in program.graph.nodes)
     outermost = next((stack[0][1] for stack in stacks if stack), "a program")
     return outermost.rpartition(".")[2]
-
-
-def _example_of(program: ExportedProgram, example_inputs: Any) -> tuple[Any, ...]:
-    if example_inputs is not None:
-        example = arguments(example_inputs)
-        check_batch(0, example, input_specs(program))
-        return example
-    if program.example_inputs is None:
-        raise InputError("the program was saved without example inputs: pass example_inputs")
-    example, keywords = program.example_inputs
-    if keywords:
-        raise InputError(
-            f"the program takes keyword inputs ({', '.join(keywords)}): export it with positional "
-            "inputs only"
-        )
-    return tuple(example)
 
 
 class _Kept(Iterable[tuple[Any, ...]]):

@@ -16,8 +16,8 @@ from qreg.compat import annotation_of
 from qreg.configs import check, equivalent, mode_of, saturates
 from qreg.engine import NodeFilter, annotated
 from qreg.errors import ConfigError, InputError, NothingQuantizedError, UnknownModuleError
+from qreg.folding import folded
 from qreg.foreign import ForeignQuantizers
-from qreg.inlining import inline_grad_modes
 from qreg.model import Decision, Mode
 from qreg.mutation import own_state
 from qreg.origins import mark
@@ -182,17 +182,17 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
     def transform_for_annotation(self, model: GraphModule) -> GraphModule:
         """Runs the backend's transforms on the graph.
 
-        Without QAT, operators inside a ``torch.no_grad()`` of the model are taken out of the
-        subgraph that torch.export has put them in, so that they can be annotated. Operators whose
-        result nobody uses are taken away: nothing would be gained from observing them. The graph
-        gets its own copies of the buffers that it writes to: calibration runs it.
+        Without QAT, constants and batch norms are folded first, as far as :func:`qreg.prepare` has
+        not done so. Operators whose result nobody uses are removed: nothing would be gained from
+        observing them. The graph gets its own copies of the buffers that it writes to: calibration
+        runs it.
         """
         own_state(model)
         for node in reversed(model.graph.nodes):  # fx's own elimination lints the whole graph
             if _is_dead(node):
                 model.graph.erase_node(node)
         if "qat" not in self.modes:
-            model = inline_grad_modes(model)
+            model = folded(model)
         for transform in self._backend.transforms:
             model = transform(model, self.modes)
         return self._foreign.transform(model) if self._foreign else model

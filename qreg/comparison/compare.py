@@ -16,8 +16,9 @@ from torch.export import ExportedProgram
 from qreg.comparison.contender import Contender, Task
 from qreg.comparison.values import FLOAT, Comparison, Entry
 from qreg.errors import CalibrationError, InputError, UnknownNameError, VerificationError
+from qreg.exporting import exported
 from qreg.inputs import capped, checked, input_specs
-from qreg.pipeline import exported, name_of
+from qreg.pipeline import name_of
 from qreg.progress import Stages
 from qreg.registry import DEFAULT, Registry, installed
 from qreg.timing import latency

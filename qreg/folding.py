@@ -1,0 +1,26 @@
+"""What is computed ahead of quantization: constants, and batch norms behind a layer."""
+
+from __future__ import annotations
+
+from torch.fx import GraphModule
+
+from qreg.batch_norms import rewrite_batch_norms
+from qreg.constants import fold_constants
+from qreg.inlining import inline_grad_modes
+
+
+def folded(model: GraphModule) -> GraphModule:
+    """The graph with all constants folded and no batch norm left, rewritten in place.
+
+    For inference only: it computes the same, and the tensors of the model stay as they are. Folding
+    again changes nothing. Operators inside a ``torch.no_grad()`` of the model are taken out of the
+    subgraph that torch.export has put them in. The batch norms of loops and branches are rewritten
+    too.
+    """
+    model = inline_grad_modes(model)
+    for each in model.modules():
+        if isinstance(each, GraphModule):
+            fold_constants(each)
+            rewrite_batch_norms(each)
+            fold_constants(each)
+    return model

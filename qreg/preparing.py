@@ -1,0 +1,84 @@
+"""From an exported program to a graph with observers, folded ahead of torchao's own preparation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.fx import GraphModule
+from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt2e
+from torchao.quantization.pt2e.quantizer import Quantizer
+
+from qreg.agreement import check_agreement
+from qreg.exporting import exported
+from qreg.folding import folded
+from qreg.numerics import float_graph
+from qreg.quantizer import RegistryQuantizer, get_quantizer
+
+
+def prepare(
+    model: torch.nn.Module | ExportedProgram,
+    quantizer: Quantizer | str,
+    example_inputs: Any = None,
+    *,
+    dynamic_shapes: Any = None,
+) -> GraphModule:
+    """Inserts observers into a model, or fake quantizers where the config is for training.
+
+    Stands in for ``prepare_pt2e(program.module(), quantizer)``, whose folding of batch norms is
+    wrong where other operators read the output of a convolution or share its weight. Here constants
+    and batch norms are folded first, for each call separately, and the result is compared with the
+    float model. For a config of mode ``"qat"`` nothing is folded: it is ``prepare_qat_pt2e``.
+
+    Args:
+        model: an ``ExportedProgram``, or a module to export.
+        quantizer: what :func:`get_quantizer` returned, any other torchao Quantizer, or the name of
+            a backend, for its default config.
+        example_inputs: a tuple of tensors, or a lone tensor; a program has those that it was
+            exported with. The model is run on them once.
+        dynamic_shapes: as for ``torch.export.export``, for a module.
+
+    Returns:
+        The prepared graph, for :func:`calibrate` and :func:`convert`. The tensors of ``model`` stay
+        as they are.
+
+    Raises:
+        PreparationError: a transform of the backend changes what the model computes; the error
+            names the operator.
+        InputError: there are no example inputs, or they do not fit.
+        NothingQuantizedError: no operator would be quantized.
+    """
+    if isinstance(quantizer, str):
+        quantizer = get_quantizer(quantizer)
+    program, example = exported(model, example_inputs, dynamic_shapes)
+    prepared = prepare_program(program, quantizer)
+    if not _is_trained(quantizer):
+        check_agreement(program.module(check_guards=False), float_graph(prepared), example)
+    return prepared
+
+
+def prepare_program(program: ExportedProgram, quantizer: Quantizer) -> GraphModule:
+    """A program with observers; not compared with the float model."""
+    model = program.module(check_guards=False)
+    if _is_trained(quantizer):
+        prepared: GraphModule = prepare_qat_pt2e(model, quantizer)
+    else:
+        prepared = prepare_pt2e(folded(model), quantizer)
+    return prepared
+
+
+def _is_trained(quantizer: Quantizer) -> bool:
+    return isinstance(quantizer, RegistryQuantizer) and "qat" in quantizer.modes
+
+
+@contextmanager
+def allowing_float(quantizer: RegistryQuantizer, allow: bool) -> Iterator[None]:
+    before = quantizer.allow_float
+    quantizer.allow_float = before or allow
+    try:
+        yield
+    finally:
+        quantizer.allow_float = before
