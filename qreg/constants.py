@@ -92,7 +92,9 @@ def _is_pure(node: Node) -> bool:
     if not isinstance(node.target, OpOverload) or node.target.namespace != "aten":
         return False
     tags, schema = node.target.tags, node.target._schema
-    if torch.Tag.nondeterministic_seeded in tags or schema.is_mutable:
+    if torch.Tag.nondeterministic_seeded in tags or (
+        schema.is_mutable and str(node.target) != DETACHES
+    ):
         return False
     return _base_name(node) not in UNDEFINED and _is_static(node.meta.get("val"))
 
@@ -301,6 +303,8 @@ def _value(node: Node, values: dict[Node, Any]) -> Any:
     def known(source: Node) -> Any:
         return values[source] if source in values else _of_same_shape(source.meta["val"])
 
+    if str(node.target) == DETACHES:
+        return known(node.all_input_nodes[0])
     args, kwargs = torch.fx.map_arg((node.args, node.kwargs), known)
     assert callable(node.target)
     return node.target(*args, **kwargs)

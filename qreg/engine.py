@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 NodeFilter = Callable[["Node"], bool]
 
 SHARES = "runs on the parameters of its input"
+BATCH_STATISTICS = "aten._native_batch_norm_legit.no_stats"
 
 
 @frozen
@@ -262,6 +263,8 @@ class AnnotationPass:
         if isinstance(node.target, torch._ops.HigherOrderOperator):
             return "control flow: what is inside its branches stays in float"
         name = operator_name(node.target)
+        if name == BATCH_STATISTICS:
+            return "normalizes with the statistics of each batch, not with fixed running statistics"
         for error in self._failed:
             if name in error.targets:
                 return f"annotator {error.annotator} of {error.distribution} failed on the model"

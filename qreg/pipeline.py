@@ -30,7 +30,7 @@ from qreg.inputs import (
 from qreg.model import Decision, Lowered, Runner
 from qreg.mutation import own_state
 from qreg.numerics import float_graph
-from qreg.preparing import allowing_float, prepare_program
+from qreg.preparing import allowing_float, folded_program, prepare_program
 from qreg.programs import write_program
 from qreg.progress import Stages
 from qreg.quantizer import Config, RegistryQuantizer
@@ -285,6 +285,8 @@ def lower(
 ) -> Lowered:
     """Lowers a model for a backend as it is, float or converted.
 
+    What a float model computes from its constants alone is computed once, as in ``quantize``.
+
     Raises ``ExportError`` and ``LoweringError`` with the cause chained, and ``InputError`` for a
     model with dynamic dimensions where the backend has none.
     """
@@ -293,7 +295,8 @@ def lower(
     if not goal.backend.dynamic_shapes:
         input_specs(program)
         _shapes(goal, program, example)
-    return goal.lower(copied(program) if program is model else program)
+    folded = folded_program(program, example)
+    return goal.lower(copied(folded) if folded is model else folded)
 
 
 def chosen(

@@ -13,10 +13,12 @@ from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt
 from torchao.quantization.pt2e.quantizer import Quantizer
 
 from qreg.agreement import check_agreement
-from qreg.exporting import exported
+from qreg.exporting import dynamic_shapes_of, export, exported
 from qreg.folding import folded
 from qreg.numerics import float_graph
 from qreg.quantizer import RegistryQuantizer, get_quantizer
+
+QUANTIZED = ("quantized_decomposed.", "torchao.")  # operators of converted models
 
 
 def prepare(
@@ -68,6 +70,24 @@ def prepare_program(program: ExportedProgram, quantizer: Quantizer) -> GraphModu
     else:
         prepared = prepare_pt2e(folded(model), quantizer)
     return prepared
+
+
+def folded_program(program: ExportedProgram, example: tuple[Any, ...]) -> ExportedProgram:
+    """A float program with constants and batch norms folded; the same if there are none.
+
+    A converted program stays as it is: its constants are quantized.
+    """
+    if any(str(node.target).startswith(QUANTIZED) for node in program.graph.nodes):
+        return program
+    model = program.module(check_guards=False)
+    before = _operators(model)
+    if _operators(folded(model)) == before:
+        return program
+    return export(model, example, dynamic_shapes_of(program, example))
+
+
+def _operators(model: GraphModule) -> list[Any]:
+    return [node.target for node in model.graph.nodes if node.op == "call_function"]
 
 
 def _is_trained(quantizer: Quantizer) -> bool:
