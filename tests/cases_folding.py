@@ -37,6 +37,10 @@ def parameter(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.randn(shape))
 
 
+def standardized(weight: Tensor) -> Tensor:
+    return (weight - weight.mean((1, 2, 3), keepdim=True)) / weight.std((1, 2, 3), keepdim=True)
+
+
 def operators(model: GraphModule) -> list[str]:
     return [str(node.target) for node in model.graph.nodes if node.op == "call_function"]
 

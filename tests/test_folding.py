@@ -6,7 +6,16 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from cases_folding import Call, Capture, constants, is_close, nbytes, operators, parameter
+from cases_folding import (
+    Call,
+    Capture,
+    constants,
+    is_close,
+    nbytes,
+    operators,
+    parameter,
+    standardized,
+)
 from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.nn import functional as F
@@ -17,10 +26,6 @@ from qreg.folding import folded
 from qreg.scopes import module_path
 
 ROWS, IMAGE = (3, 8), (1, 4, 8, 8)
-
-
-def standardized(weight: Tensor) -> Tensor:
-    return (weight - weight.mean((1, 2, 3), keepdim=True)) / weight.std((1, 2, 3), keepdim=True)
 
 
 CONV, LINEAR = "aten.conv2d.default", "aten.linear.default"
