@@ -18,8 +18,8 @@ from torch.fx import GraphModule, Interpreter, Node
 from qreg.batch_norms import COMPUTES
 from qreg.errors import PreparationError
 from qreg.inputs import cloned, flat
-from qreg.scopes import module_path
 from qreg.mutation import keeping_state
+from qreg.scopes import module_path
 from qreg.verification import decibels, signal_and_noise
 
 if TYPE_CHECKING:

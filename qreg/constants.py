@@ -20,8 +20,8 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.fx import Node
 from torch.nn import Parameter
-from torch.utils import _pytree as pytree
 
+from qreg.mutation import Mutations
 from qreg.operators import ADDMM, CONV, LINEAR, MATMUL, TRANSPOSED
 from qreg.patterns import operator_name, tensor_at
 
@@ -60,9 +60,9 @@ def fold_constants(model: GraphModule) -> None:
 
 def constant_nodes(graph: Graph) -> dict[Node, None]:
     """The nodes whose value is the same in every call, in the order of the graph."""
-    written, found = written_nodes(graph), dict[Node, None]()
+    mutations, found = Mutations.of(graph), dict[Node, None]()
     for node in graph.nodes:
-        if node not in written and _is_constant(node, found):
+        if not mutations.is_written(node) and _is_constant(node, found):
             found[node] = None
     return found
 
@@ -118,54 +118,14 @@ def _read(node: Node) -> Sequence[Node]:
     return [each for each in sources if not _is_static(each.meta.get("val"))]
 
 
-def written_nodes(graph: Graph) -> set[Node]:
-    """The nodes that an operator writes to, with those whose memory they may share.
-
-    Includes every ``get_attr`` that reads a part of the same storage, under whatever name.
-    """
-    waiting = [each for node in graph.nodes for each in _written_by(node)]
-    found = set[Node]()
-    while waiting:
-        node = waiting.pop()
-        if node not in found:
-            found.add(node)
-            waiting += _aliased_by(node)
-    attributes = [each for each in graph.find_nodes(op="get_attr") if is_tensor(each)]
-    storages = {_storage(each) for each in attributes if each in found}
-    return found | {each for each in attributes if _storage(each) in storages}
-
-
-def _written_by(node: Node) -> Iterator[Node]:
-    if not isinstance(node.target, OpOverload) or str(node.target) == DETACHES:
-        return
-    if operator_name(node.target) == "aten.batch_norm.default" and node.args[5]:
-        yield from _nodes(node.args[3:5])  # running statistics, which the schema does not tell
-    for value, argument in _arguments(node):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            yield from _nodes(value)
-
-
 def _aliased_by(node: Node) -> Iterator[Node]:
     """The arguments whose memory the result may be a part of."""
     if node.target is operator.getitem:
-        yield from _nodes(node.args[0])
+        yield from node.all_input_nodes
     elif isinstance(node.target, OpOverload):
-        for value, argument in _arguments(node):
-            if argument.alias_info is not None:
-                yield from _nodes(value)
-
-
-def _arguments(node: Node) -> Iterator[tuple[Any, Any]]:
-    assert isinstance(node.target, OpOverload)
-    for position, argument in enumerate(node.target._schema.arguments):
-        if argument.name in node.kwargs:
-            yield node.kwargs[argument.name], argument
-        elif position < len(node.args):
-            yield node.args[position], argument
-
-
-def _nodes(value: Any) -> Iterator[Node]:
-    return (each for each in pytree.tree_leaves(value) if isinstance(each, torch.fx.Node))
+        for declared, value in zip(node.target._schema.arguments, node.args, strict=False):
+            if declared.alias_info is not None and isinstance(value, Node):
+                yield value
 
 
 def _storage(node: Node) -> int:

@@ -20,6 +20,8 @@ from torch.fx import Graph, GraphModule, Node
 
 from qreg.patterns import argument, tensor_at
 
+# They update running statistics in training, which their schemas do not tell.
+NORMS = ("aten.batch_norm.default", "aten.instance_norm.default")
 DROPOUTS = frozenset({"aten.dropout.default", "aten.feature_dropout.default"})
 
 
@@ -163,6 +165,8 @@ def _written_by(node: Node) -> Iterator[Node]:
         for declared, value in _declared(node):
             if declared.alias_info is not None and declared.alias_info.is_write:
                 yield from _nodes(value)
+    if str(node.target) in NORMS and argument(node, 5):
+        yield from _nodes(node.args[3:5])
 
 
 def _changes_shape_alone(node: Node) -> bool:

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from qreg.folding import folded
+from qreg.mutation import keeping_state, written_buffers
 
 CONV, LINEAR = "aten.conv2d.default", "aten.linear.default"
 NO_STATISTICS = "aten._native_batch_norm_legit.no_stats"
@@ -77,3 +78,17 @@ def test_factors_are_one_per_channel(capture: Capture) -> None:
     model = folded(capture(with_statistics(nn.BatchNorm2d(4)), torch.randn(IMAGE)))
     assert operators(model) == [MUL, ADD]
     assert {tuple(each.shape) for each in constants(model).values()} == {(1, 4, 1, 1)}
+
+
+def test_statistics_that_a_norm_updates_stay_those_of_the_caller() -> None:
+    module = Call(
+        lambda m, x: F.batch_norm(x, m.n.running_mean, m.n.running_var, training=True),
+        n=nn.BatchNorm2d(4),
+    )
+    x = torch.randn(IMAGE)
+    model = torch.export.export(module, (x,)).module(check_guards=False)
+    assert written_buffers(model.graph) == {"n.running_mean", "n.running_var"}
+    with keeping_state(model):
+        wanted = model(x)
+    assert torch.equal(folded(model)(x), wanted)
+    assert torch.equal(module.n.running_mean, torch.zeros(4))
