@@ -19,8 +19,8 @@ from qreg.batch_norms import COMPUTES
 from qreg.errors import PreparationError
 from qreg.inputs import cloned, flat
 from qreg.mutation import keeping_state
+from qreg.noise import decibels, signal_and_noise
 from qreg.scopes import module_path
-from qreg.verification import decibels, signal_and_noise
 
 if TYPE_CHECKING:
     from torch.fx.node import Argument
