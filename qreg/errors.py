@@ -14,8 +14,24 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+IN_PROCESS = "in-process"  # stands in for the distribution of a plugin that was given as an object
+
+
 class QregError(Exception):
     """The base of all errors that qreg raises on purpose."""
+
+
+def near(name: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """The names nearest to a misspelt or shortened one, whatever its case and its hyphens."""
+    plain = {_plain(each): each for each in known}
+    wanted = _plain(name)
+    longer = [each for each in plain if len(wanted) > 1 and each.startswith(wanted)]
+    found = dict.fromkeys([*get_close_matches(wanted, plain, count), *sorted(longer)])
+    return [plain[each] for each in found][:count]
+
+
+def _plain(name: str) -> str:
+    return str(name).casefold().replace("-", "_")
 
 
 class UnknownNameError(QregError, LookupError):
@@ -23,8 +39,8 @@ class UnknownNameError(QregError, LookupError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], remedy: str) -> None:
         self.kind, self.name, self.known, self.remedy = kind, name, sorted(known), remedy
-        near = get_close_matches(name, self.known, n=3)
-        guess = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        guesses = " or ".join(map(repr, near(name, self.known)))
+        guess = f" Did you mean {guesses}?" if guesses else ""
         listed = ", ".join(self.known) or "none"
         super().__init__(f"unknown {kind} {name!r}.{guess} Known: {listed}. {remedy}")
 
@@ -46,7 +62,11 @@ def _with(distribution: str, version: str) -> str:
 
 
 class PluginError(QregError):
-    """A plugin that could not be loaded, or whose hook failed; the cause is chained."""
+    """A plugin that could not be loaded, or part of which failed; the cause is chained.
+
+    ``hook`` names the hook, or the callable of a value that the plugin supplied. ``in_force`` says
+    that the plugin is used in spite of the fault.
+    """
 
     def __init__(
         self,
@@ -55,25 +75,56 @@ class PluginError(QregError):
         version: str,
         problem: str,
         hook: str | None = None,
+        *,
+        in_force: bool = False,
+        remedy: str | None = None,
     ) -> None:
         self.plugin, self.distribution, self.version = plugin, distribution, version
-        self.problem, self.hook = problem, hook
+        self.problem, self.hook, self.in_force = problem, hook, in_force
         where = f", in {hook}" if hook else ""
+        verdict = "has a fault" if in_force else "is broken"
         super().__init__(
-            f"plugin {plugin!r} of distribution {_with(distribution, version)} is broken{where}: "
-            f"{problem}. Update it, take it away with `pip uninstall {distribution}`, or leave it "
-            f"out with QREG_DISABLE_PLUGINS={plugin}."
+            f"plugin {plugin!r} of distribution {_with(distribution, version)} {verdict}{where}: "
+            f"{problem}. {remedy or _without(plugin, distribution)}"
         )
 
+    @property
+    def summary(self) -> str:
+        """The problem alone, with the hook that it was found in."""
+        return f"{self.hook}: {self.problem}" if self.hook else self.problem
 
-class ConflictError(QregError):
-    """Two plugins that claim the same name."""
 
-    def __init__(self, kind: str, name: str, distributions: Sequence[str]) -> None:
-        self.kind, self.name, self.distributions = kind, name, tuple(distributions)
-        owners = " and ".join(map(repr, distributions))
+def _without(plugin: str, distribution: str) -> str:
+    """How a user goes on with a better version of a plugin, or without it."""
+    if distribution == IN_PROCESS:
+        return "Correct the object that was passed to Registry(plugins=...)."
+    return (
+        f"Update it, remove it with `pip uninstall {distribution}`, or skip it with "
+        f"QREG_DISABLE_PLUGINS={plugin}."
+    )
+
+
+class ConflictError(PluginError):
+    """A name that several plugins claim; none of them supplies it.
+
+    ``claims`` are the name, distribution and version of each plugin, the last of which is blamed.
+    """
+
+    def __init__(
+        self, kind: str, name: str, claims: Sequence[tuple[str, str, str]], hook: str | None = None
+    ) -> None:
+        self.kind, self.name, self.claims = kind, name, tuple(claims)
+        self.distributions = tuple(distribution for _, distribution, _ in claims)
+        plugins = " and ".join(f"{plugin!r} {version}".rstrip() for plugin, _, version in claims)
+        skipped = " or ".join(f"QREG_DISABLE_PLUGINS={plugin}" for plugin, _, _ in claims)
         super().__init__(
-            f"the {kind} {name!r} is claimed by the distributions {owners}. Uninstall one of them."
+            *claims[-1],
+            f"the {kind} {name!r} is claimed by the distributions "
+            f"{' and '.join(map(repr, self.distributions))} (plugins {plugins}), and none of them "
+            "supplies it",
+            hook,
+            in_force=True,
+            remedy=f"Uninstall or skip all but one: {skipped}.",
         )
 
 
@@ -200,7 +251,36 @@ class ProgramError(QregError):
 
 
 class LoweringError(ProgramError):
-    """A program that the backend could not lower; the backend's own error is chained."""
+    """A program that the backend could not lower; the backend's own error is chained.
+
+    ``plugin``, ``distribution``, ``version`` and ``hook`` say whose lowering failed; they are empty
+    where no plugin lowers for the backend.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        suspects: Sequence[str] = (),
+        *,
+        plugin: str = "",
+        distribution: str = "",
+        version: str = "",
+        hook: str = "",
+    ) -> None:
+        self.plugin, self.distribution, self.version = plugin, distribution, version
+        self.hook = hook
+        super().__init__(problem, suspects)
+
+    def suspecting(self, *suspects: str) -> Self:
+        """The same error with more suspects, before those it has."""
+        return type(self)(
+            self.problem,
+            [*suspects, *self.suspects],
+            plugin=self.plugin,
+            distribution=self.distribution,
+            version=self.version,
+            hook=self.hook,
+        )
 
 
 class VerificationError(ProgramError):

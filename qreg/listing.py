@@ -21,7 +21,7 @@ def plugin_rows(registry: Registry) -> list[Row]:
             "version": plugin.version,
             "backends": [b.value.name for b in backends if b.plugin == plugin.name],
             "summary": "; ".join(b.value.summary for b in backends if b.plugin == plugin.name),
-            "left out": plugin.left_out or "",
+            "left out": plugin.left_out or plugin.unused or "",
             "broken": _broken(plugin),
         }
         for plugin in registry.plugins
@@ -29,10 +29,8 @@ def plugin_rows(registry: Registry) -> list[Row]:
 
 
 def _broken(plugin: Plugin) -> str:
-    if plugin.error is None:
-        return ""
-    where = f"{plugin.error.hook}: " if plugin.error.hook else ""
-    return f"{where}{plugin.error.problem}"
+    errors = [*([plugin.error] if plugin.error else []), *plugin.faults]
+    return "; ".join(error.summary for error in errors)
 
 
 def config_rows(registry: Registry, backend: str) -> list[Row]:

@@ -10,27 +10,30 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import Distribution, EntryPoint, distributions, version
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pluggy
 from attrs import define, field
 
 from qreg import hookspecs
-from qreg.errors import PluginError, UnknownNameError
+from qreg.discovery import Found, discover
+from qreg.errors import IN_PROCESS, ConflictError, PluginError, UnknownNameError
+from qreg.probing import compared
 from qreg.switches import Switches
-
-IN_PROCESS = "in-process"
 
 
 class PluginWarning(UserWarning):
-    """A plugin is broken and was left out; the others work."""
+    """A plugin is broken and skipped, or has a fault; the other plugins work."""
 
 
 @define(eq=False)
 class Plugin:
-    """One plugin: where it came from, and what is wrong with it or keeps it out, if anything."""
+    """One plugin: where it came from, and what is wrong with it or keeps it out, if anything.
+
+    ``error`` takes the plugin out of force; ``faults`` are reported, and leave it in force.
+    ``unused`` says which of its values are for a backend that is not installed.
+    """
 
     name: str
     distribution: str
@@ -39,25 +42,32 @@ class Plugin:
     instance: object = field(default=None, repr=False)
     error: PluginError | None = None
     left_out: str | None = None
+    unused: str | None = None
+    faults: list[PluginError] = field(factory=list)
 
     @property
     def works(self) -> bool:
         return self.error is None and self.left_out is None
 
-    def broken(
+    @property
+    def origin(self) -> str:
+        """Its distribution and version, as messages name them."""
+        return f"distribution {self.distribution!r} {self.version}".rstrip()
+
+    def blamed(
         self,
         problem: str,
         cause: BaseException | None = None,
         *,
         hook: str | None = None,
-        strict: bool = False,
-    ) -> None:
-        """Notes down what is wrong, and says it: as a warning, or if strict as an error."""
-        self.error = PluginError(self.name, self.distribution, self.version, problem, hook)
-        self.error.__cause__ = cause
-        if strict:
-            raise self.error
-        warnings.warn(str(self.error), PluginWarning, stacklevel=2)
+        in_force: bool = False,
+        remedy: str | None = None,
+    ) -> PluginError:
+        """The error that attributes a problem to this plugin, with its cause chained."""
+        who = self.name, self.distribution, self.version
+        error = PluginError(*who, problem, hook, in_force=in_force, remedy=remedy)
+        error.__cause__ = cause
+        return error
 
 
 class PluginHost:
@@ -69,41 +79,58 @@ class PluginHost:
         self._switches = switches
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
-        given = [Plugin(name, IN_PROCESS, "", _giving(each)) for name, each in plugins.items()]
-        found = list(discover()) if entry_points else []
-        self._check_wanted([*given, *found])
+        given = [Found(name, IN_PROCESS, "", _giving(each)) for name, each in plugins.items()]
+        found = [*given, *(discover() if entry_points else ())]
+        self._check_wanted(found)
         self.plugins: list[Plugin] = []
-        for plugin in [*given, *found]:
-            self._add(plugin)
+        for each in found:
+            self._add(each)
         self.plugins.sort(key=lambda plugin: plugin.name)
 
-    def _check_wanted(self, known: list[Plugin]) -> None:
-        names = {plugin.name for plugin in known}
+    def _check_wanted(self, found: list[Found]) -> None:
+        names = {each.name for each in found} | {each.distribution for each in found}
         for name in sorted((self._switches.load or frozenset()) - names):
-            raise UnknownNameError("plugin", name, names, "`qreg list` shows what is installed.")
+            known = {each.name for each in found}
+            raise UnknownNameError("plugin", name, known, "`qreg list` shows what is installed.")
 
-    def _add(self, plugin: Plugin) -> None:
-        rival = next((p for p in self.plugins if p.name == plugin.name), None)
+    def _add(self, found: Found) -> None:
+        plugin = Plugin(found.name, found.distribution, found.version, found.load)
+        plugin.left_out = self._switches.why_not(plugin.name, plugin.distribution)
+        rival = self._in_force(plugin.name)
         self.plugins.append(plugin)
-        plugin.left_out = self._switches.why_not(plugin.name)
         if plugin.left_out is not None:
             return
-        if plugin.error is not None:
-            self.broken(plugin, plugin.error.problem, plugin.error.__cause__)
+        if found.problem is not None:
+            self.broken(plugin, found.problem, found.cause)
         elif rival is not None:
-            self.broken(plugin, f"{plugin.name!r} already belongs to {rival.distribution!r}")
+            self.broken(plugin, f"{plugin.name!r} already belongs to {_stays(rival)}", rival=rival)
         else:
             self._load(plugin)
+        if found.fault is not None:
+            remedy = (
+                f"Uninstall all but one: `pip uninstall {plugin.distribution}` removes the first."
+            )
+            self.fault(plugin, found.fault, remedy=remedy)
+
+    def _in_force(self, name: str) -> Plugin | None:
+        return next((p for p in self.plugins if p.name == name and p.left_out is None), None)
 
     def _load(self, plugin: Plugin) -> None:
         try:
-            plugin.instance = plugin.load()
-            self._manager.register(plugin.instance, plugin.name)
+            instance = plugin.load()
+            twin = self._manager.get_name(instance)
+            if twin is None:
+                self._manager.register(instance, plugin.name)
         except KeyboardInterrupt:
             raise
         except BaseException as cause:  # a plugin may well raise SystemExit while importing
             self.broken(plugin, f"loading it raised {cause!r}", cause)
             return
+        if twin is not None:
+            rival = next(each for each in self.plugins if each.name == twin)
+            self.broken(plugin, f"it is the same object as plugin {twin!r} of {_stays(rival)}")
+            return
+        plugin.instance = instance
         for problem in self._malformed_hooks(plugin):
             self._manager.unregister(plugin.instance)
             self.broken(plugin, problem)
@@ -115,9 +142,36 @@ class PluginHost:
         problem: str,
         cause: BaseException | None = None,
         hook: str | None = None,
+        *,
+        rival: Plugin | None = None,
     ) -> None:
-        """Notes down that a plugin is broken. Raises ``PluginError`` if the switches are strict."""
-        plugin.broken(problem, cause, hook=hook, strict=self._switches.strict)
+        """Takes a plugin out of force. Raises ``PluginError`` if the switches are strict.
+
+        ``rival`` is the plugin that has its name, so that only its distribution tells it apart.
+        """
+        remedy = None if rival is None else _without_one(plugin, rival)
+        plugin.error = plugin.blamed(problem, cause, hook=hook, remedy=remedy)
+        self._report(plugin.error)
+
+    def fault(
+        self, plugin: Plugin, problem: str, hook: str | None = None, remedy: str | None = None
+    ) -> None:
+        """Records once what is wrong with a plugin that stays in force; raises it if strict."""
+        if problem not in [each.problem for each in plugin.faults]:
+            error = plugin.blamed(problem, hook=hook, in_force=plugin.works, remedy=remedy)
+            plugin.faults.append(error)
+            self._report(error)
+
+    def conflict(self, plugins: Sequence[Plugin], error: ConflictError) -> None:
+        """Records that plugins claim one name as a fault of each; raises it if strict."""
+        for plugin in plugins:
+            plugin.faults.append(error)
+        self._report(error)
+
+    def _report(self, error: PluginError) -> None:
+        if self._switches.strict:
+            raise error
+        warnings.warn(str(error), PluginWarning, stacklevel=2)
 
     def _malformed_hooks(self, plugin: Plugin) -> Iterator[str]:
         callers = self._manager.get_hookcallers(plugin.instance) or []
@@ -129,6 +183,24 @@ class PluginHost:
             unmarked = name.startswith("qreg_") and name not in implemented
             if unmarked and hasattr(plugin.instance, name):
                 yield f"its {name!r} is not marked with @qreg.hookimpl"
+
+    @property
+    def working(self) -> list[Plugin]:
+        return [plugin for plugin in self.plugins if plugin.works]
+
+    def extends(self, plugin: Plugin, hook: str) -> list[str]:
+        """The backends that a hook of a plugin knows of, as far as it compares their names.
+
+        A hook is asked for every backend that is installed, so that one which raises for a
+        stranger is broken.
+        """
+        try:
+            return compared(lambda name: self.call(plugin, hook, backend=name))
+        except Exception as cause:
+            self.broken(
+                plugin, f"it raised {cause!r} for a backend that it does not know", cause, hook
+            )
+            return []
 
     def call(self, plugin: Plugin, hook: str, **arguments: Any) -> list[Any]:
         """What one plugin answers to one hook; empty where it does not implement the hook.
@@ -177,74 +249,19 @@ class PluginHost:
                 yield plugin, values
 
 
+def _stays(rival: Plugin) -> str:
+    where = f"{rival.distribution!r} {rival.version}".rstrip()
+    return f"{where}, which stays in force" if rival.works else where
+
+
+def _without_one(plugin: Plugin, rival: Plugin) -> str:
+    names = [each.distribution for each in (plugin, rival) if each.distribution != IN_PROCESS]
+    return f"Skip one of them by its distribution: QREG_DISABLE_PLUGINS={' or '.join(names)}."
+
+
 def _is_short(argument: object) -> bool:
     return isinstance(argument, str)
 
 
 def _giving(instance: object) -> Callable[[], object]:
     return lambda: instance
-
-
-def discover() -> Iterator[Plugin]:
-    """The plugins that installed distributions name in their entry points, not yet loaded.
-
-    Of two that are plugins and have one name, the first on ``sys.path`` counts, as for imports.
-    """
-    seen: set[str] = set()
-    for distribution in distributions():
-        if not _mentions_group(distribution):
-            continue
-        name = str(distribution.metadata["Name"] or "of unknown name")
-        if name not in seen:
-            seen.add(name)
-            yield from _plugins_of(distribution, name)
-
-
-def _mentions_group(distribution: Distribution) -> bool:
-    # Reading the text is much cheaper than parsing it, and a malformed line cannot raise.
-    group = f"[{hookspecs.PROJECT}]"
-    try:
-        return group in (distribution.read_text("entry_points.txt") or "")
-    except UnicodeDecodeError as stray:
-        return group.encode() in stray.object
-
-
-def _plugins_of(distribution: Distribution, name: str) -> Iterator[Plugin]:
-    try:
-        points: list[EntryPoint] = [
-            point for point in distribution.entry_points if point.group == hookspecs.PROJECT
-        ]
-        misfit = _version_misfit(distribution)
-    except Exception as cause:
-        yield _unreadable(name, distribution, cause)
-        return
-    for point in points:
-        plugin = Plugin(point.name, name, distribution.version, point.load)
-        if misfit is not None:
-            plugin.error = PluginError(point.name, name, distribution.version, misfit)
-        yield plugin
-
-
-def _unreadable(name: str, distribution: Distribution, cause: Exception) -> Plugin:
-    plugin = Plugin(name, name, distribution.version, load=object)
-    problem = f"its metadata cannot be read: {cause!r}"
-    plugin.error = PluginError(name, name, distribution.version, problem)
-    plugin.error.__cause__ = cause
-    return plugin
-
-
-def _version_misfit(distribution: Distribution) -> str | None:
-    """Why a distribution does not go with this version of qreg, by its own requirement."""
-    wanted = [text for text in distribution.requires or () if text.startswith(hookspecs.PROJECT)]
-    if not wanted:
-        return None
-    from packaging.requirements import Requirement
-
-    ours = version(hookspecs.PROJECT)
-    for requirement in map(Requirement, wanted):
-        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        fits = requirement.specifier.contains(ours, prereleases=True)
-        if requirement.name == hookspecs.PROJECT and not fits:
-            return f"it was made for qreg{requirement.specifier}, and this is qreg {ours}"
-    return None

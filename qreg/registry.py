@@ -14,7 +14,9 @@ from qreg.errors import (
     PluginError,
     QregError,
     UnknownNameError,
+    near,
 )
+from qreg.known_operators import misfit
 from qreg.model import Annotator, Backend, Lowered, Supplied, SupportedConfig
 from qreg.options import complete, given_to
 from qreg.plugins import Plugin, PluginHost
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 DEFAULT = "default"
+OURS = ("arm", "onnxruntime", "openvino", "x86_inductor", "xnnpack")  # backends of this project
 
 
 class Registry:
@@ -59,21 +62,54 @@ class Registry:
         return tuple(self._host.plugins)
 
     def examine(self) -> None:
-        """Calls every hook that lists something, so that it is known which plugins are broken."""
+        """Calls every hook that lists something, so that it is known which plugins have faults."""
         for name in list(self.backends()):
             for listing in (self.configs, self.annotators):
                 try:
                     listing(name)
+                except OrderError as cycle:
+                    self._blame_for(cycle, name)
                 except PluginError:  # which the plugin has kept
                     if self.switches.strict:
                         raise
+        for plugin in self._host.plugins:
+            self._examine_extension(plugin)
+
+    def _blame_for(self, cycle: OrderError, backend: str) -> None:
+        """Records a cycle as a fault of the plugins that are in it, besides the backend's own."""
+        owner = self.backend(backend).plugin
+        named = {each.value.name: each for each in self._unordered(backend)}
+        plugins = dict.fromkeys(self._plugin(named[name]) for name in cycle.cycle)
+        others = [each for each in plugins if each.name != owner]
+        for plugin in others or plugins:
+            self._host.fault(plugin, f"{cycle}".rstrip("."), hook="qreg_annotators")
+
+    def _examine_extension(self, plugin: Plugin) -> None:
+        """Reports the backends that a plugin adds to and that are not installed."""
+        for hook in ("qreg_supported_configs", "qreg_annotators"):
+            for name in self._host.extends(plugin, hook):
+                if name in self._backends:
+                    continue
+                guesses = " or ".join(map(repr, near(name, self._backends)))
+                plugin.unused = f"it adds to the backend {name!r}, which is not installed"
+                if guesses:
+                    problem = f"it adds to the backend {name!r}, which is unknown (near: {guesses})"
+                    self._host.fault(plugin, problem, hook=hook)
 
     @functools.cached_property
     def _backends(self) -> dict[str, list[Supplied]]:
         claims: dict[str, list[Supplied]] = {}
         for plugin, backends in self._host.collect("qreg_backends", Backend):
-            for backend in backends:
-                claims.setdefault(backend.name, []).append(_supplied(backend, plugin))
+            supplied = [_supplied(backend, plugin) for backend in backends]
+            problem = _clash(supplied, ())
+            if problem is not None:
+                self._host.broken(plugin, problem, hook="qreg_backends")
+                continue
+            for each in supplied:
+                claims.setdefault(each.value.name, []).append(each)
+        for name, rivals in claims.items():
+            if len(rivals) > 1:
+                self._host.conflict(list(map(self._plugin, rivals)), _conflict(name, rivals))
         return claims
 
     def backends(self) -> dict[str, Supplied]:
@@ -81,7 +117,7 @@ class Registry:
         return {
             name: claims[0]
             for name, claims in self._backends.items()
-            if len(claims) == 1 and self._fault(claims[0]) is None
+            if len(claims) == 1 and self._plugin(claims[0]).error is None
         }
 
     def backend(self, name: str) -> Supplied:
@@ -92,32 +128,40 @@ class Registry:
         """
         claims = self._backends.get(name, [])
         if len(claims) > 1:
-            raise ConflictError("backend", name, [claim.distribution for claim in claims])
+            raise _conflict(name, claims)
         if not claims:
             raise self._missing_backend(name)
-        fault = self._fault(claims[0])
+        fault = self._plugin(claims[0]).error
         if fault is not None:
             raise fault
         return claims[0]
 
-    def _fault(self, supplied: Supplied) -> PluginError | None:
-        """What is wrong with the plugin that supplied something, by now."""
-        for plugin in self._host.plugins:
-            if (plugin.name, plugin.distribution) == (supplied.plugin, supplied.distribution):
-                return plugin.error
-        return None
+    def _plugin(self, supplied: Supplied) -> Plugin:
+        """The plugin that supplied something."""
+        return next(
+            plugin
+            for plugin in self._host.plugins
+            if (plugin.name, plugin.distribution) == (supplied.plugin, supplied.distribution)
+        )
 
     def _missing_backend(self, name: str) -> QregError:
         for plugin in self._host.plugins:
-            if plugin.error is not None and plugin.name == name:
+            if plugin.name == name and plugin.error is not None:
                 return plugin.error
-            if plugin.left_out is not None and plugin.name == name:
+            if plugin.name == name and plugin.left_out is not None:
                 remedy = f"A plugin of that name is {plugin.left_out}."
                 return UnknownNameError("backend", name, self._backends, remedy)
-        remedy = (
-            f"A backend is a distribution of its own: pip install qreg-{name.replace('_', '-')}"
-        )
-        return UnknownNameError("backend", name, self._backends, remedy)
+        return UnknownNameError("backend", name, self._backends, self._advice(name))
+
+    def _advice(self, name: str) -> str:
+        """What to install for a backend that nothing supplies; a guess is never a distribution."""
+        absent = [each for each in near(name, OURS) if each not in self._backends]
+        if absent:
+            distribution = f"qreg-{absent[0].replace('_', '-')}"
+            return f"The backend {absent[0]!r} is in a distribution: pip install {distribution}"
+        broken = [repr(each.name) for each in self._host.plugins if each.error is not None]
+        also = f", and what is wrong with {' and '.join(broken)}" if broken else ""
+        return f"`qreg list` shows what is installed{also}."
 
     def configs(self, backend: str) -> dict[str, Supplied]:
         """The named configs of a backend, its own plugin's first."""
@@ -140,12 +184,25 @@ class Registry:
     def annotators(self, backend: str) -> tuple[Supplied, ...]:
         """The annotators of a backend in the order in which they are asked."""
         if backend not in self._annotators:
-            supplied = self._collect("qreg_annotators", Annotator, backend)
-            self._annotators[backend] = tuple(in_order(supplied.values()))
+            supplied = self._unordered(backend)
+            for each in supplied:
+                self._check_targets(each)
+            self._annotators[backend] = tuple(in_order(supplied))
         return self._annotators[backend]
+
+    def _unordered(self, backend: str) -> list[Supplied]:
+        return list(self._collect("qreg_annotators", Annotator, backend).values())
+
+    def _check_targets(self, supplied: Supplied) -> None:
+        for target in supplied.value.targets:
+            problem = misfit(target)
+            if problem is not None:
+                problem = f"annotator {supplied.value.name!r}: its target {problem}"
+                self._host.fault(self._plugin(supplied), problem, hook="qreg_annotators")
 
     def _collect(self, hook: str, expected: type, backend: str) -> dict[str, Supplied]:
         owner = self.backend(backend).plugin
+        working = self._host.working
         answers = list(self._host.collect(hook, expected, backend=backend))
         self.backend(backend)  # raises if its own plugin broke just now
         answers.sort(key=lambda answer: answer[0].name != owner)  # stable: the owner goes first
@@ -157,6 +214,9 @@ class Registry:
                 kept += supplied
             else:
                 self._host.broken(plugin, f"{problem} for {backend!r}", hook=hook)
+        if self._host.working != working:  # what a plugin yielded before it broke goes with it
+            self._configs.clear()
+            self._annotators.clear()
         replaced = {(name, each.plugin) for each in kept for name in _replaced(each)}
         names = {name for name, _ in replaced}
         return {
@@ -191,34 +251,56 @@ class Registry:
         raise LoweringError(f"no plugin lowers for backend {backend!r}")
 
     def _ask_to_lower(self, plugin: Plugin, asked: Mapping[str, Any]) -> Lowered | None:
-        backend = asked["backend"]
         try:
             answers = self._host.call(plugin, "qreg_lower", **asked)
         except QregError:
             raise
         except Exception as cause:
-            raise LoweringError(
-                f"backend {backend!r} could not lower the program: {cause}"
-            ) from cause
+            problem = f"backend {asked['backend']!r} could not lower the program: {cause}"
+            raise _failed_lowering(plugin, problem) from cause
         if answers and not isinstance(answers[0], Lowered):
-            raise LoweringError(f"plugin {plugin.name!r} lowered to {answers[0]!r}, not a Lowered")
+            problem = f"plugin {plugin.name!r} lowered to {answers[0]!r}, which is not a Lowered"
+            raise _failed_lowering(plugin, problem)
         return answers[0] if answers else None
+
+
+def _failed_lowering(plugin: Plugin, problem: str) -> LoweringError:
+    return LoweringError(
+        f"{problem} (in qreg_lower of {plugin.origin})",
+        plugin=plugin.name,
+        distribution=plugin.distribution,
+        version=plugin.version,
+        hook="qreg_lower",
+    )
+
+
+def _conflict(name: str, claims: Sequence[Supplied]) -> ConflictError:
+    who = [(each.plugin, each.distribution, each.version) for each in claims]
+    return ConflictError("backend", name, who, "qreg_backends")
 
 
 def _clash(values: Sequence[Supplied], others: Sequence[Supplied]) -> str | None:
     """Why a plugin's values cannot be added to those of others, or None if they can."""
     names = [each.value.name for each in values]
-    if len(set(names)) < len(names):
-        return "it yields two of one name"
+    for name in dict.fromkeys(names):
+        if names.count(name) > 1:
+            return f"it yields two of one name, {name!r}"
     replaced = {name for each in values for name in _replaced(each)}
     for other in others:
         theirs = set(_replaced(other))
         for name in sorted(replaced & theirs):
-            return f"it replaces {name!r}, which {other.distribution!r} has replaced already"
+            return f"it replaces {name!r}, which {_whose(other)} has replaced already"
         name = other.value.name
         if name in names and name not in replaced and name not in theirs:
-            return f"it yields {name!r}, a name that {other.distribution!r} yielded already"
+            return (
+                f"it yields {name!r}, a name that {other.distribution!r} yielded already: that of "
+                f"{_whose(other)} stays in force"
+            )
     return None
+
+
+def _whose(supplied: Supplied) -> str:
+    return f"{supplied.distribution!r} {supplied.version}".rstrip()
 
 
 def _replaced(supplied: Supplied) -> Iterable[str]:

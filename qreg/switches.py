@@ -23,9 +23,9 @@ def _all_names(values: Iterable[str]) -> frozenset[str]:
 class Switches:
     """How installed plugins are taken.
 
-    ``load`` are the only ones to load, by their names, None for all; ``disable`` are left out in
-    any case. ``strict`` turns the warning of a broken plugin into an error. ``trace`` prints each
-    call of a hook on standard error.
+    ``load`` are the only ones to load, None for all; ``disable`` are left out in any case. Both
+    have names of plugins or of distributions. ``strict`` turns the warning of a broken plugin into
+    an error. ``trace`` prints each call of a hook on standard error.
     """
 
     load: frozenset[str] | None = field(default=None, converter=_names)
@@ -33,11 +33,15 @@ class Switches:
     strict: bool = False
     trace: bool = False
 
-    def why_not(self, plugin: str) -> str | None:
-        """Why a plugin is not loaded, or None if it is."""
-        if plugin in self.disable:
+    def why_not(self, plugin: str, distribution: str) -> str | None:
+        """Why a plugin is not loaded, or None if it is.
+
+        A plugin goes by the name of its entry point and by that of its distribution.
+        """
+        names = {plugin, distribution}
+        if names & self.disable:
             return f"disabled (--disable-plugins or {DISABLE})"
-        if self.load is not None and plugin not in self.load:
+        if self.load is not None and not names & self.load:
             return f"not among those to load (--load-plugins or {LOAD})"
         return None
 

@@ -1,0 +1,72 @@
+"""Whether torch has an operator, answered without importing torch wherever that is possible.
+
+Listing must stay light, and a misspelt target of an annotator is best reported where annotators are
+listed. torch's wheel includes the list that its aten operators are generated from: what stands in
+it exists. Only for a name that does not stand there is torch imported, since some operators are
+registered elsewhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from qreg.errors import near
+
+# torchgen of torch 2.13.0; a test compares it with the operators that torch has.
+NATIVE_FUNCTIONS = "packaged/ATen/native/native_functions.yaml"
+ATEN = "aten."
+
+
+def misfit(target: str) -> str | None:
+    """Why no operator of a graph can have this name, or None if one can.
+
+    Libraries other than aten register their operators when they are imported, so that their names
+    are only checked for their form.
+    """
+    if not re.fullmatch(r"\w+\.\w+\.\w+", target):
+        return f"{target!r} is not the name of an operator (expected namespace.name.overload)"
+    if not target.startswith(ATEN):
+        return None
+    functional = _functional(target)
+    if functional != target and _exists(functional):
+        return f"{target!r} changes its input in place: graphs are searched for {functional!r}"
+    if _exists(target):
+        return None
+    guesses = " or ".join(map(repr, near(target, _listed())))
+    return f"{target!r} is not an operator of torch{f' (near: {guesses})' if guesses else ''}"
+
+
+def _functional(target: str) -> str:
+    from qreg.patterns import operator_name
+
+    return operator_name(target)
+
+
+def _exists(target: str) -> bool:
+    loaded = "torch" in sys.modules
+    return _registered(target) if loaded else target in _listed() or _registered(target)
+
+
+def _registered(target: str) -> bool:
+    import torch
+
+    found: object = torch.ops
+    for part in target.split("."):
+        found = getattr(found, part, None)
+    return found is not None
+
+
+@functools.cache
+def _listed() -> frozenset[str]:
+    """The aten operators in the list that torch was generated from; empty where there is none."""
+    package = find_spec("torchgen")
+    path = Path(package.origin or "").parent / NATIVE_FUNCTIONS if package else None
+    if path is None or not path.is_file():
+        return frozenset()
+    text = path.read_text(encoding="utf-8")
+    functions = re.findall(r"^- func: (\w+)(?:\.(\w+))?\(", text, re.MULTILINE)
+    return frozenset(f"{ATEN}{name}.{overload or 'default'}" for name, overload in functions)
