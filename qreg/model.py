@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from attrs import Factory, field, frozen, validators
+from attrs import Attribute, Factory, field, frozen, validators
 from packaging.requirements import InvalidRequirement
 from packaging.requirements import Requirement as PipRequirement
 
@@ -45,15 +45,42 @@ def _is_for_pip(instance: object, attribute: object, value: str) -> None:
 
 
 def _strings(values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(values)
+    if isinstance(values, str):  # which is an iterable of strings too, of one letter each
+        raise TypeError(f"{values!r} is one string (expected a tuple of them). Write ({values!r},)")
+    found = tuple(values)
+    for value in found:
+        if not isinstance(value, str):
+            raise TypeError(f"{value!r} is not a string. Write {str(value)!r}")
+    return found
 
 
 def _rules(values: Iterable[Rule]) -> tuple[Rule, ...]:
     return tuple(values)
 
 
+def _nodes(values: Iterable[Node]) -> tuple[Node, ...]:
+    return tuple(values)
+
+
 def _modes(values: Iterable[Mode]) -> frozenset[Mode]:
-    return frozenset(values)
+    found = frozenset(_strings(values))
+    if not found or found - ALL_MODES:
+        wrong = ", ".join(map(repr, sorted(found - ALL_MODES))) or "none"
+        raise ValueError(f"modes: {wrong} given (expected some of {', '.join(sorted(ALL_MODES))})")
+    return frozenset(each for each in ALL_MODES if each in found)
+
+
+def _unique_names(instance: object, attribute: Attribute[Any], values: tuple[Option, ...]) -> None:
+    names = [each.name for each in values]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{attribute.name}: {name!r} is there {names.count(name)} times")
+
+
+def _tuple_of(member: Any, *more: Any) -> Any:
+    """A field that is a tuple, of members that pass a validator."""
+    members = validators.deep_iterable(member)
+    return field(default=(), converter=tuple, validator=validators.and_(members, *more))
 
 
 @frozen
@@ -138,17 +165,17 @@ class Backend:
     _default_config: str = field(validator=_name)
     runtime: str
     suffix: str
-    requires: tuple[Requirement, ...] = ()
-    tools: tuple[Tool, ...] = ()
-    options: tuple[Option, ...] = ()
+    requires: tuple[Requirement, ...] = _tuple_of(validators.instance_of(Requirement))
+    tools: tuple[Tool, ...] = _tuple_of(validators.instance_of(Tool))
+    options: tuple[Option, ...] = _tuple_of(validators.instance_of(Option), _unique_names)
     refuses: Callable[[QuantizationConfig], str | None] | None = None
-    transforms: tuple[Transform, ...] = ()
+    transforms: tuple[Transform, ...] = _tuple_of(_callable)
     fold_quantize: bool = True
     dynamic_shapes: bool = True
     simulated: bool = False
     load: Callable[..., Runner] | None = None
     files: Files | None = None
-    dtypes: tuple[str, ...] = ("torch.float32",)
+    dtypes: tuple[str, ...] = field(default=("torch.float32",), converter=_strings)
     profile: Callable[[ExportedProgram], Mapping[str, float]] | None = None
     quantizer: Callable[[QuantizationConfig], Quantizer] | None = None
     reduced_config: str | None = None
@@ -186,8 +213,8 @@ class Match:
     ``bias`` are its constants. All of them are nodes of the annotated graph.
     """
 
-    nodes: tuple[Node, ...]
-    inputs: tuple[Node, ...]
+    nodes: tuple[Node, ...] = field(converter=_nodes, validator=validators.min_len(1))
+    inputs: tuple[Node, ...] = field(converter=_nodes)
     weight: Node | None = None
     bias: Node | None = None
 
@@ -239,7 +266,9 @@ class Annotator:
     targets: tuple[str, ...] = field(converter=_strings, validator=validators.min_len(1))
     match: Matcher = field(validator=_callable)
     modes: frozenset[Mode] = field(default=STATIC, converter=_modes)
-    rules: tuple[Rule, ...] = field(default=(), converter=_rules)
+    rules: tuple[Rule, ...] = field(
+        default=(), converter=_rules, validator=validators.deep_iterable(_callable)
+    )
     annotate: Annotate = field(default=_standard, validator=_callable)
     before: tuple[str, ...] = field(default=(), converter=_strings)
     after: tuple[str, ...] = field(default=(), converter=_strings)
