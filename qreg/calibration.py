@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
+from torchao.quantization.pt2e import (
+    AffineQuantizedObserverBase,
+    FakeQuantizeBase,
+    ObserverBase,
+)
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
+from qreg.compat import AFFINE_RANGED
 from qreg.errors import CalibrationError, InputError
 from qreg.inputs import capped, checked, cloned, graph_input_specs, length
 from qreg.mutation import keeping_state
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
 
+OBSERVERS = (ObserverBase, FakeQuantizeBase, AffineQuantizedObserverBase)
 NAN_REMEDY = "Check the float model and the batch: both must be free of it."
 
 # What torch.histc, inside a histogram observer, holds; torchao has the same bound for scalars.
@@ -108,44 +114,64 @@ def convert(prepared: GraphModule, *, fold_quantize: bool = True) -> GraphModule
 
 
 def _check_observers(prepared: GraphModule) -> None:
-    for node in prepared.graph.nodes:
-        if node.op == "call_module":
-            _check_observer(node.args[0], prepared.get_submodule(node.target))
+    for graph_module in prepared.modules():  # the model, and bodies of loops in it
+        if not isinstance(graph_module, torch.fx.GraphModule):
+            continue
+        for node in graph_module.graph.nodes:
+            if node.op == "call_module":
+                _check_observer(node.args[0], graph_module.get_submodule(node.target))
 
 
 def is_prepared(model: object) -> bool:
     """Whether a model has observers or fake quantizers in it."""
     return isinstance(model, torch.nn.Module) and any(
-        isinstance(module, (ObserverBase, FakeQuantizeBase)) for module in model.modules()
+        isinstance(module, OBSERVERS) for module in model.modules()
     )
 
 
 def _check_observer(source: Node, module: torch.nn.Module) -> None:
+    if not isinstance(module, OBSERVERS):
+        return
     remedy = "or keep it in float with set_module_name(..., None)"
     path = module_path(source)
-    where = f"{source} in module {path!r}" if path else str(source)
-    if _is_blind(module):
+    kind = "fake quantizer" if isinstance(module, FakeQuantizeBase) else "observer"
+    where = f"the {kind} of {source}{f' in module {path!r}' if path else ''}"
+    observer = getattr(module, "activation_post_process", module)  # inside a fake quantizer
+    if _is_blind(observer):
+        raise CalibrationError(f"{where} saw no value: {_why_blind(module)}, {remedy}.")
+    if _spread(observer).isnan().any():
+        raise CalibrationError(f"{where} saw NaN. {NAN_REMEDY}")
+    if not (_spread(observer) <= WIDEST).all():
         raise CalibrationError(
-            f"the observer of {where} saw no value: no batch ran this part of the model. "
-            f"Add batches that do, {remedy}."
-        )
-    if _spread(module).isnan().any():
-        raise CalibrationError(f"the observer of {where} saw NaN. {NAN_REMEDY}")
-    if not (_spread(module) <= WIDEST).all():
-        raise CalibrationError(
-            f"the observer of {where} saw values too far apart for any scale, as masks of "
+            f"{where} saw values too far apart for any scale, as masks of "
             f"-inf are. Use a mask of moderate size, {remedy}."
         )
 
 
-def _spread(module: torch.nn.Module) -> Tensor:
-    if not isinstance(module, ObserverBase) or not hasattr(module, "min_val"):
-        return torch.zeros(1)  # a placeholder, as dynamic configs use it
-    return torch.as_tensor(module.max_val - module.min_val)
+def _why_blind(module: torch.nn.Module) -> str:
+    enabled = getattr(module, "observer_enabled", None)
+    if enabled is not None and not enabled.any():
+        return "it is disabled. Call enable_observer() on it before batches run"
+    return "no batch ran this part of the model. Add batches that do"
 
 
-def _is_blind(module: torch.nn.Module) -> bool:
-    if not isinstance(module, ObserverBase) or not hasattr(module, "min_val"):
-        return False  # a placeholder, as dynamic configs use it, observes nothing
-    lowest = module.min_val
+def _spread(observer: Any) -> Tensor:
+    if not _has_range(observer):
+        return torch.zeros(1)
+    return torch.as_tensor(observer.max_val - observer.min_val)
+
+
+def _is_blind(observer: Any) -> bool:
+    if not _has_range(observer):
+        return isinstance(observer, AFFINE_RANGED)  # which have one from the first value on
+    lowest = observer.min_val
     return bool(lowest.numel() == 0 or torch.isinf(lowest).all())
+
+
+def _has_range(observer: Any) -> bool:
+    """Whether the parameters come from a range that was observed.
+
+    A dynamic observer has parameters for each input, and a placeholder, or one with fixed or
+    derived parameters, needs no values.
+    """
+    return hasattr(observer, "min_val") and not getattr(observer, "is_dynamic", False)

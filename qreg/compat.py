@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.fx.experimental.symbolic_shapes import guarding_hint_or_throw, has_guarding_hint
+# torchao 0.18.0; of these observers only the base is exported.
+from torchao.quantization.pt2e._affine_quantization import (
+    AffineQuantizedMinMaxObserver,
+    AffineQuantizedMovingAverageMinMaxObserver,
+)
 from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
 
 # torchao 0.18.0; the key is not exported from torchao.quantization.pt2e.quantizer.
@@ -19,6 +24,10 @@ if TYPE_CHECKING:
     from torch.fx import Node
 
     from qreg.model import Annotation
+
+
+# Affine observers that observe a range; the others are placeholders.
+AFFINE_RANGED = (AffineQuantizedMinMaxObserver, AffineQuantizedMovingAverageMinMaxObserver)
 
 
 def made_by(factory: Any) -> tuple[Any, dict[str, Any]]:

@@ -9,24 +9,25 @@ it starts from, and a config is looked up, not searched for.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from attrs import frozen
-from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
+from torch.fx import Node
+from torchao.quantization.pt2e.quantizer import QuantizationSpecBase, SharedQuantizationSpec
 
 from qreg.annotation import output_spec
 from qreg.compat import annotate_node, annotation_of, restore_annotation
 from qreg.configs import mode_of
-from qreg.errors import AnnotatorError
+from qreg.errors import AnnotatorError, QregError
 from qreg.model import Annotation, Annotator, Decision, Match, Refusal, Status, Supplied
 from qreg.mutation import Mutations
 from qreg.patterns import GraphIndex, operator_name
 from qreg.scopes import Choice, Scopes, module_path
 
 if TYPE_CHECKING:
-    from torch.fx import GraphModule, Node
+    from torch.fx import GraphModule
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
 NodeFilter = Callable[["Node"], bool]
@@ -140,7 +141,10 @@ class AnnotationPass:
             self._annotate(claim)
             if annotation_of(stray) is not self._written.get(stray):
                 return claim.supplied
-        raise RuntimeError(f"something annotates {stray.name} now and then, and no annotator does")
+        raise QregError(
+            f"node {stray.name!r}: an annotator annotated it, and none does so again (expected it "
+            "to return annotations). Load one plugin at a time with QREG_LOAD_PLUGINS to find it."
+        )
 
     def undo(self) -> None:
         """Gives every node the annotation that it had before, if any."""
@@ -163,6 +167,8 @@ class AnnotationPass:
         if match is None:
             return
         _check_type(supplied, node, "match", match, Match)
+        for part in (*match.nodes, *match.inputs):
+            _check_type(supplied, node, "match", part, Node)
         choice = self._scopes.choice(match.anchor)
         if choice is None or choice.config is None:
             return
@@ -187,10 +193,12 @@ class AnnotationPass:
                 return reason
         if self._index.constants.issuperset(match.inputs):
             return "it computes a constant, which convert folds"
-        asked = (
-            _ask(supplied, match.anchor, rule, match, choice.config) for rule in annotator.rules
-        )
-        return next(filter(None, asked), None)
+        for rule in annotator.rules:
+            answer = _ask(supplied, match.anchor, rule, match, choice.config)
+            _check_type(supplied, match.anchor, "rule", answer, (str, type(None)))
+            if answer:
+                return str(answer)
+        return None
 
     def _reserved(self, node: Node, choice: Choice) -> str | None:
         if node in self._claims:
@@ -223,6 +231,7 @@ class AnnotationPass:
             return
         for annotation in answer:
             _check_type(claim.supplied, match.anchor, "annotate", annotation, Annotation)
+            _check_annotation(claim.supplied, match.anchor, annotation)
         annotations = {annotation.node: annotation for annotation in answer}
         _check_bounds(claim, annotations)
         for node in match.nodes:
@@ -326,6 +335,15 @@ def _failure(supplied: Supplied, node: Node, problem: str) -> AnnotatorError:
 def _check_type(supplied: Supplied, node: Node, role: str, answer: object, wanted: Any) -> None:
     if not isinstance(answer, wanted):
         raise _failure(supplied, node, f"its {role} returned {answer!r}")
+
+
+def _check_annotation(supplied: Supplied, node: Node, annotation: Annotation) -> None:
+    _check_type(supplied, node, "annotate", annotation.inputs, Mapping)
+    for part in (annotation.node, *annotation.inputs):
+        _check_type(supplied, node, "annotate", part, Node)
+    specs = [*annotation.inputs.values(), annotation.output]
+    for spec in specs:
+        _check_type(supplied, node, "annotate", spec, (QuantizationSpecBase, type(None)))
 
 
 def _check_bounds(claim: Claim, annotations: dict[Node, Annotation]) -> None:

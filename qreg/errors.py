@@ -173,9 +173,11 @@ class AnnotatorError(QregError):
     ) -> None:
         self.annotator, self.distribution, self.version = annotator, distribution, version
         self.targets, self.node, self.problem = tuple(targets), node, problem
+        given = distribution == IN_PROCESS
+        remedy = "Correct it." if given else "Report it to that distribution, or uninstall it."
         super().__init__(
             f"annotator {annotator!r} of distribution {_with(distribution, version)} failed at "
-            f"node {node!r}: {problem}. Report it to that distribution, or uninstall it."
+            f"node {node!r}: {problem}. {remedy}"
         )
 
 
@@ -285,6 +287,10 @@ class LoweringError(ProgramError):
 
 class VerificationError(ProgramError):
     """A lowered program that does not load, does not run, or gives unusable outputs."""
+
+
+class LoadError(VerificationError):
+    """A lowered program that its runtime does not load."""
 
 
 class NaNError(VerificationError):

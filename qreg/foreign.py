@@ -7,23 +7,23 @@ which everything else is taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field
-from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
+from torch.fx import GraphModule
+from torchao.quantization.pt2e.quantizer import Quantizer, SharedQuantizationSpec
 
 from qreg.annotation import output_spec
+from qreg.blame import call
 from qreg.compat import annotate_node, annotation_of, restore_annotation
-from qreg.errors import PluginError, QregError
 from qreg.model import Decision, Supplied
 from qreg.mutation import Mutations
 from qreg.scopes import Choice, Scopes
 
 if TYPE_CHECKING:
-    from torch.fx import GraphModule, Node
-    from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantizer
+    from torch.fx import Node
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
     from qreg.engine import NodeFilter
 
@@ -46,26 +46,17 @@ class ForeignQuantizers:
     def _quantizer(self, choice: Choice) -> Quantizer:
         key = id(choice.config)
         if key not in self._made:
-            with self._blamed("making the quantizer"):
-                assert choice.config is not None
-                self._made[key] = self.make(choice.config)
+            role, wanted = "quantizer", Quantizer
+            self._made[key] = call(self.backend, role, self.make, choice.config, expected=wanted)
         return self._made[key]
 
-    @contextmanager
-    def _blamed(self, what: str) -> Iterator[None]:
-        """Names the distribution for what a foreign quantizer raises."""
-        try:
-            yield
-        except QregError:
-            raise
-        except Exception as cause:
-            who = self.backend.plugin, self.backend.distribution, self.backend.version
-            raise PluginError(*who, f"{what} raised {cause!r}") from cause
+    def _called(self, method: Callable[..., Any], *arguments: Any, expected: type = object) -> Any:
+        """What a method of a foreign quantizer returns, its distribution named if it fails."""
+        return call(self.backend, method.__name__, method, *arguments, expected=expected)
 
     def transform(self, model: GraphModule) -> GraphModule:
         for _, quantizer in self.parts():
-            with self._blamed("transform_for_annotation"):
-                model = quantizer.transform_for_annotation(model)
+            model = self._called(quantizer.transform_for_annotation, model, expected=GraphModule)
         return model
 
     def annotate(
@@ -91,8 +82,7 @@ class ForeignQuantizers:
         for node in others:
             annotate_node(node, None)
         try:
-            with self._blamed("annotate"):
-                quantizer.annotate(model)
+            self._called(quantizer.annotate, model)
         finally:
             for node in others:
                 restore_annotation(node, None)
@@ -123,13 +113,11 @@ class ForeignQuantizers:
 
     def validate(self, model: GraphModule) -> None:
         for _, quantizer in self.parts():
-            with self._blamed("validate"):
-                quantizer.validate(model)
+            self._called(quantizer.validate, model)
 
     def prepare_obs_or_fq_callback(self, model: GraphModule, observers: dict[Any, Any]) -> None:
         for _, quantizer in self.parts():
-            with self._blamed("prepare_obs_or_fq_callback"):
-                quantizer.prepare_obs_or_fq_callback(model, observers)
+            self._called(quantizer.prepare_obs_or_fq_callback, model, observers)
 
 
 def _is_kept(node: Node, keep: NodeFilter | None) -> bool:

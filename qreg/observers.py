@@ -12,10 +12,17 @@ from attrs import frozen
 from torch import Tensor
 from torchao.quantization.pt2e import HistogramObserver as TorchaoHistogramObserver
 from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
+from torchao.quantization.pt2e import MovingAverageMinMaxObserver as TorchaoMovingAverage
+from torchao.quantization.pt2e import MovingAveragePerChannelMinMaxObserver as TorchaoPerChannel
 
 from qreg.errors import CalibrationError
 from qreg.histograms import UPSAMPLED, counted, in_order, rescaled
 from qreg.range_search import best_range
+
+UNSEEN = (
+    "an observer saw no value: run calibration batches through the prepared model before it is "
+    "converted"
+)
 
 
 class HistogramObserver(TorchaoHistogramObserver):  # type: ignore[misc]
@@ -85,10 +92,7 @@ class HistogramObserver(TorchaoHistogramObserver):  # type: ignore[misc]
         Raises ``CalibrationError`` if the observer saw no value.
         """
         if self.min_val == float("inf") and self.max_val == float("-inf"):
-            raise CalibrationError(
-                "an observer saw no value: run calibration batches through the prepared model "
-                "before it is converted"
-            )
+            raise CalibrationError(UNSEEN)
         qparams: tuple[Tensor, Tensor] = super().calculate_qparams()
         return qparams
 
@@ -142,7 +146,18 @@ def _is_dense(x: Tensor) -> bool:
     return True
 
 
-class ConstantMinMaxObserver(MinMaxObserver):  # type: ignore[misc]
+class _Checked:
+    """Raises where torchao gives the scale 1 with a warning: asked before a value was seen."""
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        """Scale and zero point. Raises ``CalibrationError`` if the observer saw no value."""
+        if not _has_seen(self):
+            raise CalibrationError(UNSEEN)
+        qparams: tuple[Tensor, Tensor] = super().calculate_qparams()  # type: ignore[misc]
+        return qparams
+
+
+class ConstantMinMaxObserver(_Checked, MinMaxObserver):  # type: ignore[misc]
     """A ``MinMaxObserver`` for a tensor that never changes, such as a weight after training.
 
     It looks once; every later batch passes through.
@@ -152,11 +167,19 @@ class ConstantMinMaxObserver(MinMaxObserver):  # type: ignore[misc]
         return x if _has_seen(self) else super().forward(x)
 
 
-class ConstantPerChannelMinMaxObserver(PerChannelMinMaxObserver):  # type: ignore[misc]
+class ConstantPerChannelMinMaxObserver(_Checked, PerChannelMinMaxObserver):  # type: ignore[misc]
     """A ``PerChannelMinMaxObserver`` for a tensor that never changes; it looks once."""
 
     def forward(self, x: Tensor) -> Any:
         return x if _has_seen(self) else super().forward(x)
+
+
+class MovingAverageMinMaxObserver(_Checked, TorchaoMovingAverage):  # type: ignore[misc]
+    """torchao's, but it raises ``CalibrationError`` if it is converted before it saw a value."""
+
+
+class MovingAveragePerChannelMinMaxObserver(_Checked, TorchaoPerChannel):  # type: ignore[misc]
+    """torchao's, but it raises ``CalibrationError`` if it is converted before it saw a value."""
 
 
 def _has_seen(observer: Any) -> bool:

@@ -12,13 +12,14 @@ from attrs import evolve
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantizer
 
+from qreg.blame import call
 from qreg.compat import annotation_of
 from qreg.configs import check, equivalent, mode_of, saturates
 from qreg.engine import NodeFilter, annotated
 from qreg.errors import ConfigError, InputError, NothingQuantizedError, UnknownModuleError
 from qreg.folding import folded
 from qreg.foreign import ForeignQuantizers
-from qreg.model import Decision, Mode
+from qreg.model import Backend, Decision, Mode
 from qreg.mutation import own_state
 from qreg.origins import mark
 from qreg.patterns import operator_name, tensor_at
@@ -64,8 +65,8 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         """
         super().__init__()
         self._registry = registry or installed()
-        supplied = self._registry.backend(backend)
-        self._backend = supplied.value
+        supplied = self._supplied = self._registry.backend(backend)
+        self._backend: Backend = supplied.value
         if self._backend.quantizer:
             self._registry.check_installed(backend)  # which a foreign quantizer imports
         self._scopes = Scopes()
@@ -131,13 +132,16 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         if config is None:
             return Choice(level, scope, "float", None, None)
         named = isinstance(config, str)
-        value = check(self._registry.config(self.backend, config).factory() if named else config)
+        value = self._registry.made_config(self.backend, config) if named else check(config)
         self._check_taken(config, value)
         return Choice(level, scope, self._label(config), value, mode_of(value))
 
     def _check_taken(self, config: object, value: QuantizationConfig) -> None:
         """Raises ``ConfigError`` for a config that the backend says it cannot lower."""
-        reason = self._backend.refuses(value) if self._backend.refuses else None
+        refuses, answers = self._backend.refuses, (str, type(None))
+        reason = (
+            call(self._supplied, "refuses", refuses, value, expected=answers) if refuses else ""
+        )
         if reason:
             name = f"config {config!r}" if isinstance(config, str) else "the config"
             raise ConfigError(
@@ -175,9 +179,8 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
     def _label(self, config: str | QuantizationConfig) -> str:
         if isinstance(config, str):
             return str(self._registry.config(self.backend, config).name)
-        known = self._registry.configs(self.backend).values()
-        same = (each.value.name for each in known if equivalent(each.value.factory(), config))
-        return next(same, "custom")
+        known = self._registry.made_configs(self.backend).items()
+        return next((name for name, each in known if equivalent(each, config)), "custom")
 
     def transform_for_annotation(self, model: GraphModule) -> GraphModule:
         """Runs the backend's transforms on the graph.
@@ -194,7 +197,8 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         if "qat" not in self.modes:
             model = folded(model)
         for transform in self._backend.transforms:
-            model = transform(model, self.modes)
+            role = f"transform {_spelled(transform)}"
+            model = call(self._supplied, role, transform, model, self.modes, expected=GraphModule)
         return self._foreign.transform(model) if self._foreign else model
 
     def annotate(self, model: GraphModule) -> GraphModule:
@@ -275,6 +279,10 @@ def _known_operator(operator: Any) -> str:
             'torch.ops.aten.linear, or the name of one, "aten.linear.default"'
         )
     return operator_name(operator)
+
+
+def _spelled(function: object) -> str:
+    return getattr(function, "__qualname__", None) or repr(function)
 
 
 def _is_dead(node: Node) -> bool:

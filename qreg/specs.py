@@ -79,18 +79,19 @@ def _activation_observer(is_qat: bool, is_dynamic: bool, eps: float) -> Any:
     from torchao.quantization.pt2e import (
         FakeQuantize,
         FusedMovingAvgObsFakeQuantize,
-        MovingAverageMinMaxObserver,
         PlaceholderObserver,
     )
 
-    from qreg.observers import HistogramObserver
+    from qreg.observers import HistogramObserver, MovingAverageMinMaxObserver
 
     if is_qat and is_dynamic:
         # An averaging constant of 1 forgets earlier batches, as dynamic quantization does.
         latest = MovingAverageMinMaxObserver.with_args(averaging_constant=1)
         return FakeQuantize.with_args(eps=eps, observer=latest)
     if is_qat:
-        return FusedMovingAvgObsFakeQuantize.with_args(eps=eps)
+        return FusedMovingAvgObsFakeQuantize.with_args(
+            eps=eps, observer=MovingAverageMinMaxObserver
+        )
     return (PlaceholderObserver if is_dynamic else HistogramObserver).with_args(eps=eps)
 
 
@@ -113,13 +114,14 @@ def weight_spec(
 
 
 def _weight_observer(per_channel: bool, is_qat: bool, eps: float) -> Any:
-    from torchao.quantization.pt2e import (
-        FusedMovingAvgObsFakeQuantize,
+    from torchao.quantization.pt2e import FusedMovingAvgObsFakeQuantize
+
+    from qreg.observers import (
+        ConstantMinMaxObserver,
+        ConstantPerChannelMinMaxObserver,
         MovingAverageMinMaxObserver,
         MovingAveragePerChannelMinMaxObserver,
     )
-
-    from qreg.observers import ConstantMinMaxObserver, ConstantPerChannelMinMaxObserver
 
     if not is_qat:
         constant = ConstantPerChannelMinMaxObserver if per_channel else ConstantMinMaxObserver

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
-from qreg.errors import InputError
+from qreg.errors import InputError, LoadError, VerificationError
 from qreg.model import Backend, Lowered
 from qreg.options import complete, given_to
 from qreg.registry import Registry
@@ -17,6 +16,37 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from qreg.model import Runner
+
+
+@frozen
+class Loader:
+    """Loads programs in the runtime of a backend, with the options that its user has set.
+
+    ``origin`` is what errors call the plugin's function.
+    """
+
+    function: Callable[..., Runner]
+    options: Mapping[str, Any]
+    origin: str
+
+    def __call__(self, program: bytes) -> Runner:
+        """A function from the flat input tensors to the flat output tensors.
+
+        Raises ``VerificationError`` with the runtime's own error as its cause, if that fails.
+        """
+        try:
+            run = self.function(program, **self.options)
+        except VerificationError:
+            raise
+        except Exception as cause:
+            raise LoadError(
+                f"the lowered program does not load: {cause} (in {self.origin})"
+            ) from cause
+        if not callable(run):
+            raise LoadError(
+                f"the lowered program was loaded as {run!r}, not as a function (in {self.origin})"
+            )
+        return run
 
 
 @frozen
@@ -32,18 +62,22 @@ class Target:
         return self.backend.name
 
     @property
-    def load(self) -> Callable[[bytes], Runner] | None:
+    def load(self) -> Loader | None:
         """Loads a program with the options that are for this; None if nothing runs here."""
-        chosen = given_to(self.backend, self.options, "load")
-        load = self.backend.load
-        return partial(load, **chosen) if load and chosen else load
+        if self.backend.load is None:
+            return None
+        supplied = self.registry.backend(self.name)
+        options = given_to(self.backend, self.options, "load")
+        where = f"distribution {supplied.distribution!r} {supplied.version}".rstrip()
+        return Loader(self.backend.load, options, f"load of {where}")
 
     @property
-    def loader(self) -> Callable[[bytes], Runner]:
+    def loader(self) -> Loader:
         """As ``load``; raises ``InputError`` for a backend that only compiles."""
-        if self.load is None:
+        load = self.load
+        if load is None:
             raise InputError(f"backend {self.name!r} only compiles: no program of it runs here")
-        return self.load
+        return load
 
     def lower(self, program: ExportedProgram) -> Lowered:
         """Raises ``LoweringError`` with the backend's own error as its cause if that fails."""

@@ -11,7 +11,7 @@ from attrs import evolve, field, frozen
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from qreg.errors import NaNError, VerificationError
+from qreg.errors import LoadError, NaNError, VerificationError
 from qreg.inputs import cloned, flat
 from qreg.mutation import changed_buffers, keeping_state
 from qreg.noise import NEGLIGIBLE, Slice, decibels, signal_and_noise, worst_slice
@@ -134,14 +134,16 @@ def run_program(
     something else when it is run again, or changes what it is given, as programs do that compute
     in place where they should not.
     """
+    left = sorted(set(lowered.outside))  # to the runtime's own kernels
     try:
         runner = load(lowered.program)
         outputs = [run_once(runner, lowered, sample) for sample in samples]
         again = [run_once(runner, lowered, samples[0]) for _ in range(repeats)]
+    except LoadError as error:
+        raise error.suspecting(*left) from error.__cause__
     except VerificationError:
         raise
     except Exception as cause:
-        left = sorted(set(lowered.outside))  # to the runtime's own kernels
         raise VerificationError(f"the lowered program does not run: {cause}.", left) from cause
     for number, found in enumerate(again, len(samples) + 1):
         _check_steady(number, outputs[0], found)

@@ -5,17 +5,23 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from itertools import count
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torchao.quantization import pt2e
+from torchao.quantization.granularity import PerGroup
 from torchao.quantization.pt2e import MinMaxObserver
-from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e, prepare_qat_pt2e
+from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
+from torchao.quantization.quant_primitives import MappingType
 
-from qreg import Registry, calibrate, convert, get_quantizer
+from qreg import Registry, calibrate, convert, get_quantizer, specs
 from qreg.calibration import feed
+from qreg.compat import AFFINE_RANGED
 from qreg.errors import CalibrationError, InputError
 
 
@@ -131,3 +137,175 @@ def test_converting_after_calibration_quantizes(prepared: GraphModule) -> None:
     calibrate(prepared, [(torch.tensor([-1.0, 1.0]),)])
     called = [str(node.target) for node in convert(prepared).graph.nodes]
     assert "quantized_decomposed.quantize_per_tensor.default" in called
+
+
+# Quantization-aware training
+
+PER_TENSOR, PER_CHANNEL = torch.per_tensor_symmetric, torch.per_channel_symmetric
+
+
+def qat_config(
+    activation: Any, weight: Any, weight_scheme: torch.qscheme, *, dynamic: bool = False
+) -> QuantizationConfig:
+    """Fake quantizers of one class; the weight's observer is given with its own arguments."""
+    spec = QuantizationSpec(
+        torch.int8,
+        activation,
+        quant_min=-128,
+        quant_max=127,
+        qscheme=torch.per_tensor_affine,
+        is_dynamic=dynamic,
+    )
+    axis = 0 if weight_scheme == PER_CHANNEL else None
+    factor = QuantizationSpec(
+        torch.int8, weight, quant_min=-127, quant_max=127, qscheme=weight_scheme, ch_axis=axis
+    )
+    return QuantizationConfig(spec, None if dynamic else spec, factor, None, True)
+
+
+FUSED, PLAIN = pt2e.FusedMovingAvgObsFakeQuantize, pt2e.FakeQuantize
+QAT = {
+    "fused, per tensor": qat_config(FUSED, FUSED, PER_TENSOR),
+    "fused, per channel": qat_config(
+        FUSED,
+        FUSED.with_args(observer=pt2e.MovingAveragePerChannelMinMaxObserver),
+        PER_CHANNEL,
+    ),
+    "moving average": qat_config(
+        PLAIN.with_args(observer=pt2e.MovingAverageMinMaxObserver),
+        PLAIN.with_args(observer=pt2e.PerChannelMinMaxObserver),
+        PER_CHANNEL,
+    ),
+    "minimum and maximum": qat_config(
+        PLAIN.with_args(observer=pt2e.MinMaxObserver),
+        PLAIN.with_args(observer=pt2e.MinMaxObserver),
+        PER_TENSOR,
+    ),
+    "of this project, per channel": specs.config(is_qat=True),
+    "of this project, per tensor": specs.config(is_qat=True, per_channel=False),
+}
+
+
+@pytest.fixture
+def linear(capture: Callable[..., GraphModule], registry: Registry) -> Callable[..., GraphModule]:
+    """A linear layer that is prepared for training under a config."""
+
+    def prepare(config: QuantizationConfig) -> GraphModule:
+        torch.manual_seed(0)
+        model = capture(nn.Linear(4, 3), torch.zeros(2, 4))
+        return prepare_qat_pt2e(model, get_quantizer("toy", config, registry=registry))
+
+    return prepare
+
+
+@pytest.mark.parametrize("name", QAT)
+def test_a_model_that_was_prepared_for_training_and_never_run_is_an_error(
+    name: str, linear: Callable[..., GraphModule]
+) -> None:
+    prepared = linear(QAT[name])
+    pt2e.move_exported_model_to_eval(prepared)
+    with pytest.raises(CalibrationError, match="fake quantizer of weight saw no value: no batch"):
+        convert(prepared)
+
+
+@pytest.mark.parametrize("name", QAT)
+def test_a_trained_model_converts_to_what_its_fake_quantizers_compute(
+    name: str, linear: Callable[..., GraphModule]
+) -> None:
+    prepared, x = linear(QAT[name]), torch.randn(8, 4)
+    for _ in range(3):
+        prepared(x).sum().backward()
+    prepared.apply(pt2e.disable_observer)
+    trained = prepared(x)
+    step, _ = fake_quantizers(prepared)["linear"].calculate_qparams()
+    difference = (convert(prepared)(x) - trained).abs()  # values between two steps may go to either
+    assert difference.max() <= 1.01 * step
+    assert (difference > 0.01 * step).sum() <= 6
+
+
+def fake_quantizers(prepared: GraphModule) -> dict[str, pt2e.FakeQuantizeBase]:
+    """The fake quantizers by the node whose value they see."""
+    return {
+        str(node.args[0]): prepared.get_submodule(node.target)
+        for node in prepared.graph.nodes
+        if node.op == "call_module"
+    }
+
+
+@pytest.mark.parametrize("name", ["fused, per channel", "moving average"])
+@pytest.mark.parametrize("source", ["input", "weight", "linear"])
+def test_one_fake_quantizer_that_saw_nothing_is_named(
+    source: str, name: str, linear: Callable[..., GraphModule]
+) -> None:
+    prepared = linear(QAT[name])
+    found = fake_quantizers(prepared)
+    (node,) = (each for each in found if source in each)
+    found[node].disable_observer()
+    found[node].disable_fake_quant()
+    prepared(torch.randn(2, 4))
+    with pytest.raises(CalibrationError, match=f"quantizer of {node} saw no value: it is disabled"):
+        convert(prepared)
+
+
+def test_fake_quantizers_that_saw_nan_are_named(linear: Callable[..., GraphModule]) -> None:
+    prepared = linear(QAT["moving average"])
+    prepared(torch.randn(2, 4))
+    fake_quantizers(prepared)["linear"].activation_post_process.max_val.fill_(torch.nan)
+    with pytest.raises(CalibrationError, match="the fake quantizer of linear saw NaN"):
+        convert(prepared)
+
+
+def test_a_dynamic_activation_needs_no_batch_but_its_weight_does(
+    linear: Callable[..., GraphModule],
+) -> None:
+    latest = pt2e.MovingAverageMinMaxObserver.with_args(averaging_constant=1)
+    config = qat_config(PLAIN.with_args(observer=latest), FUSED, PER_TENSOR, dynamic=True)
+    prepared = linear(config)
+    with pytest.raises(CalibrationError, match="the fake quantizer of weight saw no value"):
+        convert(prepared)
+    found = fake_quantizers(prepared)
+    (weight,) = (each for each in found if "weight" in each)
+    found[weight](torch.randn(3, 4))
+    converted = convert(prepared)
+    assert "choose_qparams" in "".join(str(node.target) for node in converted.graph.nodes)
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("mode", ["static", "dynamic", "qat"])
+def test_torchaos_own_convert_raises_too_for_configs_of_this_project(
+    mode: str, per_channel: bool, capture: Callable[..., GraphModule], registry: Registry
+) -> None:
+    config = specs.config(
+        is_qat=mode == "qat", is_dynamic=mode == "dynamic", per_channel=per_channel
+    )
+    quantizer = get_quantizer("toy", config, registry=registry)
+    prepare = prepare_qat_pt2e if mode == "qat" else prepare_pt2e
+    prepared = prepare(capture(nn.Linear(4, 3), torch.zeros(2, 4)), quantizer)
+    with pytest.raises(CalibrationError, match="an observer saw no value"):
+        convert_pt2e(prepared)
+
+
+def test_an_affine_observer_that_saw_nothing_is_named(
+    capture: Callable[..., GraphModule], registry: Registry
+) -> None:
+    """Group-wise weights, whose observers have no range at all before the first value."""
+    grouped = AFFINE_RANGED[0].with_args(
+        mapping_type=MappingType.SYMMETRIC,
+        target_dtype=torch.int8,
+        granularity=PerGroup(2),
+        eps=2**-12,
+    )
+    weight = QuantizationSpec(torch.int8, grouped, quant_min=-8, quant_max=7)
+    placeholder = QuantizationSpec(
+        torch.int8,
+        pt2e.PlaceholderObserver,
+        quant_min=-128,
+        quant_max=127,
+        qscheme=torch.per_tensor_affine,
+        is_dynamic=True,
+    )
+    config = QuantizationConfig(placeholder, None, weight, None)
+    quantizer = get_quantizer("toy", config, registry=registry)
+    prepared = prepare_pt2e(capture(nn.Linear(4, 3), torch.zeros(2, 4)), quantizer)
+    with pytest.raises(CalibrationError, match="the observer of weight saw no value"):
+        convert(prepared)

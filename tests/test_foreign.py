@@ -192,7 +192,7 @@ def test_what_a_foreign_quantizer_raises_names_its_distribution(
     quantizer = get_quantizer("foreign", registry=Registry({"owner": owner}, entry_points=False))
     graph_module = capture(Net(), X)
     with pytest.raises(
-        errors.PluginError, match="'in-process' is broken: annotate raised"
+        errors.PluginError, match="'in-process' is broken, in annotate: it raised"
     ) as caught:
         quantizer.annotate(graph_module)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)

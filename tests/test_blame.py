@@ -1,0 +1,188 @@
+"""Pins that whatever a plugin's functions raise or return is attributed to the plugin."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import torch
+from attrs import evolve
+from torch import nn
+from torch.fx import GraphModule
+from torchao.quantization.pt2e.quantizer import Quantizer
+
+import qreg
+from qreg import Annotation, Annotator, Match, Registry, SupportedConfig, errors, get_quantizer
+from qreg.patterns import operands
+from qreg.plugins import PluginWarning
+from qreg.target import target
+
+RELU = "aten.relu.default"
+ORIGIN = ("mine", "in-process", "")
+
+
+def fail(*_: object, **__: object) -> Any:
+    raise ZeroDivisionError("no luck")
+
+
+def giving(answer: object) -> Callable[..., Any]:
+    return lambda *_, **__: answer
+
+
+class Bare(Quantizer):  # type: ignore[misc]
+    """A foreign quantizer that annotates nothing."""
+
+    def annotate(self, model: GraphModule) -> GraphModule:
+        return model
+
+    def validate(self, model: GraphModule) -> None: ...
+
+
+class Failing(Bare):
+    """A foreign quantizer one method of which fails."""
+
+    def __init__(self, method: str, answer: Callable[..., Any]) -> None:
+        setattr(self, method, answer)
+
+
+def registry_of(toy: Any, **fields: Any) -> Registry:
+    """The toy backend under the name ``mine``, with some fields of its own."""
+    backend = evolve(toy.BACKEND, name="mine", **fields)
+    plugin = toy.Extension([backend], toy.CONFIGS, toy.ANNOTATORS, toy.lower, extends="mine")
+    return Registry({"mine": plugin}, entry_points=False)
+
+
+def quantized(registry: Registry) -> qreg.Result:
+    x = torch.randn(2, 4)
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    return qreg.quantize(model, x, backend="mine", calibration=[x], registry=registry)
+
+
+CALLABLES: dict[str, Callable[[Callable[..., Any]], Mapping[str, Any]]] = {
+    "refuses": lambda f: {"refuses": f},
+    "transform": lambda f: {"transforms": (f,)},
+    "quantizer": lambda f: {"quantizer": f},
+    "transform_for_annotation": lambda f: {
+        "quantizer": lambda _: Failing("transform_for_annotation", named(f))
+    },
+}
+
+
+def named(function: Callable[..., Any]) -> Callable[..., Any]:
+    function.__name__ = "transform_for_annotation"
+    return function
+
+
+@pytest.mark.parametrize("name", CALLABLES)
+@pytest.mark.parametrize("way", ["raises", "returns a number"])
+def test_a_function_of_a_backend_that_fails_names_plugin_and_function(
+    name: str, way: str, toy: Any
+) -> None:
+    function = (lambda *_: 1 / 0) if way == "raises" else giving(3)
+    registry = registry_of(toy, **CALLABLES[name](function))
+    with pytest.raises(errors.PluginError, match=f"in {name}") as caught:
+        quantized(registry)
+    error = caught.value
+    assert (error.plugin, error.distribution, error.version) == ORIGIN
+    if way == "raises":
+        assert isinstance(error.__cause__, ZeroDivisionError)
+    else:
+        assert "it returned 3 (expected" in error.problem
+
+
+def test_a_transform_that_returns_nothing_is_named(toy: Any) -> None:
+    def forgetful(model: GraphModule, modes: object) -> None:
+        model.recompile()
+
+    with pytest.raises(errors.PluginError, match=r"forgetful.*it returned None"):
+        quantized(registry_of(toy, transforms=(forgetful,)))
+
+
+@pytest.mark.parametrize(
+    ("factory", "says"), [(fail, "no luck"), (giving(None), "returned None"), (giving("x"), "'x'")]
+)
+def test_a_config_whose_factory_fails_names_its_own_plugin(
+    factory: Callable[[], Any], says: str, toy: Any
+) -> None:
+    config = SupportedConfig("bad", "", "static", factory)
+    registry = Registry({"toy": toy, "more": toy.Extension(configs=[config])}, entry_points=False)
+    with pytest.raises(errors.PluginError, match=f"factory of config 'bad'.*{says}") as caught:
+        get_quantizer("toy", "bad", registry=registry)
+    assert caught.value.plugin == "more"
+
+
+def test_a_factory_that_fails_does_not_take_a_config_of_the_user_down(toy: Any) -> None:
+    config = SupportedConfig("bad", "", "static", fail)
+    registry = Registry({"toy": toy, "more": toy.Extension(configs=[config])}, entry_points=False)
+    with pytest.warns(PluginWarning, match="plugin 'more'.*factory of config 'bad'"):
+        quantizer = get_quantizer("toy", toy.int8_of_its_own(), registry=registry)
+    assert quantizer.modes == {"static"}
+
+
+@pytest.mark.parametrize("loader", [fail, giving(None), giving(b"program")])
+def test_a_program_that_does_not_load_names_the_plugin(loader: Any, toy: Any) -> None:
+    with pytest.raises(errors.VerificationError, match=r"in load of distribution 'in-process'"):
+        quantized(registry_of(toy, load=loader))
+
+
+def test_the_suspects_of_a_program_that_does_not_load_are_kept(toy: Any) -> None:
+    from qreg.verification import run_program
+
+    load = target(registry_of(toy, load=fail), "mine").load
+    lowered = qreg.Lowered(b"", 0, outside=["aten.neg.default"])
+    assert load is not None
+    with pytest.raises(errors.LoadError, match="no luck") as caught:
+        run_program(load, lowered, [(torch.zeros(2),)])
+    assert caught.value.suspects == ("aten.neg.default",)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_what_loads_programs_can_be_sent_to_another_process() -> None:
+    from qreg.target import Loader
+
+    sent = pickle.loads(pickle.dumps(Loader(io.BytesIO, {}, "load")))
+    assert sent == Loader(io.BytesIO, {}, "load")
+
+
+# Annotators
+
+SPEC = object()
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "match without operators": ({"match": lambda _: Match((), ())}, "nodes"),
+    "match of a name": (
+        {"match": lambda node: Match((node.name,), ())},
+        "its match returned 'relu'",
+    ),
+    "match of a node": ({"match": lambda node: Match(node, ())}, "not iterable"),
+    "input of a name": ({"match": lambda node: Match((node,), ("x",))}, "its match returned 'x'"),
+    "rule of a truth value": ({"rules": [lambda *_: True]}, "its rule returned True"),
+    "rule that raises": ({"rules": [fail]}, "no luck"),
+    "annotation of a name": (
+        {"annotate": lambda match, _: [Annotation("relu")]},
+        "its annotate returned 'relu'",
+    ),
+    "spec of a name": (
+        {"annotate": lambda match, _: [Annotation(match.output, output="int8")]},
+        "its annotate returned 'int8'",
+    ),
+    "inputs in a list": (
+        {"annotate": lambda match, _: [Annotation(match.output, [match.inputs[0]])]},
+        "its annotate returned \\[.*\\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_an_annotator_that_fails_names_its_distribution(
+    fault: str, toy: Any, capture: Callable[..., GraphModule]
+) -> None:
+    fields, says = BAD[fault]
+    bad = evolve(Annotator("bad", [RELU], operands(0), replaces=["relu"]), **fields)
+    plugins = {"toy": toy, "more": toy.Extension(annotators=[bad])}
+    registry = Registry(plugins, entry_points=False, strict=True)
+    graph_module = capture(nn.ReLU(), torch.zeros(2))
+    with pytest.raises(errors.AnnotatorError, match=f"'bad' of distribution.*{says}"):
+        get_quantizer("toy", registry=registry).annotate(graph_module)
