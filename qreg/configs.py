@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
+from torchao.quantization.pt2e.quantizer import (
+    FixedQParamsQuantizationSpec,
+    QuantizationConfig,
+    QuantizationSpec,
+)
 
 from qreg.compat import made_by
 from qreg.errors import ConfigError
@@ -13,6 +17,11 @@ from qreg.model import Mode
 from qreg.processor import overflows
 
 ROLES = ("input_activation", "output_activation", "weight", "bias")
+AFFINE = (
+    torch.per_tensor_affine,
+    torch.per_channel_affine,
+    torch.per_channel_affine_float_qparams,
+)
 PER_TENSOR = (torch.per_tensor_affine, torch.per_tensor_symmetric, None)
 
 
@@ -33,14 +42,25 @@ def check(config: object) -> QuantizationConfig:
             f"{config!r} is no quantization config: pass a name, a QuantizationConfig, or None"
         )
     for role in ROLES:
+        _check_kind(role, getattr(config, role))
         _check_range(role, getattr(config, role))
     for role in ROLES[:2]:
         spec = getattr(config, role)
         if spec is not None and spec.qscheme not in PER_TENSOR:
             raise ConfigError(f"{role} has qscheme {spec.qscheme}: activations are per tensor")
-    if config.weight is not None and config.weight.qscheme == torch.per_tensor_affine:
-        raise ConfigError("weight has qscheme torch.per_tensor_affine: weights are symmetric")
+    if config.weight is not None and config.weight.qscheme in AFFINE:
+        raise ConfigError(f"weight has qscheme {config.weight.qscheme}: weights are symmetric")
     return config
+
+
+def _check_kind(role: str, spec: Any) -> None:
+    """A config holds for any operator, so that it cannot refer to the nodes of one graph."""
+    kinds = (QuantizationSpec, FixedQParamsQuantizationSpec)
+    if spec is not None and not isinstance(spec, kinds) and role != "bias":
+        raise ConfigError(
+            f"{role} is a {type(spec).__name__} (expected a QuantizationSpec, a "
+            "FixedQParamsQuantizationSpec or None). Annotators return the others for a match."
+        )
 
 
 def _check_range(role: str, spec: Any) -> None:
@@ -81,3 +101,8 @@ def _meaning(value: Any) -> Any:
         return {name: _meaning(each) for name, each in vars(value).items()}
     observer, arguments = made_by(value)
     return observer, {name: _meaning(each) for name, each in arguments.items()}
+
+
+def is_float(spec: Any) -> bool:
+    """Whether a spec leaves a value in float32, as those for the bias in torchao's configs do."""
+    return spec is None or getattr(spec, "dtype", None) == torch.float32

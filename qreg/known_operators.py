@@ -1,9 +1,7 @@
-"""Whether torch has an operator, answered without importing torch wherever that is possible.
+"""Whether torch has an operator, answered without importing torch.
 
 Listing must stay light, and a misspelt target of an annotator is best reported where annotators are
-listed. torch's wheel includes the list that its aten operators are generated from: what stands in
-it exists. Only for a name that does not stand there is torch imported, since some operators are
-registered elsewhere.
+listed. torch's wheel includes the list that its aten operators are generated from.
 """
 
 from __future__ import annotations
@@ -18,6 +16,19 @@ from qreg.errors import near
 
 # torchgen of torch 2.13.0; a test compares it with the operators that torch has.
 NATIVE_FUNCTIONS = "packaged/ATen/native/native_functions.yaml"
+# torch 2.13.0: the aten operators that are registered elsewhere.
+ELSEWHERE = frozenset(
+    f"aten.{name}"
+    for name in (
+        "get_gradients.default",
+        *(f"quantized_{cell}.{way}" for cell in ("gru", "lstm") for way in ("data", "input")),
+        *(
+            f"quantized_{cell}.{way}_legacy"
+            for cell in ("gru", "lstm")
+            for way in ("data", "input")
+        ),
+    )
+)
 ATEN = "aten."
 
 
@@ -36,7 +47,7 @@ def misfit(target: str) -> str | None:
         return f"{target!r} changes its input in place: graphs are searched for {functional!r}"
     if _exists(target):
         return None
-    guesses = " or ".join(map(repr, near(target, _listed())))
+    guesses = " or ".join(map(repr, near(target, listed())))
     return f"{target!r} is not an operator of torch{f' (near: {guesses})' if guesses else ''}"
 
 
@@ -47,26 +58,35 @@ def _functional(target: str) -> str:
 
 
 def _exists(target: str) -> bool:
-    loaded = "torch" in sys.modules
-    return _registered(target) if loaded else target in _listed() or _registered(target)
+    if "torch" in sys.modules:
+        return registered(target) is not None
+    known = listed()
+    return target in known or not known
 
 
-def _registered(target: str) -> bool:
+def registered(target: str) -> object | None:
+    """The ``OpOverload`` that torch has under a name, or None if there is none."""
     import torch
 
     found: object = torch.ops
     for part in target.split("."):
         found = getattr(found, part, None)
-    return found is not None
+    return found
 
 
 @functools.cache
-def _listed() -> frozenset[str]:
-    """The aten operators in the list that torch was generated from; empty where there is none."""
+def listed() -> frozenset[str]:
+    """The aten operators by the list that torch was generated from; empty where there is none."""
     package = find_spec("torchgen")
     path = Path(package.origin or "").parent / NATIVE_FUNCTIONS if package else None
     if path is None or not path.is_file():
         return frozenset()
     text = path.read_text(encoding="utf-8")
-    functions = re.findall(r"^- func: (\w+)(?:\.(\w+))?\(", text, re.MULTILINE)
-    return frozenset(f"{ATEN}{name}.{overload or 'default'}" for name, overload in functions)
+    written = re.findall(r"^- func: ([\w.]+)\(", text, re.MULTILINE)
+    generated = re.findall(r"^  autogen: (.*)$", text, re.MULTILINE)
+    names = [*written, *(name for line in generated for name in re.split(r",\s*", line))]
+    return ELSEWHERE.union(map(_overload, names))
+
+
+def _overload(name: str) -> str:
+    return f"{ATEN}{name}" if "." in name else f"{ATEN}{name}.default"

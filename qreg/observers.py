@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from attrs import frozen
 from torch import Tensor
+from torchao.quantization.pt2e import FusedMovingAvgObsFakeQuantize as TorchaoFakeQuantize
 from torchao.quantization.pt2e import HistogramObserver as TorchaoHistogramObserver
 from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
-from torchao.quantization.pt2e import MovingAverageMinMaxObserver as TorchaoMovingAverage
-from torchao.quantization.pt2e import MovingAveragePerChannelMinMaxObserver as TorchaoPerChannel
 
 from qreg.errors import CalibrationError
 from qreg.histograms import UPSAMPLED, counted, in_order, rescaled
@@ -146,18 +145,7 @@ def _is_dense(x: Tensor) -> bool:
     return True
 
 
-class _Checked:
-    """Raises where torchao gives the scale 1 with a warning: asked before a value was seen."""
-
-    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
-        """Scale and zero point. Raises ``CalibrationError`` if the observer saw no value."""
-        if not _has_seen(self):
-            raise CalibrationError(UNSEEN)
-        qparams: tuple[Tensor, Tensor] = super().calculate_qparams()  # type: ignore[misc]
-        return qparams
-
-
-class ConstantMinMaxObserver(_Checked, MinMaxObserver):  # type: ignore[misc]
+class ConstantMinMaxObserver(MinMaxObserver):  # type: ignore[misc]
     """A ``MinMaxObserver`` for a tensor that never changes, such as a weight after training.
 
     It looks once; every later batch passes through.
@@ -166,20 +154,36 @@ class ConstantMinMaxObserver(_Checked, MinMaxObserver):  # type: ignore[misc]
     def forward(self, x: Tensor) -> Any:
         return x if _has_seen(self) else super().forward(x)
 
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        """Scale and zero point; raises ``CalibrationError`` if the observer saw no value."""
+        _check_seen(self)
+        return super().calculate_qparams()  # type: ignore[no-any-return]
 
-class ConstantPerChannelMinMaxObserver(_Checked, PerChannelMinMaxObserver):  # type: ignore[misc]
+
+class ConstantPerChannelMinMaxObserver(PerChannelMinMaxObserver):  # type: ignore[misc]
     """A ``PerChannelMinMaxObserver`` for a tensor that never changes; it looks once."""
 
     def forward(self, x: Tensor) -> Any:
         return x if _has_seen(self) else super().forward(x)
 
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        """One scale and zero point for each channel; raises as ``ConstantMinMaxObserver``."""
+        _check_seen(self)
+        return super().calculate_qparams()  # type: ignore[no-any-return]
 
-class MovingAverageMinMaxObserver(_Checked, TorchaoMovingAverage):  # type: ignore[misc]
+
+class FusedMovingAvgObsFakeQuantize(TorchaoFakeQuantize):  # type: ignore[misc]
     """torchao's, but it raises ``CalibrationError`` if it is converted before it saw a value."""
 
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        """Scale and zero point; raises ``CalibrationError`` if its observer saw no value."""
+        _check_seen(self.activation_post_process)
+        return super().calculate_qparams()  # type: ignore[no-any-return]
 
-class MovingAveragePerChannelMinMaxObserver(_Checked, TorchaoPerChannel):  # type: ignore[misc]
-    """torchao's, but it raises ``CalibrationError`` if it is converted before it saw a value."""
+
+def _check_seen(observer: Any) -> None:
+    if not _has_seen(observer):
+        raise CalibrationError(UNSEEN)
 
 
 def _has_seen(observer: Any) -> bool:

@@ -78,20 +78,18 @@ def activation_spec(
 def _activation_observer(is_qat: bool, is_dynamic: bool, eps: float) -> Any:
     from torchao.quantization.pt2e import (
         FakeQuantize,
-        FusedMovingAvgObsFakeQuantize,
+        MovingAverageMinMaxObserver,
         PlaceholderObserver,
     )
 
-    from qreg.observers import HistogramObserver, MovingAverageMinMaxObserver
+    from qreg.observers import FusedMovingAvgObsFakeQuantize, HistogramObserver
 
     if is_qat and is_dynamic:
         # An averaging constant of 1 forgets earlier batches, as dynamic quantization does.
         latest = MovingAverageMinMaxObserver.with_args(averaging_constant=1)
         return FakeQuantize.with_args(eps=eps, observer=latest)
     if is_qat:
-        return FusedMovingAvgObsFakeQuantize.with_args(
-            eps=eps, observer=MovingAverageMinMaxObserver
-        )
+        return FusedMovingAvgObsFakeQuantize.with_args(eps=eps)
     return (PlaceholderObserver if is_dynamic else HistogramObserver).with_args(eps=eps)
 
 
@@ -114,13 +112,15 @@ def weight_spec(
 
 
 def _weight_observer(per_channel: bool, is_qat: bool, eps: float) -> Any:
-    from torchao.quantization.pt2e import FusedMovingAvgObsFakeQuantize
+    from torchao.quantization.pt2e import (
+        MovingAverageMinMaxObserver,
+        MovingAveragePerChannelMinMaxObserver,
+    )
 
     from qreg.observers import (
         ConstantMinMaxObserver,
         ConstantPerChannelMinMaxObserver,
-        MovingAverageMinMaxObserver,
-        MovingAveragePerChannelMinMaxObserver,
+        FusedMovingAvgObsFakeQuantize,
     )
 
     if not is_qat:

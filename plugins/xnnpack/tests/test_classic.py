@@ -145,6 +145,26 @@ def test_the_query_for_none_gives_the_patterns_of_all_configs() -> None:
     assert len(query(None)) > len(query("int8_dynamic_per_channel"))
 
 
+@pytest.mark.parametrize("name", [None, "int8_static_per_channel", "int8_qat_per_tensor"])
+def test_patterns_are_modules_and_functions_and_each_is_there_once(name: str | None) -> None:
+    patterns = XNNPACKQuantizer.get_supported_operator_for_quantization_config(name)
+    assert len({tuple(pattern) for pattern in patterns}) == len(patterns)
+    for part in (part for pattern in patterns for part in pattern):
+        assert callable(part)
+        assert not isinstance(part, type) or issubclass(part, nn.Module)
+    assert [F.pad, nn.Conv2d] in patterns
+    assert [nn.ReLU] in patterns
+
+
+def test_a_pattern_of_another_distribution_is_the_operator_of_its_target() -> None:
+    from qreg_xnnpack.quantizer import _spelled
+
+    other = qreg.Annotator(
+        "other", ["aten.addmm.default", "nobodys.operator.default"], qreg.patterns.weighted()
+    )
+    assert _spelled(other) == [[torch.ops.aten.addmm.default]]
+
+
 def test_every_config_has_one_entry_with_all_its_operators() -> None:
     configs = [config for config, _ in XNNPACKQuantizer.get_supported_operators()]
     assert configs == XNNPACKQuantizer.get_supported_quantization_configs()

@@ -6,7 +6,7 @@ the class methods of the class it stands in for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torchao.quantization.pt2e.quantizer import OperatorConfig, QuantizationConf
 
 from qreg.configs import equivalent, mode_of
 from qreg.engine import annotate_with
+from qreg.known_operators import registered
 from qreg.model import Annotator
 from qreg.quantizer import Config, RegistryQuantizer
 from qreg.registry import Registry, installed
@@ -36,6 +37,7 @@ TRANSPOSED = (
 LINEAR = ([nn.Linear], [F.linear])
 RELU = ([nn.ReLU], [F.relu])
 CLAMP = ([nn.Hardtanh], [F.hardtanh], [nn.ReLU6], [F.relu6])
+PAD = ([F.pad],)
 BATCH_NORM = ([nn.BatchNorm1d], [nn.BatchNorm2d], [F.batch_norm])
 
 
@@ -69,6 +71,15 @@ PATTERNS: dict[str, Operators] = {
     "cat": [[torch.cat]],
     "adaptive_avg_pool2d": [[nn.AdaptiveAvgPool2d], [F.adaptive_avg_pool2d]],
     "max_pool2d": [[nn.MaxPool2d], [F.max_pool2d]],
+    "pad_conv_relu": _chained(PAD, CONV, RELU),
+    "pad_conv_clamp": _chained(PAD, CONV, CLAMP),
+    "pad_conv": _chained(PAD, CONV),
+    "relu": _chained(RELU),
+    "clamp": [*_chained(CLAMP), [torch.clamp]],
+    "mean": [[torch.mean]],
+    "permute": [[torch.permute], [torch.transpose]],
+    "view": [[torch.reshape], [nn.Flatten], [torch.flatten]],
+    "unsqueeze": [[torch.unsqueeze]],
 }
 
 
@@ -87,23 +98,25 @@ class XNNPACKQuantizer(RegistryQuantizer):
     @classmethod
     def get_supported_quantization_configs(cls) -> list[QuantizationConfig]:
         """The configs of the backend, whoever supplied them."""
-        return [each.value.factory() for each in installed().configs("xnnpack").values()]
+        return list(installed().made_configs("xnnpack").values())
 
     @classmethod
     def get_supported_operator_for_quantization_config(
         cls, quantization_config: QuantizationConfig | str | None
     ) -> Operators:
-        """All patterns that a config covers, as lists of modules and functions.
+        """All patterns that a config covers, each once, as lists of modules and functions.
 
+        An operator for which there is neither is the ``OpOverload`` that graphs have.
         The config is a name, any config that quantizes alike, or None for the patterns of all.
         """
         if isinstance(quantization_config, str):
-            quantization_config = installed().config("xnnpack", quantization_config).factory()
-        found: Operators = []
-        for config, operators in cls.get_supported_operators():
-            if quantization_config is None or equivalent(config, quantization_config):
-                found += [each for each in operators if each not in found]
-        return found
+            quantization_config = installed().made_config("xnnpack", quantization_config)
+        return _each_once(
+            pattern
+            for config, operators in cls.get_supported_operators()
+            if quantization_config is None or equivalent(config, quantization_config)
+            for pattern in operators
+        )
 
     @classmethod
     def get_supported_operators(cls) -> list[OperatorConfig]:
@@ -117,11 +130,18 @@ class XNNPACKQuantizer(RegistryQuantizer):
 
 def _patterns(config: QuantizationConfig, annotators: Sequence[Annotator]) -> Operators:
     covering = (each for each in annotators if mode_of(config) in each.modes)
-    return [operators for each in covering for operators in _spelled(each)]
+    return _each_once(pattern for each in covering for pattern in _spelled(each))
+
+
+def _each_once(patterns: Iterable[list[Any]]) -> Operators:
+    return [list(pattern) for pattern in dict.fromkeys(map(tuple, patterns))]
 
 
 def _spelled(annotator: Annotator) -> Operators:
-    return PATTERNS.get(annotator.name) or [[target] for target in annotator.targets]
+    if annotator.name in PATTERNS:
+        return PATTERNS[annotator.name]
+    found = map(registered, annotator.targets)
+    return [[operator] for operator in found if operator is not None]
 
 
 def propagate_annotation(model: GraphModule) -> None:
