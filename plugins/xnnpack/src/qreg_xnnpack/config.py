@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qreg import SupportedConfig
 from qreg.specs import EPS, Codes, config
@@ -62,3 +62,47 @@ def _named(name: str, mode: Mode, **arguments: bool) -> SupportedConfig:
     )
     summary = f"int8 activations per tensor, {mode}; int8 weights per {weights}"
     return SupportedConfig(name, summary, mode, factory)
+
+
+def refuses(config: QuantizationConfig) -> str | None:
+    """Why the delegate cannot run a config in int8; None if it can.
+
+    executorch 1.4.1 lowers uint8 activations and quantized biases too, but the runtime does not
+    load the program.
+    """
+    from qreg.configs import is_float
+
+    for role, spec in (
+        ("input", config.input_activation),
+        ("output", config.output_activation),
+    ):
+        reason = None if spec is None else _refuses_activation(role, spec)
+        if reason:
+            return reason
+    if not is_float(config.bias):
+        return "its bias is quantized, which the delegate does itself: leave bias at None"
+    return None if config.weight is None else _refuses_weight(config.weight)
+
+
+def _refuses_activation(role: str, spec: Any) -> str | None:
+    """A dynamic activation is quantized by the delegate, to its own type."""
+    import torch
+
+    taken = (torch.int8, torch.uint8) if getattr(spec, "is_dynamic", False) else (torch.int8,)
+    if spec.dtype in taken:
+        return None
+    return f"its {role} activations are {spec.dtype}: the delegate has kernels for torch.int8"
+
+
+def _refuses_weight(spec: Any) -> str | None:
+    import torch
+
+    if spec.dtype != torch.int8:
+        return f"its weights are {spec.dtype}: the delegate has kernels for torch.int8"
+    per_channel = spec.qscheme == torch.per_channel_symmetric
+    if per_channel and getattr(spec, "ch_axis", 0) not in (0, None):
+        return (
+            f"its weights are per channel of axis {spec.ch_axis} (expected 0, which stands for the "
+            "output channels of transposed convolutions too)"
+        )
+    return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from qreg import Annotator, Backend, Lowered, Option, Requirement, SupportedConfig, hookimpl
 from qreg_xnnpack.annotators import ANNOTATORS
-from qreg_xnnpack.config import supported_configs
+from qreg_xnnpack.config import refuses, supported_configs
 from qreg_xnnpack.lowering import lower
 from qreg_xnnpack.profiling import profile
 from qreg_xnnpack.runtime import load
@@ -26,6 +26,7 @@ XNNPACK = Backend(
     suffix=".pte",
     requires=(Requirement("executorch", "executorch==1.4.1"),),
     options=(THREADS,),
+    refuses=refuses,
     transforms=(transform,),
     load=load,
     profile=profile,
