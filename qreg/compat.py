@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.fx.experimental.symbolic_shapes import guarding_hint_or_throw, has_guarding_hint
+
 # torchao 0.18.0; of these observers only the base is exported.
 from torchao.quantization.pt2e._affine_quantization import (
     AffineQuantizedMinMaxObserver,
