@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from qreg.errors import LoweringError
-from qreg.mutation import Mutations
 from qreg.operators import IDENTITIES
 from qreg.patterns import operator_name, sole_user
 from qreg.transforms import changes_nothing
@@ -103,6 +102,8 @@ def _compute_written_weights(program: ExportedProgram) -> None:
     process dies in the write.
     """
     import torch
+
+    from qreg.mutation import Mutations
 
     mutations = Mutations.of(program.graph)
     for node in list(program.graph.nodes) if mutations.writers else ():
