@@ -263,26 +263,23 @@ class LoweringError(ProgramError):
         self,
         problem: str,
         suspects: Sequence[str] = (),
+        remedy: str = "",
         *,
         plugin: str = "",
         distribution: str = "",
         version: str = "",
         hook: str = "",
     ) -> None:
-        self.plugin, self.distribution, self.version = plugin, distribution, version
-        self.hook = hook
-        super().__init__(problem, suspects)
+        self.plugin, self.distribution = plugin, distribution
+        self.version, self.hook = version, hook
+        super().__init__(problem, suspects, remedy)
 
-    def suspecting(self, *suspects: str) -> Self:
+    def suspecting(self, *suspects: str, remedy: str = "") -> Self:
         """The same error with more suspects, before those it has."""
-        return type(self)(
-            self.problem,
-            [*suspects, *self.suspects],
-            plugin=self.plugin,
-            distribution=self.distribution,
-            version=self.version,
-            hook=self.hook,
-        )
+        found = super().suspecting(*suspects, remedy=remedy)
+        found.plugin, found.distribution = self.plugin, self.distribution
+        found.version, found.hook = self.version, self.hook
+        return found
 
 
 class VerificationError(ProgramError):
