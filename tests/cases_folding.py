@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -31,6 +31,21 @@ class Call(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Any:
         return self.function(self, *inputs)
+
+
+class Together(nn.Module):
+    """Modules side by side, each on inputs of its own, so that they are lowered once."""
+
+    def __init__(self, modules: Sequence[nn.Module], counts: Sequence[int]) -> None:
+        super().__init__()
+        self.parts, self.counts = nn.ModuleList(modules), counts
+
+    def forward(self, *inputs: Tensor) -> tuple[Any, ...]:
+        given = iter(inputs)
+        return tuple(
+            part(*[next(given) for _ in range(count)])
+            for part, count in zip(self.parts, self.counts, strict=True)
+        )
 
 
 def parameter(*shape: int) -> nn.Parameter:

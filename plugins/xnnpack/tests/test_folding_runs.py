@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from cases_folding import NORMS, Call, parameter, standardized, with_statistics
-from torch import Tensor, nn
+from cases_folding import NORMS, Call, Together, parameter, standardized, with_statistics
+from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
@@ -26,21 +25,6 @@ PLACES = (
     "a norm behind relu",
     "a linear over three dimensions",
 )
-
-
-class Together(nn.Module):
-    """Modules side by side, each on inputs of its own, so that they are lowered once."""
-
-    def __init__(self, modules: Sequence[nn.Module], counts: Sequence[int]) -> None:
-        super().__init__()
-        self.parts, self.counts = nn.ModuleList(modules), counts
-
-    def forward(self, *inputs: Tensor) -> tuple[Any, ...]:
-        given = iter(inputs)
-        return tuple(
-            part(*[next(given) for _ in range(count)])
-            for part, count in zip(self.parts, self.counts, strict=True)
-        )
 
 
 def quantized(cases: Sequence[tuple[nn.Module, Sequence[tuple[int, ...]]]]) -> qreg.Result:
