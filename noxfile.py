@@ -26,7 +26,7 @@ SHARED = BACKENDS[:4]  # that one environment of the default run holds together
 EXAMPLES = [f"./examples/qreg-{name}" for name in ("addmm", "int4", "upstream")]
 BROKEN = ["./examples/qreg-broken"]
 CONFLICT = ["./examples/qreg-conflict-a", "./examples/qreg-conflict-b"]
-SWEEP = "plugins/xnnpack/tests/test_architectures.py"
+SWEEP = tuple(f"plugins/xnnpack/tests/test_{name}.py" for name in ("architectures", "neighbours"))
 TOGETHER = "plugins/tests"  # what takes several backends
 
 HOST = ("tests", "--ignore=tests/page")  # the page knows no plugin, so it is tested once
@@ -113,7 +113,7 @@ def plugin(name: str) -> str:
 def sweep(session: nox.Session) -> None:
     """Every architecture with every config, through the runtime; takes long."""
     install(session, XNNPACK, layers=("xnnpack",))
-    session.run("pytest", "-m", "sweep or not sweep", SWEEP, *session.posargs)
+    session.run("pytest", "-m", "sweep or not sweep", *SWEEP, *session.posargs)
 
 
 def install(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from qreg.annotation import output_spec, standard, with_channel_axis
+from qreg.joined import JoinedDimension
 from qreg.model import Annotation, Match, Refusal
 from qreg.patterns import is_constant, operator_name
 
@@ -36,17 +37,23 @@ class Islands:
     constant_factor: bool = False
 
     def read_by_products(self, node: Node) -> bool:
-        """Whether a value enters a product, directly or through what passes it on."""
-        waiting, seen = list(node.users), set(node.users)
+        """Whether a value enters a product, directly or through what passes it on.
+
+        What is cut out of one input of a ``cat`` does not count as a reader of the ``cat``.
+        """
+        joined = JoinedDimension.of(node)
+        waiting = [(user, joined) for user in node.users]
+        seen = set(node.users)
         while waiting:
-            user = waiting.pop()
+            user, joined = waiting.pop()
             name = operator_name(user.target) if user.op == "call_function" else ""
             if name in self.products and self._pays(user):
                 return True
-            if name in self.passing:
+            if name in self.passing and not (joined and joined.is_taken_apart_by(user)):
                 fresh = set(user.users) - seen
                 seen |= fresh
-                waiting += fresh
+                behind = joined and joined.behind(user)
+                waiting += [(each, behind) for each in fresh]
         return False
 
     def _pays(self, product: Node) -> bool:

@@ -189,7 +189,7 @@ def quantize(
             compared = checking_first(kept, partial(check_agreement, float_model, reference))
             feed(prepared, compared, each)
         with stages.stage("convert"):
-            ranges = concerns(prepared)
+            ranges = concerns(prepared, kept.samples)
             converted = convert(prepared, fold_quantize=goal.backend.fold_quantize)
         search = Search(goal.lower, load, floor)
         with _naming_suspects(stages, converted, quantizer.decisions, kept.samples, search):

@@ -192,6 +192,7 @@ def range_rows(ranges: Iterable[Range]) -> list[Row]:
             "from": f"{each.low:.3g}",
             "to": f"{each.high:.3g}",
             "channels": f"{each.concerned} of {each.channels}",
+            "values": "" if each.values is None else str(each.values),
             "eps": f"{each.eps:.3g}",
         }
         for each in ranges

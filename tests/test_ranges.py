@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 import qreg
 from qreg import Registry
+from qreg.annotation import shared_in_and_out
+from qreg.patterns import listed
 from qreg.ranges import Range
 
 EPS = torch.finfo(torch.float32).eps  # of torchao's observers, which the toy backend has
@@ -64,3 +66,41 @@ def test_a_scalar_of_the_model_is_no_constant_activation(registry: Registry) -> 
             return self.fc(x) + self.one
 
     assert ranges(Scaled(), torch.randn(8, 4), registry) == []
+
+
+class Joined(nn.Module):
+    """Two inputs joined, the second small beside the first; then a linear, which computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 2)
+
+    def forward(self, large: Tensor, small: Tensor) -> Tensor:
+        return self.fc(torch.cat([large, small], -1))
+
+
+@pytest.mark.parametrize(
+    ("factor", "starved"),
+    [pytest.param(1.0, [], id="alike"), pytest.param(0.01, [4], id="a hundredth")],
+)
+def test_an_input_that_shared_parameters_starve_is_named(
+    toy: Any, factor: float, starved: list[int]
+) -> None:
+    large = torch.linspace(-1, 1, 32).reshape(8, 4)
+    small = large * factor  # of 256 values in 2, 0.02 gets 3.55: the ends are 2.55 steps apart
+    cat = qreg.Annotator("cat", ["aten.cat.default"], listed(), annotate=shared_in_and_out)
+    extra = toy.Extension(annotators=[cat])
+    registry = Registry({"toy": toy, "cats": extra}, entry_points=False)
+    result = qreg.quantize(
+        Joined(),
+        (large, small),
+        backend="toy",
+        calibration=[(large, small)],
+        registry=registry,
+        progress=False,
+        verify=False,
+    )
+    assert [each.values for each in result.ranges] == starved
+    assert [(each.node, each.concern) for each in result.ranges] == [
+        ("small", "starved by shared parameters") for _ in starved
+    ]

@@ -94,9 +94,9 @@ CASES: dict[str, Case] = {
     "add of a scalar": (Call(lambda x: x + 1), (row,), PER_CHANNEL, {}),
     "add and relu": (Call(lambda x, y: F.relu(x + y)), (row, row.clone()), PER_CHANNEL, {}),
     "mul": (Call(torch.mul), (row, row.clone()), PER_CHANNEL, {}),
-    "cat": (Call(lambda x, y: torch.cat([x, y])), (row, row.clone()), PER_CHANNEL, {}),
+    "cat": (Call(lambda x, y: torch.cat([x, y]) + 1), (row, row.clone()), PER_CHANNEL, {}),
     "cat behind operators": (
-        Call(lambda x, y: torch.cat([F.relu(x + y), x * y, x.view(2, 8)])),
+        Call(lambda x, y: torch.cat([F.relu(x + y), x * y, x.view(2, 8)]) * 2),
         (row, row.clone()),
         PER_CHANNEL,
         {},
@@ -138,6 +138,12 @@ CASES: dict[str, Case] = {
         (image(),),
         QAT,
         {"aten.conv_transpose2d.input": "row 7"},
+    ),
+    "cat at the output": (
+        Call(lambda x, y: torch.cat([x, y])),
+        (row, row.clone()),
+        PER_CHANNEL,
+        {"aten.cat.default": "nothing computes with what it joins"},
     ),
     "cat of integers": (
         Call(lambda x: torch.cat([x, x + 1])),

@@ -248,9 +248,9 @@ def test_a_transposed_convolution_in_3d_is_named_before_it_fails_on_the_device()
 
 
 def test_a_program_that_is_far_from_its_model_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    from qreg_xnnpack import passes
+    from qreg_xnnpack import neighbours
 
-    monkeypatch.setattr(passes, "ON_ONE_SET_OF_PARAMETERS", set())
+    monkeypatch.setattr(neighbours, "ON_ONE_SET_OF_PARAMETERS", set())
     module = With(lambda m, x: m.conv(F.relu(F.max_pool2d(m.conv(x), 2))))
     batches = [(torch.randn(IMAGE),) for _ in range(4)]
     quantizer = qreg.get_quantizer("xnnpack")

@@ -86,8 +86,8 @@ CASES: dict[str, tuple[nn.Module, tuple[tuple[int, ...], ...]]] = {
     "add_relu": (Call(lambda x, y: functional.relu(x + y)), (IMAGE, IMAGE)),
     "mul": (Call(torch.mul), (IMAGE, IMAGE)),
     "mul by a scalar": (Call(lambda x: x * 0.25), (IMAGE,)),
-    "cat": (Call(lambda x, y: torch.cat([x, y], 1)), (IMAGE, IMAGE)),
-    "cat of sums": (Call(lambda x, y: torch.cat([x + y, x * y, x], 1)), (IMAGE, IMAGE)),
+    "cat": (Call(lambda x, y: torch.cat([x, y], 1) + 1), (IMAGE, IMAGE)),
+    "cat of sums": (Call(lambda x, y: torch.cat([x + y, x * y, x], 1) + 1), (IMAGE, IMAGE)),
     "adaptive_avg_pool2d": (nn.AdaptiveAvgPool2d(1), (IMAGE,)),
     "max_pool2d": (nn.Sequential(conv(), nn.MaxPool2d(2)), (IMAGE,)),
     "max_pool2d without a stride": (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qreg.islands import Islands
 from qreg.operators import ADD, CAT, LINEAR, MAX_POOL2D
 from qreg.patterns import argument, is_constant, operator_name
 from qreg.rules import is_dynamic
@@ -27,6 +28,11 @@ NEVER = frozenset(
 # Nothing gives these quantized values when the ranges are found while the program runs.
 STATIC_ONLY = frozenset(
     {*CONV2D, "aten.max_pool2d.default", "aten.cat.default", "aten.flatten.using_ints"}
+)
+# What computes on quantized values, and what hands them on.
+ISLANDS = Islands(
+    products=frozenset({*CONV2D, *LINEAR}),
+    passing=frozenset({*CAT, *MAX_POOL2D, "aten.flatten.using_ints"}),
 )
 CEIL_MODE = 5  # the position of the argument
 SMALL = 16  # torch 2.13.0, inductor/decomposition.py: of a vector and a matrix this small, a sum
@@ -78,8 +84,14 @@ def _is_odd_pool(node: Node) -> bool:
 
 
 def _is_odd_cat(node: Node) -> bool:
-    """Inductor looks for a written dimension, and for inputs that differ."""
-    return argument(node, 1) is None or len(set(node.args[0])) != len(node.args[0])  # type: ignore[arg-type]
+    """Inductor looks for a written dimension, and for inputs that differ.
+
+    Where no product reads what they join, their shared parameters would cost the smaller of them
+    precision for nothing.
+    """
+    inputs: Any = node.args[0]
+    fused = argument(node, 1) is not None and len(set(inputs)) == len(inputs)
+    return not (fused and ISLANDS.read_by_products(node))
 
 
 def _is_scattered(entering: Any) -> bool:

@@ -72,6 +72,29 @@ def layout_pass() -> Any:
     return ChannelsLastTaggedReshapePass
 
 
+def passes_that_quantize() -> tuple[Any, ...]:
+    """The modules of the delegate's passes that quantize what they insert beside a quantized node.
+
+    Each asks its own names ``is_quant`` and ``is_dequant`` whether a node is one.
+    """
+    # executorch 1.4.1
+    from executorch.backends.xnnpack._passes import (
+        conv1d_unsqueeze_pass,
+        decompose_cat,
+        insert_pad_qdq,
+    )
+
+    return conv1d_unsqueeze_pass, decompose_cat, insert_pad_qdq
+
+
+def is_absorbed(node: Any) -> bool:
+    """Whether the delegate runs a quantize or dequantize as a part of the operator beside it."""
+    # executorch 1.4.1
+    from executorch.backends.xnnpack.utils.quant_utils import is_tagged_as_implicit_q_dq
+
+    return bool(is_tagged_as_implicit_q_dq(node))
+
+
 def is_dynamic_dequantize(node: Any) -> bool:
     """Whether a node dequantizes an activation whose range is found at run time."""
     # executorch 1.4.1

@@ -10,7 +10,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from qreg.operators import PADS
+from qreg.islands import Islands
+from qreg.operators import (
+    ADD,
+    ADDMM,
+    CAT,
+    CLAMPS,
+    CONV,
+    LINEAR,
+    MAX_POOL2D,
+    MUL,
+    PADS,
+    PERMUTES,
+    RELU,
+    RESHAPES,
+    SLICE,
+    SUB,
+    TRANSPOSED,
+    UNSQUEEZE,
+)
 from qreg.patterns import argument, operator_name
 from qreg.rules import constant_weight, is_dynamic, is_static, shape_of, static_shape
 
@@ -19,6 +37,13 @@ if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
     from qreg import Match
+
+
+# What computes on int8 values, and what hands them on: pools, clips or moves them.
+COMPUTING = frozenset({*CONV, *TRANSPOSED, *LINEAR, *ADDMM, *ADD, *SUB, *MUL})
+HANDING_ON = frozenset({*CAT, *CLAMPS, *MAX_POOL2D, *PADS, *PERMUTES, *RELU, *RESHAPES, *SLICE})
+HANDING_ON |= {*UNSQUEEZE, "aten.mean.dim", "aten.adaptive_avg_pool2d.default"}
+ISLANDS = Islands(COMPUTING, HANDING_ON)
 
 
 def int8_weight(match: Match, config: QuantizationConfig) -> str | None:
@@ -56,6 +81,17 @@ def unshared_bias(match: Match, config: QuantizationConfig) -> str | None:
     if match.bias is None or is_dynamic(config) or len(match.bias.users) == 1:
         return None
     return f"its bias {match.bias.target} serves another call too, with another scale"
+
+
+def computed_with(match: Match, config: QuantizationConfig) -> str | None:
+    """Something that computes in int8 reads the joined values, and not only a part of one input.
+
+    Elsewhere the parameters that all inputs of a ``cat`` share would cost the smaller ones most of
+    their quantized values, and gain nothing.
+    """
+    if ISLANDS.read_by_products(match.output):
+        return None
+    return "nothing that computes in int8 reads it: shared parameters would only cost accuracy"
 
 
 def ordered_bounds(match: Match, config: QuantizationConfig) -> str | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from qreg import Conversion, Lowered, LoweredOperator
 from qreg_xnnpack.layouts import dynamic_layouts
+from qreg_xnnpack.neighbours import float_beside_int8, taken_for_int8
 from qreg_xnnpack.passes import ready
 from qreg_xnnpack.reading import (
     DelegateGraph,
@@ -54,8 +55,10 @@ def to_edge(program: ExportedProgram, *, per_operator: bool = False) -> EdgeProg
     from executorch.exir import to_edge_transform_and_lower
 
     partitioner = XnnpackPartitioner(per_op_mode=per_operator)
-    with _quiet(), dynamic_layouts():
-        return to_edge_transform_and_lower(ready(program), partitioner=[partitioner])
+    with _quiet(), dynamic_layouts(), float_beside_int8():
+        return to_edge_transform_and_lower(
+            ready(program), transform_passes=[taken_for_int8], partitioner=[partitioner]
+        )
 
 
 def _with_state(source: ExportedProgram) -> ExecutorchBackendConfig:

@@ -1,20 +1,14 @@
-"""What a converted program needs before executorch 1.4.1 lowers it.
-
-The partitioner takes every operator between a dequantize and a quantize for an int8 one. That is
-wrong for operators that only move or clip values: the delegate runs them on one set of parameters,
-so with different ones before and behind, the program does not load or gives wrong numbers. This
-happens to whatever was left in float between two quantized operators.
-"""
+"""What a converted program needs before executorch 1.4.1 decomposes and lowers it."""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 from qreg.errors import LoweringError
-from qreg.operators import IDENTITIES
-from qreg.patterns import operator_name, sole_user
+from qreg.operators import IDENTITIES, PADS
+from qreg.patterns import argument, operator_name
 from qreg.transforms import changes_nothing
-from qreg_xnnpack.annotators.shape import CARRYING
 from qreg_xnnpack.attention import spell_out_attention
 from qreg_xnnpack.decompositions import IN_3D, in_planes
 from qreg_xnnpack.transforms import BIAS_POSITION, spell_out_stride
@@ -23,14 +17,8 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Node
 
-QUANTIZE = "quantized_decomposed.quantize_per_tensor.default"
 DEQUANTIZE = "quantized_decomposed.dequantize_per_tensor.default"
 DYNAMIC_DEQUANTIZE = "quantized_decomposed.dequantize_per_tensor.tensor"
-
-# A mean may have other parameters behind than before.
-ON_ONE_SET_OF_PARAMETERS = {target for each in CARRYING for target in each.targets}
-ON_ONE_SET_OF_PARAMETERS -= {"aten.mean.dim"}
-ON_ONE_SET_OF_PARAMETERS |= {"aten.cat.default"}
 
 IMAGE = 4  # dimensions: batch, channels, height, width
 CHANNELS_LAST = ("aten.conv", "pool2d", "aten.upsample", "aten.mean")
@@ -57,8 +45,8 @@ def ready(program: ExportedProgram) -> ExportedProgram:
             spell_out_stride(node)
         if name in IDENTITIES and changes_nothing(node):
             _read_past(node)
-        if name in ON_ONE_SET_OF_PARAMETERS:
-            _requantize_inputs(node)
+        if name in PADS:
+            _crop_by_slices(node)
         if name in BROADCASTING:
             _align_ranks(node)
         if name in SOFTMAX:
@@ -124,17 +112,26 @@ def _read_past(node: Node) -> None:
         node.graph.erase_node(node)
 
 
-def _requantize_inputs(node: Node) -> None:
-    """Gives the inputs of an operator the parameters that its output has.
+def _crop_by_slices(pad: Node) -> None:
+    """Turns the negative amounts of a constant pad into slices: no kernel takes them."""
+    import torch
 
-    Moving, clipping and picking the largest commute with quantizing, so this changes no value.
-    """
-    user, inputs = sole_user(node), node.all_input_nodes
-    if user is None or not _is(user, QUANTIZE) or not all(_is(each, DEQUANTIZE) for each in inputs):
+    amounts: Any = argument(pad, 1)
+    constant = "constant_pad_nd" in str(pad.target) or argument(pad, 2) in (None, "constant")
+    known = all(isinstance(each, int) for each in amounts)
+    if not (constant and known and any(each < 0 for each in amounts)):
         return
-    for source in inputs:
-        if _parameters(source) != _parameters(user):
-            node.replace_input_with(source, _through(source, user, before=node))
+    source: Any = pad.args[0]
+    for place, (first, last) in enumerate(zip(amounts[::2], amounts[1::2], strict=True)):
+        dimension = source.meta["val"].dim() - 1 - place
+        ends = max(0, -first), last if last < 0 else sys.maxsize
+        if ends != (0, sys.maxsize):
+            cut = torch.ops.aten.slice.Tensor
+            with pad.graph.inserting_before(pad):
+                value = cut(source.meta["val"], dimension, *ends)
+                source = pad.graph.call_function(cut, (source, dimension, *ends))
+            source.meta["val"] = value
+    pad.args = (source, [max(0, each) for each in amounts], *pad.args[2:])
 
 
 def _align_ranks(node: Node) -> None:
@@ -233,21 +230,3 @@ def _dynamic_chain(dequantize: Node) -> list[Node]:
 
 def _is(node: Any, operator: str) -> bool:
     return str(getattr(node, "target", "")) == operator
-
-
-def _parameters(node: Any) -> tuple[Any, ...]:
-    return tuple(node.args[1:])
-
-
-def _through(value: Node, parameters_of: Any, *, before: Node) -> Node:
-    """``value``, quantized and dequantized with the parameters of another node."""
-    import torch
-
-    operators = torch.ops.quantized_decomposed
-    graph, parameters = value.graph, _parameters(parameters_of)
-    with graph.inserting_before(before):
-        codes = graph.call_function(operators.quantize_per_tensor.default, (value, *parameters))
-        result = graph.call_function(operators.dequantize_per_tensor.default, (codes, *parameters))
-    codes.meta["val"] = value.meta["val"].to(parameters[-1])
-    result.meta["val"] = value.meta["val"]
-    return result

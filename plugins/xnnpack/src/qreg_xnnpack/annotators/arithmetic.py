@@ -13,6 +13,7 @@ from qreg.rules import (
     unscaled,
     with_dimensions,
 )
+from qreg_xnnpack.delegate import computed_with
 
 BOTH = patterns.operands(0, 1)
 SUM_RULES = (quantized_operands, moderate_constants, with_dimensions, unscaled)
@@ -29,7 +30,7 @@ ANNOTATORS = (
         "cat",
         CAT,
         patterns.listed(),
-        rules=(quantized_operands, several_inputs),
+        rules=(quantized_operands, several_inputs, computed_with),
         annotate=shared_in_and_out,
         summary="cat of two tensors or more, all on the same parameters",
     ),

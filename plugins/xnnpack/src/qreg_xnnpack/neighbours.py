@@ -1,0 +1,130 @@
+"""What stays in float beside int8 operators: it lowers, loads and is right.
+
+The partitioner (executorch 1.4.1) takes every operator between a dequantize and a quantize for an
+int8 one, whatever the user said, and tags these two as parts of it. A quantize or dequantize
+without the tag is a conversion, and what it feeds is in float. An operator that has a kernel in
+int8 gives the same values there in less time, so it is left so, but for three faults:
+
+1. What only moves or clips values runs on one set of parameters. With different ones before and
+   behind, the program does not load or gives wrong numbers.
+2. A dequantize that others read too is tagged for them all, and those in float get int8 values.
+3. Some of the delegate's passes insert operators beside others: dimensions around a ``conv1d``,
+   which is also what a batch norm becomes, a second ``cat`` for what one does not take, a quantized
+   output for a pad. They quantize these beside any quantize or dequantize, tagged or not.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from qreg.patterns import sole_user
+from qreg_xnnpack.compat import is_absorbed, passes_that_quantize
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule, Node
+    from torch.fx.passes.infra.pass_base import PassResult
+
+QUANTIZE = "quantized_decomposed.quantize_per_tensor.default"
+DEQUANTIZE = "quantized_decomposed.dequantize_per_tensor.default"
+
+# What the partitioner takes for an int8 operator where it stands between these two, by the names
+# that operators have after decomposition.
+FUSED = {"aten.relu.default"}
+WITH_ANY_PARAMETERS = {f"aten.{name}" for name in ("add.Tensor", "sub.Tensor", "mul.Tensor")}
+WITH_ANY_PARAMETERS |= {"aten.mean.dim"}
+ON_ONE_SET_OF_PARAMETERS = {
+    "aten.cat.default",
+    "aten.clamp.default",
+    "aten.hardtanh.default",
+    "aten.max_pool2d.default",
+    "aten.permute_copy.default",
+    "aten.relu.default",
+    "aten.slice_copy.Tensor",
+    "aten.unsqueeze_copy.default",
+    "aten.view_copy.default",
+    "dim_order_ops._to_dim_order_copy.default",
+}
+
+_one_at_a_time = threading.RLock()  # the passes are executorch's, and the same for all threads
+ASKED = ("is_quant", "is_dequant")
+
+
+def taken_for_int8(graph_module: GraphModule) -> PassResult:
+    """A pass over a decomposed program: mends faults 1 and 2, and changes no value.
+
+    Moving, clipping and picking the largest commute with quantizing.
+    """
+    from torch.fx.passes.infra.pass_base import PassResult
+
+    changed = [_mend(node) for node in list(graph_module.graph.nodes)]
+    if any(changed):
+        graph_module.recompile()
+    return PassResult(graph_module, any(changed))
+
+
+def _mend(node: Node) -> bool:
+    name, quantize = _name(node), _quantize_behind(node)
+    sources = node.all_input_nodes
+    if quantize is None or not all(_name(each) == DEQUANTIZE for each in sources):
+        return False
+    moved = name in ON_ONE_SET_OF_PARAMETERS
+    for source in sources if moved or name in WITH_ANY_PARAMETERS else ():
+        if moved and source.args[1:] != quantize.args[1:]:
+            node.replace_input_with(source, _through(source, quantize, before=node))
+        elif len(source.users) > 1:
+            node.replace_input_with(source, _copied(source))
+    return True
+
+
+def _quantize_behind(node: Node) -> Node | None:
+    """The quantize that alone reads a node, or what is fused with it."""
+    user = sole_user(node)
+    if user is not None and _name(user) in FUSED and _name(node) == "aten.add.Tensor":
+        user = sole_user(user)
+    return user if user is not None and _name(user) == QUANTIZE else None
+
+
+def _through(value: Node, quantize: Node, *, before: Node) -> Node:
+    """``value``, quantized and dequantized with the parameters of a quantize."""
+    graph, parameters = value.graph, quantize.args[1:]
+    with graph.inserting_before(before):
+        codes = graph.call_function(cast(Any, quantize.target), (value, *parameters))
+        result = graph.call_function(cast(Any, value.target), (codes, *parameters))
+    codes.meta["val"] = value.meta["val"].to(parameters[-1])
+    result.meta["val"] = value.meta["val"]
+    return result
+
+
+def _copied(dequantize: Node) -> Node:
+    with dequantize.graph.inserting_after(dequantize):
+        return dequantize.graph.node_copy(dequantize)
+
+
+def _name(node: Node) -> str:
+    return getattr(node.target, "__name__", "") if node.op == "call_function" else ""
+
+
+@contextmanager
+def float_beside_int8() -> Iterator[None]:
+    """Mends fault 3 for the time of a lowering: only what is tagged counts as quantized."""
+    with _one_at_a_time:
+        before = [
+            (module, name, getattr(module, name))
+            for module in passes_that_quantize()
+            for name in ASKED
+            if hasattr(module, name)
+        ]
+        for module, name, asks in before:
+            setattr(module, name, _tagged(asks))
+        try:
+            yield
+        finally:
+            for module, name, asks in before:
+                setattr(module, name, asks)
+
+
+def _tagged(asks: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda node: asks(node) and is_absorbed(node)
