@@ -16,6 +16,7 @@ from qreg.cli import main
 from qreg.inputs import cloned
 from qreg.plugins import PluginWarning
 from qreg.registry import installed
+from qreg.verification import run_program
 
 TOY = Path(__file__).with_name("toy.py")
 
@@ -282,3 +283,67 @@ def test_a_batch_that_does_not_fit_is_named(model: Path, data: Path) -> None:
     torch.save([(torch.zeros(8, 4),), (torch.zeros(8, 5),)], data)
     message = failed("quantize", model, "--backend", "toy", "--calibration", data)
     assert "calibration batch 1: input 'x': has shape (8, 5)" in message
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> tuple[Path, Path]:
+    """A model of raw features that its first layer normalises, and its data: all noise in int8."""
+    scales = torch.tensor([1e-3, 1.0, 1e3, 30.0])
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    net[0].weight.data /= scales
+    data = [(scales * each,) for (each,) in batches()]
+    torch.export.save(torch.export.export(net, data[0]), tmp_path / "raw.pt2")
+    torch.save(data, tmp_path / "raw.pt")
+    return tmp_path / "raw.pt2", tmp_path / "raw.pt"
+
+
+@pytest.fixture
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy backend's loader knows torchao's operators only where they were imported."""
+    monkeypatch.setattr("qreg.isolation.run_isolated", run_program)
+
+
+@pytest.mark.usefixtures("_in_this_process")
+def test_a_program_far_from_float_is_written_with_a_warning(raw: tuple[Path, Path]) -> None:
+    model, data = raw
+    arguments = (model, "--backend", "toy", "--calibration", data)
+    result = run("quantize", *arguments)
+    assert result.exit_code == 0
+    assert result.stderr.count("Warning: output 0 of the program is ") == 1
+    assert 'quantizer.set_module_name("0", None)' in result.stderr
+    assert result.stdout.startswith("FAR FROM FLOAT: output 0")
+    program = model.with_suffix(".toy")
+    assert program.exists()
+
+    judged = run("verify", program, "--reference", model, "--inputs", data, "--backend", "toy")
+    assert judged.exit_code == 0, judged.output
+    assert "Warning: output 0 of the program is " in judged.stderr
+    assert "verified" not in judged.stdout
+
+
+@pytest.mark.parametrize("before", [["--strict"], []], ids=["for every command", "for one"])
+def test_strict_makes_a_program_far_from_float_an_error(
+    before: list[str], raw: tuple[Path, Path]
+) -> None:
+    model, data = raw
+    after = [] if before else ["--strict"]
+    arguments = (*after, "--backend", "toy", "--calibration", data)
+    message = failed(*before, "quantize", model, *arguments)
+    assert "dB from the float model" in message
+    assert not model.with_suffix(".toy").exists()
+    page = model.with_suffix(".html")
+    failed(*before, "explain", model, *arguments, "--html", page)
+    assert not page.exists()
+
+
+@pytest.mark.usefixtures("_in_this_process")
+def test_the_least_ratio_is_an_option(model: Path, data: Path) -> None:
+    arguments = ("--backend", "toy", "--calibration", data)
+    assert run("quantize", model, *arguments).stderr.count("Warning:") == 0
+    assert "at least 80 dB" in run("explain", model, *arguments, "--min-sqnr", 80).stderr
+    program = model.with_suffix(".toy")
+    against = ("--reference", model, "--inputs", data, "--backend", "toy", "--min-sqnr", 80)
+    assert "at least 80 dB" in run("verify", program, *against).stderr
+    assert "at least 80 dB" in failed("verify", program, *against, "--strict")
+    found = json.loads(run("verify", program, *against, "--json").stdout)
+    assert (found["verdict"], found["min_sqnr"]) == ("poor", 80.0)
