@@ -74,8 +74,9 @@ class Optimized:
         for node in self.nodes:
             if node.op_type not in (*QUANTIZE, *DEQUANTIZE):
                 operator = self._operator(node)
-                found[operator.origin or ""] = operator
                 yield operator
+                if operator.origin:
+                    found[operator.origin] = operator
         yield from self._moved_by_nobody(found)
         for name in self.absorbed:
             yield from self._absorbed(name, found)
@@ -113,7 +114,7 @@ class Optimized:
         behind: dict[str, str] = {}  # of each tensor, the operator that is left and gives it
         for node in self.source:
             origin, before = origin_of(node), behind.get(node.input[0], "") if node.input else ""
-            if origin and origin not in found and node.op_type in MOVES and before and before in found:
+            if origin and origin not in found and node.op_type in MOVES and before in found:
                 found[origin] = within(found[before], origin)
                 yield found[origin]
             behind.update(dict.fromkeys(node.output, origin if origin in found else before))
