@@ -60,10 +60,11 @@ class Norm:
 
 
 def rewrite_batch_norms(model: GraphModule) -> None:
-    """Replaces each batch norm that uses running statistics, in place.
+    """Replaces each batch norm whose statistics and parameters are constants, in place.
 
-    One that uses the statistics of the batch becomes ``aten._native_batch_norm_legit.no_stats``,
-    which is what it is decomposed to later, and which torchao leaves alone.
+    One that uses the statistics of the batch, or parameters that are computed or belong to the
+    body of a loop, stays one operator, under a name that torchao leaves alone and that means the
+    same: ``aten._native_batch_norm_legit.no_stats`` or ``aten.native_batch_norm``.
     """
     nodes = [node for node in model.graph.nodes if node.op == "call_function"]
     if not any(_is_norm(node) for node in nodes):
@@ -103,22 +104,31 @@ def _normed(node: Node, output: Node, eps: Any) -> Norm:
 
 
 def _without_statistics(node: Node) -> None:
-    given, graph = node.args, node.graph
-    target = aten._native_batch_norm_legit.no_stats
-    with graph.inserting_before(node):
-        triple = graph.call_function(target, (*given[:3], True, *given[6:8]))
-        result = graph.call_function(operator.getitem, (triple, 0))
-    value = node.meta["val"]
-    triple.meta = {**node.meta, "val": (value, value.new_empty(0), value.new_empty(0))}
-    result.meta = {**node.meta}
+    arguments = (*node.args[:3], True, *node.args[6:8])
+    result = _first_of(node, node, aten._native_batch_norm_legit.no_stats, arguments)
     node.replace_all_uses_with(result)
-    graph.erase_node(node)
+    node.graph.erase_node(node)
+
+
+def _first_of(node: Node, output: Node, target: Any, arguments: tuple[Any, ...]) -> Node:
+    """The first result of an operator that returns more, in the place of a norm."""
+    with node.graph.inserting_before(node):
+        several = node.graph.call_function(target, arguments)
+        first = node.graph.call_function(operator.getitem, (several, 0))
+    value = output.meta["val"]
+    several.meta = {**output.meta, "val": (value, value.new_empty(0), value.new_empty(0))}
+    first.meta = {**output.meta, COMPUTES: output.name}
+    return first
 
 
 def _rewrite(norm: Norm, constants: set[Node]) -> None:
     layer = norm.entering
     known = constants.issuperset(norm.parameters)
-    if known and _can_take(layer, norm, constants):
+    if not known:
+        arguments = (layer, norm.weight, norm.bias, norm.mean, norm.variance, False, 0.0, norm.eps)
+        kept = _first_of(norm.node, norm.output, aten.native_batch_norm.default, arguments)
+        norm.output.replace_all_uses_with(kept)
+    elif _can_take(layer, norm, constants):
         built = Builder(layer, constants)
         _bring_ahead(norm.parameters)
         _fold(built, layer, *_affine(built, norm))

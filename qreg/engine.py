@@ -33,7 +33,15 @@ if TYPE_CHECKING:
 NodeFilter = Callable[["Node"], bool]
 
 SHARES = "runs on the parameters of its input"
-BATCH_STATISTICS = "aten._native_batch_norm_legit.no_stats"
+# Batch norms that are not folded, under the names that qreg.batch_norms gives them.
+NORMS = {
+    "aten._native_batch_norm_legit.no_stats": (
+        "normalizes with the statistics of each batch, not with fixed running statistics"
+    ),
+    "aten.native_batch_norm.default": (
+        "its statistics or parameters are computed while the model runs"
+    ),
+}
 
 
 @frozen
@@ -272,8 +280,8 @@ class AnnotationPass:
         if isinstance(node.target, torch._ops.HigherOrderOperator):
             return "control flow: what is inside its branches stays in float"
         name = operator_name(node.target)
-        if name == BATCH_STATISTICS:
-            return "normalizes with the statistics of each batch, not with fixed running statistics"
+        if name in NORMS:
+            return NORMS[name]
         for error in self._failed:
             if name in error.targets:
                 return f"annotator {error.annotator} of {error.distribution} failed on the model"

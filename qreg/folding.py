@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 
 from qreg.batch_norms import rewrite_batch_norms
 from qreg.constants import fold_constants
 from qreg.inlining import inline_grad_modes
+from qreg.operators import DROPOUTS
+from qreg.patterns import argument, operator_name
+from qreg.transforms import bypass, rewritten
 
 
 def folded(model: GraphModule) -> GraphModule:
@@ -15,12 +18,17 @@ def folded(model: GraphModule) -> GraphModule:
     For inference only: it computes the same, and the tensors of the model stay as they are. Folding
     again changes nothing. Operators inside a ``torch.no_grad()`` of the model are taken out of the
     subgraph that torch.export has put them in. The batch norms of loops and branches are rewritten
-    too.
+    too. Dropouts that are off, which may stand between a layer and its norm, are taken out.
     """
     model = inline_grad_modes(model)
     for each in model.modules():
         if isinstance(each, GraphModule):
+            rewritten(each, _bypass_dropout)
             fold_constants(each)
             rewrite_batch_norms(each)
             fold_constants(each)
     return model
+
+
+def _bypass_dropout(node: Node) -> bool:
+    return operator_name(node.target) in DROPOUTS and not argument(node, 2) and bypass(node)

@@ -245,6 +245,11 @@ NORMS: dict[str, Case] = {
         ((4, 9),),
         ["conv1d", "mul", "add"],
     ),
+    "a dropout before the norm": (
+        lambda: nn.Sequential(nn.Conv2d(4, 6, 3), nn.Dropout2d(), nn.BatchNorm2d(6)),
+        (IMAGE,),
+        ["conv2d"],
+    ),
     "a norm of the input": (lambda: nn.BatchNorm2d(4), (IMAGE,), ["mul", "add"]),
     "layer, group and instance norm": (
         lambda: nn.Sequential(
