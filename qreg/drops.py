@@ -1,9 +1,11 @@
 """Where a quantized model loses its quality: the operators that add most noise of their own.
 
 The SQNR of an operator's output has the noise of everything before it in it. What tells where noise
-comes from is how much is added: by computing (from the noise of the inputs to that of the output)
-and by rounding (from the output to what is read of it). A rounding belongs to the operator whose
-output it is if that is quantized, else to those that read it quantized.
+comes from is a drop: by computing, from the SQNR of the inputs to that of the output, or by
+rounding, from the output to what is read of it. A rounding belongs to the operator whose output it
+is if that is quantized, else to those that read it quantized. Where an operator in float makes
+noise count, as a layer norm does that scales one large channel down, the drop belongs to the
+quantized operator that it reads.
 """
 
 from __future__ import annotations
@@ -28,8 +30,11 @@ if TYPE_CHECKING:
 
 DEQUANTIZE = "quantized_decomposed.dequantize_per_"
 SHOWN = 3
-LEAST = -200.0  # dB, for what is all noise
-SHARE = 0.1  # of the most that any operator adds: those that add less are not named
+LEAST = -20.0  # dB: below it all is noise, and more of it is no matter
+HEADROOM = (
+    20.0  # dB above the least SQNR that is wanted: noise below a hundredth of it is no matter
+)
+SHARE = 1 / 3  # of the largest drop: operators with smaller ones are not named
 
 
 @frozen
@@ -53,47 +58,49 @@ def largest_drops(
     samples: Sequence[tuple[Any, ...]],
     decisions: Sequence[Decision],
     *,
+    min_sqnr: float,
     slices: bool,
 ) -> tuple[Drop, ...]:
-    """The quantized operators that add most noise, at most three, the first adding most.
+    """The quantized operators at which the SQNR drops most, at most three, the largest drop first.
 
-    ``reference`` is the float graph with the operators that were decided on. ``slices`` measures
+    ``reference`` is the float graph with the operators that were decided on. ``min_sqnr`` is the
+    SQNR that is wanted of the outputs: an SQNR far above it is as good as any. ``slices`` measures
     the worst slice of each tensor instead of the whole. Takes one pass of each graph per sample.
     """
-    measure = _share_of_worst_slice if slices else _share
+    measure = _of_worst_slice if slices else _of_whole
     noise = _Noise(*_tallied(reference, converted, samples), measure)
+    enough = min_sqnr + HEADROOM
     quantized = {each.node: each for each in decisions if each.quantized}
     worst: dict[str, _Step] = {}
     for name, step in _steps(reference, noise, quantized):
         anchor = anchor_of(quantized[name])
-        if anchor in quantized and step.added > worst.get(anchor, NOTHING).added:
+        if anchor in quantized and step.drop(enough) > worst.get(anchor, NOTHING).drop(enough):
             worst[anchor] = step
-    ordered = sorted(worst.items(), key=lambda pair: -pair[1].added)
-    least = max((SHARE * step.added for step in worst.values()), default=0.0)
+    ordered = sorted(worst.items(), key=lambda pair: -pair[1].drop(enough))
+    least = max((SHARE * step.drop(enough) for step in worst.values()), default=0.0)
     return tuple(
         Drop(
             node=name,
             operator=quantized[name].operator,
             module=quantized[name].module,
-            before=_decibels(step.before),
-            after=_decibels(step.after),
+            before=step.before,
+            after=step.after,
             keep=scope_of(quantized[name], decisions),
         )
         for name, step in ordered[:SHOWN]
-        if step.added >= least
+        if step.drop(enough) >= least
     )
 
 
 @frozen
 class _Step:
-    """The noise before and after something is computed or rounded, as shares of the signal."""
+    """The SQNR in dB before and after something is computed or rounded."""
 
     before: float
     after: float
 
-    @property
-    def added(self) -> float:
-        return self.after - self.before
+    def drop(self, enough: float) -> float:
+        return max(min(self.before, enough) - max(self.after, LEAST), 0.0)
 
 
 NOTHING = _Step(0.0, 0.0)
@@ -101,7 +108,7 @@ NOTHING = _Step(0.0, 0.0)
 
 @frozen
 class _Noise:
-    """The noise of each value as it is given, and of those that are rounded as they are read."""
+    """Each value as it is given, and those that are rounded as they are read."""
 
     given: Mapping[str, Tally]
     read: Mapping[str, Tally]
@@ -122,8 +129,8 @@ def _steps(
     culprit: dict[Node, str | None] = {}  # the nearest quantized operator that it comes through
     for node in reference.graph.nodes:
         name = origin(node) or node.name
-        source = max(node.all_input_nodes, key=lambda each: level[each], default=None)
-        before = level[source] if source else 0.0
+        source = min(node.all_input_nodes, key=lambda each: level[each], default=None)
+        before = level[source] if source else math.inf
         computed = noise.computed(name)
         after = before if computed is None else computed
         inherited = culprit[source] if source else None
@@ -196,19 +203,10 @@ def _name(node: Node) -> str | None:
     return origin(node) or (node.name if node.op == "placeholder" else None)
 
 
-def _share(tally: Tally) -> float:
-    """The noise as a share of the signal's power, which is finite."""
-    return _ratio(tally.sqnr)
+def _of_whole(tally: Tally) -> float:
+    return tally.sqnr
 
 
-def _share_of_worst_slice(tally: Tally) -> float:
+def _of_worst_slice(tally: Tally) -> float:
     found = tally.worst_slice
-    return _ratio(found.sqnr if found else tally.sqnr)
-
-
-def _ratio(sqnr: float) -> float:
-    return float(10 ** (-max(sqnr, LEAST) / 10))
-
-
-def _decibels(share: float) -> float:
-    return -10 * math.log10(share) if share else math.inf
+    return found.sqnr if found else tally.sqnr

@@ -215,6 +215,7 @@ def quantize(
                     converted,
                     kept.samples,
                     quantizer.decisions,
+                    min_sqnr=min_sqnr,
                     slices=not verification.far,
                 )
                 verification = evolve(verification, drops=drops)

@@ -15,6 +15,7 @@ from torch import nn
 from qreg import compare
 from qreg.cli import main
 from qreg.comparison import Comparison, Entry
+from qreg.comparison.text import rows
 from qreg.errors import CalibrationError, InputError, UnknownNameError
 from qreg.registry import Registry
 
@@ -175,3 +176,15 @@ def test_what_comes_from_a_model_is_not_part_of_the_code_of_the_page(tmp_path: P
     assert "<script>alert" not in page
     assert "<img src=x" not in page
     assert "</title><script>" not in page
+
+
+def test_a_row_has_the_verdict_on_its_program() -> None:
+    entries = (
+        Entry("near", sqnr_to_float=40.0, verdict="good"),
+        Entry("far", sqnr_to_float=3.0, verdict="poor", notes=("output 0 is 3.0 dB",)),
+    )
+    found = Comparison("Net", 5, 1, entries)
+    listed = {row["backend"]: (row["SQNR to float"], row["verdict"]) for row in rows(found)}
+    assert listed == {"near": ("40.0 dB", "good"), "far": ("3.0 dB", "poor")}
+    assert "far: output 0 is 3.0 dB" in str(found)
+    assert [each["verdict"] for each in found.as_dict()["entries"]] == ["good", "poor"]

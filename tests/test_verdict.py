@@ -101,6 +101,11 @@ def test_the_warning_names_the_operator_that_adds_the_noise_and_the_line_that_he
     assert healed.counts["annotated"] > 0
 
 
+def test_an_operator_that_only_inherits_noise_is_not_named(poor: qreg.Result) -> None:
+    (drop,) = poor.verification.drops
+    assert (drop.node, drop.before > 30, drop.after < 10) == ("linear", True, True)
+
+
 def test_a_warning_may_be_made_an_error(registry: Registry) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", QualityWarning)
