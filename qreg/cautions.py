@@ -54,11 +54,9 @@ def _to_blame(report: Report) -> str:
 def _larger(report: Report) -> Iterator[str]:
     sizes = report.sizes
     if sizes.program is not None and sizes.program > sizes.float_parameters:
-        ratio = size(sizes.program, sizes.float_parameters)
-        more = "" if ratio == "not comparable" else f", {than(ratio, 'they are')}"
+        ratio = than(size(sizes.program, sizes.float_parameters), "the float parameters")
         yield (
-            f"the program has {sizes.program:,} bytes, more than the "
-            f"{sizes.float_parameters:,} bytes of the float parameters{more}"
+            f"the program ({sizes.program:,} bytes) is {ratio} ({sizes.float_parameters:,} bytes)"
         )
 
 

@@ -81,11 +81,10 @@ def test_a_program_slower_than_float_is_said_with_the_operators_to_blame() -> No
 def test_a_program_larger_than_the_float_parameters_is_said() -> None:
     found = report(operator("a", int8=True, macs=3), sizes=Sizes(1000, 1500))
     assert cautions(found) == [
-        "the program has 1,500 bytes, more than the 1,000 bytes of the float parameters, "
-        "1.5 times larger than they are"
+        "the program (1,500 bytes) is 1.5 times larger than the float parameters (1,000 bytes)"
     ]
     assert cautions(report(sizes=Sizes(0, 1500))) == [
-        "the program has 1,500 bytes, more than the 0 bytes of the float parameters"
+        "the program (1,500 bytes) is not comparable with the float parameters (0 bytes)"
     ]
 
 

@@ -168,6 +168,22 @@ def test_what_was_not_run_says_so_and_why() -> None:
     assert "as many threads as each runtime chooses" in text
 
 
+def test_programs_are_compared_with_the_float_model_in_words(tmp_path: Path) -> None:
+    entries = (
+        Entry("float", bytes=2800, milliseconds=1.0),
+        Entry("fast", bytes=1000, milliseconds=0.5),
+        Entry("slow", bytes=2800, milliseconds=1.15),
+    )
+    found = Comparison("Net", rounds=5, threads=1, entries=entries)
+    found.save_html(tmp_path / "page.html")
+    for text in (str(found), (tmp_path / "page.html").read_text(encoding="utf-8")):
+        assert (
+            "fast: 2.0 times faster than float in torch, "
+            "2.8 times smaller than the float parameters"
+        ) in text
+        assert ("slow: 15 % slower than float in torch, as large as the float parameters") in text
+
+
 def test_what_comes_from_a_model_is_not_part_of_the_code_of_the_page(tmp_path: Path) -> None:
     entry = Entry("<script>alert(1)</script>", failure="<img src=x onerror=alert(2)>")
     good = Entry("<script>alert(3)</script>", milliseconds=1.0, bytes=1)
