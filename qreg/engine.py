@@ -24,6 +24,7 @@ from qreg.errors import AnnotatorError, QregError
 from qreg.model import Annotation, Annotator, Decision, Match, Refusal, Status, Supplied
 from qreg.mutation import Mutations
 from qreg.patterns import GraphIndex, operator_name
+from qreg.rules import forget_masks
 from qreg.scopes import Choice, Scopes, module_path
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 NodeFilter = Callable[["Node"], bool]
 
+# torchao prepares the bodies of these, each as a graph by itself.
+LOOPS = (torch.ops.higher_order.scan, torch.ops.higher_order.while_loop)
 SHARES = "runs on the parameters of its input"
 # Batch norms that are not folded, under the names that qreg.batch_norms gives them.
 NORMS = {
@@ -112,6 +115,7 @@ class AnnotationPass:
         self._taken = {n: found for n in self._nodes if (found := annotation_of(n))}
         self._written = dict(self._taken)
         self._targets = {target for each in annotators for target in each.value.targets}
+        forget_masks(graph_module.graph)
         mutations = Mutations.of(graph_module.graph)
         self._index = GraphIndex(graph_module.graph, mutations.is_state)
         self._mutated = mutations.reasons(graph_module.graph)
@@ -277,6 +281,8 @@ class AnnotationPass:
             return self._reasons[node]
         if node in self._mutated:
             return self._mutated[node]
+        if node.target in LOOPS:
+            return "a loop: the operators of its body are decided on one by one"
         if isinstance(node.target, torch._ops.HigherOrderOperator):
             return "control flow: what is inside its branches stays in float"
         name = operator_name(node.target)

@@ -14,8 +14,9 @@ from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantizer
 
 from qreg.blame import call
 from qreg.compat import annotation_of
+from qreg.composites import spelled_out
 from qreg.configs import check, equivalent, mode_of, saturates
-from qreg.engine import NodeFilter, annotated
+from qreg.engine import LOOPS, NodeFilter, annotated
 from qreg.errors import ConfigError, InputError, NothingQuantizedError, UnknownModuleError
 from qreg.folding import folded
 from qreg.foreign import ForeignQuantizers
@@ -79,6 +80,7 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         self.allow_float, self._unknown_modules = allow_float, unknown_modules
         self._nested: WeakKeyDictionary[GraphModule, str] = WeakKeyDictionary()
         self.decisions: list[Decision] = []
+        self._bodies_left = 0
         if config is not None:
             self.set_global(config)
 
@@ -196,10 +198,15 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
                 model.graph.erase_node(node)
         if "qat" not in self.modes:
             model = folded(model)
+        spelled_out(model, self._targets())
         for transform in self._backend.transforms:
             role = f"transform {_spelled(transform)}"
             model = call(self._supplied, role, transform, model, self.modes, expected=GraphModule)
         return self._foreign.transform(model) if self._foreign else model
+
+    def _targets(self) -> set[str]:
+        annotators = self._registry.annotators(self.backend)
+        return {operator_name(target) for each in annotators for target in each.value.targets}
 
     def annotate(self, model: GraphModule) -> GraphModule:
         """Annotates the graph in place.
@@ -213,7 +220,7 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         prefix = f"{self._nested[model]}." if model in self._nested else ""
         if not prefix:
             self._check_scopes(model)
-            self.decisions = []
+            self.decisions, self._bodies_left = [], 0
         mark(model.graph, prefix)
         self._scopes.forget()
         decisions = annotated(
@@ -252,7 +259,9 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         _check_finite(model)
         if self._foreign:
             self._foreign.validate(model)
-        if self.allow_float or model in self._nested:
+        loops = sum(node.target in LOOPS for node in model.graph.nodes)
+        self._bodies_left += loops - (model in self._nested)
+        if self.allow_float or self._bodies_left:  # torchao annotates the body of a loop later
             return
         if not any(decision.quantized for decision in self.decisions):
             raise NothingQuantizedError(

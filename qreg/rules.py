@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from qreg.patterns import argument, is_constant, operator_name, tensor_at
 
 if TYPE_CHECKING:
-    from torch.fx import Node
+    from torch.fx import Graph, Node
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
     from qreg.model import Match
@@ -54,6 +55,9 @@ def constant_weight(match: Match, config: QuantizationConfig) -> str | None:
     """The weight must be a constant of the model, and quantized."""
     if match.weight is None or not is_constant(match.weight):
         return "its weight is computed while the model runs: only constants are quantized ahead"
+    shape = shape_of(match.weight)
+    if len(shape) < 2 or 0 in shape:
+        return f"its weight has shape {tuple(shape)}: only matrices with elements are quantized"
     if match.bias is not None and not is_constant(match.bias):
         return "its bias is computed while the model runs: only constants are quantized ahead"
     if config.weight is None:
@@ -82,17 +86,32 @@ def moderate_constants(match: Match, config: QuantizationConfig) -> str | None:
 
 def _is_masked(node: Node) -> bool:
     """Whether a number far beyond other values is filled in on the way to a node."""
-    waiting, seen = [node], {node}
-    while waiting:
-        each = waiting.pop()
-        name = operator_name(each.target) if each.op == "call_function" else ""
-        if name in MASKING and any(_reach(value) > LARGEST_ELEMENT for value in each.args):
-            return True
-        if name in MASKING or name in CARRYING_MASKS:
-            fresh = set(each.all_input_nodes) - seen
-            seen |= fresh
-            waiting += fresh
-    return False
+    graph = node.graph
+    size, masked = _masked.get(graph, (0, set()))
+    if size != len(graph.nodes):
+        masked = _find_masked(graph)
+        _masked[graph] = len(graph.nodes), masked
+    return node in masked
+
+
+_masked: WeakKeyDictionary[Graph, tuple[int, set[Node]]] = WeakKeyDictionary()
+
+
+def forget_masks(graph: Graph) -> None:
+    """Look for masks again: what was found in a graph holds for one pass over it."""
+    _masked.pop(graph, None)
+
+
+def _find_masked(graph: Graph) -> set[Node]:
+    """The nodes that such a number reaches, in one walk."""
+    found: set[Node] = set()
+    for node in graph.nodes:
+        name = operator_name(node.target) if node.op == "call_function" else ""
+        filled = name in MASKING and any(_reach(value) > LARGEST_ELEMENT for value in node.args)
+        passed_on = name in MASKING or name in CARRYING_MASKS
+        if filled or (passed_on and not found.isdisjoint(node.all_input_nodes)):
+            found.add(node)
+    return found
 
 
 def _reach(value: Any) -> float:

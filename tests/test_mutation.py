@@ -8,7 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from qreg.mutation import Mutations
+from qreg import rules
+from qreg.model import Match
+from qreg.mutation import Mutations, own_state, written_buffers
+from qreg.patterns import operator_name
 
 
 class Call(nn.Module):
@@ -56,3 +59,53 @@ def test_the_tensor_and_its_views_are_found(name: str) -> None:
 @pytest.mark.parametrize("name", HARMLESS)
 def test_harmless_changes_are_not(name: str) -> None:
     assert found(HARMLESS[name]) == []
+
+
+def test_a_written_buffer_is_known_by_all_of_its_names() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Buffer(torch.zeros(2, 4))
+            self.kept = nn.Buffer(torch.ones(2, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.first.view(-1)[:4] += 1
+            return x + self.first * self.kept
+
+    model = torch.export.export(Twice(), (torch.ones(2, 4),)).module()
+    assert written_buffers(model.graph) == {"first"}
+    own = own_state(model)
+    own(torch.ones(2, 4))
+    assert own.first.sum() == 4
+
+
+def test_finding_masks_visits_each_node_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    visits = []
+    monkeypatch.setattr(
+        rules, "operator_name", lambda target: visits.append(target) or operator_name(target)
+    )
+
+    def chain(x: Tensor, length: int) -> Tensor:
+        for _ in range(length):
+            x = x + x.relu()
+        return x
+
+    for length in (10, 40):
+        visits.clear()
+        module = Call(lambda x, length=length: chain(x, length))
+        graph = torch.export.export(module, (torch.ones(2, 4),)).module().graph
+        sums = graph.find_nodes(op="call_function", target=torch.ops.aten.add.Tensor)
+        assert [rules.moderate_constants(Match((n,), (n.args[0],)), None) for n in sums] == (
+            [None] * length
+        )
+        assert len(visits) == 2 * length + 1
+
+
+def test_a_mask_is_seen_through_sums() -> None:
+    def masked(x: Tensor) -> Tensor:
+        return x + ((x > 0) * -1e9 + x.relu()).view(2, 4)
+
+    graph = torch.export.export(Call(masked), (torch.ones(2, 4),)).module().graph
+    (last,) = graph.find_nodes(op="output")[0].all_input_nodes
+    reason = rules.moderate_constants(Match((last,), tuple(last.all_input_nodes)), None)
+    assert "minus infinity" in reason

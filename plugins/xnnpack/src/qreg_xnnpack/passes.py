@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
+from qreg.composites import CLAMPS, as_clamp
 from qreg.errors import LoweringError
 from qreg.operators import IDENTITIES, PADS
 from qreg.patterns import argument, operator_name
 from qreg.transforms import changes_nothing
 from qreg_xnnpack.attention import spell_out_attention
 from qreg_xnnpack.decompositions import IN_3D, in_planes
-from qreg_xnnpack.transforms import BIAS_POSITION, spell_out_stride
+from qreg_xnnpack.transforms import BIAS_POSITION, clamp_as_hardtanh, spell_out_stride
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -43,6 +44,12 @@ def ready(program: ExportedProgram) -> ExportedProgram:
             raise LoweringError(f"{node.name}: ExecuTorch has no transposed convolution in 3d")
         if name == "aten.max_pool2d.default":
             spell_out_stride(node)
+        if name == "aten.linear.default":
+            _linear_by_a_vector(node)
+        if name in CLAMPS:
+            as_clamp(node)
+        if name in CLAMPS or name == "aten.clamp.default":
+            clamp_as_hardtanh(node)
         if name in IDENTITIES and changes_nothing(node):
             _read_past(node)
         if name in PADS:
@@ -81,6 +88,19 @@ def _forget_provenance(program: ExportedProgram) -> None:
     """
     for node in program.graph.nodes:
         node.meta.pop("from_node", None)
+
+
+def _linear_by_a_vector(node: Node) -> None:
+    """A weight of one dimension as a product and its sum: the delegate fails to run the linear."""
+    import torch
+
+    source, weight = cast("list[Node]", list(node.args[:2]))
+    if weight.meta["val"].dim() != 1 or len(node.args) > 2:
+        return
+    with node.graph.inserting_before(node):
+        product = node.graph.call_function(torch.ops.aten.mul.Tensor, (source, weight))
+    product.meta["val"] = source.meta["val"] * weight.meta["val"]
+    node.target, node.args = torch.ops.aten.sum.dim_IntList, (product, [-1])
 
 
 def _compute_written_weights(program: ExportedProgram) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qreg.operators import MAX_POOL2D, PADS
 from qreg.patterns import argument, is_in_place, operator_name, tensor_at
@@ -25,6 +25,7 @@ BIAS_POSITION = {
     "aten.addmm.default": 0,
 }
 COPY = "_copy_"
+LARGEST = 3.4028234663852886e38  # of the floats of 32 bits
 
 
 def transform(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
@@ -53,7 +54,7 @@ def _for_the_delegate(model: GraphModule, node: Node, trained: bool, mutations: 
         copied = mutations.is_written(node.all_input_nodes[0])
         return not copied and _pads_nothing(node) and bypass(node)
     if name == "aten.clamp.default":
-        return _clamp_as_hardtanh(node)
+        return clamp_as_hardtanh(node)
     return name in MAX_POOL2D and spell_out_stride(node)
 
 
@@ -89,17 +90,27 @@ def _copy_argument(
     return True
 
 
-def _clamp_as_hardtanh(node: Node) -> bool:
-    """A clamp with two bounds is a hardtanh, which the delegate fuses and a clamp it does not."""
+def clamp_as_hardtanh(node: Node) -> bool:
+    """A clamp of floats is a hardtanh, which the delegate fuses and a clamp it does not.
+
+    A bound that is left out is the largest float: the delegate (executorch 1.4.1) writes an
+    infinity in its place, with which the program does not run.
+    """
     import torch
 
     hardtanh = torch.ops.aten.hardtanh_ if is_in_place(node) else torch.ops.aten.hardtanh
-    low, high = argument(node, 1), argument(node, 2)
-    if low is None or high is None or low >= high or not node.meta["val"].dtype.is_floating_point:
+    low, high = (_bound(node, *place) for place in ((1, "min", -LARGEST), (2, "max", LARGEST)))
+    if low >= high or not node.meta["val"].dtype.is_floating_point:
         return False
-    node.target = hardtanh.default
-    node.args = (node.args[0], float(low), float(high))
+    node.target, node.kwargs = hardtanh.default, {}
+    node.args = (node.args[0], low, high)
     return True
+
+
+def _bound(clamp: Node, position: int, name: str, missing: float) -> float:
+    given: Any = argument(clamp, position)
+    given = clamp.kwargs.get(name) if given is None else given
+    return missing if given is None else min(max(float(given), -LARGEST), LARGEST)
 
 
 def spell_out_stride(node: Node) -> bool:
