@@ -6,7 +6,7 @@ norms too, before a quantizer sees the graph, and checks neither who else reads 
 convolution nor whether its weight serves other calls: nothing must be left for it to fold.
 
 Only the graph is rewritten here: new weights are operators on the old ones, which
-:func:`~qreg.constants.fold_constants` computes.
+:func:`~qreg.constant_folding.fold_constants` computes.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch.fx import GraphModule, Node
 
 from qreg.batch_norms import rewrite_batch_norms
-from qreg.constants import fold_constants
+from qreg.constant_folding import fold_constants
 from qreg.inlining import inline_grad_modes
 from qreg.operators import DROPOUTS
 from qreg.patterns import argument, operator_name

@@ -21,8 +21,8 @@ from torch.fx import GraphModule
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-from qreg.constants import MEGABYTE
 from qreg.folding import folded
+from qreg.folding_budget import MEGABYTE
 from qreg.scopes import module_path
 
 ROWS, IMAGE = (3, 8), (1, 4, 8, 8)
