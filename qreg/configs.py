@@ -50,7 +50,17 @@ def check(config: object) -> QuantizationConfig:
             raise ConfigError(f"{role} has qscheme {spec.qscheme}: activations are per tensor")
     if config.weight is not None and config.weight.qscheme in AFFINE:
         raise ConfigError(f"weight has qscheme {config.weight.qscheme}: weights are symmetric")
+    _check_axis(config.weight)
     return config
+
+
+def _check_axis(weight: Any) -> None:
+    axis = getattr(weight, "ch_axis", None)
+    if getattr(weight, "qscheme", None) == torch.per_channel_symmetric and axis not in (0, None):
+        raise ConfigError(
+            f"weight is per channel along axis {axis} (expected 0, which stands for the output "
+            "channels of transposed convolutions and products too)"
+        )
 
 
 def _check_kind(role: str, spec: Any) -> None:

@@ -65,5 +65,5 @@ def qreg_lower(
     whose backend has none may leave the argument out.
     Returns ``None`` for a backend that this plugin does not lower for. The plugin that owns the
     backend is asked first. Whatever the lowering raises reaches the user as the cause of a
-    ``LoweringError``.
+    ``LoweringError`` that names the plugin and its distribution.
     """

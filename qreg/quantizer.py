@@ -17,9 +17,16 @@ from qreg.compat import annotation_of
 from qreg.composites import spelled_out
 from qreg.configs import check, equivalent, mode_of, saturates
 from qreg.engine import LOOPS, NodeFilter, annotated
-from qreg.errors import ConfigError, InputError, NothingQuantizedError, UnknownModuleError
+from qreg.errors import (
+    ConfigError,
+    InputError,
+    NothingQuantizedError,
+    UnknownModuleError,
+    near,
+)
 from qreg.folding import folded
 from qreg.foreign import ForeignQuantizers
+from qreg.known_operators import listed
 from qreg.model import Backend, Decision, Mode
 from qreg.mutation import own_state
 from qreg.origins import mark
@@ -283,9 +290,11 @@ def _known_operator(operator: Any) -> str:
     for part in str(operator).split("."):
         found = getattr(found, part, None)
     if not isinstance(operator, str) or found is None:
+        guesses = " or ".join(map(repr, near(operator, listed())))
         raise ConfigError(
-            f"{operator!r} is no operator: pass torch.ops.aten.linear.default, the packet "
-            'torch.ops.aten.linear, or the name of one, "aten.linear.default"'
+            f"{operator!r} is no operator{f' (near: {guesses})' if guesses else ''}: pass "
+            "torch.ops.aten.linear.default, the packet torch.ops.aten.linear, or the name of one, "
+            '"aten.linear.default"'
         )
     return operator_name(operator)
 

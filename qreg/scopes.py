@@ -8,12 +8,11 @@ other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import define, field, frozen
 
-from qreg.errors import UnknownModuleError
+from qreg.errors import UnknownModuleError, near
 from qreg.patterns import operator_name
 
 if TYPE_CHECKING:
@@ -112,8 +111,8 @@ class Scopes:
 def _near(name: str, known: Iterable[str]) -> list[str]:
     """The names nearest to one, by their last parts: users leave out the package of a type."""
     by_end = {each.rpartition(".")[2]: each for each in known if each}
-    ends = get_close_matches(name.rpartition(".")[2], by_end, n=3)
-    return list(dict.fromkeys([*get_close_matches(name, known, n=3), *(by_end[e] for e in ends)]))
+    ends = near(name.rpartition(".")[2], by_end)
+    return list(dict.fromkeys([*near(name, known), *(by_end[end] for end in ends)]))
 
 
 def _same(one: QuantizationConfig | None, other: QuantizationConfig | None) -> bool:

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
 
 from qreg.configs import check, equivalent, mode_of
 from qreg.errors import ConfigError
@@ -42,6 +43,21 @@ def test_a_scheme_that_no_backend_has_is_refused(
     spec = dataclasses.replace(getattr(config, role), qscheme=qscheme, ch_axis=axis)
     with pytest.raises(ConfigError, match=f"{role} has qscheme {qscheme}: {problem}"):
         check(dataclasses.replace(config, **{role: spec}))
+
+
+def test_weights_per_channel_are_along_the_output_channels(toy: ModuleType) -> None:
+    config = toy.int8("MinMaxObserver")
+    weight = dataclasses.replace(config.weight, qscheme=torch.per_channel_symmetric, ch_axis=1)
+    with pytest.raises(ConfigError, match=r"per channel along axis 1 \(expected 0"):
+        check(dataclasses.replace(config, weight=weight))
+
+
+@pytest.mark.parametrize("role", ["input_activation", "output_activation", "weight"])
+def test_a_spec_that_refers_to_a_graph_is_for_annotators_alone(role: str, toy: ModuleType) -> None:
+    shared = SharedQuantizationSpec(torch.fx.Graph().placeholder("x"))
+    config = dataclasses.replace(toy.int8("MinMaxObserver"), **{role: shared})
+    with pytest.raises(ConfigError, match=f"{role} is a SharedQuantizationSpec"):
+        check(config)
 
 
 def test_a_usable_config_comes_back(toy: ModuleType) -> None:

@@ -96,6 +96,7 @@ def test_inputs_of_another_shape_or_type(program: bytes) -> None:
 CHANGES = {
     "dynamic": {"is_dynamic": True},
     "int16": {"dtype": torch.int16, "quant_min": -32768, "quant_max": 32767},
+    "TOSA clamps to no range but": {"quant_min": -64, "quant_max": 63},
 }
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from cases_onnxruntime import Call
 from torch import Tensor, nn
+from torchao.quantization.pt2e import PlaceholderObserver
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+from torchao.quantization.pt2e.quantizer import QuantizationSpec
 from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
     X86InductorQuantizer,
     get_default_x86_inductor_quantization_config,
@@ -51,6 +54,15 @@ def test_a_narrow_range_from_elsewhere_is_refused_with_its_place() -> None:
     prepared(ROW)
     with pytest.raises(LoweringError, match=r"'input'.* is quantized to \[0, 127\]"):
         qreg.lower(convert_pt2e(prepared), (ROW,), backend="onnxruntime")
+
+
+def test_a_bias_in_float_is_what_the_backend_reads() -> None:
+    left = QuantizationSpec(torch.float32, PlaceholderObserver)
+    given = replace(config(activation=UINT8), bias=left)
+    assert qreg.get_quantizer("onnxruntime", given).modes == {"static"}
+    quantized = replace(left, dtype=torch.int32)
+    with pytest.raises(ConfigError, match="it quantizes the bias"):
+        qreg.get_quantizer("onnxruntime", replace(given, bias=quantized))
 
 
 def test_an_operator_that_onnx_lacks_is_named_with_its_module() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torchao.quantization.pt2e import PlaceholderObserver
+from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
 import qreg
 from qreg.errors import ConfigError, InputError, LoweringError
@@ -36,6 +39,15 @@ def test_a_config_that_would_not_run_in_integers_is_refused_up_front(
 ) -> None:
     with pytest.raises(ConfigError, match=reason):
         qreg.get_quantizer("openvino", given)
+
+
+def test_a_bias_in_float_is_what_the_backend_reads() -> None:
+    left = QuantizationSpec(torch.float32, PlaceholderObserver)
+    given = replace(config(activation=UINT8), bias=left)
+    assert qreg.get_quantizer("openvino", given).modes == {"static"}
+    quantized = replace(left, dtype=torch.int32)
+    with pytest.raises(ConfigError, match="it quantizes the bias"):
+        qreg.get_quantizer("openvino", replace(given, bias=quantized))
 
 
 def test_an_operator_that_openvino_lacks_is_named_with_its_module() -> None:

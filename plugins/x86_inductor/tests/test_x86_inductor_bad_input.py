@@ -123,7 +123,7 @@ def test_a_state_is_refused_since_the_package_would_forget_it() -> None:
     assert "keeps a state in calls" in f"{raised.value} {raised.value.__cause__}"
 
 
-@pytest.mark.parametrize("value", ["int8_symmetric", "per_tensor"])
+@pytest.mark.parametrize("value", ["int8_symmetric", "per_tensor", "int32_bias"])
 def test_a_config_without_a_kernel_is_refused_when_it_is_chosen(value: str) -> None:
     import dataclasses
 
@@ -137,6 +137,9 @@ def test_a_config_without_a_kernel_is_refused_when_it_is_chosen(value: str) -> N
             config.input_activation, dtype=torch.int8, quant_min=-128, quant_max=127
         )
         config, problem = dataclasses.replace(config, input_activation=entering), r"torch\.uint8"
+    elif value == "int32_bias":
+        bias = dataclasses.replace(config.weight, dtype=torch.int32, quant_min=None, quant_max=None)
+        config, problem = dataclasses.replace(config, bias=bias), "the bias is quantized"
     else:
         weight = dataclasses.replace(config.weight, qscheme=torch.per_tensor_symmetric)
         config, problem = dataclasses.replace(config, weight=weight), "per_channel_symmetric"

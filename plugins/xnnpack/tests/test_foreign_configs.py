@@ -61,7 +61,7 @@ REFUSED = {
     ),
     "uint8 weights": (with_weight(**UINT8), "weights are torch.uint8"),
     "int16 weights": (with_weight(**INT16), "weights are torch.int16"),
-    "weights of axis 1": (with_weight(ch_axis=1), "per channel of axis 1"),
+    "weights of axis 1": (with_weight(ch_axis=1), "per channel along axis 1"),
     "affine weights": (with_weight(qscheme=torch.per_channel_affine), "weights are symmetric"),
     "int32 bias": (replace(OWN, bias=INT32_BIAS), "bias is quantized"),
     "int8 bias": (

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from qreg.model import Mode
 
+WHOLE = (-128, 127)
+
 
 @functools.cache
 def symmetric(is_per_channel: bool = True, is_qat: bool = False) -> QuantizationConfig:
@@ -71,6 +73,10 @@ def refusal(config: QuantizationConfig) -> str | None:
     for role, spec in (("input", given), ("output", result), ("weight", weight)):
         if spec.dtype != torch.int8:
             return f"its {role} is {spec.dtype}: this backend is for torch.int8"
+    for role, spec in (("input", given), ("output", result)):
+        ends = spec.quant_min, spec.quant_max
+        if ends not in (WHOLE, (None, None)):
+            return f"its {role} is in {list(ends)}: TOSA clamps to no range but {list(WHOLE)}"
     return None
 
 

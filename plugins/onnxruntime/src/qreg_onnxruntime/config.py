@@ -76,11 +76,13 @@ def _named(weight: Codes, suffix: str = "") -> Iterator[SupportedConfig]:
 
 def refuses(config: QuantizationConfig) -> str | None:
     """Why ONNX Runtime would run a config in float, or wrongly; None if it runs it in integers."""
+    from qreg.configs import is_float
+
     for spec in (config.input_activation, config.output_activation):
         reason = None if spec is None else _refuses_activation(spec)
         if reason:
             return reason
-    if config.bias is not None:
+    if not is_float(config.bias):
         return "it quantizes the bias, which ONNX Runtime does itself: leave bias at None"
     weight = config.weight
     if weight is not None and str(getattr(weight, "dtype", None)) != "torch.int8":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qreg.model import SupportedConfig
 from qreg.processor import preferred
@@ -58,6 +58,8 @@ def refuses(config: QuantizationConfig) -> str | None:
     """The reason why Inductor has no int8 kernel for a config."""
     import torch
 
+    from qreg.configs import is_float
+
     entering, weight = config.input_activation, config.weight
     if entering is None or weight is None:
         return "Inductor's int8 kernels read quantized activations and weights: give it both"
@@ -68,9 +70,4 @@ def refuses(config: QuantizationConfig) -> str | None:
             f"weights are {weight.dtype} with {weight.qscheme}: Inductor's kernels take torch.int8 "
             "with torch.per_channel_symmetric"
         )
-    return _refused_axis(weight)
-
-
-def _refused_axis(weight: Any) -> str | None:
-    axis = weight.ch_axis
-    return None if axis in (0, None) else f"weights are per channel of axis {axis}: it must be 0"
+    return None if is_float(config.bias) else "the bias is quantized: Inductor adds it in float"

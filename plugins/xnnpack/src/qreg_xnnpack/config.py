@@ -70,6 +70,8 @@ def refuses(config: QuantizationConfig) -> str | None:
     executorch 1.4.1 lowers uint8 activations and quantized biases too, but the runtime does not
     load the program.
     """
+    import torch
+
     from qreg.configs import is_float
 
     for role, spec in (
@@ -81,7 +83,9 @@ def refuses(config: QuantizationConfig) -> str | None:
             return reason
     if not is_float(config.bias):
         return "its bias is quantized, which the delegate does itself: leave bias at None"
-    return None if config.weight is None else _refuses_weight(config.weight)
+    if config.weight is not None and config.weight.dtype != torch.int8:
+        return f"its weights are {config.weight.dtype}: the delegate has kernels for torch.int8"
+    return None
 
 
 def _refuses_activation(role: str, spec: Any) -> str | None:
@@ -92,17 +96,3 @@ def _refuses_activation(role: str, spec: Any) -> str | None:
     if spec.dtype in taken:
         return None
     return f"its {role} activations are {spec.dtype}: the delegate has kernels for torch.int8"
-
-
-def _refuses_weight(spec: Any) -> str | None:
-    import torch
-
-    if spec.dtype != torch.int8:
-        return f"its weights are {spec.dtype}: the delegate has kernels for torch.int8"
-    per_channel = spec.qscheme == torch.per_channel_symmetric
-    if per_channel and getattr(spec, "ch_axis", 0) not in (0, None):
-        return (
-            f"its weights are per channel of axis {spec.ch_axis} (expected 0, which stands for the "
-            "output channels of transposed convolutions too)"
-        )
-    return None
