@@ -83,7 +83,9 @@ class Mutations:
         return found
 
     def _reason(self, node: Node, live: set[Node]) -> str | None:
-        touched = (node, *node.all_input_nodes)
+        # The statistics that a norm keeps while it trains are neither observed nor folded.
+        trains = str(node.target) in NORMS and argument(node, 5)
+        touched = (node, *node.all_input_nodes[: 1 if trains else None])
         for each in touched:
             if self.is_state(each):
                 return f"it reads or writes {self.owner_of(each).target!r}, which the model changes"

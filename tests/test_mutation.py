@@ -109,3 +109,28 @@ def test_a_mask_is_seen_through_sums() -> None:
     (last,) = graph.find_nodes(op="output")[0].all_input_nodes
     reason = rules.moderate_constants(Match((last,), tuple(last.all_input_nodes)), None)
     assert "minus infinity" in reason
+
+
+def test_a_norm_that_trains_is_quantized_though_it_writes_its_statistics() -> None:
+    """Otherwise no convolution would be trained together with the norm that is folded into it."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train()
+    graph = torch.export.export(model, (torch.randn(2, 3, 8, 8),)).module().graph
+    reasons = {str(node.target): why for node, why in Mutations.of(graph).reasons(graph).items()}
+    assert "aten.batch_norm.default" not in reasons
+    assert "num_batches_tracked" in reasons["aten.add_.Tensor"]
+
+
+def test_a_norm_of_statistics_that_others_write_stays_in_float() -> None:
+    class Drifting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.norm(x)
+            self.norm.running_mean.add_(1)
+            return y
+
+    graph = torch.export.export(Drifting().eval(), (torch.randn(2, 4),)).module().graph
+    reasons = {str(node.target): why for node, why in Mutations.of(graph).reasons(graph).items()}
+    assert "norm.running_mean" in reasons["aten.batch_norm.default"]
