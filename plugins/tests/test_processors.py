@@ -18,6 +18,7 @@ from qreg.processor import VNNI, SaturationWarning
 from qreg.registry import Registry, installed
 
 SATURATING = [n for n in ("onnxruntime", "openvino", "x86_inductor") if n in installed().backends()]
+KEEPING = [name for name in ("openvino",) if name in SATURATING]
 EXACT = [name for name in ("xnnpack", "arm") if name in installed().backends()]
 
 
@@ -101,3 +102,36 @@ def test_the_reduced_program_is_right_on_every_processor(
     assert result.verification is not None
     assert result.verification.to_float[0].sqnr > 30
     assert result.verification.to_converted[0].sqnr > 35
+
+
+class Positive(nn.Module):
+    """Convolutions whose sums of products of whole 8 bits would overflow, on positive images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(8, 8, 3, groups=8)
+        self.doubled = nn.Conv2d(8, 16, 3, groups=8)
+        for each in (self.depthwise, self.doubled):
+            each.weight.data.abs_()
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.depthwise(x), self.doubled(x)
+
+
+@pytest.mark.parametrize("backend", KEEPING)
+def test_a_depthwise_convolution_keeps_8_bits_and_is_exact_on_every_processor(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VNNI, "0")
+    torch.manual_seed(0)
+    module, batch = Positive().eval(), (torch.rand(2, 8, 9, 9),)
+    result = qreg.quantize(module, batch, backend=backend, calibration=[batch], progress=False)
+    assert not result.report.defects
+    assert result.verification is not None
+    assert all(found.sqnr > 60 for found in result.verification.to_converted)
+    ranges = {
+        (node.args[4], node.args[5])
+        for node in result.converted.graph.nodes
+        if "dequantize_per_channel" in str(node.target)
+    }
+    assert ranges == {(-127, 127), (-64, 63)}  # depthwise; two outputs for each channel

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qreg import Annotator, patterns
+from qreg.depthwise import full_range
 from qreg.families import chain
 from qreg.model import STATIC, Mode, Rule
 from qreg.operators import BATCH_NORM
@@ -33,7 +34,7 @@ def _conv(
         *followers,
         modes=modes,
         rules=(quantized_operands, constant_weight, batched, several_channels, nonempty, *rules),
-        annotate=ISLANDS.product,
+        annotate=full_range(ISLANDS.product),
         summary="conv1d, conv2d or conv3d",
     )
 
