@@ -42,6 +42,7 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 import qreg
 from qreg.registry import installed
 from qreg.tables import print_table
+from qreg.timing import latency
 
 BATCHES = 4
 DELEGATE_CALL = "executorch_call_delegate"
@@ -128,15 +129,11 @@ def measure(name: str, rounds: int) -> Iterator[dict[str, Any]]:
     works = [partial(load(program.code), [inputs]) for program in sides.values()]
     times = alternating(works, rounds)
     delegates = " ".join(str(program.delegates) for program in sides.values())
-    for runs, of_runs in (("median", statistics.median), ("fastest tenth", _tenth)):
+    for runs, of_runs in (("median", statistics.median), ("fastest tenth", latency)):
         spent: dict[str, float] = dict(zip(sides, map(of_runs, times), strict=True))
         yield {"model": name, "runs": runs, **_row(spent), "delegates": delegates} | {
             "outside": {side: dict(program.outside) for side, program in sides.items()}
         }
-
-
-def _tenth(times: list[float]) -> float:
-    return statistics.quantiles(times, n=10)[0]
 
 
 def _row(spent: dict[str, float]) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def reason(decision: Decision, found: Placement | None) -> str:
     if decision.quantized:
         return f"runs in float, though decided for int8: {decision.reason}"
     if found.place == "int8":
-        return f"runs in int8, as {found.operator}, though decided for float: {decision.reason}"
+        return f"runs in int8 ({found.operator}), though decided for float: {decision.reason}"
     return decision.reason
 
 

@@ -183,7 +183,7 @@ LEFT = Decision("a", "aten.clone.default", "", "float", "toy has no annotator fo
         (DECIDED, "float", f"runs in float, though decided for int8: {DECIDED.reason}"),
         (DECIDED, "outside", f"runs in float, though decided for int8: {DECIDED.reason}"),
         (DECIDED, "gone", f"no kernel is left of it: {DECIDED.reason}"),
-        (LEFT, "int8", f"runs in int8, as Kernel, though decided for float: {LEFT.reason}"),
+        (LEFT, "int8", f"runs in int8 (Kernel), though decided for float: {LEFT.reason}"),
         (LEFT, "float", LEFT.reason),
         (LEFT, "outside", LEFT.reason),
         (LEFT, "gone", f"no kernel is left of it: {LEFT.reason}"),

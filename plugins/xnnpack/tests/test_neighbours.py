@@ -25,6 +25,9 @@ from chains import (
     failures,
 )
 
+from qreg_xnnpack.compat import passes_that_quantize
+from qreg_xnnpack.neighbours import ASKED, float_beside_int8
+
 STATIC, DYNAMIC = "int8_static_per_channel", "int8_dynamic_per_channel"
 KINDS = {kind.name: kind for kind in (*ANNOTATED, *FLOATS, *MORE)}
 AT_ONCE = 12  # chains in one model
@@ -120,3 +123,15 @@ def test_every_pair_and_many_triples_run(config: str, monkeypatch: pytest.Monkey
 def _name_no_suspects(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keeps a failure from being searched for, a dozen lowerings: halving finds the chain."""
     monkeypatch.setattr("qreg.pipeline.name_suspect", lambda error, *about: error)
+
+
+def test_the_passes_that_quantize_ask_by_the_names_that_are_replaced() -> None:
+    asked = [(module, name) for module in passes_that_quantize() for name in ASKED]
+    before = [getattr(module, name) for module, name in asked]
+    assert all(map(callable, before))
+    with float_beside_int8():
+        assert all(
+            getattr(module, name) is not asks
+            for (module, name), asks in zip(asked, before, strict=True)
+        )
+    assert [getattr(module, name) for module, name in asked] == before

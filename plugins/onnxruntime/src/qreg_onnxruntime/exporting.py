@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from qreg_onnxruntime.translations import dynamic
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
+    from torch.fx import Node
 
 SEPARATOR = "::"  # between the origin of a node and its operator
 
@@ -43,7 +44,7 @@ def export(program: ExportedProgram, opset: int) -> Any:
     assert exported is not None
     assert exported.exported_program is not None
     model = exported.model_proto
-    _name_by_origin(model, _origins(exported.exported_program))
+    _name_by_origin(model, exported.exported_program)
     _forget_wrong_types(model)
     return model
 
@@ -82,23 +83,44 @@ def _output_names(program: ExportedProgram) -> list[str]:
     return ["output"] if count == 1 else [f"output_{number}" for number in range(count)]
 
 
-def _origins(program: ExportedProgram) -> dict[str, str]:
-    found = {node.name: origin(node) for node in program.graph.nodes}
-    return {name: known for name, known in found.items() if known}
-
-
-def _name_by_origin(model: Any, origins: dict[str, str]) -> None:
+def _name_by_origin(model: Any, program: ExportedProgram) -> None:
     """Names each node after the operator it comes from.
 
     What torch notes down of each besides, as the lines of the user's files, stays out of the file.
     """
     counts: Counter[str] = Counter()
+    sources = {node.name: node for node in program.graph.nodes}
+    read = _read(model, sources)
     for node in model.graph.node:
-        known = origins.get(fx_node_name(node) or "")
+        source = sources.get(fx_node_name(node) or "")
+        known = origin(source) if source else _most(read[name] for name in node.output)
         name = f"{known}{SEPARATOR}{node.op_type}" if known else node.op_type
         node.name = f"{name}_{counts[name]}" if counts[name] else name
         counts[name] += 1
         del node.metadata_props[:]
+
+
+def _most(origins: Iterable[str | None]) -> str | None:
+    """What most of them are; a split that is added to zero has its sum's origin at one output."""
+    found = Counter(filter(None, origins)).most_common(1)
+    return found[0][0] if found else None
+
+
+def _read(model: Any, sources: Mapping[str, Node]) -> dict[str, str | None]:
+    """The origins of what torch's nodes read, by the names that it has in the model.
+
+    For what torch.onnx forgets the source of, as of a split. Inputs of a node are in the order of
+    its arguments where it is elementwise or quantizes.
+    """
+    from torch.fx import Node
+
+    found: dict[str, str | None] = defaultdict(lambda: None)
+    for node in model.graph.node:
+        source = sources.get(fx_node_name(node) or "")
+        for name, argument in zip(node.input, source.args if source else (), strict=False):
+            if isinstance(argument, Node):
+                found.setdefault(name, origin(argument))
+    return found
 
 
 def _forget_wrong_types(model: Any) -> None:

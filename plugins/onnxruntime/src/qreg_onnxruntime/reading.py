@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from qreg import Conversion, LoweredOperator
 from qreg_onnxruntime.exporting import SEPARATOR
@@ -20,6 +20,7 @@ FLOAT = "float32"
 MOVES = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Expand")
 LAYOUTS = ("Reshape", "Transpose", "ReorderInput", "ReorderOutput")  # the runtime's own
 BLOCKED = "_nchwc"  # how the runtime names a convolution on blocks of channels, after its tensor
+COPY = "_token_"  # what the runtime puts behind the name of a node that it changes
 GEMM_SCALE = 7  # the input of a QGemm that says at which scale its output is quantized
 
 Kind: TypeAlias = Literal["quantize", "dequantize", "requantize"]
@@ -39,6 +40,27 @@ class Optimized:
     types: Mapping[str, str]
     parameters: frozenset[str]
     absorbed: Mapping[str, str]
+    _givers: Mapping[str, Any] = field(init=False, repr=False)
+    _named: Mapping[str, Any] = field(init=False, repr=False)
+    _readers: Mapping[str, Sequence[Any]] = field(init=False, repr=False)
+
+    @_givers.default
+    def _by_output(self) -> dict[str, Any]:
+        """The node of the source that gives each tensor."""
+        return {name: node for node in self.source for name in node.output}
+
+    @_named.default
+    def _by_name(self) -> dict[str, Any]:
+        return {node.name: node for node in self.source}
+
+    @_readers.default
+    def _by_input(self) -> dict[str, list[Any]]:
+        """The kernels that read each tensor."""
+        found: dict[str, list[Any]] = defaultdict(list)
+        for node in self.nodes:
+            for name in dict.fromkeys(node.input):
+                found[name].append(node)
+        return dict(found)
 
     @staticmethod
     def of(source: Any, program: bytes, absorbed: Mapping[str, str]) -> Optimized:
@@ -52,8 +74,9 @@ class Optimized:
         for node in self.nodes:
             if node.op_type not in (*QUANTIZE, *DEQUANTIZE):
                 operator = self._operator(node)
-                found[operator.origin or ""] = operator
                 yield operator
+                if operator.origin:
+                    found[operator.origin] = operator
         yield from self._moved_by_nobody(found)
         for name in self.absorbed:
             yield from self._absorbed(name, found)
@@ -66,12 +89,25 @@ class Optimized:
         return LoweredOperator(self._origin(node), node.op_type, integer, 0, reads, gives)
 
     def _origin(self, node: Any) -> str | None:
-        """By the name; what the runtime has named itself, by the tensor that it gives."""
+        """By the name; of what the runtime made up, by the tensor that it gives, or its readers."""
         known = origin_of(node)
         if known or node.op_type in LAYOUTS:
             return known
-        given = {name: origin_of(each) for each in self.source for name in each.output}
-        return given.get(node.output[0]) or given.get(node.name.removesuffix(BLOCKED))
+        names = (node.output[0], node.name.removesuffix(BLOCKED))
+        given = [origin_of(self._givers[name]) for name in names if name in self._givers]
+        return next(filter(None, given), None) or self._by_reader(node)
+
+    def _by_reader(self, node: Any) -> str | None:
+        """The operator whose output the readers of a kernel read in the source."""
+        for reader in self._readers.get(node.output[0], ()):
+            source = self._named.get(reader.name.partition(COPY)[0])
+            if source is not None and source.op_type == reader.op_type:
+                position = list(reader.input).index(node.output[0])
+                giver = self._givers.get(source.input[position])
+                return None if giver is None else origin_of(giver)
+            if not origin_of(reader):
+                return self._origin(reader)
+        return None
 
     def _moved_by_nobody(self, found: dict[str, LoweredOperator]) -> Iterator[LoweredOperator]:
         """What moved values and is not there any more: what gives the values does it."""
@@ -79,8 +115,7 @@ class Optimized:
         for node in self.source:
             origin, before = origin_of(node), behind.get(node.input[0], "") if node.input else ""
             if origin and origin not in found and node.op_type in MOVES and before in found:
-                giver = found[before]
-                found[origin] = evolve(giver, origin=origin, int8=giver.gives[0] in EIGHT_BITS)
+                found[origin] = within(found[before], origin)
                 yield found[origin]
             behind.update(dict.fromkeys(node.output, origin if origin in found else before))
 
@@ -92,7 +127,7 @@ class Optimized:
         while base in self.absorbed:
             base = self.absorbed[base]
         if base in found:
-            yield evolve(found[base], origin=name)
+            yield within(found[base], name)
         elif not base:
             yield LoweredOperator(name, QUANTIZE[0], True, 0, (FLOAT,), EIGHT_BITS[:1])
 
@@ -113,6 +148,13 @@ class Optimized:
             else:
                 continue
             yield Conversion(kind, 0, _known([giver] if giver else []), _known(users))
+
+
+def within(giver: LoweredOperator, name: str) -> LoweredOperator:
+    """An operator that is left to the kernel which gives its value, and computes on that value."""
+    operator = f"within {giver.operator.removeprefix('within ')}"
+    int8 = giver.gives[0] in EIGHT_BITS
+    return evolve(giver, origin=name, operator=operator, int8=int8, reads=giver.gives[:1])
 
 
 def _only_quantized(users: Sequence[Any]) -> bool:

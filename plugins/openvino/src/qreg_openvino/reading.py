@@ -62,7 +62,7 @@ class Compiled:
     def operators(self, copies: Mapping[str, str]) -> Iterator[LoweredOperator]:
         """Each operator of the annotated graph as the kernel that computes it.
 
-        Of ``copies`` nothing is left: they are the kernel that gives what they are copies of.
+        No kernel is left of ``copies``: they are within the one that gives what they copy.
         """
         found: dict[str, LoweredOperator] = {}
         for operator in self._computed():
@@ -70,7 +70,7 @@ class Compiled:
             yield operator
         for name, giver in copies.items():
             if giver in found and name not in found:
-                found[name] = evolve(found[giver], origin=name)
+                found[name] = _within(found[giver], name)
                 yield found[name]
 
     def _computed(self) -> Iterator[LoweredOperator]:
@@ -118,6 +118,13 @@ class Compiled:
         readers = [each for each in self.kernels.values() if name in each.before]
         found = [reader.origins[:1] or self._readers(reader.name) for reader in readers]
         return tuple(dict.fromkeys(name for names in found for name in names))
+
+
+def _within(giver: LoweredOperator, name: str) -> LoweredOperator:
+    """A copy, which is left to the kernel that gives its value, and has the type of that."""
+    operator = f"within {giver.operator.removeprefix('within ')}"
+    int8 = giver.gives[0] in EIGHT_BITS
+    return evolve(giver, origin=name, operator=operator, int8=int8, reads=giver.gives[:1])
 
 
 def _origins(names: str) -> tuple[str, ...]:

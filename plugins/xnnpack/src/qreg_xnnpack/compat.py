@@ -1,6 +1,7 @@
 """Names that executorch keeps private, in the one place that knows them.
 
-Each with the version it was seen in; ``tests/test_reading.py`` notices when one moves.
+Each with the version it was seen in; ``tests/test_reading.py`` and ``tests/test_neighbours.py``
+notice when one moves.
 """
 
 from __future__ import annotations

@@ -115,7 +115,6 @@ def float_beside_int8() -> Iterator[None]:
             (module, name, getattr(module, name))
             for module in passes_that_quantize()
             for name in ASKED
-            if hasattr(module, name)
         ]
         for module, name, asks in before:
             setattr(module, name, _tagged(asks))
