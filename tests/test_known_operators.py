@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from qreg import Annotator, Registry, errors
+from qreg import Annotator, Registry, errors, get_quantizer
 from qreg.known_operators import listed, misfit
 from qreg.listing import plugin_rows
 from qreg.patterns import operands
@@ -70,7 +70,8 @@ def test_listing_a_misspelt_target_reports_it_without_torch(
     source = Path(str(toy.__file__)).read_text(encoding="utf-8")
     folder = distribution("qreg-toy", source.replace("aten.add.Tensor", "aten.add.Tensr"))
     code = (
-        "import sys; from qreg.cli import main; main(['ops', 'toy'], standalone_mode=False); "
+        "import sys; from qreg.cli import main; "
+        "main(['--load-plugins', 'toy', 'ops', 'toy'], standalone_mode=False); "
         "print('torch' in sys.modules)"
     )
     ran = subprocess.run(
@@ -204,3 +205,10 @@ def test_annotators_in_a_cycle_are_reported_and_the_list_goes_on(toy: ModuleType
     assert "one -> two" in rows["a"]
     assert "one -> two" in rows["b"]
     assert rows["toy"] == ""
+
+
+@pytest.mark.parametrize("name", ["aten.lineer.default", "aten.Linear.default"])
+def test_a_misspelt_operator_in_a_scope_has_near_names(name: str, registry: Registry) -> None:
+    quantizer = get_quantizer("toy", registry=registry)
+    with pytest.raises(errors.ConfigError, match=r"is no operator \(near: .*'aten.linear.default'"):
+        quantizer.set_operator_type(name, None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
-from qreg.composites import CLAMPS, as_clamp
 from qreg.errors import LoweringError
 from qreg.operators import IDENTITIES, PADS
 from qreg.patterns import argument, operator_name
@@ -34,6 +33,8 @@ def ready(program: ExportedProgram) -> ExportedProgram:
 
     Raises ``LoweringError`` for an operator that neither the delegate nor ExecuTorch has.
     """
+    from qreg.composites import CLAMPS, as_clamp
+
     _name_with_letters(program)
     _forget_provenance(program)
     spell_out_attention(program)
