@@ -58,6 +58,7 @@ KNOWN = (
     chain(SEQUENCE, "conv1d", "~pad channels", "linear"),
     chain(SEQUENCE, "conv1d", "~replicate", "conv1d"),
     chain(ROWS, "linear", "~pad", "linear"),
+    chain(SEQUENCE, "conv1d", "~prelu", "conv1d"),
     chain(SEQUENCE, "conv1d", "~chunk", "conv1d"),
     chain(SEQUENCE, "conv1d", "~unbind", "linear"),
     chain(IMAGE, "conv2d", "~cat of many", "mul"),

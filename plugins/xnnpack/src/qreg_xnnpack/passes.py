@@ -55,6 +55,8 @@ def ready(program: ExportedProgram) -> ExportedProgram:
             _read_past(node)
         if name in PADS:
             _crop_by_slices(node)
+        if name == "aten.prelu.default" and node.meta["val"].dim() != IMAGE:
+            _prelu_of_two_sides(node)
         if name in BROADCASTING:
             _align_ranks(node)
         if name in SOFTMAX:
@@ -153,6 +155,30 @@ def _crop_by_slices(pad: Node) -> None:
                 source = pad.graph.call_function(cut, (source, dimension, *ends))
             source.meta["val"] = value
     pad.args = (source, [max(0, each) for each in amounts], *pad.args[2:])
+
+
+def _prelu_of_two_sides(node: Node) -> None:
+    """Turns a prelu into ``relu(x) - weight * relu(-x)``.
+
+    The delegate (executorch 1.4.1) lays its input out as an image: other ranks do not lower.
+    """
+    import torch
+
+    aten, graph, rank = torch.ops.aten, node.graph, node.meta["val"].dim()
+    source, weight = cast("list[Any]", node.args)
+    with graph.inserting_before(node):
+        if rank > 2 and weight.meta["val"].numel() > 1:
+            sizes = [-1] + [1] * (rank - 2)
+            shaped = weight.meta["val"].reshape(sizes)
+            weight = graph.call_function(aten.reshape.default, (weight, sizes))
+            weight.meta["val"] = shaped
+        negative = graph.call_function(aten.neg.default, (source,))
+        below = graph.call_function(aten.relu.default, (negative,))
+        scaled = graph.call_function(aten.mul.Tensor, (below, weight))
+        above = graph.call_function(aten.relu.default, (source,))
+    for made in (negative, below, scaled, above):
+        made.meta["val"] = node.meta["val"]
+    node.target, node.args = aten.sub.Tensor, (above, scaled)
 
 
 def _align_ranks(node: Node) -> None:
