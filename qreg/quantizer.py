@@ -28,7 +28,7 @@ from qreg.folding import folded
 from qreg.foreign import ForeignQuantizers
 from qreg.known_operators import listed
 from qreg.model import Backend, Decision, Mode
-from qreg.mutation import own_state
+from qreg.mutation import own_state, written_buffers
 from qreg.origins import mark
 from qreg.patterns import operator_name, tensor_at
 from qreg.processor import VNNI, SaturationWarning
@@ -209,7 +209,21 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         for transform in self._backend.transforms:
             role = f"transform {_spelled(transform)}"
             model = call(self._supplied, role, transform, model, self.modes, expected=GraphModule)
-        return self._foreign.transform(model) if self._foreign else model
+        return self._transformed_by_others(model) if self._foreign else model
+
+    def _transformed_by_others(self, model: GraphModule) -> GraphModule:
+        """Raises ``InputError`` where passes of a wrapped quantizer drop a write to a buffer."""
+        assert self._foreign is not None
+        written = written_buffers(model.graph)
+        transformed = self._foreign.transform(model)
+        lost = sorted(written - written_buffers(transformed.graph))
+        if lost:
+            raise InputError(
+                f"buffer {lost[0]!r}: the model writes to it, which the passes of "
+                f"{self.backend!r} drop (expected a model without state). Give the state in and "
+                "out as tensors."
+            )
+        return transformed
 
     def _targets(self) -> set[str]:
         annotators = self._registry.annotators(self.backend)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
 import qreg
 from qreg import Registry
 from qreg.annotation import standard
+from qreg.errors import InputError
 from qreg.origins import CUSTOM
 from qreg_arm.compat import quantized_key
 
@@ -87,3 +89,21 @@ def test_arms_mark_and_the_origin_are_side_by_side() -> None:
     custom = {node.name: node.meta.get(CUSTOM, {}) for node in graph.graph.nodes}
     assert custom["linear"] == {"qreg": "linear"}
     assert set(custom["tanh"]) == {"qreg", quantized_key()}
+
+
+def test_a_model_with_state_is_rejected_by_the_name_of_its_buffer() -> None:
+    class Counting(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = torch.nn.Linear(4, 4)
+            self.seen = torch.nn.Buffer(torch.ones(4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.fc(x + self.seen)
+            self.seen.add_(1)
+            return y
+
+    model, x = Counting().eval(), torch.randn(2, 4)
+    with pytest.raises(InputError, match="buffer 'seen': the model writes to it"):
+        qreg.quantize(model, (x,), backend="arm", calibration=[(x,)], progress=False)
+    assert torch.equal(model.seen, torch.ones(4))
