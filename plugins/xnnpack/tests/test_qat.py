@@ -53,7 +53,8 @@ class Run:
         move_exported_model_to_train(prepared)
         optimizer = torch.optim.Adam(prepared.parameters(), 1e-3)
         losses = []
-        for chosen in torch.randperm(len(self.train)).split(64):
+        whole = len(self.train) // 64 * 64  # the loss of the few images left over is noise
+        for chosen in torch.randperm(len(self.train))[:whole].split(64):
             loss = F.cross_entropy(prepared(self.train[chosen]), self.train_labels[chosen])
             optimizer.zero_grad()
             loss.backward()
