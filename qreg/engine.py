@@ -36,14 +36,14 @@ NodeFilter = Callable[["Node"], bool]
 # torchao prepares the bodies of these, each as a graph by itself.
 LOOPS = (torch.ops.higher_order.scan, torch.ops.higher_order.while_loop)
 SHARES = "runs on the parameters of its input"
-# Batch norms that are not folded, under the names that qreg.batch_norms gives them.
+# Batch norms that are not folded, under the names that they have by then.
+COMPUTED_NORM = "its statistics or parameters are computed while the model runs"
 NORMS = {
     "aten._native_batch_norm_legit.no_stats": (
         "normalizes with the statistics of each batch, not with fixed running statistics"
     ),
-    "aten.native_batch_norm.default": (
-        "its statistics or parameters are computed while the model runs"
-    ),
+    "aten.native_batch_norm.default": COMPUTED_NORM,
+    "aten._native_batch_norm_legit_no_training.default": COMPUTED_NORM,
 }
 
 
