@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qreg import Annotator, patterns
+from qreg.annotation import standard
+from qreg.depthwise import full_range
 from qreg.families import chain
 from qreg.model import STATIC, Mode
 from qreg.operators import BATCH_NORM, CONV
@@ -27,6 +29,7 @@ def _conv(name: str, *followers: Iterable[str], modes: frozenset[Mode] = STATIC)
         *followers,
         modes=modes,
         rules=(quantized_operands, constant_weight, batched, nonempty),
+        annotate=full_range(standard),
         summary="conv1d, conv2d or conv3d",
     )
 
