@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from qreg.report import Operator, Report
 
 INT8 = ("int8", "uint8", "i8", "u8")  # how backends spell the types of quantized values
+RESCALED = "int32"  # what TOSA computes sums and products of quantized values in
 
 
 def contradictions(report: Report) -> list[str]:
@@ -21,13 +22,14 @@ def contradictions(report: Report) -> list[str]:
 def _problems(row: Operator) -> Iterator[str]:
     decided = "int8" if row.quantized else "float"
     ran = "float" if row.place == "outside" else row.place
+    types = (row.types or "").lower()
     if ran in ("int8", "float") and ran != decided and not row.reason.startswith(f"runs in {ran}"):
         yield f"decided for {decided}, runs in {ran}, because {row.reason!r}"
     if row.place == "gone" and (row.lowered_as or row.types):
         yield f"gone, and is {row.lowered_as} on {row.types}"
-    if row.place == "int8" and row.types and not any(each in row.types for each in INT8):
+    if row.place == "int8" and types and not any(each in types for each in (*INT8, RESCALED)):
         yield f"runs in int8 on {row.types}"
-    if row.place == "float" and row.types and any(each in row.types.split()[0] for each in INT8):
+    if row.place == "float" and types and any(each in types.split()[0] for each in INT8):
         yield f"runs in float on {row.types}"
     if row.place == "outside" and row.delegate is not None:
         yield f"outside, and in delegate {row.delegate}"
