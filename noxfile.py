@@ -30,6 +30,11 @@ SWEEP = tuple(f"plugins/xnnpack/tests/test_{name}.py" for name in ("architecture
 TOGETHER = "plugins/tests"  # what takes several backends
 
 HOST = ("tests", "--ignore=tests/page")  # the page knows no plugin, so it is tested once
+# The host's tests that read what is installed; the others have run next to the XNNPACK plugin.
+READING = ("availability", "cli", "comparison", "foreign", "imports", "known_operators")
+READING += ("options", "pipeline", "plugin_conflicts", "plugins", "preparing", "quantizer")
+READING += ("registry", "scaffold", "testing")
+NEXT_TO = [f"tests/test_{name}.py" for name in READING]
 # What the distributions and their tests need from elsewhere: the host, and each backend.
 NEEDS: dict[str, tuple[str, ...]] = {
     "host": (
@@ -59,10 +64,10 @@ COMBINATIONS: dict[str, tuple[list[str], list[str]]] = {
     "none": ([], ["tests"]),
     "oldest": ([], [*HOST]),
     "xnnpack": ([XNNPACK], [*HOST, "plugins/xnnpack/tests"]),
-    "xnnpack+addmm": ([XNNPACK, EXAMPLES[0]], [*HOST, "examples/qreg-addmm/tests"]),
-    "xnnpack+examples": ([XNNPACK, *EXAMPLES], [*HOST, *(f"{each}/tests" for each in EXAMPLES)]),
-    "xnnpack+broken": ([XNNPACK, *BROKEN], [*HOST, f"{BROKEN[0]}/tests"]),
-    "xnnpack+conflict": ([XNNPACK, *CONFLICT], [*HOST, f"{CONFLICT[0]}/tests"]),
+    "xnnpack+addmm": ([XNNPACK, EXAMPLES[0]], [*NEXT_TO, "examples/qreg-addmm/tests"]),
+    "xnnpack+examples": ([XNNPACK, *EXAMPLES], [*NEXT_TO, *(f"{each}/tests" for each in EXAMPLES)]),
+    "xnnpack+broken": ([XNNPACK, *BROKEN], [*NEXT_TO, f"{BROKEN[0]}/tests"]),
+    "xnnpack+conflict": ([XNNPACK, *CONFLICT], [*NEXT_TO, f"{CONFLICT[0]}/tests"]),
 }
 
 
