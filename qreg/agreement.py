@@ -195,7 +195,8 @@ class _Comparer(Interpreter):
         producers = flat(given)
         pairs = zip(producers, self._recorded.outputs, outputs, strict=True)
         for number, (producer, wanted, got) in enumerate(pairs):
-            name = producer.meta.get(COMPUTES, producer.name) if producer is not None else ""
+            known = isinstance(producer, Node)  # a model may also give numbers and None
+            name = producer.meta.get(COMPUTES, producer.name) if known else ""
             if name not in self._alike and not _agree(wanted, got):
                 floating = isinstance(wanted, Tensor) and wanted.shape == got.shape
                 sqnr = _sqnr(wanted, got) if floating else -math.inf

@@ -244,8 +244,10 @@ class ProgramError(QregError):
 
     def __init__(self, problem: str, suspects: Sequence[str] = (), remedy: str = "") -> None:
         self.problem, self.suspects, self.remedy = problem, tuple(suspects), remedy
-        named = f" Suspects: {', '.join(suspects)}." if suspects else ""
-        super().__init__(f"{problem}{named} {remedy}".rstrip())
+        named = f"Suspects: {', '.join(suspects)}." if suspects else ""
+        more = " ".join(filter(None, (named, remedy)))
+        ended = problem if not more or problem.endswith((".", "?", "!")) else f"{problem}."
+        super().__init__(f"{ended} {more}".rstrip())
 
     def suspecting(self, *suspects: str, remedy: str = "") -> Self:
         """The same error with more suspects, before those it has."""

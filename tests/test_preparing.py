@@ -173,11 +173,18 @@ def cancelled(m: Any, x: Tensor) -> Tensor:
     return normed
 
 
-def test_numbers_that_cancel_are_no_difference(registry: Registry) -> None:
+def cancelled_beside_others(m: Any, x: Tensor) -> tuple[Any, ...]:
+    return 3, cancelled(m, x), None
+
+
+@pytest.mark.parametrize("function", [cancelled, cancelled_beside_others])
+def test_numbers_that_cancel_are_no_difference(
+    function: Callable[..., Any], registry: Registry
+) -> None:
     norm: Any = net().norm
     scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).detach()
     shift = (norm.bias - norm.running_mean * scale).detach()
-    module = Call(cancelled, linear=nn.Linear(8, 5), norm=norm, scale=scale, shift=shift).eval()
+    module = Call(function, linear=nn.Linear(8, 5), norm=norm, scale=scale, shift=shift).eval()
     qreg.prepare(module, get_quantizer("toy", registry=registry), X)
 
 

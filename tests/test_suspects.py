@@ -103,7 +103,10 @@ def test_a_pattern_is_suspected_as_a_whole(toy: ModuleType) -> None:
         (lambda outputs: [each[:1] for each in outputs], "outputs of shapes"),
         (lambda outputs: [*outputs, *outputs], "outputs of shapes"),
         (lambda outputs: [each.double() for each in outputs], "outputs of types"),
-        (lambda outputs: [each * float("nan") for each in outputs], "is NaN in places"),
+        (
+            lambda outputs: [each * float("nan") for each in outputs],
+            r"is NaN in places\. Suspects: ",
+        ),
     ],
     ids=["another shape", "one too many", "another type", "NaN"],
 )
