@@ -260,6 +260,7 @@ DYNAMIC_EXPLAINED = {
     "ResNet": {"aten.conv2d.default": "row 6"},
     "MobileNetV2": {"aten.conv2d.default": "behind a pad, which the delegate takes in: cannot run"},
 }
+FOLDED = "one of its inputs is computed ahead of time: the graph has a constant there"
 PADDED_CLAMPED = {
     "aten.pad.default": MORE,
     "aten.conv2d.default": MORE,
@@ -291,7 +292,7 @@ ARCHITECTURES: dict[str, tuple[Callable[[], nn.Module], Tensor, dict[str, str]]]
             add_pooling_layer=False,
         ),
         PIXELS,
-        {},
+        {"aten.cat.default": FOLDED},
     ),
     "BERT": (
         lambda: transformers.BertModel(
@@ -305,7 +306,7 @@ ARCHITECTURES: dict[str, tuple[Callable[[], nn.Module], Tensor, dict[str, str]]]
             add_pooling_layer=False,
         ),
         TOKENS,
-        {},
+        {"aten.add.Tensor": FOLDED},
     ),
     "DistilBERT": (
         lambda: transformers.DistilBertModel(
@@ -314,7 +315,7 @@ ARCHITECTURES: dict[str, tuple[Callable[[], nn.Module], Tensor, dict[str, str]]]
             )
         ),
         TOKENS,
-        {},
+        {"aten.add.Tensor": FOLDED},
     ),
     "ConvNeXt": (
         lambda: transformers.ConvNextModel(

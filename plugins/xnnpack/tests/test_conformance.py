@@ -32,10 +32,8 @@ def samples() -> Iterator[tuple[str, Sample]]:
         yield name, Sample(module, tuple(map(torch.randn, shapes)))
     for name, module in TRAINED.items():
         yield name, Sample(module, torch.randn(IMAGE))
-    yield (
-        "clamp",
-        Sample(nn.Sequential(conv(), Call(lambda x: x.clamp(min=-0.1))), torch.randn(IMAGE)),
-    )
+    pooled = nn.Sequential(conv(), nn.MaxPool2d(2), Call(lambda x: x.clamp(min=-0.1)))
+    yield "clamp", Sample(pooled, torch.randn(IMAGE))
     linear = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), Call(lambda x: torch.softmax(x, -1)))
     for name in ("xnnpack", *(config.name for config in supported_configs())):
         yield name, Sample(linear, torch.randn(ROW))

@@ -26,7 +26,7 @@ RANK = 4  # batch, heads, positions, depth
 
 def spell_out_attention(program: ExportedProgram) -> None:
     """Replaces each attention that hides no key; changes the program in place."""
-    known: dict[Node, Tensor | None] = {}
+    known = _lifted(program)
     for node in list(program.graph.nodes):
         if node.op == "call_function" and operator_name(node.target) == ATTENTION:
             given = dict(zip(ARGUMENTS, node.args, strict=False)) | node.kwargs
@@ -35,6 +35,24 @@ def spell_out_attention(program: ExportedProgram) -> None:
                 node.replace_all_uses_with(result)
                 program.graph_signature.replace_all_uses(node.name, result.name)
     program.graph.eliminate_dead_code()
+
+
+def _lifted(program: ExportedProgram) -> dict[Node, Tensor | None]:
+    """The inputs of the graph that stand for tensors of the model which it never writes to.
+
+    Masks are among them where they were computed ahead of time.
+    """
+    from qreg.mutation import Mutations
+
+    signature = program.graph_signature
+    names = {**signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
+    tensors = {**program.state_dict, **program.constants}
+    mutations = Mutations.of(program.graph)
+    return {
+        node: tensors[names[node.name]]
+        for node in program.graph.find_nodes(op="placeholder")
+        if node.name in names and not mutations.is_written(node)
+    }
 
 
 def _is_plain(given: dict[str, Any]) -> bool:
@@ -56,7 +74,7 @@ def _hides_nothing(mask: Node | None, known: dict[Node, Tensor | None]) -> bool:
 
 
 def _constant(node: Node, known: dict[Node, Tensor | None]) -> Tensor | None:
-    """What a node gives, if it is computed from nothing but numbers, as masks of models are."""
+    """The value of a node that depends on constants alone, as masks of models do."""
     if node not in known:
         known[node] = _computed(node, known) if _is_repeatable(node) else None
     return known[node]
