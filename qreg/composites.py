@@ -190,6 +190,9 @@ def _inlined(node: Node) -> Sequence[Node]:
 
     with torch.no_grad():
         traced = make_fx(call)(*values)
+        if traced.graph.find_nodes(op="call_function", target=target):
+            # Torch has a kernel for the CPU, which the composite calls; backends have none.
+            traced = make_fx(call, decomposition_table=_core_decomposition(target))(*values)
     if traced.graph.find_nodes(op="call_function", target=target):
         return ()
     inputs = traced.graph.find_nodes(op="placeholder")
@@ -201,6 +204,11 @@ def _inlined(node: Node) -> Sequence[Node]:
         _inherit(each, node, each.meta.get("val"))
     _replace(node, result)
     return made
+
+
+def _core_decomposition(target: Any) -> dict[Any, Any]:
+    table = torch.export.default_decompositions()
+    return {target: table[target]} if target in table else {}
 
 
 def _replace(node: Node, result: Any) -> None:
