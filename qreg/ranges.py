@@ -108,9 +108,10 @@ class _Extremes(Interpreter):
             return super().run_node(n)
         (source,) = n.all_input_nodes
         value: Tensor = self.env[source]
-        low, high = map(float, value.aminmax())
-        before = self.seen.get(source, (low, high))
-        self.seen[source] = min(low, before[0]), max(high, before[1])
+        if value.numel():
+            low, high = map(float, value.aminmax())
+            before = self.seen.get(source, (low, high))
+            self.seen[source] = min(low, before[0]), max(high, before[1])
         return value
 
 

@@ -12,7 +12,7 @@ import qreg
 from qreg import Registry
 from qreg.annotation import shared_in_and_out
 from qreg.patterns import listed
-from qreg.ranges import Range
+from qreg.ranges import Range, concerns
 
 EPS = torch.finfo(torch.float32).eps  # of torchao's observers, which the toy backend has
 
@@ -104,3 +104,12 @@ def test_an_input_that_shared_parameters_starve_is_named(
     assert [(each.node, each.concern) for each in result.ranges] == [
         ("small", "starved by shared parameters") for _ in starved
     ]
+
+
+def test_a_joined_input_without_elements_is_no_concern(toy: Any) -> None:
+    cat = qreg.Annotator("cat", ["aten.cat.default"], listed(), annotate=shared_in_and_out)
+    registry = Registry({"toy": toy, "cats": toy.Extension(annotators=[cat])}, entry_points=False)
+    batch = torch.linspace(-1, 1, 64).reshape(8, 8), torch.empty(8, 0)
+    prepared = qreg.prepare(Joined(), qreg.get_quantizer("toy", registry=registry), batch)
+    qreg.calibrate(prepared, [batch], progress=False)
+    assert concerns(prepared, [batch]) == []

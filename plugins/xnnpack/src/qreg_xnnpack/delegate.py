@@ -95,8 +95,10 @@ def computed_with(match: Match, config: QuantizationConfig) -> str | None:
 
 
 def ordered_bounds(match: Match, config: QuantizationConfig) -> str | None:
-    """A lower bound below the upper one."""
+    """Numbers for bounds, the lower one below the upper one."""
     low, high = argument(match.anchor, 1), argument(match.anchor, 2)
+    if not all(isinstance(each, (int, float, type(None))) for each in (low, high)):
+        return "its bounds are computed while the model runs: the delegate takes constants"
     crossed = low is not None and high is not None and low >= high
     return f"clamp from {low} to {high}: the delegate takes rising bounds" if crossed else None
 

@@ -8,6 +8,7 @@ from qreg.families import chain
 from qreg.operators import ADD, CAT, MUL, RELU, SUB
 from qreg.rules import (
     moderate_constants,
+    nonempty,
     quantized_operands,
     several_inputs,
     unscaled,
@@ -30,7 +31,7 @@ ANNOTATORS = (
         "cat",
         CAT,
         patterns.listed(),
-        rules=(quantized_operands, several_inputs, computed_with),
+        rules=(quantized_operands, several_inputs, nonempty, computed_with),
         annotate=shared_in_and_out,
         summary="cat of two tensors or more, all on the same parameters",
     ),
