@@ -37,12 +37,40 @@ def fold_constants(model: GraphModule) -> None:
     :func:`~qreg.folding_budget.affordable`).
     """
     constants = constant_nodes(model.graph)
+    repeated = _merge_repeated(constants)
     folded = affordable(_computed(constants), constants)
     for node, value in _values(folded, constants):
         _replace(model, node, value)
     if folded:
         erase_unread(model, constants)
+    if folded or repeated:
         model.recompile()
+
+
+def _merge_repeated(constants: dict[Node, None]) -> bool:
+    """Let all read the first of several constants that are computed alike, and erase the others.
+
+    A layer with a reparametrized weight computes it at each call. Returns whether there were any.
+    """
+    first, alias, before = dict[object, Node](), dict[Node, Node](), len(constants)
+    for node in list(constants):
+        if node.op == "get_attr":
+            alias[node] = first.setdefault(_memory(node), node)
+            continue
+        given = torch.fx.map_arg((node.args, node.kwargs), lambda each: alias.get(each, each))
+        kept = first.setdefault(f"{node.target} {given}", node)  # nodes are spelled as their names
+        if kept is not node:
+            node.replace_all_uses_with(kept)
+            node.graph.erase_node(node)
+            del constants[node]
+    return len(constants) < before
+
+
+def _memory(node: Node) -> tuple[object, ...]:
+    """What tells the tensor that a ``get_attr`` node reads from others."""
+    value = tensor_at(node)
+    place = value.storage_offset(), tuple(value.shape), value.stride(), value.dtype
+    return storage_of(node), *place, isinstance(value, Parameter)
 
 
 def _computed(constants: dict[Node, None]) -> list[Node]:

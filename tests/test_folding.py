@@ -114,6 +114,23 @@ def test_a_constant_with_two_readers_is_stored_once(capture: Capture) -> None:
     assert [tuple(each.shape) for each in constants(model).values()] == [(4, 8)]
 
 
+def test_what_is_computed_at_each_call_of_a_layer_is_stored_once(capture: Capture) -> None:
+    layer = nn.Sequential(weight_norm(nn.Linear(8, 8)), nn.BatchNorm1d(8)).eval()
+    model = folded(capture(Call(lambda m, x: m.layer(m.layer(x)), layer=layer), torch.randn(ROWS)))
+    assert operators(model) == [LINEAR, LINEAR]
+    assert [tuple(each.shape) for each in constants(model).values()] == [(8, 8), (8,)]
+    assert is_close(nn.Sequential(layer, layer), model, torch.randn(ROWS))
+
+
+def test_constants_of_one_shape_and_different_values_are_kept_apart(capture: Capture) -> None:
+    module = Call(
+        lambda m, x: (x + m.a * 2, x + m.b * 2, x + m.a * 3), a=parameter(8), b=parameter(8)
+    )
+    model = folded(capture(module.eval(), torch.randn(ROWS)))
+    assert len(constants(model)) == 3
+    assert is_close(module, model, torch.randn(ROWS))
+
+
 LEFT: dict[str, tuple[Call, tuple[int, ...]]] = {
     "random": (Call(lambda m, x: x + torch.rand(8) * 2), ROWS),
     "a buffer written to": (

@@ -160,6 +160,14 @@ MODELS: dict[str, tuple[nn.Module, tuple[tuple[int, ...], ...]]] = {
         nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(144, 4)),
         (IMAGE,),
     ),
+    "convolutions in 1d that are used twice": (
+        Call(
+            lambda m, x: (m.conv(m.conv(x)), m.up(m.up(x))),
+            conv=nn.Conv1d(4, 4, 3),
+            up=nn.ConvTranspose1d(4, 4, 3),
+        ),
+        ((1, 4, 16),),
+    ),
     "an input changed in place": (With(lambda m, x: m.linear(x.add_(1))), (ROW,)),
 }
 
@@ -266,3 +274,35 @@ def test_a_convolution_with_same_padding_used_twice_has_a_bias_for_each_call() -
     result = qreg.quantize(module, batches[0], calibration=batches)
     assert result.counts == {"annotated": 3}
     assert result.verification.to_converted[0].sqnr > 35
+
+
+def test_a_clamp_by_a_dynamic_size_stays_float() -> None:
+    batches = [(torch.randn(IMAGE) * 10,) for _ in range(4)]
+    module = With(lambda m, x: m.conv(x).clamp(0, x.shape[2])).eval()
+    shapes = ({2: torch.export.Dim("height", min=4, max=16)},)
+    result = qreg.quantize(
+        module, batches[0], calibration=batches, dynamic_shapes={"inputs": shapes}
+    )
+    (clamp,) = (each for each in result.decisions if each.operator == "aten.clamp.default")
+    assert clamp.reason.startswith("its bounds are computed while the model runs")
+    smaller = batches[0][0][:, :, :5]
+    with torch.no_grad():
+        wanted = module(smaller)
+    assert float(result.run(smaller).max()) == float(wanted.max()) == 5
+
+
+def test_a_half_open_clamp_of_another_float_type_is_left_as_it_computes() -> None:
+    x = torch.linspace(-1, 1, 256, dtype=torch.half).reshape(IMAGE)
+    module = Call(lambda m, x: x.clamp(min=0.1))
+    result = qreg.quantize(module, x, calibration=[x], allow_float=True)
+    assert torch.equal(result.run(x), x.clamp(min=0.1))
+
+
+def test_a_cat_with_an_empty_tensor_stays_float() -> None:
+    batches = [(torch.randn(ROW), torch.empty(0, 8)) for _ in range(4)]
+    module = With(lambda m, x, y: m.linear(torch.cat([m.linear(x), y])))
+    result = qreg.quantize(module, batches[0], calibration=batches)
+    assert result.audit.defects == ()
+    (cat,) = (each for each in result.decisions if each.operator == "aten.cat.default")
+    assert "has no elements" in cat.reason
+    assert result.verification.to_float[0].sqnr > 30

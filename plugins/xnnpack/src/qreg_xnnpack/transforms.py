@@ -24,6 +24,7 @@ BIAS_POSITION = {
     "aten.conv_transpose2d.input": 2,
     "aten.addmm.default": 0,
 }
+IN_1D = ("aten.conv1d.default", "aten.conv_transpose1d.default")
 COPY = "_copy_"
 LARGEST = 3.4028234663852886e38  # of the floats of 32 bits
 
@@ -69,11 +70,16 @@ def _separate_constants(model: GraphModule, node: Node, bias: int) -> bool:
 
     The delegate quantizes a bias to int32 by the input's scale of the first call that it meets, so
     a module called twice would be wrong at the second call. It lays a weight out for the first kind
-    of operator that it meets, so convolutions and transposed ones cannot have one in common.
+    of operator that it meets, so convolutions and transposed ones cannot have one in common. That
+    of a convolution in 1d gets a dimension at each call, so it serves one.
     """
     weight = 2 if bias == 0 else 1
     changed = _copy_argument(model, node, bias, lambda first: True)
-    return _copy_argument(model, node, weight, lambda first: first.target != node.target) or changed
+    one_call = operator_name(node.target) in IN_1D
+    return (
+        _copy_argument(model, node, weight, lambda first: one_call or first.target != node.target)
+        or changed
+    )
 
 
 def _copy_argument(
@@ -94,23 +100,32 @@ def clamp_as_hardtanh(node: Node) -> bool:
     """A clamp of floats is a hardtanh, which the delegate fuses and a clamp it does not.
 
     A bound that is left out is the largest float: the delegate (executorch 1.4.1) writes an
-    infinity in its place, with which the program does not run.
+    infinity in its place, with which the program does not run. A bound that is computed, such as a
+    dynamic size, stays a clamp's.
     """
     import torch
 
     hardtanh = torch.ops.aten.hardtanh_ if is_in_place(node) else torch.ops.aten.hardtanh
-    low, high = (_bound(node, *place) for place in ((1, "min", -LARGEST), (2, "max", LARGEST)))
-    if low >= high or not node.meta["val"].dtype.is_floating_point:
+    dtype = node.meta["val"].dtype
+    if not dtype.is_floating_point:
+        return False
+    largest = min(LARGEST, torch.finfo(dtype).max)
+    low, high = _bound(node, 1, "min", -largest), _bound(node, 2, "max", largest)
+    if low is None or high is None or low >= high:
         return False
     node.target, node.kwargs = hardtanh.default, {}
     node.args = (node.args[0], low, high)
     return True
 
 
-def _bound(clamp: Node, position: int, name: str, missing: float) -> float:
+def _bound(clamp: Node, position: int, name: str, missing: float) -> float | None:
+    """A bound as a float that the type of the clamp can hold; None if it is computed."""
     given: Any = argument(clamp, position)
     given = clamp.kwargs.get(name) if given is None else given
-    return missing if given is None else min(max(float(given), -LARGEST), LARGEST)
+    if given is None:
+        return missing
+    limit = abs(missing)
+    return min(max(float(given), -limit), limit) if isinstance(given, (int, float)) else None
 
 
 def spell_out_stride(node: Node) -> bool:
