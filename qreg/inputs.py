@@ -33,16 +33,22 @@ class InputSpec:
     def misfit(self, value: object) -> str | None:
         """Why ``value`` cannot be this input, or None if it can."""
         if not isinstance(value, torch.Tensor):
-            return f"is a {type(value).__name__}, expected a tensor"
+            return f"is a {type(value).__name__} (expected a tensor). Convert it to one."
         if value.dtype != self.dtype:
-            return f"has dtype {value.dtype}, the model was exported with {self.dtype}"
+            return (
+                f"has dtype {value.dtype}, the model was exported with {self.dtype}. "
+                "Convert it as for the float model."
+            )
         if value.is_floating_point() and value.isnan().any():
-            return "holds NaN"
+            return "holds NaN. Leave the batch out, or clean its data."
         fits = len(value.shape) == len(self.shape) and all(
             wanted in (None, size) for size, wanted in zip(value.shape, self.shape, strict=True)
         )
         if not fits:
-            return f"has shape {tuple(value.shape)}, the model was exported with {self._shape()}"
+            return (
+                f"has shape {tuple(value.shape)}, the model was exported with {self._shape()}. "
+                "Give it that shape, or export the model with dynamic_shapes."
+            )
         return None
 
     def _shape(self) -> str:
@@ -137,6 +143,11 @@ def capped(batches: Iterable[Any], most: int | None) -> Iterable[Any]:
     """
     if most is None:
         return batches
+    if not isinstance(most, int):
+        raise InputError(
+            f"max_batches: {most!r} is not an integer (expected a number of batches). "
+            "Leave it out to take all."
+        )
     if most < 1:
         raise InputError(f"max_batches is {most}: it must be at least 1")
     return islice(batches, most)

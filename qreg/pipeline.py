@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from qreg.report import Report
 
 SAMPLES = 4
+DEFAULT_BACKEND = "xnnpack"
 
 
 @frozen
@@ -132,7 +133,7 @@ def quantize(
     model: torch.nn.Module | ExportedProgram,
     example_inputs: Any = None,
     *,
-    backend: str = "xnnpack",
+    backend: str = DEFAULT_BACKEND,
     calibration: Iterable[Any] | None = None,
     max_batches: int | None = None,
     config: Config = DEFAULT,
@@ -170,8 +171,8 @@ def quantize(
     quantizer = chosen(quantizer, backend, config, registry)
     goal = target(quantizer.registry, quantizer.backend, options)
     _check_modes(quantizer, calibration)
-    steps = length(() if calibration is None else calibration, max_batches)
     batches = None if calibration is None else capped(calibration, max_batches)
+    steps = length(() if calibration is None else calibration, max_batches)
     load = goal.load if verify else None
     floor = DYNAMIC_FLOOR if "dynamic" in quantizer.modes else FLOOR
     with Stages(progress) as stages:
@@ -308,6 +309,16 @@ def chosen(
 ) -> RegistryQuantizer:
     if given is None:
         return RegistryQuantizer(backend, config, registry=registry)
+    if not isinstance(given, RegistryQuantizer):
+        raise ConfigError(
+            f"quantizer: {given!r} is not a quantizer of qreg (expected what qreg.get_quantizer "
+            "returns). Use qreg.prepare for another torchao quantizer."
+        )
+    if backend not in (DEFAULT_BACKEND, given.backend):
+        raise ConfigError(
+            f"quantizer: it is for backend {given.backend!r} (expected {backend!r}). Make it with "
+            f"qreg.get_quantizer({backend!r}), or leave backend out."
+        )
     if config != DEFAULT or registry not in (None, given.registry):
         raise ConfigError("a quantizer brings its own config and registry: give one or the other")
     return given

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch.export import ExportedProgram
 
 from qreg.errors import InputError, VerificationError
 from qreg.inputs import checked, input_specs
@@ -23,9 +25,6 @@ from qreg.verification import (
     repeats_for,
     run_program,
 )
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
 
 REFERENCE = "reference"
 REMEDY = "Is the reference the model it was made from?"
@@ -59,6 +58,9 @@ def verify(
     ``floor`` dB from the reference.
     """
     check_min_sqnr(min_sqnr)
+    if floor is not None:
+        check_min_sqnr(floor, "floor")
+    _check_given(program, reference)
     goal = target(registry or installed(), backend, options)
     samples = list(checked(inputs, input_specs(reference), "input batch"))
     if not samples:
@@ -73,6 +75,19 @@ def verify(
     found = Verification(goal.backend.runtime, len(samples), compared, min_sqnr=min_sqnr)
     warn_if_poor(found, f"{REMEDY} {IN_GENERAL}" if _is_all_noise(found) else "", REFERENCE)
     return found
+
+
+def _check_given(program: object, reference: object) -> None:
+    if not isinstance(program, bytes):
+        raise InputError(
+            f"program: it is a {type(program).__name__} (expected bytes). "
+            "Read a file with pathlib.Path(path).read_bytes()."
+        )
+    if not isinstance(reference, ExportedProgram):
+        raise InputError(
+            f"reference: it is a {type(reference).__name__} (expected an ExportedProgram). "
+            "Export the model in eval mode: torch.export.export(model.eval(), example_inputs)."
+        )
 
 
 def _is_all_noise(found: Verification) -> bool:

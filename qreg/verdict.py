@@ -22,11 +22,11 @@ IN_GENERAL = (
 )
 
 
-def check_min_sqnr(value: float) -> None:
-    """Raises ``InputError`` for what is no number of decibels."""
-    if not isinstance(value, (int, float)) or math.isnan(value):
+def check_min_sqnr(value: float, name: str = "min_sqnr") -> None:
+    """Raises ``InputError`` for what is not a number of decibels; ``name`` is the argument's."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
         raise InputError(
-            f"min_sqnr: {value!r} is not a number (expected decibels, such as 10.0). "
+            f"{name}: {value!r} is not a number (expected decibels, such as 10.0). "
             "Leave it out for the default."
         )
 

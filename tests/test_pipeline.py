@@ -396,3 +396,26 @@ def test_a_missing_runtime_fails_before_the_export(toy: ModuleType) -> None:
     with pytest.raises(errors.BackendUnavailableError):
         qreg.lower(model, X, backend="far", registry=registry)
     assert model.calls == 0
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "words"),
+    [
+        ("max_batches", "3", "max_batches: '3' is not an integer"),
+        ("quantizer", "toy", "quantizer: 'toy' is not a quantizer of qreg"),
+        ("min_sqnr", True, "min_sqnr: True is not a number"),
+    ],
+)
+def test_an_argument_of_another_type_is_named_before_the_export(
+    registry: Registry, argument: str, value: object, words: str
+) -> None:
+    model = Net()
+    with pytest.raises(errors.QregError, match=words):
+        quantize(registry, model, **{argument: value})
+    assert model.calls == 0
+
+
+def test_a_quantizer_for_another_backend_is_an_error(registry: Registry) -> None:
+    quantizer = qreg.get_quantizer("toy", registry=registry)
+    with pytest.raises(errors.ConfigError, match=r"it is for backend 'toy' \(expected 'other'\)"):
+        quantize(registry, backend="other", quantizer=quantizer)

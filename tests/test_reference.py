@@ -80,6 +80,21 @@ def test_a_floor_makes_a_distance_an_error(program: bytes, registry: Registry) -
         verify(program, registry, floor=100)
 
 
+@pytest.mark.parametrize(
+    ("argument", "value", "words"),
+    [
+        ("floor", "20", "floor: '20' is not a number"),
+        ("reference", Net(), r"reference: it is a Net \(expected an ExportedProgram\)"),
+        ("program", "model.pte", r"program: it is a str \(expected bytes\)"),
+    ],
+)
+def test_an_argument_of_another_type_is_named(
+    program: bytes, registry: Registry, argument: str, value: object, words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        verify(**{"program": program, "registry": registry, argument: value})
+
+
 def test_the_least_ratio_decides_the_verdict(program: bytes, registry: Registry) -> None:
     with pytest.warns(QualityWarning, match=r"dB from the reference.*expected at least 60 dB"):
         found = verify(program, registry, min_sqnr=60)
