@@ -157,6 +157,9 @@ MORE = (
     plain("cat of many", lambda x: torch.cat([x, x * 2, x + 1, x - 1, -x, x * 3, x + 2], 1)),
     plain("cat of a tensor and itself", lambda x: torch.cat([x, x], 1)),
     plain("pixel_shuffle", lambda x: F.pixel_shuffle(x.repeat(1, 4, 1, 1), 2), 4),
+    plain("rms_norm", lambda x: F.rms_norm(x, x.shape[-1:])),
+    plain("turned and summed up", lambda x: x.mT.cumsum(-1).mT + x.cumsum(-1), 3, 4),
+    plain("cut and summed up", lambda x: x[..., 1:5].sum(-1) + x.sum(-1), 3, 4),
     plain("unsqueeze and select", lambda x: x.unsqueeze(1)[:, 0], 3, 4),
 )
 

@@ -68,6 +68,11 @@ KNOWN = (
     chain(SEQUENCE, "conv1d", "~squeeze", "~clone", "conv1d"),
     chain(IMAGE, "conv2d", "~clamp", "~relu", "conv2d"),
     chain(IMAGE, "conv2d", "~hardtanh", "add"),
+    chain(IMAGE, "conv2d", "~clamp from below", "~clamp", "conv2d"),
+    chain(IMAGE, "pad_conv", "~matmul"),
+    chain(IMAGE, "conv2d", "~turned and summed up"),
+    chain(IMAGE, "conv2d", "~rms_norm"),
+    chain(IMAGE, "max_pool2d", "conv_relu", "~cut and summed up"),
 )
 BETWEEN = tuple(between(kind) for kind in (*ANNOTATED, *FLOATS))
 DYNAMICALLY = (

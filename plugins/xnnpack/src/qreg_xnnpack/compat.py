@@ -65,7 +65,7 @@ def delegates_of(edge: ExportedProgram) -> list[Any]:
 
 def layout_pass() -> Any:
     """The pass of the delegate that converts images to channels last, and back."""
-    # executorch 1.4.1; its methods input_to_nhwc and input_to_nchw
+    # executorch 1.4.1; its methods input_to_nhwc, input_to_nchw, insert_copy_q_dq and is_nhwc_node
     from executorch.backends.xnnpack._passes.channels_last_tagged_reshape_pass import (
         ChannelsLastTaggedReshapePass,
     )
@@ -102,6 +102,14 @@ def is_dynamic_dequantize(node: Any) -> bool:
     from executorch.backends.xnnpack.utils.quant_utils import is_dequant, is_dynamic_qdq
 
     return bool(is_dequant(node) and is_dynamic_qdq(node))
+
+
+def edge_operator(name: str) -> Any:
+    """The default overload of an operator of torch, as decomposed programs have it."""
+    # executorch 1.4.1
+    from executorch.exir.dialects._ops import ops
+
+    return getattr(ops.edge.aten, name).default
 
 
 def set_threads(count: int) -> None:

@@ -9,7 +9,8 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from qreg import Conversion, Lowered, LoweredOperator
-from qreg_xnnpack.layouts import dynamic_layouts
+from qreg_xnnpack.clamps import one_clamp_in_a_row
+from qreg_xnnpack.layouts import layouts_put_right
 from qreg_xnnpack.neighbours import float_beside_int8, taken_for_int8
 from qreg_xnnpack.passes import ready
 from qreg_xnnpack.reading import (
@@ -54,10 +55,11 @@ def to_edge(program: ExportedProgram, *, per_operator: bool = False) -> EdgeProg
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
+    passes = [one_clamp_in_a_row, taken_for_int8]
     partitioner = XnnpackPartitioner(per_op_mode=per_operator)
-    with _quiet(), dynamic_layouts(), float_beside_int8():
+    with _quiet(), layouts_put_right(), float_beside_int8():
         return to_edge_transform_and_lower(
-            ready(program), transform_passes=[taken_for_int8], partitioner=[partitioner]
+            ready(program), transform_passes=passes, partitioner=[partitioner]
         )
 
 
