@@ -175,3 +175,14 @@ def test_a_dynamic_batch_runs_at_other_sizes() -> None:
         )
         run = qreg.registry.installed().backend("onnxruntime").value.load(result.program)
         assert [run([torch.randn(n, 4, 8, 8)])[0].shape[0] for n in (1, 16)] == [1, 16]
+
+
+@pytest.mark.parametrize("bounds", [{"min": 0.1}, {"max": -0.1}, {"min": 0.1, "max": 0.4}])
+def test_a_clamp_that_leaves_zero_out_is_float_behind_an_int8_operator(
+    bounds: dict[str, float], quantized: Any
+) -> None:
+    clamped = Call(lambda x: x.clamp(**bounds))
+    result: qreg.Result = quantized(nn.Sequential(conv(), clamped, conv()), IMAGE)
+    assert result.audit.defects == ()
+    assert [each.status for each in result.decisions] == ["annotated", "float", "annotated"]
+    assert result.verification.to_float[0].sqnr > 25

@@ -10,9 +10,16 @@ from qreg.model import Rule
 from qreg.operators import ADD, CAT, MUL
 from qreg.rules import moderate_constants, nonempty, quantized_operands, unscaled
 from qreg_onnxruntime.reach import BOUNDED, ISLANDS
+from qreg_onnxruntime.rules import clamped_around_zero
 
 BOTH = patterns.operands(0, 1)
-RULES = (quantized_operands, moderate_constants, nonempty, ISLANDS.feeds_products)
+RULES = (
+    quantized_operands,
+    moderate_constants,
+    nonempty,
+    clamped_around_zero,
+    ISLANDS.feeds_products,
+)
 
 
 def _family(name: str, targets: Sequence[str], *rules: Rule) -> Iterator[Annotator]:

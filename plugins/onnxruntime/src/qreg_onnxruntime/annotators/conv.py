@@ -16,9 +16,11 @@ from qreg.model import STATIC, Mode
 from qreg.operators import BATCH_NORM, CONV
 from qreg.rules import batched, constant_weight, nonempty, quantized_operands
 from qreg_onnxruntime.reach import BOUNDED
+from qreg_onnxruntime.rules import clamped_around_zero
 
 TARGETS = (*CONV, "aten.conv1d.padding", "aten.conv2d.padding")
 QAT: frozenset[Mode] = frozenset({"qat"})
+RULES = (quantized_operands, constant_weight, batched, nonempty, clamped_around_zero)
 
 
 def _conv(name: str, *followers: Iterable[str], modes: frozenset[Mode] = STATIC) -> Annotator:
@@ -28,7 +30,7 @@ def _conv(name: str, *followers: Iterable[str], modes: frozenset[Mode] = STATIC)
         patterns.weighted(),
         *followers,
         modes=modes,
-        rules=(quantized_operands, constant_weight, batched, nonempty),
+        rules=RULES,
         annotate=full_range(standard),
         summary="conv1d, conv2d or conv3d",
     )

@@ -20,6 +20,7 @@ from qreg.rules import (
     unscaled_product,
 )
 from qreg_onnxruntime.reach import BOUNDED, ISLANDS
+from qreg_onnxruntime.rules import clamped_around_zero
 
 WEIGHTED = (quantized_operands, constant_weight, nonempty)
 
@@ -27,7 +28,7 @@ WEIGHTED = (quantized_operands, constant_weight, nonempty)
 def _family(
     name: str, targets: Sequence[str], head: Matcher, annotate: Annotate, *rules: Rule
 ) -> Iterator[Annotator]:
-    fused = (*rules, ISLANDS.feeds_products)
+    fused = (*rules, clamped_around_zero, ISLANDS.feeds_products)
     yield chain(f"{name}_relu", targets, head, BOUNDED, rules=fused, annotate=annotate)
     yield chain(name, targets, head, modes=ALL_MODES, rules=rules, annotate=annotate)
 

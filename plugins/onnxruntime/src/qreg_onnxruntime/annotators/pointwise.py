@@ -12,6 +12,7 @@ from qreg import Annotator, patterns
 from qreg.families import chain
 from qreg.rules import nonempty, quantized_operands
 from qreg_onnxruntime.reach import BOUNDED, ISLANDS
+from qreg_onnxruntime.rules import clamped_around_zero
 
 
 def _pointwise(name: str, targets: Sequence[str]) -> Annotator:
@@ -19,7 +20,7 @@ def _pointwise(name: str, targets: Sequence[str]) -> Annotator:
         name,
         targets,
         patterns.operands(0),
-        rules=(quantized_operands, nonempty, ISLANDS.feeds_products),
+        rules=(quantized_operands, nonempty, clamped_around_zero, ISLANDS.feeds_products),
         annotate=ISLANDS.continued,
     )
 
