@@ -38,8 +38,8 @@ NEXT_TO = [f"tests/test_{name}.py" for name in READING]
 # What the distributions and their tests need from elsewhere: the host, and each backend.
 NEEDS: dict[str, tuple[str, ...]] = {
     "host": (
-        *("torch", "torchao", "attrs", "click", "jinja2", "lazy-loader", "packaging", "plotly"),
-        *("pluggy", "rich", "typing-extensions"),
+        *("torch", "torchao", "attrs", "click", "jinja2", "lazy-loader", "packaging"),
+        *("pluggy", "rich"),
         # in parallel, with properties, in a browser, against a schema, of built distributions
         *("pytest", "pytest-xdist", "hypothesis", "selenium", "jsonschema", "hatchling"),
     ),

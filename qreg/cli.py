@@ -422,7 +422,7 @@ def verify(
 @MIN_SQNR
 @STRICT
 @FORMAT
-@click.option("--html", type=FILE, help="Also write a page with a plot to this file.")
+@click.option("--html", type=FILE, help="Also write a page with bars and tables to this file.")
 @_reports_errors
 def compare(
     model: Path,

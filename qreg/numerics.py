@@ -2,6 +2,14 @@
 
 The float graph is the annotated one before its observers did anything, so both graphs have the same
 operators, and a pass through each, side by side, is enough.
+
+torchao compares the same two graphs (``prepare_for_propagation_comparison``,
+``extract_results_from_loggers`` and ``compare_results`` of ``torchao.quantization.pt2e``). Its
+loggers keep the output of every operator for every sample, of both graphs, until the comparison is
+made. This module streams: it holds the float outputs of one sample, drops each one as soon as the
+quantized graph has computed the same operator, and keeps sums of squares. So the memory does not
+grow with the number of samples, and the SQNR is that of all samples together instead of one for
+each sample.
 """
 
 from __future__ import annotations

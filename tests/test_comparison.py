@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import nn
 from qreg import compare
 from qreg.cli import main
 from qreg.comparison import Comparison, Entry
+from qreg.comparison.bars import panels
 from qreg.comparison.text import rows
 from qreg.errors import CalibrationError, InputError, UnknownNameError
 from qreg.registry import Registry
@@ -204,3 +206,47 @@ def test_a_row_has_the_verdict_on_its_program() -> None:
     assert listed == {"near": ("40.0 dB", "good"), "far": ("3.0 dB", "poor")}
     assert "far: output 0 is 3.0 dB" in str(found)
     assert [each["verdict"] for each in found.as_dict()["entries"]] == ["good", "poor"]
+
+
+def test_bars_are_as_long_as_the_ratio_and_begin_at_zero() -> None:
+    entries = (
+        Entry("float", milliseconds=40.0),
+        Entry("fast", milliseconds=10.0, sqnr_to_float=30.0, int8_share=0.25),
+        Entry("poor", milliseconds=20.0, sqnr_to_float=-10.0, int8_share=0.5),
+        Entry("failing", failure="no such kernel"),
+    )
+    found = {panel.title: panel for panel in panels(Comparison("Net", 5, 1, entries))}
+    latency = found["Latency"]
+    assert [(bar.backend, bar.start, bar.length) for bar in latency.bars] == [
+        ("float", 0, 100),
+        ("fast", 0, 25),
+        ("poor", 0, 50),
+    ]
+    assert [bar.plain for bar in latency.bars] == [True, False, False]
+    sqnr = found["SQNR to float"]
+    assert sqnr.zero == 25  # of -10 to 30 dB
+    assert [(bar.start, bar.length) for bar in sqnr.bars] == [(25, 0), (25, 75), (0, 25)]
+    shares = found["Multiply-accumulates in int8"]
+    assert [bar.length for bar in shares.bars] == [0, 25, 50]  # of all, not of the largest
+
+
+def test_a_bar_without_a_finite_value_has_words() -> None:
+    values = (None, math.inf, -math.inf, math.nan, 20.0)
+    entries = tuple(Entry(f"b{at}", sqnr_to_float=value) for at, value in enumerate(values))
+    (panel,) = panels(Comparison("Net", 5, 1, entries))  # none for what nobody measured
+    assert [bar.length for bar in panel.bars] == [0, 100, 0, 0, 100]
+    assert [bar.text for bar in panel.bars[:2]] == ["—", "equal"]
+    for other, expected in ((math.inf, [100, 100]), (0.0, [100, 0]), (-10.0, [50, 50])):
+        pair = (Entry("a", sqnr_to_float=math.inf), Entry("b", sqnr_to_float=other))
+        (panel,) = panels(Comparison("Net", 5, 1, pair))
+        assert [bar.length for bar in panel.bars] == expected
+
+
+def test_the_page_loads_and_runs_nothing(tmp_path: Path) -> None:
+    entries = (Entry("float", milliseconds=1.0, bytes=9), Entry("failing", failure="no kernel"))
+    Comparison("Net", 5, 1, entries).save_html(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert not re.search(r"<script|<link|@import|url\(|\ssrc=|\son\w+=", page)
+    assert "default-src 'none'" in page
+    assert len(page) < 50_000
+    Comparison("Net", 5, 1, ()).save_html(tmp_path / "page.html")  # a page for nothing too

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 import qreg
 
 TOY = Path(__file__).with_name("toy.py")
+ROOT = Path(__file__).parents[1]
 
 SHOW = "import sys; print(*({'torch', 'torchao', 'executorch'} & set(sys.modules)), 'end', sep=',')"
 
@@ -60,3 +63,25 @@ def test_every_public_name_is_there(name: str) -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="get_quantiser"):
         _ = qreg.get_quantiser
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """What code imports at run time; ``if TYPE_CHECKING:`` is left to the type checker."""
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            yield child.module or ""
+        yield from imported(child)
+
+
+def test_the_host_declares_what_it_imports_and_nothing_else() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    listed = re.search(r"^dependencies = \[$(.*?)^\]$", project, re.DOTALL | re.MULTILINE)
+    assert listed is not None
+    declared = {name.replace("-", "_") for name in re.findall(r'^ +"([\w-]+)', listed[1], re.M)}
+    sources = (path.read_text(encoding="utf-8") for path in (ROOT / "qreg").rglob("*.py"))
+    roots = {name.split(".")[0] for text in sources for name in imported(ast.parse(text))}
+    assert roots - set(sys.stdlib_module_names) - {"qreg"} == declared

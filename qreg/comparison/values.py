@@ -82,7 +82,7 @@ class Comparison:
         return json.dumps(self.as_dict(), indent=2)
 
     def save_html(self, path: str | Path) -> None:
-        """Writes a page with a plot that needs no network, in full or not at all."""
+        """Write a page with bars and tables that needs no network, in full or not at all."""
         from qreg.comparison.page import render
 
         write_atomically(Path(path), render(self).encode())

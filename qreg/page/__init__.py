@@ -38,10 +38,10 @@ ELSEWHERE = ("DEFECTS", POOR)  # headlines that have a place of their own
 
 def render(report: Report) -> str:
     """The whole page."""
-    library = _text("vendor/cytoscape.min.js")
+    library = asset("vendor/cytoscape.min.js")
     script = "\n".join(["(() => {", '"use strict";', *map(_script, SCRIPTS), "})();"])
     return (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
             report=report,
@@ -55,7 +55,7 @@ def render(report: Report) -> str:
             worst=worst(report),
             tables=tables(report),
             picture=picture(report),
-            style=_text("page.css"),
+            style=asset("page.css"),
             scripts=[library, script],
             hashes=[_hash(library), _hash(script)],
         )
@@ -69,9 +69,10 @@ def _headlines(report: Report) -> list[str]:
     ]
 
 
-def _environment() -> Environment:
+def environment(package: str = "qreg.page") -> Environment:
+    """Return what fills the templates of a package, with every value escaped."""
     return Environment(
-        loader=PackageLoader("qreg.page", ""),
+        loader=PackageLoader(package, ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -80,10 +81,11 @@ def _environment() -> Environment:
 
 
 def _script(name: str) -> str:
-    return _text(f"script/{name}.js")
+    return asset(f"script/{name}.js")
 
 
-def _text(path: str) -> str:
+def asset(path: str) -> str:
+    """Return the text of a file of the page: its style, a script or the library."""
     return files("qreg.page").joinpath(path).read_text(encoding="utf-8")
 
 
