@@ -19,6 +19,7 @@ from qreg.errors import CalibrationError, InputError
 from qreg.inputs import capped, checked, cloned, graph_input_specs, length
 from qreg.mutation import keeping_state
 from qreg.progress import Stages
+from qreg.rules import LARGEST_SCALAR
 from qreg.scopes import module_path
 from qreg.watching import first_nan
 
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
 OBSERVERS = (ObserverBase, FakeQuantizeBase, AffineQuantizedObserverBase)
 NAN_REMEDY = "Check the float model and the batch: both must be free of it."
-
-# What torch.histc, inside a histogram observer, holds; torchao has the same bound for scalars.
-WIDEST = 3.4028235e15
 
 
 def calibrate(
@@ -141,7 +139,7 @@ def _check_observer(source: Node, module: torch.nn.Module) -> None:
         raise CalibrationError(f"{where} saw no value: {_why_blind(module)}, {remedy}.")
     if _spread(observer).isnan().any():
         raise CalibrationError(f"{where} saw NaN. {NAN_REMEDY}")
-    if not (_spread(observer) <= WIDEST).all():
+    if not (_spread(observer) <= LARGEST_SCALAR).all():
         raise CalibrationError(
             f"{where} saw values too far apart for any scale, as masks of "
             f"-inf are. Use a mask of moderate size, {remedy}."

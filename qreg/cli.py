@@ -8,19 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import click
 
 from qreg.quiet import quiet_imports
-
-if TYPE_CHECKING:
-    from qreg.registry import Registry
+from qreg.registry import DEFAULT, DEFAULT_BACKEND, Registry
 
 FILE = click.Path(path_type=Path)
-BACKEND = click.option("--backend", default="xnnpack", show_default=True)
+BACKEND = click.option("--backend", default=DEFAULT_BACKEND, show_default=True)
 CONFIG = click.option(
-    "--config", default="default", show_default=True, help="A name from `qreg ops`."
+    "--config", default=DEFAULT, show_default=True, help="A name from `qreg ops`."
 )
 CALIBRATION = click.option(
     "--calibration", type=FILE, help="A torch.save'd list of tuples of input tensors."
@@ -139,8 +137,6 @@ def main(
     trace: bool | None,
 ) -> None:
     """Quantize PyTorch models for any backend that is installed."""
-    from qreg.registry import Registry
-
     context.obj = Registry(load=load_plugins, disable=disable_plugins, strict=strict, trace=trace)
 
 

@@ -185,6 +185,18 @@ class InputError(QregError, ValueError):
     """Something a user handed in that cannot be used: a model, a file, a path, an option."""
 
 
+def several(what: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Return names as a tuple; a lone string, which is an iterable of letters too, is an error.
+
+    Raises ``InputError``.
+    """
+    if isinstance(names, str):
+        raise InputError(
+            f"{what}: {names!r} is one string (expected a list of names). Write [{names!r}]."
+        )
+    return tuple(names)
+
+
 class CalibrationError(InputError):
     """Calibration data, or other inputs, that do not fit the model."""
 

@@ -26,7 +26,7 @@ from qreg.pipeline import Result, chosen, name_of, quantize
 from qreg.preparing import allowing_float, prepare
 from qreg.progress import Stages
 from qreg.quantizer import Config, RegistryQuantizer
-from qreg.registry import DEFAULT, Registry
+from qreg.registry import DEFAULT, DEFAULT_BACKEND, Registry
 from qreg.report import Operator, Report, Sizes
 from qreg.sizes import parameter_bytes
 from qreg.timing import ROUNDS, Timing, side_by_side
@@ -44,7 +44,7 @@ def explain(
     model: torch.nn.Module | ExportedProgram,
     example_inputs: Any = None,
     *,
-    backend: str = "xnnpack",
+    backend: str = DEFAULT_BACKEND,
     calibration: Iterable[Any] | None = None,
     max_batches: int | None = None,
     config: Config = DEFAULT,

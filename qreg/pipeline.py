@@ -35,7 +35,7 @@ from qreg.programs import write_program
 from qreg.progress import Stages
 from qreg.quantizer import Config, RegistryQuantizer
 from qreg.ranges import Range, concerns
-from qreg.registry import DEFAULT, Registry, installed
+from qreg.registry import DEFAULT, DEFAULT_BACKEND, Registry, installed
 from qreg.scopes import module_stack
 from qreg.sizes import parameter_bytes
 from qreg.suspects import Search, name_suspect
@@ -55,7 +55,6 @@ if TYPE_CHECKING:
     from qreg.report import Report
 
 SAMPLES = 4
-DEFAULT_BACKEND = "xnnpack"
 
 
 @frozen
@@ -96,7 +95,10 @@ class Result:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many operators are ``annotated``, ``shared`` and ``float``."""
+        """How many operators are ``annotated``, ``shared`` and ``float`` by their Decisions.
+
+        A Decision is what was asked for. What the program does is in ``report.counts``.
+        """
         return Counter(decision.status for decision in self.decisions)
 
     @property
@@ -280,7 +282,7 @@ def lower(
     model: torch.nn.Module | ExportedProgram,
     example_inputs: Any = None,
     *,
-    backend: str = "xnnpack",
+    backend: str = DEFAULT_BACKEND,
     dynamic_shapes: Any = None,
     options: Mapping[str, Any] | None = None,
     registry: Registry | None = None,

@@ -11,7 +11,7 @@ from qreg.errors import InputError, VerificationError
 from qreg.inputs import checked, input_specs
 from qreg.model import Lowered
 from qreg.mutation import own_state
-from qreg.registry import Registry, installed
+from qreg.registry import DEFAULT_BACKEND, Registry, installed
 from qreg.target import target
 from qreg.verdict import IN_GENERAL, check_min_sqnr, warn_if_poor
 from qreg.verification import (
@@ -35,7 +35,7 @@ def verify(
     reference: ExportedProgram,
     inputs: Iterable[Any],
     *,
-    backend: str = "xnnpack",
+    backend: str = DEFAULT_BACKEND,
     min_sqnr: float = MIN_SQNR,
     floor: float | None = None,
     options: Mapping[str, Any] | None = None,

@@ -29,7 +29,13 @@ if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
 DEFAULT = "default"
-OURS = ("arm", "onnxruntime", "openvino", "x86_inductor", "xnnpack")  # backends of this project
+DEFAULT_BACKEND = "xnnpack"
+# The backends of this project, and the distribution that each is in.
+OURS = {
+    **{name: f"qreg-{name}" for name in ("arm", "onnxruntime", "openvino", "xnnpack")},
+    "x86_inductor": "qreg-x86-inductor",
+    **dict.fromkeys(("ethos_u55", "ethos_u65", "ethos_u85"), "qreg-arm"),
+}
 
 
 class Registry:
@@ -160,8 +166,7 @@ class Registry:
         """What to install for a backend that nothing supplies; a guess is never a distribution."""
         absent = [each for each in near(name, OURS) if each not in self._backends]
         if absent:
-            distribution = f"qreg-{absent[0].replace('_', '-')}"
-            return f"The backend {absent[0]!r} is in a distribution: pip install {distribution}"
+            return f"The backend {absent[0]!r} is in a distribution: pip install {OURS[absent[0]]}"
         broken = [repr(each.name) for each in self._host.plugins if each.error is not None]
         also = f", and what is wrong with {' and '.join(broken)}" if broken else ""
         return f"`qreg list` shows what is installed{also}."

@@ -122,7 +122,10 @@ class Report:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many operators run in ``int8`` and in ``float``, and how many are ``gone``."""
+        """How many operators run in ``int8`` and in ``float``, and how many are ``gone``.
+
+        This is what the program does. ``Result.counts`` has the Decisions, by their status.
+        """
         return Counter(
             "gone" if each.place == "gone" else "int8" if each.runs_in_int8 else "float"
             for each in self.operators

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from qreg.model import Match
 
-# torch.histc, inside the histogram observer, works up to this magnitude only.
+# What is larger is a mask's "minus infinity" rather than a value: no scale fits it and others.
+# The bound is that of executorch's quantizers, HISTC_UPPER_BOUND, which they have for torch.histc;
+# torch 2.13's holds any float32 range that is finite.
 LARGEST_SCALAR = 3.4028235e15
 # A tensor that reaches further is a mask of "minus infinity" rather than values: in the sum with
 # such a mask, all other values would share one code.

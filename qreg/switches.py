@@ -7,16 +7,18 @@ from collections.abc import Iterable
 
 from attrs import field, frozen
 
+from qreg.errors import several
+
 LOAD, DISABLE = "QREG_LOAD_PLUGINS", "QREG_DISABLE_PLUGINS"
 STRICT, TRACE = "QREG_STRICT", "QREG_TRACE"
 
 
 def _names(values: Iterable[str] | None) -> frozenset[str] | None:
-    return None if values is None else frozenset(values)
+    return None if values is None else _all_names(values)
 
 
 def _all_names(values: Iterable[str]) -> frozenset[str]:
-    return frozenset(values)
+    return frozenset(several("plugins to load or to disable", values))
 
 
 @frozen

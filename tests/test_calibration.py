@@ -23,6 +23,7 @@ from qreg import Registry, calibrate, convert, get_quantizer, specs
 from qreg.calibration import feed
 from qreg.compat import AFFINE_RANGED
 from qreg.errors import CalibrationError, InputError
+from qreg.rules import LARGEST_SCALAR
 
 
 class Sum(nn.Module):
@@ -121,6 +122,21 @@ def test_nothing_is_differentiated(prepared: GraphModule) -> None:
     x = torch.ones(2, requires_grad=True)
     calibrate(prepared, [(x,)])
     assert not any(buffer.requires_grad for buffer in prepared.buffers())
+
+
+@pytest.mark.parametrize("config", ["minmax", "histogram"])
+def test_values_too_far_apart_for_a_scale_are_an_error(
+    config: str, capture: Callable[..., GraphModule], registry: Registry
+) -> None:
+    for largest in (1e15, torch.finfo(torch.float32).max / 4):
+        quantizer = get_quantizer("toy", config, registry=registry)
+        prepared = prepare_pt2e(capture(Sum(), torch.zeros(2)), quantizer)
+        calibrate(prepared, [torch.tensor([0.0, largest])], progress=False)  # observers hold both
+        if largest < LARGEST_SCALAR:
+            convert(prepared)
+        else:
+            with pytest.raises(CalibrationError, match="saw values too far apart for any scale"):
+                convert(prepared)
 
 
 @pytest.mark.parametrize("config", ["minmax", "histogram"])

@@ -136,6 +136,8 @@ def test_nothing_to_compare_is_an_error(
 ) -> None:
     with pytest.raises(InputError, match="no backend to compare"):
         compared(model, batches, registry)
+    with pytest.raises(InputError, match=r"backends: 'toy' is one string .*Write \['toy'\]"):
+        compare(model, batches[0], backends="toy", calibration=batches, registry=registry)
     with pytest.raises(CalibrationError, match="no batch"):
         compare(model, batches[0], backends=["toy"], calibration=[], registry=registry)
     with pytest.raises(InputError, match="batch 1"):

@@ -269,6 +269,19 @@ def test_a_disabled_plugin_is_never_loaded_and_asking_for_it_says_so(
         Registry().backend("off")
 
 
+@pytest.mark.parametrize("switch", ["load", "disable"])
+def test_one_name_where_a_list_belongs_is_an_error(switch: str) -> None:
+    with pytest.raises(errors.InputError, match=r"Write \['xnnpack'\]"):
+        Registry(entry_points=False, **{switch: "xnnpack"})  # type: ignore[arg-type]
+
+
+def test_an_object_given_in_process_is_not_advised_to_be_uninstalled(toy: ModuleType) -> None:
+    mine = toy.Extension(["not a backend"])
+    with pytest.raises(errors.PluginError, match="Correct the object") as caught:
+        Registry({"mine": mine}, entry_points=False, strict=True).backends()
+    assert "pip" not in str(caught.value)
+
+
 def test_plugins_given_in_process_can_be_left_out_too(toy: ModuleType) -> None:
     assert not Registry({"toy": toy}, entry_points=False, disable=["toy"]).backends()
 

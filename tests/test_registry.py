@@ -61,6 +61,8 @@ def test_an_unknown_backend_names_those_that_are_known(registry: Registry) -> No
         ("x86-inductor", "qreg-x86-inductor"),
         ("onnx", "qreg-onnxruntime"),
         ("openvno", "qreg-openvino"),
+        ("ethos_u85", "qreg-arm"),
+        ("ethos-u5", "qreg-arm"),
     ],
 )
 def test_an_absent_backend_of_ours_names_its_distribution(

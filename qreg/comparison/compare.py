@@ -15,7 +15,13 @@ from torch.export import ExportedProgram
 
 from qreg.comparison.contender import Contender, Task
 from qreg.comparison.values import FLOAT, Comparison, Entry
-from qreg.errors import CalibrationError, InputError, UnknownNameError, VerificationError
+from qreg.errors import (
+    CalibrationError,
+    InputError,
+    UnknownNameError,
+    VerificationError,
+    several,
+)
 from qreg.exporting import exported
 from qreg.inputs import capped, checked, input_specs
 from qreg.pipeline import name_of
@@ -82,7 +88,7 @@ def compare(
 
 
 def _distinct(backends: Sequence[str]) -> list[str]:
-    names = [name for name in dict.fromkeys(backends) if name != FLOAT]
+    names = [name for name in dict.fromkeys(several("backends", backends)) if name != FLOAT]
     if not names:
         raise InputError("there is no backend to compare: name some that `qreg list` has")
     return names

@@ -16,7 +16,7 @@ from qreg.inputs import arguments
 from qreg.model import Decision
 from qreg.patterns import operator_name
 from qreg.quantizer import Config, RegistryQuantizer
-from qreg.registry import DEFAULT, Registry
+from qreg.registry import DEFAULT, DEFAULT_BACKEND, Registry
 
 
 @frozen
@@ -78,7 +78,7 @@ def annotate(
     module: torch.nn.Module,
     inputs: Any,
     *,
-    backend: str = "xnnpack",
+    backend: str = DEFAULT_BACKEND,
     config: Config = DEFAULT,
     quantizer: RegistryQuantizer | None = None,
     registry: Registry | None = None,
