@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 from qreg.wording import percent, size, speed, than
 
 if TYPE_CHECKING:
-    from qreg.report import Operator, Report
+    from qreg.report import Operator, ReportData
 
 SHOWN = 3  # names of operators in a sentence
 
 
-def cautions(report: Report) -> list[str]:
+def cautions(report: ReportData) -> list[str]:
     """The sentences that stand in the first lines of a report."""
     return [*_mostly_float(report), *_uncounted(report), *_slower(report), *_larger(report)]
 
 
-def _mostly_float(report: Report) -> Iterator[str]:
+def _mostly_float(report: ReportData) -> Iterator[str]:
     share = report.int8_share
     if share is not None and share < 0.5:
         left = [each for each in report.operators if each.macs and not each.runs_in_int8]
@@ -29,7 +29,7 @@ def _mostly_float(report: Report) -> Iterator[str]:
         )
 
 
-def _uncounted(report: Report) -> Iterator[str]:
+def _uncounted(report: ReportData) -> Iterator[str]:
     """One sentence for each reason, which mostly names an operator that stands in many places."""
     by_reason: dict[str, list[Operator]] = {}
     for each in report.uncounted:
@@ -39,19 +39,19 @@ def _uncounted(report: Report) -> Iterator[str]:
         yield f"not counted among the multiply-accumulates: {names} ({reason})"
 
 
-def _slower(report: Report) -> Iterator[str]:
+def _slower(report: ReportData) -> Iterator[str]:
     found = report.timing
     if found is not None and found.is_slower:
         ratio = than(speed(found.milliseconds, found.float_milliseconds), "float")
         yield f"the quantized program is {ratio}{_to_blame(report)}"
 
 
-def _to_blame(report: Report) -> str:
+def _to_blame(report: ReportData) -> str:
     names = [name for split in report.splits for name in split.operators]
     return f"; float operators that cost conversions: {some(names)}" if names else ""
 
 
-def _larger(report: Report) -> Iterator[str]:
+def _larger(report: ReportData) -> Iterator[str]:
     sizes = report.sizes
     if sizes.program is not None and sizes.program > sizes.float_parameters:
         ratio = than(size(sizes.program, sizes.float_parameters), "the float parameters")

@@ -17,7 +17,7 @@ from attrs import frozen
 from torch.fx import Node
 from torchao.quantization.pt2e.quantizer import QuantizationSpecBase, SharedQuantizationSpec
 
-from qreg.annotation import output_spec
+from qreg.annotation import output_spec, standard
 from qreg.compat import annotate_node, annotation_of, restore_annotation
 from qreg.configs import mode_of
 from qreg.errors import AnnotatorError, QregError
@@ -234,7 +234,8 @@ class AnnotationPass:
 
     def _annotate(self, claim: Claim) -> None:
         match, annotator = claim.match, claim.annotator
-        answer = _ask(claim.supplied, match.anchor, annotator.annotate, match, claim.choice.config)
+        annotate = annotator.annotate or standard
+        answer = _ask(claim.supplied, match.anchor, annotate, match, claim.choice.config)
         _check_type(claim.supplied, match.anchor, "annotate", answer, (Refusal, list, tuple))
         if isinstance(answer, Refusal):
             for node in match.nodes:
@@ -302,7 +303,11 @@ def annotate_with(
     config: QuantizationConfig | None,
     filter_fn: NodeFilter | None = None,
 ) -> list[list[Node]]:
-    """Annotates a graph with these annotators alone; see ``Annotator.__call__``."""
+    """Annotate a whole graph in place with these annotators alone.
+
+    ``filter_fn`` keeps the matches whose nodes all pass. Returns the nodes of each annotated match,
+    constants last; ``None`` as the config annotates nothing.
+    """
     if config is None:
         return []
     scopes = Scopes(everywhere=Choice("global", "", "custom", config, mode_of(config)))

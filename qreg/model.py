@@ -243,12 +243,6 @@ class Annotation:
     output: QuantizationSpecBase | None = None
 
 
-def _standard(match: Match, config: QuantizationConfig) -> Sequence[Annotation] | Refusal:
-    from qreg.annotation import standard
-
-    return standard(match, config)
-
-
 @frozen
 class Annotator:
     """One operator pattern, and what it needs to be quantized.
@@ -256,10 +250,10 @@ class Annotator:
     ``targets`` are the operators that ``match`` is asked about, in their functional form: an
     in-place ``aten.relu_.default`` is looked up as ``aten.relu.default``. ``match`` tells whether
     the pattern is there; each of ``rules`` may refuse the match with a reason; ``annotate`` says
-    what is quantized, and by default gives inputs, weight, bias and output what the config has for
-    them. None of the three may change the graph: the host writes the annotations down. ``before``
-    and ``after`` name annotators to be asked later or earlier, ``replaces`` those of other plugins
-    that this one stands in for.
+    what is quantized, and if it is None, inputs, weight, bias and output get what the config has
+    for them. None of the three may change the graph: the host writes the annotations down.
+    ``before`` and ``after`` name annotators to be asked later or earlier, ``replaces`` those of
+    other plugins that this one stands in for.
     """
 
     name: str = field(validator=_name)
@@ -269,25 +263,11 @@ class Annotator:
     rules: tuple[Rule, ...] = field(
         default=(), converter=_rules, validator=validators.deep_iterable(_callable)
     )
-    annotate: Annotate = field(default=_standard, validator=_callable)
+    annotate: Annotate | None = field(default=None, validator=validators.optional(_callable))
     before: tuple[str, ...] = field(default=(), converter=_strings)
     after: tuple[str, ...] = field(default=(), converter=_strings)
     replaces: tuple[str, ...] = field(default=(), converter=_strings)
     summary: str = ""
-
-    def __call__(
-        self,
-        graph_module: GraphModule,
-        quantization_config: QuantizationConfig | None,
-        filter_fn: Callable[[Node], bool] | None = None,
-    ) -> list[list[Node]]:
-        """Annotates a whole graph with this annotator alone, in the form of ``OP_TO_ANNOTATOR``.
-
-        Returns the nodes of each annotated match; ``None`` as the config annotates nothing.
-        """
-        from qreg.engine import annotate_with
-
-        return annotate_with((self,), graph_module, quantization_config, filter_fn)
 
 
 @frozen

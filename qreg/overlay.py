@@ -17,14 +17,14 @@ from qreg.errors import InputError
 from qreg.summary import what
 
 if TYPE_CHECKING:
-    from qreg.report import Operator, Report
+    from qreg.report import Operator, ReportData
 
 COLOURS = {"int8": "#2765b0", "float": "#fbe7b5", "outside": "#e78ab8", "gone": "#d5d7da"}
 DEFECT = "#b3261e"
 NOISY, CLEAN = "#b3261e", "#f3f6fa"
 
 
-def node_data(report: Report, by: Literal["place", "sqnr"] = "place") -> dict[str, Any]:
+def node_data(report: ReportData, by: Literal["place", "sqnr"] = "place") -> dict[str, Any]:
     """The node data of a graph: where each operator runs, or the noise of its output in dB.
 
     Model Explorer takes one set from a file: for both, write two. Noise has no values for operators
@@ -35,7 +35,7 @@ def node_data(report: Report, by: Literal["place", "sqnr"] = "place") -> dict[st
     return _noise(report) if by == "sqnr" else _places(report)
 
 
-def _places(report: Report) -> dict[str, Any]:
+def _places(report: ReportData) -> dict[str, Any]:
     return {
         "name": f"qreg: where operators run, {report.backend}",
         "results": {each.name: _place(each, report) for each in report.operators},
@@ -45,13 +45,13 @@ def _places(report: Report) -> dict[str, Any]:
     }
 
 
-def _place(operator: Operator, report: Report) -> dict[str, str]:
+def _place(operator: Operator, report: ReportData) -> dict[str, str]:
     if operator.name in report.defects:
         return {"value": f"defect: {what(operator)}", "bgColor": DEFECT}
     return {"value": what(operator), "bgColor": COLOURS[what(operator)]}
 
 
-def _noise(report: Report) -> dict[str, Any]:
+def _noise(report: ReportData) -> dict[str, Any]:
     return {
         "name": f"qreg: SQNR in dB, {report.backend}",
         "results": dict(_measured(report)),
@@ -60,7 +60,7 @@ def _noise(report: Report) -> dict[str, Any]:
     }
 
 
-def _measured(report: Report) -> Iterator[tuple[str, dict[str, float]]]:
+def _measured(report: ReportData) -> Iterator[tuple[str, dict[str, float]]]:
     for each in report.operators:
         if each.sqnr is not None and math.isfinite(each.sqnr):
             yield each.name, {"value": round(each.sqnr, 2)}

@@ -29,6 +29,7 @@ from qreg.foreign import ForeignQuantizers
 from qreg.known_operators import listed
 from qreg.model import Backend, Decision, Mode
 from qreg.mutation import own_state, written_buffers
+from qreg.named_configs import made_config, made_configs
 from qreg.origins import mark
 from qreg.patterns import operator_name, tensor_at
 from qreg.processor import VNNI, SaturationWarning
@@ -141,7 +142,7 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         if config is None:
             return Choice(level, scope, "float", None, None)
         named = isinstance(config, str)
-        value = self._registry.made_config(self.backend, config) if named else check(config)
+        value = made_config(self._registry, self.backend, config) if named else check(config)
         self._check_taken(config, value)
         return Choice(level, scope, self._label(config), value, mode_of(value))
 
@@ -188,7 +189,7 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
     def _label(self, config: str | QuantizationConfig) -> str:
         if isinstance(config, str):
             return str(self._registry.config(self.backend, config).name)
-        known = self._registry.made_configs(self.backend).items()
+        known = made_configs(self._registry, self.backend).items()
         return next((name for name, each in known if equivalent(each, config)), "custom")
 
     def transform_for_annotation(self, model: GraphModule) -> GraphModule:

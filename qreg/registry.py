@@ -7,9 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qreg.availability import check_available
-from qreg.blame import blamed, call
 from qreg.errors import (
-    ConfigError,
     ConflictError,
     LoweringError,
     OrderError,
@@ -26,7 +24,6 @@ from qreg.switches import from_environment
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
-    from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
 DEFAULT = "default"
 DEFAULT_BACKEND = "xnnpack"
@@ -189,38 +186,12 @@ class Registry:
         value: SupportedConfig = known[wanted].value
         return value
 
-    def made_config(self, backend: str, name: str) -> QuantizationConfig:
-        """What the factory of a named config makes.
+    def report_fault(self, supplied: Supplied, error: PluginError) -> None:
+        """Record a fault of the plugin that supplied something.
 
-        Raises ``UnknownNameError`` for a name that there is none of, and ``PluginError`` for a
-        factory that raises or makes something else.
+        Raises ``PluginError`` if the registry is strict; otherwise warns once.
         """
-        return self._made(self.configs(backend)[self.config(backend, name).name])
-
-    def made_configs(self, backend: str) -> dict[str, QuantizationConfig]:
-        """What each named config stands for, but for those whose factory fails.
-
-        These are faults of their plugins, which leave the other configs as they are.
-        """
-        made = {}
-        for name, supplied in self.configs(backend).items():
-            try:
-                made[name] = self._made(supplied)
-            except PluginError as error:
-                self._host.fault(self._plugin(supplied), error.problem, error.hook)
-        return made
-
-    def _made(self, supplied: Supplied) -> QuantizationConfig:
-        from torchao.quantization.pt2e.quantizer import QuantizationConfig
-
-        from qreg.configs import check
-
-        role = f"the factory of config {supplied.value.name!r}"
-        made = call(supplied, role, supplied.value.factory, expected=QuantizationConfig)
-        try:
-            return check(made)
-        except ConfigError as error:
-            raise blamed(supplied, role, str(error)) from error
+        self._host.fault(self._plugin(supplied), error.problem, error.hook)
 
     def annotators(self, backend: str) -> tuple[Supplied, ...]:
         """The annotators of a backend in the order in which they are asked."""

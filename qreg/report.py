@@ -89,7 +89,7 @@ class Sizes:
 
 
 @frozen
-class Report:
+class ReportData:
     """What became of a model on its way to a backend.
 
     ``operators`` are in the order of the graph. ``defects`` are the names of operators that were to
@@ -176,6 +176,18 @@ class Report:
         """Conversions that belong to no border of an int8 part."""
         return [each for each in self.conversions if each.is_leftover]
 
+
+def plain(instance: Any, attribute: Any, value: Any) -> Any:
+    """A value as JSON has it: for ``attrs.asdict``."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+@frozen
+class Report(ReportData):
+    """A report, as it is written: as text, JSON, a page, or an overlay of a graph."""
+
     def as_dict(self) -> dict[str, Any]:
         """The report in plain values; numbers that JSON does not know (infinity) are None."""
         return {
@@ -213,10 +225,3 @@ class Report:
         from qreg.summary import text
 
         return text(self)
-
-
-def plain(instance: Any, attribute: Any, value: Any) -> Any:
-    """A value as JSON has it: for ``attrs.asdict``."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return dict(value) if isinstance(value, Mapping) else value

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from qreg.audit import Split
     from qreg.model import Conversion
     from qreg.ranges import Range
-    from qreg.report import Operator, Report
+    from qreg.report import Operator, ReportData
     from qreg.verification import OutputComparison, Verification
 
 POOR = "FAR FROM FLOAT"
 
 
-def text(report: Report) -> str:
+def text(report: ReportData) -> str:
     """The report as plain text."""
     plain = Console(width=WIDE, color_system=None)
     with plain.capture() as captured:
@@ -33,7 +33,7 @@ def text(report: Report) -> str:
     return captured.get().rstrip("\n")
 
 
-def print_report(report: Report, to: Console | None = None, *, operators: bool = True) -> None:
+def print_report(report: ReportData, to: Console | None = None, *, operators: bool = True) -> None:
     """Prints the summary and, if wanted, the table of operators, the noisiest first."""
     to = to or console()
     for line in headlines(report):
@@ -51,7 +51,7 @@ def print_report(report: Report, to: Console | None = None, *, operators: bool =
             to.print(table(rows))
 
 
-def headlines(report: Report) -> Iterator[str]:
+def headlines(report: ReportData) -> Iterator[str]:
     """What counts, a sentence each, the verdict on a poor program first."""
     yield from _poor(report)
     yield f"{report.model} for {report.backend}: {', '.join(report.configs) or 'no config'}"
@@ -73,7 +73,7 @@ def headlines(report: Report) -> Iterator[str]:
         )
 
 
-def _macs(report: Report) -> str:
+def _macs(report: ReportData) -> str:
     share = report.int8_share
     if share is None:
         return ""
@@ -83,7 +83,7 @@ def _macs(report: Report) -> str:
     return f", {percent(share)} of the {counted}{branch}"
 
 
-def _sizes(report: Report) -> str:
+def _sizes(report: ReportData) -> str:
     sizes = report.sizes
     parameters = f"float parameters {sizes.float_parameters:,} bytes"
     if sizes.program is None:
@@ -91,18 +91,18 @@ def _sizes(report: Report) -> str:
     return f"{parameters}, program {sizes.program:,} bytes: {program_size(report)}"
 
 
-def program_size(report: Report) -> str:
+def program_size(report: ReportData) -> str:
     """How the program compares with the float parameters in size."""
     compared = size(report.sizes.program or 0, report.sizes.float_parameters)
     return than(compared, "the float parameters")
 
 
-def _outside(report: Report) -> str:
+def _outside(report: ReportData) -> str:
     counted = Counter(report.outside).most_common()
     return ", ".join(f"{count} x {name}" for name, count in counted) or "none"
 
 
-def _verified(report: Report) -> str:
+def _verified(report: ReportData) -> str:
     found = report.verification
     if found is None:
         return report.unverified
@@ -123,13 +123,13 @@ def _worst(sqnr: float | None, reference: str) -> str:
     return f", {sqnr:.1f} dB to {reference} at worst" if sqnr < math.inf else f", as {reference}"
 
 
-def _poor(report: Report) -> Iterator[str]:
+def _poor(report: ReportData) -> Iterator[str]:
     found = report.verification
     if found and not found.good:
         yield f"{POOR}: {shortfall(found)}. {remedy(found)}"
 
 
-def _timing(report: Report) -> str:
+def _timing(report: ReportData) -> str:
     found = report.timing
     assert found is not None
     ratio = than(speed(found.milliseconds, found.float_milliseconds), "float")
@@ -139,7 +139,7 @@ def _timing(report: Report) -> str:
     )
 
 
-def _slower(report: Report) -> Iterator[str]:
+def _slower(report: ReportData) -> Iterator[str]:
     """The parts that take longer in int8 than in float, where each was timed by itself."""
     names = [each.name for each in report.slower]
     if names:
@@ -235,7 +235,7 @@ def _short(source: str | None) -> str:
     return PurePath(place).name
 
 
-def work(operator: Operator, report: Report) -> str:
+def work(operator: Operator, report: ReportData) -> str:
     """The share of an operator in the multiply-accumulates, as far as they are counted."""
     counted = percent(operator.macs / report.macs) if operator.macs else ""
     if not operator.uncounted:
@@ -243,7 +243,7 @@ def work(operator: Operator, report: Report) -> str:
     return f"{counted} and more" if counted else "not counted"
 
 
-def operator_rows(report: Report) -> list[Row]:
+def operator_rows(report: ReportData) -> list[Row]:
     """One row for each operator: the noisiest first, or in the order of the graph."""
     measured = report.worst
     rest = [each for each in report.operators if each.sqnr is None]

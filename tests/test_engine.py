@@ -27,7 +27,7 @@ from qreg import (
 )
 from qreg.annotation import shared_in_and_out, shared_with_producer, standard
 from qreg.compat import annotate_node, annotation_of
-from qreg.engine import AnnotatorWarning
+from qreg.engine import AnnotatorWarning, annotate_with
 from qreg.patterns import fused, listed, operands, weighted
 
 Capture = Callable[..., GraphModule]
@@ -483,37 +483,35 @@ def test_an_annotator_that_writes_by_itself_is_found_out(net: GraphModule, toy: 
 # An annotator on its own
 
 
-def test_an_annotator_called_in_the_classic_form_returns_its_partitions(
-    net: GraphModule, toy: ModuleType
-) -> None:
-    partitions = toy.ANNOTATORS[0](net, toy.int8("MinMaxObserver"))
+def test_an_annotator_by_itself_returns_its_partitions(net: GraphModule, toy: ModuleType) -> None:
+    partitions = annotate_with(toy.ANNOTATORS[:1], net, toy.int8("MinMaxObserver"))
     named = [[node.name for node in nodes] for nodes in partitions]
     assert named == [["linear", "relu", "fc_weight", "fc_bias"]]
     assert {node.name for node in net.graph.nodes if annotation_of(node)} == {"linear", "relu"}
 
 
-def test_the_classic_form_takes_a_filter(net: GraphModule, toy: ModuleType) -> None:
+def test_an_annotator_by_itself_accepts_a_filter(net: GraphModule, toy: ModuleType) -> None:
     def nothing(node: Node) -> bool:
         return False
 
-    assert toy.ANNOTATORS[0](net, toy.int8("MinMaxObserver"), nothing) == []
+    assert annotate_with(toy.ANNOTATORS[:1], net, toy.int8("MinMaxObserver"), nothing) == []
     assert not any(map(annotation_of, net.graph.nodes))
 
 
-def test_the_classic_form_without_a_config_annotates_nothing(
+def test_an_annotator_by_itself_annotates_nothing_without_a_config(
     net: GraphModule, toy: ModuleType
 ) -> None:
-    assert toy.ANNOTATORS[0](net, None) == []
+    assert annotate_with(toy.ANNOTATORS[:1], net, None) == []
     assert not any(map(annotation_of, net.graph.nodes))
 
 
-def test_annotators_in_the_classic_form_leave_each_others_nodes(
+def test_annotators_by_themselves_leave_each_others_nodes(
     net: GraphModule, toy: ModuleType
 ) -> None:
     linear_relu, linear, *_ = toy.ANNOTATORS
     config = toy.int8("MinMaxObserver")
-    assert len(linear_relu(net, config)) == 1
-    assert linear(net, config) == []
+    assert len(annotate_with([linear_relu], net, config)) == 1
+    assert annotate_with([linear], net, config) == []
 
 
 # What it costs

@@ -14,7 +14,7 @@ from qreg.page.numbers import size
 from qreg.wording import percent
 
 if TYPE_CHECKING:
-    from qreg.comparison.values import Comparison, Entry
+    from qreg.comparison.values import ComparisonData, Entry
 
 
 @frozen
@@ -61,7 +61,7 @@ QUANTITIES = (
 )
 
 
-def panels(found: Comparison) -> list[Panel]:
+def panels(found: ComparisonData) -> list[Panel]:
     """The panels that have at least one number; a backend that failed has no bars."""
     working = [entry for entry in found.entries if entry.works]
     return [

@@ -12,12 +12,12 @@ from qreg.comparison.text import headline, remarks, rows
 from qreg.page import asset, environment
 
 if TYPE_CHECKING:
-    from qreg.comparison.values import Comparison
+    from qreg.comparison.values import ComparisonData
 
 WORDS = frozenset({"backend", "config", "loads", "verdict"})  # columns that are not numbers
 
 
-def render(found: Comparison) -> str:
+def render(found: ComparisonData) -> str:
     """Return the whole page."""
     return (
         environment("qreg.comparison")

@@ -13,11 +13,11 @@ from qreg.tables import WIDE, table
 from qreg.wording import percent, size, speed, than
 
 if TYPE_CHECKING:
-    from qreg.comparison.values import Comparison, Entry
+    from qreg.comparison.values import ComparisonData, Entry
     from qreg.tables import Row
 
 
-def print_comparison(found: Comparison, console: Console) -> None:
+def print_comparison(found: ComparisonData, console: Console) -> None:
     """Prints the table, what it was measured with, and what there is to say of single rows."""
     console.print(headline(found))
     console.print(table(rows(found)))
@@ -25,7 +25,7 @@ def print_comparison(found: Comparison, console: Console) -> None:
         console.print(line, markup=False, highlight=False)
 
 
-def text(found: Comparison) -> str:
+def text(found: ComparisonData) -> str:
     """The same as a string."""
     console = Console(width=WIDE, force_terminal=False)
     with console.capture() as captured:
@@ -33,14 +33,14 @@ def text(found: Comparison) -> str:
     return captured.get()
 
 
-def headline(found: Comparison) -> str:
+def headline(found: ComparisonData) -> str:
     threads = "as many threads as each runtime chooses"
     if found.threads:
         threads = f"{found.threads} thread{'s' * (found.threads > 1)}"
     return f"{found.model}: the fastest tenth of {found.rounds} rounds in turns, {threads}"
 
 
-def rows(found: Comparison) -> list[Row]:
+def rows(found: ComparisonData) -> list[Row]:
     return [
         {
             "backend": each.backend,
@@ -75,7 +75,7 @@ def counted(entry: Entry) -> str:
     return "" if entry.operators is None else f"{entry.int8_operators} of {entry.operators}"
 
 
-def remarks(found: Comparison) -> Iterator[str]:
+def remarks(found: ComparisonData) -> Iterator[str]:
     """What there is to say of single backends, a sentence each."""
     plain = next((each for each in found.entries if each.backend == FLOAT), None)
     for each in found.entries:

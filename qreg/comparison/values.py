@@ -59,7 +59,7 @@ class Entry:
 
 
 @frozen
-class Comparison:
+class ComparisonData:
     """One entry for each backend, after that of the float model in torch.
 
     The programs took ``rounds`` turns on the same input, each in a process of its own, with
@@ -70,6 +70,11 @@ class Comparison:
     rounds: int
     threads: int | None
     entries: tuple[Entry, ...] = field(repr=False)
+
+
+@frozen
+class Comparison(ComparisonData):
+    """A comparison, as it is written: as text, JSON or a page."""
 
     def as_dict(self) -> dict[str, Any]:
         """In plain values; numbers that JSON does not know (infinity) are None."""

@@ -29,14 +29,14 @@ from qreg.page.worst import worst
 from qreg.summary import POOR, headlines
 
 if TYPE_CHECKING:
-    from qreg.report import Report
+    from qreg.report import ReportData
 
 SCRIPTS = ("dom", "graph", "overview", "details", "filters", "modules", "search", "page")
 
 ELSEWHERE = ("DEFECTS", POOR)  # headlines that have a place of their own
 
 
-def render(report: Report) -> str:
+def render(report: ReportData) -> str:
     """The whole page."""
     library = asset("vendor/cytoscape.min.js")
     script = "\n".join(["(() => {", '"use strict";', *map(_script, SCRIPTS), "})();"])
@@ -62,7 +62,7 @@ def render(report: Report) -> str:
     )
 
 
-def _headlines(report: Report) -> list[str]:
+def _headlines(report: ReportData) -> list[str]:
     apart = cautions(report)
     return [
         line for line in headlines(report) if line not in apart and not line.startswith(ELSEWHERE)

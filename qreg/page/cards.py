@@ -12,7 +12,7 @@ from qreg.summary import program_size
 from qreg.wording import percent, speed, than
 
 if TYPE_CHECKING:
-    from qreg.report import Report
+    from qreg.report import ReportData
 
 
 @frozen
@@ -25,11 +25,11 @@ class Card:
     warns: bool = False
 
 
-def cards(report: Report) -> list[Card]:
+def cards(report: ReportData) -> list[Card]:
     return list(_cards(report))
 
 
-def _cards(report: Report) -> Iterator[Card]:
+def _cards(report: ReportData) -> Iterator[Card]:
     count, int8 = len(report.operators), report.counts["int8"]
     decided = "" if report.delegates is not None else ", as decided"
     yield Card("Operators in int8", f"{int8:,}", f"of {count:,}, {share(int8, count)}{decided}")
@@ -42,7 +42,7 @@ def _cards(report: Report) -> Iterator[Card]:
     yield _verified(report)
 
 
-def _work(report: Report) -> Card:
+def _work(report: ReportData) -> Card:
     share, left = report.int8_share, len(report.uncounted)
     value = "—" if share is None else percent(share)
     counted = f"of {short(report.macs)}" if report.macs else "none counted"
@@ -55,7 +55,7 @@ def _work(report: Report) -> Card:
     )
 
 
-def _size(report: Report) -> Card:
+def _size(report: ReportData) -> Card:
     sizes = report.sizes
     parameters = f"float parameters {size(sizes.float_parameters)}"
     if sizes.program is None:
@@ -65,13 +65,13 @@ def _size(report: Report) -> Card:
     return Card("Program", size(sizes.program), note, warns=larger)
 
 
-def _delegates(report: Report) -> Card:
+def _delegates(report: ReportData) -> Card:
     left = len(report.outside)
     note = f"{left} operator{'s' * (left > 1)} outside" if left else "nothing outside"
     return Card("Delegates", str(report.delegates), note, warns=bool(left))
 
 
-def _latency(report: Report) -> Card:
+def _latency(report: ReportData) -> Card:
     found = report.timing
     assert found is not None
     ratio = than(speed(found.milliseconds, found.float_milliseconds), "float")
@@ -79,7 +79,7 @@ def _latency(report: Report) -> Card:
     return Card("Latency", f"{found.milliseconds:.3g} ms", note, warns=found.is_slower)
 
 
-def _verified(report: Report) -> Card:
+def _verified(report: ReportData) -> Card:
     found = report.verification
     if found is None:
         return Card("SQNR of outputs", "—", report.unverified, warns=True)

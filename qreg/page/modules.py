@@ -10,7 +10,7 @@ from attrs import define, field
 from qreg.page.numbers import decibels, share
 
 if TYPE_CHECKING:
-    from qreg.report import Operator, Report
+    from qreg.report import Operator, ReportData
 
 
 @define(eq=False)
@@ -49,7 +49,7 @@ class Module:
             self.sqnr = operator.sqnr if self.sqnr is None else min(self.sqnr, operator.sqnr)
 
 
-def module_tree(report: Report) -> Module:
+def module_tree(report: ReportData) -> Module:
     """The model, which has the path ``""``; modules are in the order of the graph."""
     root = Module(report.model, "")
     for operator in report.operators:

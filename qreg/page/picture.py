@@ -13,12 +13,12 @@ from qreg.page.numbers import decibels
 from qreg.page.states import STATES, model_inputs, state_of
 
 if TYPE_CHECKING:
-    from qreg.report import Operator, Report
+    from qreg.report import Operator, ReportData
 
 NAME = 21  # characters of a name that fit into a node
 
 
-def picture(report: Report) -> dict[str, Any]:
+def picture(report: ReportData) -> dict[str, Any]:
     reads: dict[str, tuple[str, ...]] = dict.fromkeys(model_inputs(report), ())
     reads |= {each.name: each.inputs for each in report.operators}
     placed = layout(reads)
@@ -36,7 +36,7 @@ def _input(name: str, placed: Layout) -> dict[str, Any]:
     return _node(name, "input", "input", placed)
 
 
-def _operator(each: Operator, report: Report, placed: Layout) -> dict[str, Any]:
+def _operator(each: Operator, report: ReportData, placed: Layout) -> dict[str, Any]:
     state, defect = state_of(each), each.name in report.defects
     noise = [] if each.sqnr is None else [decibels(each.sqnr)]
     below = " · ".join([f"⚠ {state.label}" if defect else state.label, *noise])
@@ -61,7 +61,7 @@ def _shortened(name: str) -> str:
     return name if len(name) <= NAME else f"{name[:half]}…{name[-half:]}"
 
 
-def _edges(report: Report, placed: Layout) -> Iterator[dict[str, Any]]:
+def _edges(report: ReportData, placed: Layout) -> Iterator[dict[str, Any]]:
     int8 = {each.name: _carries_int8(each) for each in report.operators}
     for each in report.operators:
         for source in each.inputs:

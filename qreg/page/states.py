@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 if TYPE_CHECKING:
-    from qreg.report import Operator, Report
+    from qreg.report import Operator, ReportData
 
 
 @frozen
@@ -60,14 +60,14 @@ def state_of(operator: Operator) -> State:
     return BY_KEY[operator.place or decided]
 
 
-def counted(report: Report) -> Counter[str]:
+def counted(report: ReportData) -> Counter[str]:
     """How many nodes are in each state."""
     found = Counter(state_of(each).key for each in report.operators)
     found["input"] = len(model_inputs(report))
     return found
 
 
-def model_inputs(report: Report) -> list[str]:
+def model_inputs(report: ReportData) -> list[str]:
     """What operators read that is no operator."""
     operators = {each.name for each in report.operators}
     read = dict.fromkeys(name for each in report.operators for name in each.inputs)

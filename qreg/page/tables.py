@@ -11,7 +11,7 @@ from attrs import frozen
 from qreg.summary import conversion_rows, output_rows, range_rows, reason_rows, split_rows
 
 if TYPE_CHECKING:
-    from qreg.report import Report
+    from qreg.report import ReportData
     from qreg.tables import Row
 
 NUMBER = re.compile(r"-?(\d[\d,.]*(e[+-]?\d+)?|inf|nan)( dB| %| s)?")
@@ -27,12 +27,12 @@ class Table:
     rows: Sequence[Row]
 
 
-def tables(report: Report) -> list[Table]:
+def tables(report: ReportData) -> list[Table]:
     """Those that have rows."""
     return [_table(title, rows) for title, rows in _titled(report) if rows]
 
 
-def _titled(report: Report) -> Iterator[tuple[str, Sequence[Row]]]:
+def _titled(report: ReportData) -> Iterator[tuple[str, Sequence[Row]]]:
     yield "Outputs of the program", output_rows(report.verification)
     yield "Operators by what became of them", reason_rows(report.operators)
     yield "Float operators that split int8 ones", split_rows(report.splits)

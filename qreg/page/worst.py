@@ -11,7 +11,7 @@ from qreg.page.numbers import decibels, share
 from qreg.page.states import State, state_of
 
 if TYPE_CHECKING:
-    from qreg.report import Report
+    from qreg.report import ReportData
 
 SHOWN = 20
 
@@ -29,7 +29,7 @@ class Bar:
     length: float
 
 
-def worst(report: Report) -> list[Bar]:
+def worst(report: ReportData) -> list[Bar]:
     """The operators with the most noise, the noisiest first; one without any noise is none of them.
 
     Bars begin at 0 dB, where the noise is as strong as the signal: the shorter, the worse.

@@ -11,7 +11,7 @@ from torch.fx import GraphModule
 
 from qreg.audit import Placement
 from qreg.compat import annotation_of
-from qreg.engine import AnnotatorWarning
+from qreg.engine import AnnotatorWarning, annotate_with
 from qreg.errors import AnnotatorError, QregError
 from qreg.model import Decision, SupportedConfig
 from qreg.patterns import operator_name
@@ -64,7 +64,7 @@ class AnnotatorTests(Suite):
             # By itself too: the annotations of others would cover what it writes to their nodes.
             for annotate in (
                 self._quantizer(config.name).annotate,
-                partial(alone, quantization_config=value),
+                partial(annotate_with, (alone,), config=value),
             ):
                 graph_module = _graph(sample, config)
                 graph_module = self._quantizer(config.name).transform_for_annotation(graph_module)
@@ -164,7 +164,7 @@ class AnnotatorTests(Suite):
         for target in filter(find_operator, asked.targets):
             for what, graph_module in odd_calls(target):
                 try:
-                    asked(graph_module, value)
+                    annotate_with((asked,), graph_module, value)
                 except AnnotatorError as error:
                     if not error.problem.startswith(TRESPASS):
                         yield f"{annotator!r} fails on {what}: {error.problem}"

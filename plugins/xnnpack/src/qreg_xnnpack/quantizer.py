@@ -19,6 +19,7 @@ from qreg.configs import equivalent, mode_of
 from qreg.engine import annotate_with
 from qreg.known_operators import registered
 from qreg.model import Annotator
+from qreg.named_configs import made_config, made_configs
 from qreg.quantizer import Config, RegistryQuantizer
 from qreg.registry import Registry, installed
 from qreg.scopes import module_stack, type_name
@@ -98,7 +99,7 @@ class XNNPACKQuantizer(RegistryQuantizer):
     @classmethod
     def get_supported_quantization_configs(cls) -> list[QuantizationConfig]:
         """The configs of the backend, whoever supplied them."""
-        return list(installed().made_configs("xnnpack").values())
+        return list(made_configs(installed(), "xnnpack").values())
 
     @classmethod
     def get_supported_operator_for_quantization_config(
@@ -110,7 +111,7 @@ class XNNPACKQuantizer(RegistryQuantizer):
         The config is a name, any config that quantizes alike, or None for the patterns of all.
         """
         if isinstance(quantization_config, str):
-            quantization_config = installed().made_config("xnnpack", quantization_config)
+            quantization_config = made_config(installed(), "xnnpack", quantization_config)
         return _each_once(
             pattern
             for config, operators in cls.get_supported_operators()

@@ -1,7 +1,6 @@
 """The patterns that ONNX Runtime runs in integers, one file for each family.
 
 ``ANNOTATORS`` are in the order in which they are asked: a longer pattern before its beginning.
-``OP_TO_ANNOTATOR`` has them by name.
 """
 
 from __future__ import annotations
@@ -17,5 +16,3 @@ ANNOTATORS: tuple[Annotator, ...] = (
     *pointwise.ANNOTATORS,
     *shape.ANNOTATORS,
 )
-
-OP_TO_ANNOTATOR: dict[str, Annotator] = {annotator.name: annotator for annotator in ANNOTATORS}

@@ -1,14 +1,25 @@
 """The patterns that XNNPACK runs in int8, one file for each family.
 
 ``ANNOTATORS`` are in the order in which they are asked: a longer pattern before its beginning.
-``OP_TO_ANNOTATOR`` has them by name, as users of executorch's quantizer know it.
+``OP_TO_ANNOTATOR`` has them by name, as functions that annotate a whole graph: the form that users
+of executorch's quantizer know.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
+
 from qreg import Annotator
 from qreg_xnnpack.annotators import arithmetic, conv, linear, shape
 from qreg_xnnpack.annotators.recurrent import GRU_IO_ONLY
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule, Node
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig
+
+GraphAnnotator: TypeAlias = "Callable[..., list[list[Node]]]"
 
 ANNOTATORS: tuple[Annotator, ...] = (
     *conv.ANNOTATORS,
@@ -17,6 +28,18 @@ ANNOTATORS: tuple[Annotator, ...] = (
     *shape.ANNOTATORS,
 )
 
-OP_TO_ANNOTATOR: dict[str, Annotator] = {
-    annotator.name: annotator for annotator in (*ANNOTATORS, GRU_IO_ONLY)
+
+def _annotate(
+    annotator: Annotator,
+    graph_module: GraphModule,
+    quantization_config: QuantizationConfig | None,
+    filter_fn: Callable[[Node], bool] | None = None,
+) -> list[list[Node]]:
+    from qreg.engine import annotate_with
+
+    return annotate_with((annotator,), graph_module, quantization_config, filter_fn)
+
+
+OP_TO_ANNOTATOR: dict[str, GraphAnnotator] = {
+    annotator.name: partial(_annotate, annotator) for annotator in (*ANNOTATORS, GRU_IO_ONLY)
 }
