@@ -1,4 +1,5 @@
 from .compare import compare
-from .values import Comparison, Entry
+from .comparison import Comparison
+from .values import Entry
 
 __all__ = ["Comparison", "Entry", "compare"]

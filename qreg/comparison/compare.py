@@ -13,8 +13,9 @@ import torch
 from attrs import asdict, evolve
 from torch.export import ExportedProgram
 
+from qreg.comparison.comparison import Comparison
 from qreg.comparison.contender import Contender, Task
-from qreg.comparison.values import FLOAT, Comparison, Entry
+from qreg.comparison.values import FLOAT, Entry
 from qreg.errors import (
     CalibrationError,
     InputError,

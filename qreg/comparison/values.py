@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import attrs
 from attrs import field, frozen
-
-from qreg.files import write_atomically
-from qreg.report import plain
 
 if TYPE_CHECKING:
     from qreg.verification import Verdict
@@ -70,29 +64,3 @@ class ComparisonData:
     rounds: int
     threads: int | None
     entries: tuple[Entry, ...] = field(repr=False)
-
-
-@frozen
-class Comparison(ComparisonData):
-    """A comparison, as it is written: as text, JSON or a page."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """In plain values; numbers that JSON does not know (infinity) are None."""
-        plainly = attrs.asdict(self, value_serializer=plain)
-        for entry, listed in zip(self.entries, plainly["entries"], strict=True):
-            listed["loads"] = entry.runs
-        return plainly
-
-    def to_json(self) -> str:
-        return json.dumps(self.as_dict(), indent=2)
-
-    def save_html(self, path: str | Path) -> None:
-        """Write a page with bars and tables that needs no network, in full or not at all."""
-        from qreg.comparison.page import render
-
-        write_atomically(Path(path), render(self).encode())
-
-    def __str__(self) -> str:
-        from qreg.comparison.text import text
-
-        return text(self)
