@@ -11,7 +11,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from qreg.model import Match, Matcher
 
@@ -108,7 +108,7 @@ def operands(*positions: int) -> Matcher:
 
     def match(node: Node) -> Match | None:
         inputs = [argument(node, position) for position in positions]
-        return Match((node,), _distinct(inputs)) if all(map(_is_node, inputs)) else None
+        return Match((node,), _distinct(inputs)) if all(map(is_node, inputs)) else None
 
     return match
 
@@ -118,7 +118,7 @@ def listed(position: int = 0) -> Matcher:
 
     def match(node: Node) -> Match | None:
         inputs = argument(node, position)
-        return Match((node,), _distinct(inputs)) if inputs and all(map(_is_node, inputs)) else None
+        return Match((node,), _distinct(inputs)) if inputs and all(map(is_node, inputs)) else None
 
     return match
 
@@ -128,7 +128,7 @@ def weighted(activation: int = 0, weight: int = 1, bias: int = 2) -> Matcher:
 
     def match(node: Node) -> Match | None:
         entering, factor = argument(node, activation), argument(node, weight)
-        if not (_is_node(entering) and _is_node(factor)):
+        if not (is_node(entering) and is_node(factor)):
             return None
         return Match((node,), (entering,), factor, argument(node, bias))
 
@@ -218,7 +218,8 @@ def _distinct(nodes: Iterable[Node]) -> tuple[Node, ...]:
     return tuple(dict.fromkeys(nodes))
 
 
-def _is_node(value: object) -> bool:
+def is_node(value: object) -> TypeGuard[Node]:
+    """Whether an argument of a call is a node of the graph."""
     from torch.fx import Node
 
     return isinstance(value, Node)

@@ -10,15 +10,16 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from attrs import define, frozen
-from torch.fx import Graph, Node
 
 from qreg.errors import ConfigError
 from qreg.model import Match
-from qreg.patterns import operator_name
+from qreg.patterns import is_node, operator_name
+
+if TYPE_CHECKING:
+    from torch.fx import Graph, Node
 
 
 @frozen
@@ -106,9 +107,9 @@ class TracedPattern:
         return all(self._same_argument(one, other, bound) for one, other in pairs)
 
     def _same_argument(self, wanted: Any, given: Any, bound: dict[Node, Node]) -> bool:
-        if isinstance(wanted, Node) and isinstance(given, Node):
+        if is_node(wanted) and is_node(given):
             return self._same(wanted, given, bound)
-        if isinstance(wanted, Node) or isinstance(given, Node):
+        if is_node(wanted) or is_node(given):
             return False
         if isinstance(wanted, (list, tuple)) and isinstance(given, (list, tuple)):
             return self._same_arguments(wanted, given, bound)
@@ -120,6 +121,8 @@ def _padded(values: Sequence[Any], length: int) -> list[Any]:
 
 
 def _traced(function: Callable[..., Any], inputs: dict[str, Any]) -> Trace:
+    import torch
+
     given = {name: value for name, value in inputs.items() if value is not None}
 
     class Pattern(torch.nn.Module):
@@ -144,6 +147,8 @@ def _has_all(graph: Graph, operators: Sequence[str]) -> bool:
 @functools.cache
 def _overloads(name: str) -> tuple[Any, ...]:
     """The operator of this name and its in-place form, as far as torch has them."""
+    import torch
+
     namespace, packet, overload = name.split(".")
     library = getattr(torch.ops, namespace)
     packets = (getattr(library, spelled, None) for spelled in (packet, f"{packet}_"))
