@@ -1,5 +1,7 @@
 """The sessions that prove qreg: ``nox`` runs them all, ``nox -s "combo(xnnpack)"`` one.
 
+For daily work there are ``nox -s dev``, an environment, and ``nox -s fast``, the quick tests.
+
 A combination is a real environment with real, non-editable installs of the distributions it names.
 What these need from elsewhere, torch above all, is the same for many: it is installed once into a
 base, which the environments see behind what they have of their own.
@@ -35,6 +37,10 @@ READING = ("availability", "cli", "comparison", "foreign", "imports", "known_ope
 READING += ("options", "pipeline", "plugin_conflicts", "plugins", "preparing", "quantizer")
 READING += ("registry", "scaffold", "testing")
 NEXT_TO = [f"tests/test_{name}.py" for name in READING]
+# The host's tests that take long: in a browser, with many processes, of whole projects.
+SLOW = ("page", "test_comparison.py", "test_observers.py", "test_scaffold.py", "test_testing.py")
+FAST = ("tests", *(f"--ignore=tests/{name}" for name in SLOW))
+TOOLS = ("nox", "pre-commit", "ruff", "mypy")
 # What the distributions and their tests need from elsewhere: the host, and each backend.
 NEEDS: dict[str, tuple[str, ...]] = {
     "host": (
@@ -112,6 +118,33 @@ def everything(session: nox.Session) -> None:
 def plugin(name: str) -> str:
     """The distribution of a backend."""
     return f"./plugins/{name}"
+
+
+@nox.session(default=False, reuse_venv=True)
+def dev(session: nox.Session) -> None:
+    """Make an environment to work in: editable installs, and the tools of every session.
+
+    It has the backends that the default run keeps together; ``nox -s dev -- arm`` adds another.
+    """
+    backends = (*SHARED, *session.posargs)
+    distributions = [*map(plugin, backends), EXAMPLES[0]]
+    layers = (*SHARED, "minilm", *session.posargs)
+    install(session, *editable(*distributions), layers=layers, host=editable("."))
+    session.install(*CONSTRAINTS, *TOOLS)
+    session.log(f"Activate it with: . {session.virtualenv.location}/bin/activate")
+    session.log("Check commits with: pre-commit install")
+
+
+def editable(*distributions: str) -> tuple[str, ...]:
+    """Return the arguments of pip that install folders as links to their sources."""
+    return tuple(part for each in distributions for part in ("-e", each))
+
+
+@nox.session(default=False, reuse_venv=True)
+def fast(session: nox.Session) -> None:
+    """Run the quick tests, in less than two minutes on two cores."""
+    install(session, *editable(XNNPACK), layers=("xnnpack",), host=editable("."))
+    session.run("pytest", "-n", "auto", *FAST, *session.posargs)
 
 
 @nox.session(default=False)
