@@ -11,6 +11,7 @@ from qreg.patterns import argument, operator_name
 from qreg.transforms import changes_nothing
 from qreg_xnnpack.attention import spell_out_attention
 from qreg_xnnpack.decompositions import IN_3D, in_planes
+from qreg_xnnpack.shared_constants import separate_constants
 from qreg_xnnpack.transforms import BIAS_POSITION, clamp_as_hardtanh, spell_out_stride
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def ready(program: ExportedProgram) -> ExportedProgram:
             _softmax_in_rows(node)
         if name == DYNAMIC_DEQUANTIZE:
             _separate_readers(node)
+    separate_constants(program)
     program.graph_module.recompile()
     if any(str(node.target) in IN_3D for node in program.graph.nodes):
         program = program.run_decompositions(in_planes())
