@@ -312,6 +312,19 @@ def test_a_program_as_close_to_float_as_its_noisy_converted_model_is_taken() -> 
     assert found.to_float[0].sqnr == pytest.approx(10, abs=0.5)
 
 
+def test_a_program_whose_converted_model_is_all_noise_is_judged_against_float() -> None:
+    """With as much noise as signal, two right programs may have noise of different strength."""
+    found = judged(lambda x: 2 * x + 3 * x.flip(0), lambda x: 2 * x + 2 * x.roll(1))
+    assert found.to_converted[0].sqnr < 10
+    assert found.to_float[0].sqnr < -3
+    assert not found.good
+
+
+def test_a_program_far_beyond_the_noise_of_its_converted_model_is_wrong() -> None:
+    with pytest.raises(VerificationError, match="dB from the converted model"):
+        judged(lambda x: 20 * x.flip(0), lambda x: x.roll(1))
+
+
 def test_noise_of_its_own_is_no_excuse_for_a_program() -> None:
     with pytest.raises(VerificationError, match="dB from the converted model"):
         judged(lambda x: noisy(noisy(x, 1) / 2, 3), lambda x: noisy(x, 2) + 0.1 * x)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import qreg
 from qreg.errors import QualityWarning
+from qreg_xnnpack import get_symmetric_quantization_config
 
 FEATURES = 12
 
@@ -20,14 +21,14 @@ FEATURES = 12
 class Tabular(nn.Module):
     """An MLP on raw features of several units, which its first layer normalises."""
 
-    def __init__(self) -> None:
+    def __init__(self, decades: float = 4) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(0)
         torch.manual_seed(0)
         self.layers = nn.Sequential(
             nn.Linear(FEATURES, 32), nn.ReLU(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 2)
         )
-        self.units = 10 ** (4 * torch.rand(FEATURES, generator=generator) - 2)
+        self.units = 10 ** (decades * torch.rand(FEATURES, generator=generator) - 2)
         first = self.layers[0]
         first.weight.data *= 2 / self.units
         first.bias.data -= first.weight.data @ (3 * self.units)
@@ -36,9 +37,9 @@ class Tabular(nn.Module):
         return self.layers(x)
 
 
-def features(seed: int = 1, count: int = 8) -> list[tuple[Tensor]]:
+def features(seed: int = 1, count: int = 8, units: Tensor | None = None) -> list[tuple[Tensor]]:
     generator = torch.Generator().manual_seed(seed)
-    units = Tabular().units
+    units = Tabular().units if units is None else units
     return [(units * (3 + torch.randn(16, FEATURES, generator=generator)),) for _ in range(count)]
 
 
@@ -80,6 +81,28 @@ def test_raw_features_are_answered_and_the_line_in_the_answer_helps(config: str)
         warnings.simplefilter("error", QualityWarning)
         healed = quantize(Tabular(), features(), quantizer=quantizer)
     assert sqnr(Tabular(), healed) > 25
+
+
+NARROW = {
+    "per tensor": {},
+    "weights of 7 bits, per tensor": {"weight_qmin": -63, "weight_qmax": 63},
+    "activations of 7 bits": {"is_per_channel": True, "act_qmin": -64, "act_qmax": 63},
+}
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_the_verdict_on_raw_features_is_about_float_under_every_config(name: str) -> None:
+    """Also where the converted model has more noise than signal, and cannot be a reference."""
+    model = Tabular(decades=5)
+    batches = features(units=model.units)
+    with pytest.warns(QualityWarning, match=r"in float: quantizer\.set_"):
+        result = quantize(model, batches, config=get_symmetric_quantization_config(**NARROW[name]))
+    assert result.verification is not None
+    assert result.verification.to_float[0].sqnr < 10
+    reference = torch.export.export(model, batches[0])
+    with pytest.warns(QualityWarning):
+        again = qreg.verify(result.program, reference, result.samples)
+    assert again.verdict == result.verification.verdict == "poor"
 
 
 class Detector(nn.Module):
