@@ -39,7 +39,7 @@ READING += ("registry", "scaffold", "testing")
 NEXT_TO = [f"tests/test_{name}.py" for name in READING]
 # The host's tests that take long: in a browser, with many processes, of whole projects.
 SLOW = ("page", "test_comparison.py", "test_observers.py", "test_scaffold.py", "test_testing.py")
-FAST = ("tests", *(f"--ignore=tests/{name}" for name in SLOW))
+FAST = ("tests", *(f"--ignore=tests/{name}" for name in SLOW), f"{XNNPACK}/tests/test_reading.py")
 TOOLS = ("nox", "pre-commit", "ruff", "mypy")
 # What the distributions and their tests need from elsewhere: the host, and each backend.
 NEEDS: dict[str, tuple[str, ...]] = {
