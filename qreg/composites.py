@@ -17,6 +17,7 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
+from qreg.clamping import BY_TENSORS, clamp_by_numbers
 from qreg.mutation import Mutations
 from qreg.patterns import is_in_place, operator_name
 
@@ -55,16 +56,33 @@ CLAMPS = {  # and which of the bounds comes first
 }
 
 
-def spelled_out(model: GraphModule, known: Container[str]) -> GraphModule:
-    """Replace composites and aliases, in place, but for operators that are ``known`` by name."""
+def spelled_out(model: GraphModule, known: Container[str], *, trained: bool = False) -> GraphModule:
+    """Replace composites and aliases, in place, but for operators that are ``known`` by name.
+
+    In a model that is ``trained``, bounds stay tensors: they may be parameters.
+    """
     mutations = Mutations.of(model.graph)
     waiting = [node for node in model.graph.nodes if _is_candidate(node, known)]
     for node in waiting:
         waiting += (each for each in _replaced(node, mutations) if _is_candidate(each, known))
-    if waiting:
+    bounded = not trained and _bound_by_numbers(model, known, mutations)
+    if waiting or bounded:
         model.graph.eliminate_dead_code(lambda node: node.is_impure() or node.op == "placeholder")
         model.recompile()
     return model
+
+
+def _bound_by_numbers(model: GraphModule, known: Container[str], mutations: Mutations) -> bool:
+    """Make clamps of maxima and minima with constants; whether there were any."""
+    found = [
+        clamp_by_numbers(node)
+        for node in model.graph.nodes
+        if node.op == "call_function"
+        and (name := operator_name(node.target)) in BY_TENSORS
+        and name not in known
+        and not any(map(mutations.is_state, node.all_input_nodes))
+    ]
+    return any(found)
 
 
 def remaining(model: GraphModule, known: Container[str]) -> list[Node]:

@@ -206,7 +206,7 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
                 model.graph.erase_node(node)
         if "qat" not in self.modes:
             model = folded(model)
-        spelled_out(model, self._targets())
+        spelled_out(model, self._targets(), trained="qat" in self.modes)
         for transform in self._backend.transforms:
             role = f"transform {_spelled(transform)}"
             model = call(self._supplied, role, transform, model, self.modes, expected=GraphModule)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from qreg.operators import ADD, DROPOUTS, IDENTITIES, MUL, SUB
-from qreg.patterns import argument, operator_name
+from qreg.operators import ADD, ADDMM, DROPOUTS, IDENTITIES, LINEAR, MUL, SUB
+from qreg.patterns import argument, is_in_place, operator_name, tensor_at
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 WITH_SCALARS = frozenset({*ADD, *MUL, *SUB})
 SAME = {"aten.conv1d.padding": "conv1d", "aten.conv2d.padding": "conv2d"}
 SCALAR = "_tensor_constant_"
+BIASED = {**dict.fromkeys(ADDMM, 0), **dict.fromkeys(LINEAR, 2)}  # and where their bias is
 
 
 def rewritten(model: GraphModule, rewrite: Callable[[Node], bool]) -> GraphModule:
@@ -146,4 +147,61 @@ def spell_out_padding(node: Node, name: str) -> bool:
     padding = [amount // 2 if kind == "same" else 0 for amount in total]
     node.target = getattr(torch.ops.aten, name).default
     node.args = (*node.args[:2], argument(node, 2), stride or [1], padding, gaps, groups or 1)
+    return True
+
+
+def separate_odd_biases(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
+    """Adds the bias of a product separately, where it is not one number for each output column.
+
+    Kernels for integers compute a product with such a bias in float; without it, they do not. A
+    constant of one row or one number becomes a number for each column, unless it is trained.
+    """
+    from qreg.mutation import Mutations
+
+    mutations, trained = Mutations.of(model.graph), "qat" in modes
+
+    def rewrite(node: Node) -> bool:
+        position = BIASED.get(operator_name(node.target))
+        bias = None if position is None else argument(node, position)
+        if position is None or bias is None or is_in_place(node) or _is_row(bias, node):
+            return False
+        if _stands_for_row(bias, node) and not trained and not mutations.is_state(bias):
+            row = tensor_at(bias).detach().reshape(-1).expand(_columns(node)).clone()
+            node.update_arg(position, new_constant(model, node, "_bias_", row))
+            return True
+        return {node.kwargs.get(name, 1) for name in ("alpha", "beta")} == {1} and _add(node)
+
+    return rewritten(model, rewrite)
+
+
+def _columns(node: Node) -> Any:
+    return node.meta["val"].shape[-1]
+
+
+def _is_row(bias: Node, node: Node) -> bool:
+    return list(bias.meta["val"].shape) == [_columns(node)]
+
+
+def _stands_for_row(bias: Node, node: Node) -> bool:
+    """Whether a constant has one row, or one number, for all rows of the result."""
+    columns = _columns(node)
+    shape = bias.meta["val"].shape
+    one_row = shape.numel() in (1, columns) and shape[-1:].numel() == shape.numel()
+    return bias.op == "get_attr" and isinstance(columns, int) and one_row
+
+
+def _add(node: Node) -> bool:
+    """Makes a product with a bias the sum of a product and the bias."""
+    import torch
+
+    aten = torch.ops.aten
+    position = BIASED[operator_name(node.target)]
+    bias, factors = node.args[position], node.args[1:3] if position == 0 else node.args[:2]
+    target = aten.mm.default if position == 0 else aten.linear.default
+    with node.graph.inserting_before(node):
+        product = node.graph.create_node(
+            "call_function", target, factors, name=f"{node.name}_product"
+        )
+    product.meta = dict(node.meta)
+    node.target, node.args, node.kwargs = aten.add.Tensor, (product, bias), {}
     return True

@@ -13,6 +13,7 @@ from torch.fx import GraphModule
 from torch.nn import functional as F
 
 from qreg.composites import KEPT, remaining, spelled_out
+from qreg.folding import folded
 from qreg.patterns import operator_name
 
 # What torch offers on one image (1, 4, 8, 8), and the operators that it stands for.
@@ -80,6 +81,59 @@ def test_a_composite_becomes_what_it_stands_for(name: str) -> None:
     assert operators(model) == wanted
     assert remaining(model, ()) == []
     torch.testing.assert_close(model(IMAGE), function(IMAGE), rtol=0, atol=0)
+
+
+class Bounded(nn.Module):
+    """The operator of a bound that is a buffer or a parameter."""
+
+    def __init__(self, function: Callable[..., Any], bound: Tensor) -> None:
+        super().__init__()
+        self.function = function
+        self.register_parameter("bound", nn.Parameter(bound))
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(x, self.bound)
+
+
+def bounded(function: Callable[..., Any], bound: Tensor) -> GraphModule:
+    program = torch.export.export(Bounded(function, bound), (IMAGE,))
+    return program.module(check_guards=False)
+
+
+@pytest.mark.parametrize(
+    ("function", "bound"),
+    [
+        (torch.maximum, torch.tensor(0.1)),
+        (lambda x, b: torch.minimum(b, x), torch.tensor([0.1])),
+        (lambda x, b: torch.max(x, b), torch.full((4, 1, 1), -0.3)),
+        (lambda x, b: x.clamp(max=b), torch.tensor(0.2)),
+        (lambda x, b: x.clamp(b, 2 * b), torch.tensor(0.2)),
+    ],
+)
+def test_constants_of_one_value_are_numbers_that_clamp(
+    function: Callable[..., Any], bound: Tensor
+) -> None:
+    model = spelled_out(folded(bounded(function, bound)), ())
+    assert operators(model) == {"clamp.default"}
+    torch.testing.assert_close(model(IMAGE), function(IMAGE, bound), rtol=0, atol=0)
+    assert "clamp.default" not in operators(spelled_out(bounded(function, bound), (), trained=True))
+
+
+@pytest.mark.parametrize(
+    ("function", "bound"),
+    [
+        (torch.maximum, torch.tensor([[[0.1]], [[0.2]], [[0.1]], [[0.1]]])),
+        (torch.maximum, torch.full((2, 4, 8, 8), 0.1)),
+        (torch.maximum, torch.tensor(0.1, dtype=torch.float64).expand(1)),
+        (torch.maximum, torch.tensor(torch.nan)),
+        (lambda x, b: torch.maximum((x * 100).long(), b.long()), torch.tensor(3.0)),
+        (lambda x, b: torch.maximum(x, b.add_(0.1)), torch.tensor(0.1)),
+    ],
+)
+def test_other_maxima_stay(function: Callable[..., Any], bound: Tensor) -> None:
+    bound = bound.clone().requires_grad_(False)
+    model = bounded(lambda x, b: function(x, b.detach()), bound)
+    assert "maximum.default" in operators(spelled_out(model, ()))
 
 
 def test_shapes_may_be_dynamic() -> None:

@@ -6,8 +6,14 @@ its channels are along axis 1. The delegate runs it in int8; the stock table doe
 
 import qreg
 from qreg.annotation import standard, with_channel_axis
-from qreg.rules import quantized_operands
+from qreg.rules import quantized_operands, shape_of, unscaled_product
 from qreg_xnnpack.delegate import int8_weight, unshared_bias
+
+
+def bias_in_a_row(match, config):
+    """One number for each output column: addmm adds matrices and single numbers too."""
+    shape, columns = shape_of(match.bias), shape_of(match.output)[-1:]
+    return None if shape == columns else f"its bias has shape {shape} (expected {columns})"
 
 
 def annotate(match, config):
@@ -18,7 +24,7 @@ def annotate(match, config):
 def qreg_annotators(backend):
     if backend == "xnnpack":
         matcher = qreg.patterns.weighted(activation=1, weight=2, bias=0)
-        rules = (quantized_operands, int8_weight, unshared_bias)
+        rules = (quantized_operands, unscaled_product, bias_in_a_row, int8_weight, unshared_bias)
         yield qreg.Annotator(
             "addmm",
             ("aten.addmm.default",),

@@ -44,6 +44,37 @@ def test_a_weight_that_is_computed_is_left_in_float() -> None:
     annotate(Product(), inputs).assert_float("addmm", because="its weight is computed")
 
 
+@pytest.mark.parametrize(
+    ("factors", "shape", "reason"),
+    [
+        ({"alpha": 2}, (8,), r"addmm with {'alpha': 2, 'beta': 1}"),
+        ({"beta": 0.5}, (8,), r"addmm with {'alpha': 1, 'beta': 0.5}"),
+        ({}, (4, 8), r"its bias has shape [4, 8] (expected [8])"),
+        ({}, (1, 8), r"its bias has shape [1, 8] (expected [8])"),
+        ({}, (1,), r"its bias has shape [1] (expected [8])"),
+    ],
+)
+def test_what_the_kernel_would_compute_wrongly_is_left_in_float(
+    factors: dict[str, float], shape: tuple[int, ...], reason: str
+) -> None:
+    class Scaled(Conv1D):
+        def __init__(self) -> None:
+            super().__init__(16, 8)
+            self.bias = nn.Parameter(torch.randn(shape))
+            self.last = nn.Linear(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(torch.addmm(self.bias, x, self.weight, **factors))
+
+    batch = (torch.randn(4, 16),)
+    result = qreg.quantize(Scaled().eval(), batch, calibration=[batch], progress=False)
+    assert result.decisions[0].reason.startswith(reason)
+    assert result.audit is not None
+    assert result.audit.defects == ()
+    assert result.verification is not None
+    assert result.verification.to_float[0].sqnr > 30
+
+
 @pytest.fixture(scope="module")
 def result() -> qreg.Result:
     torch.manual_seed(0)

@@ -82,6 +82,8 @@ def two(function: Callable[..., Tensor], outputs: int = 4) -> nn.Module:
 Case = tuple[nn.Module, tuple[tuple[int, ...], ...]]
 
 # annotator -> a module in which it applies, and the shapes of its inputs
+ROWS = torch.tensor([[1.0], [2.0], [-1.0]])
+
 CASES: dict[str, Case] = {
     "conv": (conv(stride=2), (IMAGE,)),
     "conv without bias": (conv(bias=False), (IMAGE,)),
@@ -99,6 +101,10 @@ CASES: dict[str, Case] = {
     "conv_relu by hardtanh": (nn.Sequential(conv(), nn.Hardtanh(-0.25, 0.5)), (IMAGE,)),
     "conv_relu by clamp": (nn.Sequential(conv(), Call(lambda x: x.clamp(-0.25, 0.5))), (IMAGE,)),
     "conv_relu from below": (nn.Sequential(conv(), Call(lambda x: x.clamp(min=-0.1))), (IMAGE,)),
+    "conv_relu by maximum": (
+        nn.Sequential(conv(), Call(lambda x: torch.maximum(torch.tensor(-0.1), x))),
+        (IMAGE,),
+    ),
     "linear": (nn.Linear(16, 8), (ROW,)),
     "linear without bias": (nn.Linear(16, 8, bias=False), (ROW,)),
     "linear over tokens": (nn.Linear(16, 8), (TOKENS,)),
@@ -115,6 +121,10 @@ CASES: dict[str, Case] = {
     "addmm": (Times(torch.addmm), (ROW,)),
     "addmm_relu": (
         nn.Sequential(Times(torch.addmm, 16), nn.ReLU(), Times(torch.addmm)),
+        (ROW,),
+    ),
+    "addmm with a matrix as bias": (
+        nn.Sequential(Times(lambda b, x, w: torch.addmm(ROWS * b, x, w), 16), Times(torch.addmm)),
         (ROW,),
     ),
     "addmm_relu by a clamp": (

@@ -61,6 +61,14 @@ def behind(head: nn.Module, function: nn.Module, after: nn.Module) -> nn.Module:
     return nn.Sequential(head, function, after)
 
 
+def equal_biases(*layers: nn.Module) -> nn.Module:
+    """Layers whose biases have one value each, for which OpenVINO has a kernel that is wrong."""
+    module = nn.Sequential(*layers)
+    for number, layer in enumerate(each for each in layers if isinstance(each, nn.Linear)):
+        nn.init.constant_(layer.bias, 0.1 * number)
+    return module
+
+
 def times(columns: int = 8) -> Times:
     return Times(lambda b, x, w: x @ w, columns)
 
@@ -83,6 +91,14 @@ CASES: dict[str, Case] = {
     "conv_act by relu6": (behind(conv(), nn.ReLU6(), conv()), (IMAGE,)),
     "conv_act by hardtanh": (behind(conv(), nn.Hardtanh(-0.25, 0.5), conv()), (IMAGE,)),
     "conv_act by clamp": (Between(lambda x: x.clamp(-0.25, 0.5)), (IMAGE,)),
+    "conv_act from below": (Between(lambda x: x.clamp(min=-0.25)), (IMAGE,)),
+    "conv_act from above": (Between(lambda x: x.clamp_max(0.3)), (IMAGE,)),
+    "conv_act by maximum": (Between(lambda x: torch.maximum(x, torch.tensor(0.1))), (IMAGE,)),
+    "conv_act by tensors": (Between(lambda x: x.clamp(max=torch.full((4, 1, 1), 0.2))), (IMAGE,)),
+    "conv_act up to infinity": (
+        behind(conv(), nn.Hardtanh(-0.25, float("inf")), conv()),
+        (IMAGE,),
+    ),
     "conv_act by gelu": (behind(conv(), nn.GELU(), conv()), (IMAGE,)),
     "conv_act by silu": (behind(conv(), nn.SiLU(), conv()), (IMAGE,)),
     "conv_act by sigmoid": (behind(conv(), nn.Sigmoid(), conv()), (IMAGE,)),
@@ -103,6 +119,18 @@ CASES: dict[str, Case] = {
     "linear_act by tanh": (behind(nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 8)), (ROW,)),
     "linear_act by hardswish": (
         behind(nn.Linear(16, 16), nn.Hardswish(), nn.Linear(16, 8)),
+        (ROW,),
+    ),
+    "linear_act from below": (
+        behind(nn.Linear(16, 16), Call(lambda x: x.clamp(min=-0.2)), nn.Linear(16, 8)),
+        (ROW,),
+    ),
+    "linear_act with equal biases": (
+        equal_biases(nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 8)),
+        (ROW,),
+    ),
+    "addmm with a bias of one number": (
+        nn.Sequential(Times(lambda b, x, w: torch.addmm(b[:1], x, w)), nn.Linear(8, 4)),
         (ROW,),
     ),
     "addmm": (Times(torch.addmm), (ROW,)),

@@ -11,7 +11,14 @@ from torch import nn
 from torch.fx import GraphModule
 
 from qreg.exporting import export
-from qreg_openvino.compat import decoder, decomposed, fx_node_name, layer, unconverted
+from qreg_openvino.compat import (
+    WITHOUT_SNIPPETS,
+    decoder,
+    decomposed,
+    fx_node_name,
+    layer,
+    unconverted,
+)
 from qreg_openvino.passes import as_function
 
 
@@ -38,6 +45,13 @@ def test_a_compiled_model_tells_its_kernels() -> None:
     assert product["primitiveType"].endswith("_f32")
     assert product["outputPrecisions"] == "f32"
     assert "linear/" in product["originalLayersNames"]
+
+
+def test_the_plugin_has_the_setting_that_keeps_linear_layers_apart() -> None:
+    module = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    model = openvino.Core().compile_model(converted(module), "CPU", WITHOUT_SNIPPETS)
+    kernels = [layer(each)["layerType"] for each in model.get_runtime_model().get_ordered_ops()]
+    assert kernels.count("FullyConnected") == 2
 
 
 def test_openvino_says_which_operator_it_has_no_conversion_for() -> None:

@@ -87,6 +87,39 @@ def test_what_stays_float_says_why_and_the_program_agrees(
     assert result.verification.to_converted[0].sqnr > 35
 
 
+@pytest.mark.parametrize("rows", [3, 1])
+def test_a_bias_with_a_number_for_each_row_is_added_in_float_behind_the_product(
+    rows: int, quantized: Any
+) -> None:
+    class Biased(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(16, 8))
+            self.bias = nn.Parameter(torch.randn(3, 8 if rows == 3 else 1))
+            self.last = nn.Linear(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = functional.linear(x, self.weight.t(), self.bias)
+            return self.last(y + torch.addmm(self.bias, x, self.weight))
+
+    result = quantized(Biased(), (3, 16))
+    products = [d for d in result.decisions if d.node.endswith("_product")]
+    assert [d.status for d in products] == ["annotated", "annotated"]
+    assert result.audit.defects == ()
+    assert result.verification.to_float[0].sqnr > 30
+
+
+@pytest.mark.parametrize(
+    "prepared", [lambda x: x.mul(1).clamp_(-1, 1), lambda x: (x + 0).relu_(), lambda x: x / 1]
+)
+def test_an_operator_that_gives_its_input_may_stand_at_the_input(
+    prepared: Any, quantized: Any
+) -> None:
+    result = quantized(nn.Sequential(Call(prepared), conv(), conv()), IMAGE)
+    assert result.audit.defects == ()
+    assert result.verification.to_float[0].sqnr > 30
+
+
 def test_the_audit_calls_float_what_runs_in_float(quantized: Any) -> None:
     result = quantized(nn.Sequential(conv(), nn.Sigmoid(), nn.Softmax(1), conv()), IMAGE)
     placement = result.audit.placements["softmax"]

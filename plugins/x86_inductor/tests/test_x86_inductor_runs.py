@@ -68,6 +68,29 @@ def test_fused_operators_are_read_from_the_final_graph(
     stays_right(lambda *given: run(given), result.converted, [torch.randn(IMAGE)])
 
 
+class Clamped(nn.Module):
+    """Clamps behind convolutions: with one bound, with an infinite one, with tensors as bounds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second, third, fourth, last = self.convs
+        x = first(x).clamp(min=-0.2)
+        x = second(x).clamp(-0.3, float("inf"))
+        x = torch.minimum(third(x), torch.tensor(0.3))
+        return last(fourth(x).clamp(torch.tensor(-0.2), torch.tensor(0.4)))
+
+
+def test_clamps_of_every_form_are_fused_into_convolutions(quantized: Callable[..., Any]) -> None:
+    result = quantized(Clamped(), IMAGE)
+    assert all(each.int8 for each in operators(result).values())
+    assert {each.operator for each in operators(result).values()} == {CONV}
+    assert result.audit.defects == ()
+    assert result.verification.to_float[0].sqnr > 30
+
+
 class Left(nn.Module):
     """What torchao annotates, and Inductor computes in float: qreg leaves it there."""
 

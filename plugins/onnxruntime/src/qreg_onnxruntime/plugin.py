@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qreg import Annotator, Backend, Lowered, Requirement, SupportedConfig, hookimpl
 from qreg.model import Option
-from qreg.transforms import simplified
+from qreg.transforms import separate_odd_biases, simplified
 from qreg_onnxruntime.annotators import ANNOTATORS
 from qreg_onnxruntime.config import refuses, supported_configs
 from qreg_onnxruntime.lowering import lower
@@ -39,7 +39,7 @@ ONNXRUNTIME = Backend(
         Option("threads", 0, "the threads of an operator; 0 leaves them to the runtime", at="load"),
     ),
     refuses=refuses,
-    transforms=(simplified,),
+    transforms=(simplified, separate_odd_biases),
     load=load,
     profile=profile,
 )

@@ -56,7 +56,9 @@ def _with_all_inputs(model: Any, graph: Graph) -> Any:
     """
     import openvino
 
-    found = {each.output(0).get_any_name(): each for each in model.get_parameters()}
+    # Of an operation that gives its input, as x * 1, the input has the name too.
+    parameters = model.get_parameters()
+    found = {name: each for each in parameters for name in each.output(0).get_names()}
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     parameters = [found.get(str(node.target)) or _parameter(node) for node in inputs]
     for parameter, node in zip(parameters, inputs, strict=True):

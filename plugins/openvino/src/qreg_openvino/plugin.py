@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from qreg import Annotator, Backend, Lowered, Requirement, SupportedConfig, hookimpl
 from qreg.model import Files, Option
-from qreg.transforms import simplified
 from qreg_openvino.annotators import ANNOTATORS
 from qreg_openvino.config import refuses, supported_configs
 from qreg_openvino.container import WEIGHTS, join, split
 from qreg_openvino.lowering import lower
 from qreg_openvino.runtime import PRECISIONS, load
+from qreg_openvino.transforms import transform
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -37,7 +37,7 @@ OPENVINO = Backend(
         Option("threads", 0, "the threads of the runtime; 0 leaves them to it", at="load"),
     ),
     refuses=refuses,
-    transforms=(simplified,),
+    transforms=(transform,),
     fold_quantize=False,  # OpenVINO's frontend takes weights with their quantization
     load=load,
     files=Files((WEIGHTS,), split, join),

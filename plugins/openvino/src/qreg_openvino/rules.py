@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qreg.clamping import BOUNDED, finite_bounds
 from qreg.patterns import argument, operator_name
 from qreg.rules import listed, shape_of
 
@@ -27,12 +28,11 @@ def several_channels(match: Match, config: QuantizationConfig) -> str | None:
 
 
 def bounded(match: Match, config: QuantizationConfig) -> str | None:
-    """A clamp, if it ends in one, with two numbers to clamp between."""
+    """Two numbers to clamp between, if the match ends in a clamp."""
     clamp = match.output
-    if operator_name(clamp.target) != "aten.clamp.default":
+    if operator_name(clamp.target) not in BOUNDED or finite_bounds(clamp) is not None:
         return None
-    ends = (argument(clamp, 1), clamp.kwargs.get("max", argument(clamp, 2)))
-    return "a clamp with one bound is not fused" if None in ends else None
+    return "its bounds are computed while the model runs, or leave nothing between them"
 
 
 def rows(match: Match, config: QuantizationConfig) -> str | None:

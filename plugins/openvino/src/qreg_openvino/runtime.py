@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qreg.errors import InputError
+from qreg_openvino.compat import WITHOUT_SNIPPETS
 from qreg_openvino.container import GRAPH, WEIGHTS, split
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def compiled_model(program: bytes, precision: str = "f32", threads: int = 0) -> 
     """An ``openvino.CompiledModel`` of a program, for the CPU."""
     import openvino
 
-    hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
+    hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, **WITHOUT_SNIPPETS}
     if threads:
         hints["INFERENCE_NUM_THREADS"] = threads
     files = split(program)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qreg.clamping import clamp_as_hardtanh
 from qreg.operators import ADD, CONV, LINEAR
 from qreg.patterns import is_constant, operator_name, tensor_at
-from qreg.transforms import new_constant, simplified
+from qreg.transforms import new_constant, rewritten, simplified
 
 if TYPE_CHECKING:
     from torch.fx import Graph, GraphModule, Node
@@ -22,10 +23,18 @@ def transform(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
     In training, a shared weight stays shared.
     """
     spell_out_alpha(model.graph)
-    model = simplified(model, modes)
+    model = rewritten(simplified(model, modes), _clamp_of_a_convolution)
     if "qat" not in modes:
         separate_weights(model)
     return model
+
+
+def _clamp_of_a_convolution(node: Node) -> bool:
+    """A clamp behind a convolution becomes a hardtanh, which torchao's quantizer knows."""
+    if operator_name(node.target) != "aten.clamp.default":
+        return False
+    before = node.all_input_nodes[0]
+    return operator_name(before.target) in CONV and clamp_as_hardtanh(node)
 
 
 def spell_out_alpha(graph: Graph) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qreg.clamping import LARGEST
 from qreg.patterns import argument, sole_user
 from qreg_xnnpack.compat import edge_operator
-from qreg_xnnpack.transforms import LARGEST
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
+from qreg.clamping import clamp_as_hardtanh
 from qreg.errors import LoweringError
 from qreg.operators import IDENTITIES, PADS
 from qreg.patterns import argument, operator_name
@@ -12,7 +13,7 @@ from qreg.transforms import changes_nothing
 from qreg_xnnpack.attention import spell_out_attention
 from qreg_xnnpack.decompositions import IN_3D, in_planes
 from qreg_xnnpack.shared_constants import separate_constants
-from qreg_xnnpack.transforms import BIAS_POSITION, clamp_as_hardtanh, spell_out_stride
+from qreg_xnnpack.transforms import BIAS_POSITION, spell_out_stride
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -48,6 +49,8 @@ def ready(program: ExportedProgram) -> ExportedProgram:
             spell_out_stride(node)
         if name == "aten.linear.default":
             _linear_by_a_vector(node)
+        if name == "aten.addmm.default":
+            _without_factors(node)
         if name in CLAMPS:
             as_clamp(node)
         if name in CLAMPS or name == "aten.clamp.default":
@@ -106,6 +109,33 @@ def _linear_by_a_vector(node: Node) -> None:
         product = node.graph.call_function(torch.ops.aten.mul.Tensor, (source, weight))
     product.meta["val"] = source.meta["val"] * weight.meta["val"]
     node.target, node.args = torch.ops.aten.sum.dim_IntList, (product, [-1])
+
+
+def _without_factors(node: Node) -> None:
+    """``addmm`` with factors, or a bias that is not a row, as the operators that it stands for.
+
+    The delegate (executorch 1.4.1) forgets the factors, and takes any bias for one row.
+    """
+    import torch
+
+    aten, value = torch.ops.aten, node.meta["val"]
+    bias, *factors = cast("list[Node]", list(node.args))
+    beta, alpha = (node.kwargs.get(name, 1) for name in ("beta", "alpha"))
+    if (alpha, beta) == (1, 1) and bias.meta["val"].shape == value.shape[-1:]:
+        return
+
+    def call(target: Any, *arguments: Any, like: Any = value) -> Node:
+        with node.graph.inserting_before(node):
+            made = node.graph.call_function(target, arguments)
+        made.meta["val"] = like
+        return made
+
+    product = call(aten.mm.default, *factors)
+    if alpha != 1:
+        product = call(aten.mul.Tensor, product, alpha)
+    if beta != 1:
+        bias = call(aten.mul.Tensor, bias, beta, like=bias.meta["val"])
+    node.target, node.args, node.kwargs = aten.add.Tensor, (product, bias), {}
 
 
 def _compute_written_weights(program: ExportedProgram) -> None:

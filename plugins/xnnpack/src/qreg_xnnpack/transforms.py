@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from qreg.clamping import clamp_as_hardtanh
 from qreg.operators import MAX_POOL2D, PADS
-from qreg.patterns import argument, is_in_place, operator_name, tensor_at
+from qreg.patterns import argument, operator_name, tensor_at
 from qreg.transforms import bypass, new_constant, rewritten, simplify
 from qreg.transforms import scalars_to_attributes as scalars_to_attributes  # given on from here
 
@@ -26,7 +27,6 @@ BIAS_POSITION = {
 }
 IN_1D = ("aten.conv1d.default", "aten.conv_transpose1d.default")
 COPY = "_copy_"
-LARGEST = 3.4028234663852886e38  # of the floats of 32 bits
 
 
 def transform(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
@@ -54,7 +54,7 @@ def _for_the_delegate(model: GraphModule, node: Node, trained: bool, mutations: 
     if name in PADS:
         copied = mutations.is_written(node.all_input_nodes[0])
         return not copied and _pads_nothing(node) and bypass(node)
-    if name == "aten.clamp.default":
+    if name == "aten.clamp.default":  # which the delegate does not fuse
         return clamp_as_hardtanh(node)
     return name in MAX_POOL2D and spell_out_stride(node)
 
@@ -94,38 +94,6 @@ def _copy_argument(
     copy = new_constant(model, node, COPY, tensor_at(constant).detach().clone())
     node.args = (*node.args[:position], copy, *node.args[position + 1 :])
     return True
-
-
-def clamp_as_hardtanh(node: Node) -> bool:
-    """A clamp of floats is a hardtanh, which the delegate fuses and a clamp it does not.
-
-    A bound that is left out is the largest float: the delegate (executorch 1.4.1) writes an
-    infinity in its place, with which the program does not run. A bound that is computed, such as a
-    dynamic size, stays a clamp's.
-    """
-    import torch
-
-    hardtanh = torch.ops.aten.hardtanh_ if is_in_place(node) else torch.ops.aten.hardtanh
-    dtype = node.meta["val"].dtype
-    if not dtype.is_floating_point:
-        return False
-    largest = min(LARGEST, torch.finfo(dtype).max)
-    low, high = _bound(node, 1, "min", -largest), _bound(node, 2, "max", largest)
-    if low is None or high is None or low >= high:
-        return False
-    node.target, node.kwargs = hardtanh.default, {}
-    node.args = (node.args[0], low, high)
-    return True
-
-
-def _bound(clamp: Node, position: int, name: str, missing: float) -> float | None:
-    """A bound as a float that the type of the clamp can hold; None if it is computed."""
-    given: Any = argument(clamp, position)
-    given = clamp.kwargs.get(name) if given is None else given
-    if given is None:
-        return missing
-    limit = abs(missing)
-    return min(max(float(given), -limit), limit) if isinstance(given, (int, float)) else None
 
 
 def spell_out_stride(node: Node) -> bool:

@@ -1,0 +1,26 @@
+"""Rewrites of the graph before it is annotated. None of them changes what the graph computes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qreg.clamping import BOUNDED, spell_out_bounds
+from qreg.patterns import operator_name
+from qreg.transforms import rewritten, separate_odd_biases, simplified
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule
+
+    from qreg.model import Mode
+
+
+def transform(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
+    """Every clamp of floats gets two finite bounds, and odd biases are added separately.
+
+    openvino 2025.4 does not fuse a clamp with one bound, and computes another function for one
+    with an infinite bound.
+    """
+    model = separate_odd_biases(simplified(model, modes), modes)
+    return rewritten(
+        model, lambda node: operator_name(node.target) in BOUNDED and spell_out_bounds(node)
+    )
