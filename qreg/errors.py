@@ -296,6 +296,10 @@ class LoweringError(ProgramError):
         return found
 
 
+class StateError(LoweringError, InputError):
+    """A model that writes to its buffers, for a backend whose programs keep no state."""
+
+
 class VerificationError(ProgramError):
     """A lowered program that does not load, does not run, or gives unusable outputs."""
 

@@ -151,8 +151,10 @@ class Backend:
     ``refuses`` gives the reason why a config cannot be lowered, None if it can be; it is asked when
     a config is chosen. ``fold_quantize`` says whether convert stores weights quantized, or float
     with the operators that quantize them. ``dynamic_shapes`` says whether programs may take inputs
-    of more than one size. ``files`` is for programs of several files. ``simulated`` says that the
-    runtime is a model of the hardware, whose times mean nothing.
+    of more than one size. ``stateless`` is why programs do not keep what a model writes to its
+    buffers, in a clause for messages ("an ONNX program keeps nothing from one run to the next");
+    None for programs that keep it. ``files`` is for programs of several files. ``simulated`` says
+    that the runtime is a model of the hardware, whose times mean nothing.
     ``dtypes`` are the tensor types that its observers and kernels quantize from. ``transforms``
     take the graph, and the modes of the configs that it is annotated with, and return the graph.
     ``profile`` tells how many seconds each operator of an exported program takes, by its origin;
@@ -172,6 +174,7 @@ class Backend:
     transforms: tuple[Transform, ...] = _tuple_of(_callable)
     fold_quantize: bool = True
     dynamic_shapes: bool = True
+    stateless: str | None = None
     simulated: bool = False
     load: Callable[..., Runner] | None = None
     files: Files | None = None

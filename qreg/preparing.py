@@ -17,6 +17,7 @@ from qreg.exporting import dynamic_shapes_of, export, exported
 from qreg.folding import folded
 from qreg.numerics import float_graph
 from qreg.quantizer import RegistryQuantizer, get_quantizer
+from qreg.stateless import check_state
 
 QUANTIZED = ("quantized_decomposed.", "torchao.")  # operators of converted models
 
@@ -51,6 +52,7 @@ def prepare(
         PreparationError: a transform of the backend changes what the model computes; the error
             names the operator.
         InputError: there are no example inputs, or they do not fit.
+        StateError: the model writes to a buffer, and the programs of the backend keep no state.
         NothingQuantizedError: no operator would be quantized.
     """
     if isinstance(quantizer, str):
@@ -63,7 +65,12 @@ def prepare(
 
 
 def prepare_program(program: ExportedProgram, quantizer: Quantizer) -> GraphModule:
-    """A program with observers; not compared with the float model."""
+    """A program with observers; not compared with the float model.
+
+    Raises ``StateError`` for a program with state where those of the backend keep none.
+    """
+    if isinstance(quantizer, RegistryQuantizer):
+        check_state(quantizer.registry.backend(quantizer.backend).value, program)
     model = program.module(check_guards=False)
     if _is_trained(quantizer):
         prepared: GraphModule = prepare_qat_pt2e(model, quantizer)

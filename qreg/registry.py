@@ -20,6 +20,7 @@ from qreg.known_operators import misfit
 from qreg.model import Annotator, Backend, Lowered, Supplied, SupportedConfig
 from qreg.options import complete, given_to
 from qreg.plugins import Plugin, PluginHost
+from qreg.stateless import check_state
 from qreg.switches import from_environment
 
 if TYPE_CHECKING:
@@ -250,11 +251,13 @@ class Registry:
     ) -> Lowered:
         """Lowers a program for a backend, with its options at lowering.
 
-        Raises ``LoweringError``, with the backend's own error as its cause, if that fails.
+        Raises ``LoweringError``, with the backend's own error as its cause, if that fails, and
+        ``StateError`` for a program with state where programs keep none.
         """
         self.check_installed(backend)
         supplied = self.backend(backend)
         options = given_to(supplied.value, complete(supplied.value, options or {}), "lower")
+        check_state(supplied.value, program)
         asked = {"backend": backend, "program": program, "options": options}
         for plugin in sorted(self._host.plugins, key=lambda each: each.name != supplied.plugin):
             lowered = self._ask_to_lower(plugin, asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -88,6 +89,16 @@ def test_a_program_with_state_is_refused() -> None:
 
     with pytest.raises(LoweringError, match="changes its buffer 'seen'"):
         quantize(Counting(), ROW)
+
+    def no_batches() -> Iterator[Any]:
+        raise AssertionError("calibration has begun")
+        yield
+
+    model, inputs = Counting().eval(), (ROW,)
+    with pytest.raises(LoweringError, match="changes its buffer 'seen'"):
+        qreg.quantize(model, inputs, backend="onnxruntime", calibration=no_batches())
+    with pytest.raises(LoweringError, match="changes its buffer 'seen'"):
+        qreg.lower(model, inputs, backend="onnxruntime")
 
 
 def test_a_program_that_changes_an_input_is_refused() -> None:

@@ -63,6 +63,7 @@ BACKENDS = (
         runtime="the TOSA reference model",
         suffix=".tosa",
         requires=LOWERS,
+        stateless="a TOSA program keeps no state",
         load=load,
     ),
     *map(_ethos_u, ETHOS_U),

@@ -27,11 +27,6 @@ def check_lowerable(program: ExportedProgram) -> None:
             f"the program changes its input {name!r} in place, which an ONNX program does not: "
             "compute a new tensor and return it"
         )
-    for buffer in program.graph_signature.buffers_to_mutate.values():
-        raise LoweringError(
-            f"the program changes its buffer {buffer!r}, and an ONNX program keeps nothing from "
-            "one run to the next: make it an input and an output"
-        )
 
 
 def quantizations(graph: Graph) -> Iterator[Node]:

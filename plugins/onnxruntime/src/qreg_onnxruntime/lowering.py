@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def lower(program: ExportedProgram, opset: int = 21) -> Lowered:
     """Lowers a program.
 
-    Raises ``LoweringError`` for what ONNX cannot say: a narrow range, a state, an operator that
-    torch.onnx does not translate.
+    Raises ``LoweringError`` for what ONNX cannot say: a narrow range, an operator that torch.onnx
+    does not translate.
     """
     import onnx
 

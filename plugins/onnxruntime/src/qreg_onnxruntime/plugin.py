@@ -40,6 +40,7 @@ ONNXRUNTIME = Backend(
     ),
     refuses=refuses,
     transforms=(simplified, separate_odd_biases),
+    stateless="an ONNX program keeps nothing from one run to the next",
     load=load,
     profile=profile,
 )

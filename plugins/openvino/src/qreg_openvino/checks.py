@@ -15,12 +15,7 @@ CHOOSING = "quantized_decomposed.choose_qparams"
 
 
 def check_lowerable(program: ExportedProgram) -> None:
-    """Raises ``LoweringError`` for state and for activations that are quantized dynamically."""
-    for buffer in program.graph_signature.buffers_to_mutate.values():
-        raise LoweringError(
-            f"the program changes its buffer {buffer!r}, and an OpenVINO program keeps nothing "
-            "from one run to the next: make it an input and an output"
-        )
+    """Raises ``LoweringError`` for activations that are quantized dynamically."""
     for node in program.graph.nodes:
         if str(node.target).startswith(CHOOSING):
             raise LoweringError(

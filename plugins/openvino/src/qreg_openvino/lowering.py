@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def lower(program: ExportedProgram) -> Lowered:
     """Lowers a program.
 
-    Raises ``LoweringError`` for what OpenVINO cannot do: a state, an operator that its frontend
-    does not convert.
+    Raises ``LoweringError`` for what OpenVINO cannot do: an operator that its frontend does not
+    convert.
     """
     functional = program.run_decompositions({})
     check_lowerable(functional)

@@ -39,6 +39,7 @@ OPENVINO = Backend(
     refuses=refuses,
     transforms=(transform,),
     fold_quantize=False,  # OpenVINO's frontend takes weights with their quantization
+    stateless="an OpenVINO program keeps nothing from one run to the next",
     load=load,
     files=Files((WEIGHTS,), split, join),
 )

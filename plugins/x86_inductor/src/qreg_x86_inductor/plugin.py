@@ -28,6 +28,7 @@ X86_INDUCTOR = Backend(
     options=(Option("threads", 0, "threads to compute on; 0 leaves it to torch", at="load"),),
     refuses=refuses,
     transforms=(transform,),
+    stateless="an AOTInductor package of torch 2.13 forgets that from one run to the next",
     load=load,
     quantizer=quantizer,
 )

@@ -66,8 +66,7 @@ class Signature:
 def metadata_of(program: ExportedProgram) -> dict[str, str]:
     """What is written into the package of a program.
 
-    Raises ``LoweringError`` for a model that keeps a state, and for an input whose elements share
-    memory.
+    Raises ``LoweringError`` for an input whose elements share memory.
     """
     changed = _changed_inputs(program)
     names = set(program.graph_signature.user_inputs)
@@ -84,11 +83,6 @@ def _changed_inputs(program: ExportedProgram) -> set[str]:
     if not any(map(_writes, program.graph.nodes)):
         return set()
     signature = program.run_decompositions({}).graph_signature
-    if signature.buffers_to_mutate:
-        raise LoweringError(
-            f"the model keeps a state in {', '.join(signature.buffers_to_mutate.values())}, which "
-            "an AOTInductor package of torch 2.13 forgets: give the state in and out as tensors"
-        )
     return set(signature.user_inputs_to_mutate.values())
 
 
