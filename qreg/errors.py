@@ -117,6 +117,7 @@ class ConflictError(PluginError):
         self.distributions = tuple(distribution for _, distribution, _ in claims)
         plugins = " and ".join(f"{plugin!r} {version}".rstrip() for plugin, _, version in claims)
         skipped = " or ".join(f"QREG_DISABLE_PLUGINS={plugin}" for plugin, _, _ in claims)
+        installed = set(self.distributions) != {IN_PROCESS}
         super().__init__(
             *claims[-1],
             f"the {kind} {name!r} is claimed by the distributions "
@@ -124,7 +125,7 @@ class ConflictError(PluginError):
             "supplies it",
             hook,
             in_force=True,
-            remedy=f"Uninstall or skip all but one: {skipped}.",
+            remedy=f"{'Uninstall or skip' if installed else 'Skip'} all but one: {skipped}.",
         )
 
 

@@ -280,6 +280,10 @@ def test_an_object_given_in_process_is_not_advised_to_be_uninstalled(toy: Module
     with pytest.raises(errors.PluginError, match="Correct the object") as caught:
         Registry({"mine": mine}, entry_points=False, strict=True).backends()
     assert "pip" not in str(caught.value)
+    rivals = {name: toy.Extension([toy.BACKEND]) for name in ("mine", "yours")}
+    with pytest.raises(errors.ConflictError, match=r"Skip all but one: QREG_\w+=mine or") as caught:
+        Registry(rivals, entry_points=False, strict=True).backend("toy")
+    assert "ninstall" not in str(caught.value)
 
 
 def test_plugins_given_in_process_can_be_left_out_too(toy: ModuleType) -> None:
