@@ -77,11 +77,29 @@ def imported(tree: ast.AST) -> Iterator[str]:
         yield from imported(child)
 
 
-def test_the_host_declares_what_it_imports_and_nothing_else() -> None:
-    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    listed = re.search(r"^dependencies = \[$(.*?)^\]$", project, re.DOTALL | re.MULTILINE)
+def declared(project: Path) -> set[str]:
+    """The distributions that a project depends on, as modules are spelt."""
+    text = (project / "pyproject.toml").read_text(encoding="utf-8")
+    listed = re.search(r"^dependencies = \[$(.*?)^\]$", text, re.DOTALL | re.MULTILINE)
     assert listed is not None
-    declared = {name.replace("-", "_") for name in re.findall(r'^ +"([\w-]+)', listed[1], re.M)}
-    sources = (path.read_text(encoding="utf-8") for path in (ROOT / "qreg").rglob("*.py"))
-    roots = {name.split(".")[0] for text in sources for name in imported(ast.parse(text))}
-    assert roots - set(sys.stdlib_module_names) - {"qreg"} == declared
+    return {name.replace("-", "_") for name in re.findall(r'^ +"([\w-]+)', listed[1], re.M)}
+
+
+def roots(folder: Path) -> set[str]:
+    """What the modules in a folder import, besides Python's own modules."""
+    sources = [path.read_text(encoding="utf-8") for path in folder.rglob("*.py")]
+    assert sources
+    names = {name.split(".")[0] for text in sources for name in imported(ast.parse(text))}
+    return names - set(sys.stdlib_module_names)
+
+
+def test_the_host_declares_what_it_imports_and_nothing_else() -> None:
+    assert roots(ROOT / "qreg") - {"qreg"} == declared(ROOT)
+
+
+@pytest.mark.parametrize("name", ["arm", "onnxruntime", "openvino", "x86_inductor", "xnnpack"])
+def test_a_backend_declares_what_it_imports(name: str) -> None:
+    project = ROOT / "plugins" / name
+    coming_with_others = {"torch", "torchao"} | ({"tosa"} if name == "arm" else set())
+    own = {f"qreg_{name}"}
+    assert roots(project / "src") - own - coming_with_others <= declared(project)
