@@ -18,9 +18,7 @@ from qreg.errors import (
 )
 from qreg.known_operators import misfit
 from qreg.model import Annotator, Backend, Lowered, Supplied, SupportedConfig
-from qreg.options import complete, given_to
 from qreg.plugins import Plugin, PluginHost
-from qreg.stateless import check_state
 from qreg.switches import from_environment
 
 if TYPE_CHECKING:
@@ -246,20 +244,17 @@ class Registry:
         others = [supplied.value for supplied in self.backends().values()]
         check_available(self.backend(backend).value, others)
 
-    def lower(
-        self, backend: str, program: ExportedProgram, options: Mapping[str, Any] | None = None
+    def call_lower(
+        self, backend: str, program: ExportedProgram, options: Mapping[str, Any]
     ) -> Lowered:
-        """Lowers a program for a backend, with its options at lowering.
+        """Call ``qreg_lower`` of each plugin, the backend's own first, until one lowers.
 
-        Raises ``LoweringError``, with the backend's own error as its cause, if that fails, and
-        ``StateError`` for a program with state where programs keep none.
+        ``options`` are complete. Raises ``LoweringError``, with the backend's own error as its
+        cause, if that fails.
         """
-        self.check_installed(backend)
-        supplied = self.backend(backend)
-        options = given_to(supplied.value, complete(supplied.value, options or {}), "lower")
-        check_state(supplied.value, program)
+        owner = self.backend(backend).plugin
         asked = {"backend": backend, "program": program, "options": options}
-        for plugin in sorted(self._host.plugins, key=lambda each: each.name != supplied.plugin):
+        for plugin in sorted(self._host.plugins, key=lambda each: each.name != owner):
             lowered = self._ask_to_lower(plugin, asked)
             if lowered is not None:
                 return lowered

@@ -1,4 +1,4 @@
-"""Rejects a model that writes to its buffers for a backend whose programs keep no state.
+"""Reject a model that writes to its buffers for a backend whose programs keep no state.
 
 Both :func:`qreg.prepare`, ahead of calibration, and lowering ask here.
 """

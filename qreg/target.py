@@ -11,6 +11,7 @@ from qreg.errors import InputError, LoadError, VerificationError
 from qreg.model import Backend, Lowered
 from qreg.options import complete, given_to
 from qreg.registry import Registry
+from qreg.stateless import check_state
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -80,9 +81,14 @@ class Target:
         return load
 
     def lower(self, program: ExportedProgram) -> Lowered:
-        """Raises ``LoweringError`` with the backend's own error as its cause if that fails."""
+        """Lower a program with the options that are for this.
+
+        Raises ``StateError`` for a program with state where programs keep none, and
+        ``LoweringError`` with the backend's own error as its cause if lowering fails.
+        """
+        check_state(self.backend, program)
         chosen = given_to(self.backend, self.options, "lower")
-        return self.registry.lower(self.name, program, chosen)
+        return self.registry.call_lower(self.name, program, chosen)
 
 
 def target(registry: Registry, backend: str, options: Mapping[str, Any] | None = None) -> Target:

@@ -239,7 +239,7 @@ def test_a_failing_lowering_is_a_lowering_error_with_its_cause(
     owner = toy.Extension([evolve(toy.BACKEND, name="other")], lowering=fail, extends="other")
     says = r"'other' could not .*: cannot be lowered \(in qreg_lower of distribution 'in-process'\)"
     with pytest.raises(errors.LoweringError, match=says) as caught:
-        extended(toy, owner=owner).lower("other", program)
+        extended(toy, owner=owner).call_lower("other", program, {})
     assert isinstance(caught.value.__cause__, ArithmeticError)
 
 
@@ -253,7 +253,7 @@ def test_a_failing_lowering_names_distribution_version_and_hook(
     )
     distribution("qreg-far", source, version="2.1")
     with pytest.raises(errors.LoweringError, match=r"distribution 'qreg-far' 2\.1") as caught:
-        Registry(load=["far"]).lower("far", program)
+        Registry(load=["far"]).call_lower("far", program, {})
     found = caught.value.suspecting("conv")
     assert (found.plugin, found.distribution, found.version) == ("far", "qreg-far", "2.1")
     assert (found.hook, found.suspects) == ("qreg_lower", ("conv",))
@@ -266,7 +266,7 @@ def test_a_lowering_to_something_else_names_the_plugin(
     backend = evolve(toy.BACKEND, name="other")
     owner = toy.Extension([backend], lowering=lambda _: b"bytes", extends="other")
     with pytest.raises(errors.LoweringError, match="'owner' lowered to b'bytes'"):
-        extended(toy, owner=owner).lower("other", program)
+        extended(toy, owner=owner).call_lower("other", program, {})
 
 
 def test_a_backend_that_nobody_lowers_for_is_a_lowering_error(
@@ -274,14 +274,14 @@ def test_a_backend_that_nobody_lowers_for_is_a_lowering_error(
 ) -> None:
     registry = extended(toy, owner=toy.Extension([evolve(toy.BACKEND, name="other")]))
     with pytest.raises(errors.LoweringError, match="no plugin lowers for backend 'other'"):
-        registry.lower("other", program)
+        registry.call_lower("other", program, {})
 
 
 def test_the_owner_of_a_backend_is_asked_to_lower_first(
     toy: ModuleType, program: torch.export.ExportedProgram
 ) -> None:
     rival = toy.Extension(lowering=lambda _: Lowered(b"rival", 0))
-    assert extended(toy, a_rival=rival).lower("toy", program).program != b"rival"
+    assert extended(toy, a_rival=rival).call_lower("toy", program, {}).program != b"rival"
 
 
 def test_another_plugin_may_lower_for_a_backend_without_lowering(
@@ -290,4 +290,4 @@ def test_another_plugin_may_lower_for_a_backend_without_lowering(
     owner = toy.Extension([evolve(toy.BACKEND, name="other")])
     helper = toy.Extension(lowering=lambda _: Lowered(b"helped", 1), extends="other")
     registry = extended(toy, owner=owner, helper=helper)
-    assert registry.lower("other", program) == Lowered(b"helped", 1)
+    assert registry.call_lower("other", program, {}) == Lowered(b"helped", 1)

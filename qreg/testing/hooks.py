@@ -128,7 +128,7 @@ def _lowers(registry: Registry) -> bool:
     """Whether anybody lowers for a backend that is nobody's."""
     program = export(torch.nn.ReLU(), (torch.zeros(1),))
     try:
-        registry.lower(STRANGER, program)
+        registry.call_lower(STRANGER, program, {})
     except LoweringError as error:
         return error.__cause__ is not None  # somebody tried
     return True

@@ -11,7 +11,8 @@ from torch._higher_order_ops.scan import scan
 
 import qreg
 from qreg.registry import installed
-from qreg.suspects import Search, suspect, up_to
+from qreg.suspects import Search
+from qreg.target import suspect, target, up_to
 
 MODELS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "a convolution and a relu": (nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU()), (1, 4, 8, 8)),
@@ -33,7 +34,7 @@ def test_every_part_of_a_working_model_works(name: str, config: str, quantized: 
     result: qreg.Result = quantized(module, shape, config=config, allow_float=True)
     registry = installed()
     search = Search(
-        lambda program: registry.lower("xnnpack", program),
+        target(registry, "xnnpack").lower,
         registry.backend("xnnpack").value.load,
         10 if "dynamic" in config else 20,
     )
