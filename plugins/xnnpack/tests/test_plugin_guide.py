@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import qreg
+from qreg.engine import annotate_with
 from qreg_xnnpack import get_symmetric_quantization_config, plugin
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "plugins.md").read_text(encoding="utf-8")
@@ -133,7 +134,8 @@ def test_a_pattern_from_a_function_is_found_as_the_guide_says() -> None:
     for bias in (True, False):
         module, x = nn.Sequential(nn.Linear(4, 2, bias=bias), nn.ReLU()), torch.randn(1, 4)
         graph_module = torch.export.export(module.eval(), (x,)).module()
-        (partition,) = annotator(graph_module, get_symmetric_quantization_config())
+        config = get_symmetric_quantization_config()
+        (partition,) = annotate_with((annotator,), graph_module, config)
         constants = ["_0_weight", "_0_bias"] if bias else ["_0_weight"]
         assert [node.name for node in partition] == ["linear", "relu", *constants]
 
@@ -162,7 +164,7 @@ def test_the_backend_lowers_runs_and_is_audited() -> None:
 
 def test_the_wrapped_quantizer_annotates_and_its_program_runs() -> None:
     torch.manual_seed(0)
-    registry = with_stock(documented("A backend around a foreign quantizer"))
+    registry = with_stock(documented("A backend that wraps a quantizer"))
     x = torch.randn(4, 8)
     result = qreg.quantize(
         nn.Linear(8, 4), x, backend="wrapped", calibration=[x], registry=registry
@@ -173,7 +175,7 @@ def test_the_wrapped_quantizer_annotates_and_its_program_runs() -> None:
 
 
 def test_the_order_is_as_the_guide_says() -> None:
-    careful = documented("Who is asked first").careful
+    careful = documented("The order of annotators").careful
 
     class Careful:
         @qreg.hookimpl
