@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ from qreg.patterns import tensor_at
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
+
+_last_numbers: WeakKeyDictionary[GraphModule, dict[str, int]] = WeakKeyDictionary()
 
 KEPT = ("nn_module_stack", "stack_trace", "source_fn_stack")  # of what is folded
 
@@ -158,10 +161,7 @@ def read_constant(
 
     ``name`` gets a number where it is taken. The node has the provenance of ``origin``.
     """
-    free = name
-    while hasattr(model, free):
-        stem, _, number = free.rpartition("_")
-        free = f"{stem}_{int(number) + 1}" if stem and number.isdigit() else f"{free}_1"
+    free = _free_name(model, name)
     if as_parameter:
         model.register_parameter(free, Parameter(value, requires_grad=False))
     else:
@@ -172,6 +172,21 @@ def read_constant(
     node.meta = {key: each for key, each in origin.meta.items() if key in KEPT}
     node.meta["val"] = origin.meta["val"].contiguous()
     return node
+
+
+def _free_name(model: GraphModule, name: str) -> str:
+    """The name itself, or with the next number that no name of its kind has had in the model."""
+    if not hasattr(model, name):
+        return name
+    stem, _, number = name.rpartition("_")
+    numbered = stem and number.isdigit()
+    kind, first = (stem, int(number)) if numbered else (name, 0)
+    last = _last_numbers.setdefault(model, {})
+    free = max(first, last.get(kind, 0)) + 1
+    while hasattr(model, f"{kind}_{free}"):
+        free += 1
+    last[kind] = free
+    return f"{kind}_{free}"
 
 
 def erase_unread(model: GraphModule, candidates: Iterable[Node]) -> None:

@@ -21,6 +21,7 @@ from qreg.annotation import output_spec, standard
 from qreg.compat import annotate_node, annotation_of, restore_annotation
 from qreg.configs import mode_of
 from qreg.errors import AnnotatorError, QregError
+from qreg.islands import one_pass
 from qreg.model import Annotation, Annotator, Decision, Match, Refusal, Status, Supplied
 from qreg.mutation import Mutations
 from qreg.patterns import GraphIndex, operator_name
@@ -116,6 +117,7 @@ class AnnotationPass:
         self._written = dict(self._taken)
         self._targets = {target for each in annotators for target in each.value.targets}
         forget_masks(graph_module.graph)
+        self._graph = graph_module.graph
         mutations = Mutations.of(graph_module.graph)
         self._index = GraphIndex(graph_module.graph, mutations.is_state)
         self._mutated = mutations.reasons(graph_module.graph)
@@ -123,14 +125,24 @@ class AnnotationPass:
         self._shared: set[Node] = set()
         self._reasons: dict[Node, str] = {}
 
+    def _is_kept(self, node: Node) -> bool:
+        """Whether the scopes leave a node in float, so that no annotator is asked about it."""
+        choice = self._scopes.choice(node)
+        return choice is None or choice.config is None
+
     def run(self) -> list[Decision]:
+        kept = list(filter(self._is_kept, self._operators))
+        with one_pass(self._graph, kept):
+            self._claim_and_annotate()
+        return [self._decision(node) for node in self._operators]
+
+    def _claim_and_annotate(self) -> None:
         for supplied in self._annotators:
             for node in self._index.starting(supplied.value.targets):
                 self._consider(supplied, node)
         for claim in self._in_graph_order():
             self._annotate(claim)
         self._check_strays()
-        return [self._decision(node) for node in self._operators]
 
     def _check_strays(self) -> None:
         """Only the host writes annotations: one that it did not write is an annotator's fault."""

@@ -8,19 +8,35 @@ is not known yet; what an operator is, is.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from qreg.annotation import output_spec, standard, with_channel_axis
 from qreg.joined import JoinedDimension
 from qreg.model import Annotation, Match, Refusal
-from qreg.patterns import is_constant, operator_name
+from qreg.patterns import GraphIndex, operator_name
 
 if TYPE_CHECKING:
-    from torch.fx import Node
+    from torch.fx import Graph, Node
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
+
+
+@contextmanager
+def one_pass(graph: Graph, kept: Collection[Node]) -> Iterator[None]:
+    """Look at a graph once for all questions about it, which must not change meanwhile.
+
+    ``kept`` are the operators that scopes keep in float.
+    """
+    token = _current.set(_Facts(graph, frozenset(kept)))
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 @frozen
@@ -39,25 +55,34 @@ class Islands:
     def read_by_products(self, node: Node) -> bool:
         """Whether a value enters a product, directly or through what passes it on.
 
-        What is cut out of one input of a ``cat`` does not count as a reader of the ``cat``.
+        What is cut out of one input of a ``cat`` does not count as a reader of the ``cat``, and
+        neither does what a scope keeps in float.
         """
+        facts = _facts(node.graph)
+        reached = facts.reached(self)
         joined = JoinedDimension.of(node)
+        if joined is None:
+            return node in reached
         waiting = [(user, joined) for user in node.users]
-        seen = set(node.users)
         while waiting:
             user, joined = waiting.pop()
-            name = operator_name(user.target) if user.op == "call_function" else ""
-            if name in self.products and self._pays(user):
+            if self._computes(user, facts):
                 return True
-            if name in self.passing and not (joined and joined.is_taken_apart_by(user)):
-                fresh = set(user.users) - seen
-                seen |= fresh
-                behind = joined and joined.behind(user)
-                waiting += [(each, behind) for each in fresh]
+            if self._passes(user, facts) and not joined.is_taken_apart_by(user):
+                behind = joined.behind(user)
+                if behind is not None:
+                    waiting += [(each, behind) for each in user.users]
+                elif user in reached:
+                    return True
         return False
 
-    def _pays(self, product: Node) -> bool:
-        return not self.constant_factor or any(map(is_constant, product.all_input_nodes))
+    def _computes(self, node: Node, facts: _Facts) -> bool:
+        if node in facts.kept or _name(node) not in self.products:
+            return False
+        return not self.constant_factor or not facts.constants.isdisjoint(node.all_input_nodes)
+
+    def _passes(self, node: Node, facts: _Facts) -> bool:
+        return node not in facts.kept and _name(node) in self.passing
 
     def feeds_products(self, match: Match, config: QuantizationConfig) -> str | None:
         """What reads it, sooner or later, is a product."""
@@ -86,3 +111,38 @@ class Islands:
         if any(output_spec(node) is not None for node in match.inputs):
             return self.product(match, config)
         return Refusal("nothing that enters it is quantized: it would only be converted")
+
+
+@define(eq=False, slots=False)
+class _Facts:
+    """What holds for a graph; all nodes that products read are found in one walk."""
+
+    graph: Graph
+    kept: frozenset[Node] = frozenset()
+    _reached: dict[Islands, set[Node]] = field(init=False, factory=dict)
+
+    @cached_property
+    def constants(self) -> set[Node]:
+        return GraphIndex(self.graph).constants
+
+    def reached(self, islands: Islands) -> set[Node]:
+        """The nodes that products read, directly or through what passes values on."""
+        if islands not in self._reached:
+            found = self._reached[islands] = set()
+            for node in reversed(self.graph.nodes):
+                passed = node in found and islands._passes(node, self)
+                if passed or islands._computes(node, self):
+                    found.update(node.all_input_nodes)
+        return self._reached[islands]
+
+
+_current: ContextVar[_Facts | None] = ContextVar("facts of the pass", default=None)
+
+
+def _facts(graph: Graph) -> _Facts:
+    current = _current.get()
+    return current if current is not None and current.graph is graph else _Facts(graph)
+
+
+def _name(node: Node) -> str:
+    return operator_name(node.target) if node.op == "call_function" else ""

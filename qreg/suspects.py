@@ -14,7 +14,7 @@ from attrs import frozen
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
-from qreg.errors import NaNError, ProgramError, QregError
+from qreg.errors import LoweringError, NaNError, ProgramError, QregError
 from qreg.exporting import export
 from qreg.inputs import flat
 from qreg.origins import origin
@@ -68,7 +68,13 @@ def name_suspect(
     samples: Sequence[tuple[Any, ...]],
     search: Search,
 ) -> ProgramError:
-    """The error with the operator that it starts at, as far as one can be found."""
+    """The error with the operator that it starts at, as far as one can be found.
+
+    Where the backend has named operators itself, there is nothing to look for.
+    """
+    remedy = _remedy(error.suspects, decisions) if isinstance(error, LoweringError) else ""
+    if remedy:
+        return error.suspecting(remedy=remedy)
     for sample in samples if isinstance(error, NaNError) else ():
         name = first_nan(converted, sample)
         if name is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from torch.fx import GraphModule
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
+from qreg.constant_folding import read_constant
 from qreg.folding import folded
 from qreg.folding_budget import MEGABYTE
 from qreg.scopes import module_path
@@ -225,3 +227,26 @@ def test_the_module_keeps_its_tensors(capture: Capture) -> None:
         for each in constants(model).values():
             each.fill_(7.0)
     assert all(torch.equal(each, before[name]) for name, each in module.state_dict().items())
+
+
+def test_the_cost_of_a_name_does_not_grow_with_the_names_that_are_taken(capture: Capture) -> None:
+    """Counted in attributes that are looked up: each weight of a row of layers is called alike."""
+    looked_up = []
+    for layers in (10, 100):
+        model = folded(capture(Call(lambda m, x: x + m.w * 2, w=parameter(4)), torch.randn(4)))
+        counted = [0]
+
+        class Counting(type(model)):
+            def __getattr__(self, name: str, counted: list[int] = counted) -> Any:
+                counted[0] += 1
+                return super().__getattr__(name)
+
+        model.__class__ = Counting
+        origin = next(node for node in model.graph.nodes if node.op == "get_attr")
+        made = [
+            read_constant(model, origin, "weight", torch.zeros(4), as_parameter=False)
+            for _ in range(layers)
+        ]
+        assert len({node.target for node in made}) == layers
+        looked_up.append(counted[0] / layers)
+    assert looked_up[1] < 1.5 * looked_up[0]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from qreg.islands import Islands
+from qreg.islands import Islands, one_pass
 
 ISLANDS = Islands(
     products=frozenset({"aten.linear.default"}),
@@ -68,3 +68,58 @@ def test_a_product_needs_the_joined_values(where: str, capture: Callable[..., An
 @pytest.mark.parametrize("where", NOT_READ)
 def test_no_product_needs_the_joined_values(where: str, capture: Callable[..., Any]) -> None:
     assert not _read(capture, *NOT_READ[where])
+
+
+def test_what_a_scope_keeps_in_float_neither_reads_nor_passes_on(
+    capture: Callable[..., Any],
+) -> None:
+    model = Joined(lambda z, linear: linear(z.relu()), 8)
+    graph = capture(model, torch.randn(4, 3), torch.randn(4, 5)).graph
+    nodes = {str(node.target): node for node in graph.nodes}
+    cat = nodes["aten.cat.default"]
+    for kept in ("aten.linear.default", "aten.relu.default"):
+        with one_pass(graph, [nodes[kept]]):
+            assert not ISLANDS.read_by_products(cat)
+    with one_pass(graph, [nodes["aten.linear.default"]]):
+        assert not ISLANDS.read_by_products(nodes["aten.relu.default"])
+    assert ISLANDS.read_by_products(cat)
+
+
+class Dense(nn.Module):
+    """Cats in a row, each of the one before: nothing that computes reads the last."""
+
+    def __init__(self, blocks: int) -> None:
+        super().__init__()
+        self.blocks = blocks
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for _ in range(self.blocks):
+            y = torch.cat([y[:, :2], x], 1).relu()
+        return y
+
+
+class Counting(frozenset[str]):
+    """Counts how often it is asked for a name."""
+
+    asked = 0
+
+    def __contains__(self, name: object) -> bool:
+        self.asked += 1
+        return super().__contains__(name)
+
+
+def test_the_cost_of_asking_about_every_node_is_that_of_the_nodes(
+    capture: Callable[..., Any],
+) -> None:
+    """Counted in names that are looked up, not in seconds."""
+    counts = []
+    for blocks in (20, 200):
+        graph = capture(Dense(blocks), torch.randn(4, 2)).graph
+        passing = Counting(ISLANDS.passing)
+        islands = Islands(ISLANDS.products, passing)
+        with one_pass(graph, []):
+            for node in graph.nodes:
+                assert not islands.read_by_products(node)
+        counts.append(passing.asked / len(graph.nodes))
+    assert counts[1] < 1.2 * counts[0]

@@ -80,3 +80,23 @@ def test_a_cat_that_something_computes_with_is_int8(reader: str) -> None:
 @pytest.mark.parametrize("reader", NOT_COMPUTED_WITH)
 def test_a_cat_that_nothing_computes_with_stays_in_float(reader: str) -> None:
     assert _status(NOT_COMPUTED_WITH[reader]) == "float"
+
+
+def test_a_cat_whose_reader_a_scope_keeps_in_float_stays_in_float(
+    quantized: Callable[..., qreg.Result],
+) -> None:
+    def detect(model: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        found = boxes_and_scores(model, x)
+        return found, model.head(F.relu(found))
+
+    model = Call(detect, first=nn.Conv2d(3, 8, 3), head=nn.Conv2d(8, 2, 1))
+    quantizer = qreg.get_quantizer("xnnpack").set_module_name("head", None)
+    result = quantized(model, (1, 3, 16, 16), quantizer=quantizer)
+    by_node = {each.node: each for each in result.decisions}
+    assert by_node["cat"].status == "float"
+    assert by_node["cat"].reason.startswith("nothing that computes in int8 reads it")
+    assert by_node["conv2d"].status == "annotated"
+    (x,) = result.samples[0]
+    (reference, _), (got, _) = model(x), result.run(x)
+    assert sqnr(reference[:, :4].detach(), got[:, :4]) > 35
+    assert sqnr(reference[:, 4:].detach(), got[:, 4:]) > 40

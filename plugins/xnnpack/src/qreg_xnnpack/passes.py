@@ -12,6 +12,7 @@ from qreg.patterns import argument, operator_name
 from qreg.transforms import changes_nothing
 from qreg_xnnpack.attention import spell_out_attention
 from qreg_xnnpack.decompositions import IN_3D, in_planes
+from qreg_xnnpack.scale_limits import check_scales
 from qreg_xnnpack.shared_constants import separate_constants
 from qreg_xnnpack.transforms import BIAS_POSITION, spell_out_stride
 
@@ -33,10 +34,12 @@ BROADCASTING |= {"aten.maximum.default", "aten.minimum.default"}
 def ready(program: ExportedProgram) -> ExportedProgram:
     """The program with all of this done; changes it in place, but for convolutions in 3d.
 
-    Raises ``LoweringError`` for an operator that neither the delegate nor ExecuTorch has.
+    Raises ``LoweringError`` for an operator that neither the delegate nor ExecuTorch has, and for
+    scales that XNNPACK cannot compute with.
     """
     from qreg.composites import CLAMPS, as_clamp
 
+    check_scales(program)
     _name_with_letters(program)
     _forget_provenance(program)
     spell_out_attention(program)
