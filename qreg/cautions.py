@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qreg.wording import percent, size, speed, than
 
 if TYPE_CHECKING:
-    from qreg.report import Operator, ReportData
+    from qreg.report import Operator, ReportData, Sizes
 
 SHOWN = 3  # names of operators in a sentence
 
@@ -53,11 +53,17 @@ def _to_blame(report: ReportData) -> str:
 
 def _larger(report: ReportData) -> Iterator[str]:
     sizes = report.sizes
-    if sizes.program is not None and sizes.program > sizes.float_parameters:
+    if is_larger(sizes):
+        assert sizes.program is not None
         ratio = than(size(sizes.program, sizes.float_parameters), "the float parameters")
         yield (
             f"the program ({sizes.program:,} bytes) is {ratio} ({sizes.float_parameters:,} bytes)"
         )
+
+
+def is_larger(sizes: Sizes) -> bool:
+    """Whether a program is larger than the float parameters."""
+    return sizes.program is not None and sizes.program > sizes.float_parameters
 
 
 def some(names: Sequence[str]) -> str:

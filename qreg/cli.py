@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import click
 
 from qreg.quiet import quiet_imports
 from qreg.registry import DEFAULT, DEFAULT_BACKEND, Registry
+from qreg.remedies import as_options
+
+if TYPE_CHECKING:
+    from qreg.quantizer import RegistryQuantizer
 
 FILE = click.Path(path_type=Path)
 BACKEND = click.option("--backend", default=DEFAULT_BACKEND, show_default=True)
@@ -32,6 +36,13 @@ OPTIONS = click.option(
     multiple=True,
     metavar="NAME=VALUE",
     help="An option of the backend, as `qreg ops` lists them; may be given several times.",
+)
+KEPT = click.option(
+    "--float",
+    "kept",
+    multiple=True,
+    metavar="NAME",
+    help="Keep a module, by its path, or an operator, by its name, in float; may be repeated.",
 )
 MIN_SQNR = click.option(
     "--min-sqnr",
@@ -54,7 +65,7 @@ def _reports_errors(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*arguments, **options)
         except (QregError, QualityWarning) as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(as_options(str(error))) from error
         except KeyboardInterrupt as interrupt:
             click.echo(f"{interrupt or 'stopped'}; nothing was written", err=True)
             raise SystemExit(INTERRUPTED) from interrupt
@@ -86,7 +97,7 @@ def _judging(strict: bool) -> Iterator[None]:
             line: str | None = None,
         ) -> None:
             if issubclass(category, QualityWarning):
-                click.echo(f"Warning: {message}", err=True)
+                click.echo(f"Warning: {as_options(str(message))}", err=True)
             else:
                 show(message, category, filename, lineno, file, line)
 
@@ -98,6 +109,22 @@ def _least(min_sqnr: float | None) -> float:
     from qreg.verification import MIN_SQNR
 
     return MIN_SQNR if min_sqnr is None else min_sqnr
+
+
+def _check_decibels(min_sqnr: float | None, floor: float | None = None) -> None:
+    from qreg.verdict import check_floor, check_min_sqnr
+
+    if min_sqnr is not None:
+        check_min_sqnr(min_sqnr, "--min-sqnr")
+    if floor is not None:
+        check_floor(floor, "--floor")
+
+
+def _quantizer(backend: str, config: str, kept: Sequence[str]) -> RegistryQuantizer:
+    from qreg.quantizer import RegistryQuantizer
+    from qreg.remedies import keep_in_float
+
+    return keep_in_float(RegistryQuantizer(backend, config, registry=_registry()), kept)
 
 
 def _named(context: click.Context, option: click.Parameter, text: str | None) -> list[str] | None:
@@ -188,6 +215,7 @@ def ops(backend: str, as_json: bool) -> None:
 @click.argument("model", type=FILE)
 @BACKEND
 @CONFIG
+@KEPT
 @CALIBRATION
 @MAX_BATCHES
 @OPTIONS
@@ -201,6 +229,7 @@ def quantize(
     model: Path,
     backend: str,
     config: str,
+    kept: tuple[str, ...],
     calibration: Path | None,
     max_batches: int | None,
     texts: tuple[str, ...],
@@ -216,6 +245,7 @@ def quantize(
     from qreg.programs import paths
     from qreg.target import target
 
+    _check_decibels(min_sqnr)
     quiet_imports()
     registry = _registry()
     kind = registry.backend(backend).value
@@ -237,18 +267,16 @@ def quantize(
     with _judging(strict):
         result = pipeline.quantize(
             program,
-            registry=registry,
-            backend=backend,
+            quantizer=_quantizer(backend, config, kept),
             calibration=batches,
             max_batches=max_batches,
-            config=config,
             allow_float=allow_float,
             verify=not no_verify,
             min_sqnr=_least(min_sqnr),
             options=options,
         )
     result.save(output)
-    print_report(result.report, operators=False)
+    print_report(result.report, operators=False, reworded=as_options)
     written = " and ".join(map(str, paths(kind, output)))
     click.echo(f"wrote {written} ({len(result.program)} bytes)")
 
@@ -262,6 +290,7 @@ def _beside(model: Path, suffix: str) -> Path:
 @click.argument("model", type=FILE)
 @BACKEND
 @CONFIG
+@KEPT
 @CALIBRATION
 @MAX_BATCHES
 @OPTIONS
@@ -279,6 +308,7 @@ def explain(
     model: Path,
     backend: str,
     config: str,
+    kept: tuple[str, ...],
     calibration: Path | None,
     max_batches: int | None,
     texts: tuple[str, ...],
@@ -299,6 +329,7 @@ def explain(
     from qreg.files import check_writable, read_batches, read_program
     from qreg.options import parsed
 
+    _check_decibels(min_sqnr)
     quiet_imports()
     _registry().config(backend, config)
     options = parsed(_registry().backend(backend).value, texts)
@@ -314,9 +345,7 @@ def explain(
     with _judging(strict):
         report = explanation.explain(
             program,
-            registry=_registry(),
-            backend=backend,
-            config=config,
+            quantizer=_quantizer(backend, config, kept),
             calibration=batches,
             min_sqnr=_least(min_sqnr),
             numerics=numerics,
@@ -332,7 +361,7 @@ def explain(
     if as_json:
         click.echo(report.to_json())
     else:
-        print_report(report)
+        print_report(report, reworded=as_options)
 
 
 @main.command()
@@ -363,6 +392,7 @@ def verify(
     from qreg.programs import read_lowered
     from qreg.target import target
 
+    _check_decibels(min_sqnr, floor)
     quiet_imports()
     registry = _registry()
     kind = registry.backend(backend).value
@@ -406,6 +436,7 @@ def verify(
 @click.option(
     "--config", "configs", multiple=True, metavar="BACKEND=NAME", help="Not the default one of it."
 )
+@KEPT
 @MAX_BATCHES
 @click.option(
     "--threads",
@@ -425,6 +456,7 @@ def compare(
     calibration: Path,
     backends: list[str],
     configs: tuple[str, ...],
+    kept: tuple[str, ...],
     max_batches: int | None,
     threads: int,
     rounds: int,
@@ -440,6 +472,7 @@ def compare(
     """
     from qreg.files import check_writable, read_batches, read_program
 
+    _check_decibels(min_sqnr)
     quiet_imports()
     registry = _registry()
     chosen = dict(map(_pair, configs))
@@ -457,6 +490,7 @@ def compare(
         calibration=read_batches(calibration),
         max_batches=max_batches,
         configs=chosen,
+        keep_in_float=kept,
         threads=threads or None,
         rounds=rounds,
         min_sqnr=_least(min_sqnr),

@@ -298,6 +298,14 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
             self._foreign.prepare_obs_or_fq_callback(model, edge_or_node_to_obs_or_fq)
 
 
+def is_operator(name: str) -> bool:
+    """Whether torch has an operator of that name, with or without its overload."""
+    found: Any = torch.ops
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return isinstance(found, (torch._ops.OpOverload, torch._ops.OpOverloadPacket))
+
+
 def _known_operator(operator: Any) -> str:
     if isinstance(operator, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
         return operator_name(operator)

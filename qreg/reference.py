@@ -13,7 +13,7 @@ from qreg.model import Lowered
 from qreg.mutation import own_state
 from qreg.registry import DEFAULT_BACKEND, Registry, installed
 from qreg.target import target
-from qreg.verdict import IN_GENERAL, check_min_sqnr, warn_if_poor
+from qreg.verdict import IN_GENERAL, check_floor, check_min_sqnr, warn_if_poor
 from qreg.verification import (
     MIN_SQNR,
     Outputs,
@@ -59,7 +59,7 @@ def verify(
     """
     check_min_sqnr(min_sqnr)
     if floor is not None:
-        check_min_sqnr(floor, "floor")
+        check_floor(floor)
     _check_given(program, reference)
     goal = target(registry or installed(), backend, options)
     samples = list(checked(inputs, input_specs(reference), "input batch"))
@@ -73,7 +73,7 @@ def verify(
     if floor is not None:
         judge(compared, outputs, floor, REFERENCE, REMEDY)
     found = Verification(goal.backend.runtime, len(samples), compared, min_sqnr=min_sqnr)
-    warn_if_poor(found, f"{REMEDY} {IN_GENERAL}" if _is_all_noise(found) else "", REFERENCE)
+    warn_if_poor(found, f"{REMEDY} {IN_GENERAL}" if _is_far_off(found) else "", REFERENCE)
     return found
 
 
@@ -90,9 +90,9 @@ def _check_given(program: object, reference: object) -> None:
         )
 
 
-def _is_all_noise(found: Verification) -> bool:
-    """Whether an output has more noise than signal, as that of another model has."""
-    return any(found.to_float[number].sqnr <= 0 for number in found.poor)
+def _is_far_off(found: Verification) -> bool:
+    """Whether an output is so far from the reference that it may be that of another model."""
+    return any(found.to_float[number].sqnr < MIN_SQNR for number in found.poor)
 
 
 def _check_same_model(outputs: Outputs, wanted: Outputs) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from qreg.cautions import cautions, some
+from qreg.cautions import cautions, is_larger, some
 from qreg.tables import WIDE, Row, console, table
 from qreg.verdict import remedy, shortfall
 from qreg.wording import percent, size, speed, than
@@ -33,22 +33,35 @@ def text(report: ReportData) -> str:
     return captured.get().rstrip("\n")
 
 
-def print_report(report: ReportData, to: Console | None = None, *, operators: bool = True) -> None:
-    """Prints the summary and, if wanted, the table of operators, the noisiest first."""
+def print_report(
+    report: ReportData,
+    to: Console | None = None,
+    *,
+    operators: bool = True,
+    reworded: Callable[[str], str] = str,
+) -> None:
+    """Prints the summary and, if wanted, the table of operators, the noisiest first.
+
+    ``reworded`` adapts each line of the summary, as to the command line.
+    """
     to = to or console()
     for line in headlines(report):
-        to.print(line, markup=False, highlight=False, soft_wrap=True)
+        to.print(reworded(line), markup=False, highlight=False, soft_wrap=True)
     for title, rows in (
         ("Operators by what became of them", reason_rows(report.operators)),
         ("Float operators that split int8 ones", split_rows(report.splits)),
         ("Conversions that belong to no border", conversion_rows(report.leftover)),
         ("Ranges that leave few codes", range_rows(report.ranges)),
         ("Outputs of the program", output_rows(report.verification)),
-        ("Operators", operator_rows(report) if operators else []),
+        (_order(report), operator_rows(report) if operators else []),
     ):
         if rows:
             to.print(f"\n{title}", style="bold", highlight=False)
             to.print(table(rows))
+
+
+def _order(report: ReportData) -> str:
+    return "Operators, the noisiest first" if report.worst else "Operators"
 
 
 def headlines(report: ReportData) -> Iterator[str]:
@@ -58,7 +71,7 @@ def headlines(report: ReportData) -> Iterator[str]:
     yield from cautions(report)
     count = len(report.operators)
     yield f"{report.counts['int8']} of {count} operators in int8{_macs(report)}"
-    yield _sizes(report)
+    yield from _sizes(report)
     if report.delegates is not None:
         yield f"delegates: {report.delegates}, operators outside: {_outside(report)}"
         yield _verified(report)
@@ -83,12 +96,14 @@ def _macs(report: ReportData) -> str:
     return f", {percent(share)} of the {counted}{branch}"
 
 
-def _sizes(report: ReportData) -> str:
+def _sizes(report: ReportData) -> Iterator[str]:
+    """The sizes, but for a program that is larger than the parameters: a caution has these."""
     sizes = report.sizes
     parameters = f"float parameters {sizes.float_parameters:,} bytes"
     if sizes.program is None:
-        return f"{parameters}, no program was made"
-    return f"{parameters}, program {sizes.program:,} bytes: {program_size(report)}"
+        yield f"{parameters}, no program was made"
+    elif not is_larger(sizes):
+        yield f"{parameters}, program {sizes.program:,} bytes: {program_size(report)}"
 
 
 def program_size(report: ReportData) -> str:
@@ -215,7 +230,7 @@ def _output_row(number: int, reference: str, found: OutputComparison) -> Row:
     return {
         "output": number,
         "against": reference,
-        "SQNR": f"{found.sqnr:.1f} dB",
+        "SQNR": _decibels(found.sqnr),
         "worst slice": _slice(found),
         "largest difference": f"{found.max_difference:.3g}",
         "mean difference": f"{found.mean_difference:.3g}",
@@ -226,7 +241,14 @@ def _output_row(number: int, reference: str, found: OutputComparison) -> Row:
 
 def _slice(found: OutputComparison) -> str:
     part = found.worst_slice
-    return "" if part is None else f"{part.sqnr:.1f} dB, {part.index} of axis {part.axis}"
+    if part is None or math.isinf(found.sqnr):
+        return ""
+    return f"{part.sqnr:.1f} dB, {part.index} of axis {part.axis}"
+
+
+def _decibels(sqnr: float) -> str:
+    """A ratio; without any noise there is none."""
+    return "equal" if sqnr == math.inf else f"{sqnr:.1f} dB"
 
 
 def _short(source: str | None) -> str:
@@ -256,7 +278,7 @@ def operator_rows(report: ReportData) -> list[Row]:
             "macs": work(each, report),
             "us": "" if each.microseconds is None else f"{each.microseconds:.0f}",
             "float us": "" if each.float_microseconds is None else f"{each.float_microseconds:.0f}",
-            "SQNR": "" if each.sqnr is None else f"{each.sqnr:.1f} dB",
+            "SQNR": "" if each.sqnr is None else _decibels(each.sqnr),
             "why": each.reason,
             "line": _short(each.source),
         }

@@ -23,12 +23,27 @@ IN_GENERAL = (
 
 
 def check_min_sqnr(value: float, name: str = "min_sqnr") -> None:
-    """Raises ``InputError`` for what is not a number of decibels; ``name`` is the argument's."""
+    """Raises ``InputError`` for what is not a number of decibels from 0 up.
+
+    ``name`` is what the user calls the argument.
+    """
+    check_floor(value, name)
+    if value < 0:
+        raise _not_decibels(name, f"{value!r} is negative: more noise than signal is never good")
+
+
+def check_floor(value: float, name: str = "floor") -> None:
+    """Raises ``InputError`` for what is not a finite number of decibels."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
-        raise InputError(
-            f"{name}: {value!r} is not a number (expected decibels, such as 10.0). "
-            "Leave it out for the default."
-        )
+        raise _not_decibels(name, f"{value!r} is not a number")
+    if math.isinf(value):
+        raise _not_decibels(name, f"{value!r} is infinite: quantizing always adds noise")
+
+
+def _not_decibels(name: str, problem: str) -> InputError:
+    return InputError(
+        f"{name}: {problem} (expected decibels, such as 10.0). Leave it out for the default."
+    )
 
 
 def warn_if_poor(found: Verification, advice: str = "", reference: str = FLOAT) -> None:

@@ -310,7 +310,8 @@ def test_a_program_far_from_float_is_written_with_a_warning(raw: tuple[Path, Pat
     result = run("quantize", *arguments)
     assert result.exit_code == 0
     assert result.stderr.count("Warning: output 0 of the program is ") == 1
-    assert 'quantizer.set_module_name("0", None)' in result.stderr
+    assert "Keep it in float: --float 0\n" in result.stderr
+    assert "set_module_name" not in result.output
     assert result.stdout.startswith("FAR FROM FLOAT: output 0")
     program = model.with_suffix(".toy")
     assert program.exists()
@@ -319,6 +320,51 @@ def test_a_program_far_from_float_is_written_with_a_warning(raw: tuple[Path, Pat
     assert judged.exit_code == 0, judged.output
     assert "Warning: output 0 of the program is " in judged.stderr
     assert "verified" not in judged.stdout
+
+
+@pytest.mark.usefixtures("_in_this_process")
+def test_the_option_that_a_warning_names_keeps_a_module_in_float(raw: tuple[Path, Path]) -> None:
+    model, data = raw
+    arguments = (model, "--backend", "toy", "--calibration", data, "--strict")
+    assert "--float 0" in failed("quantize", *arguments)
+    succeeded("quantize", *arguments, "--float", "0")
+    report = json.loads(run("explain", *arguments, "--float", "0", "--json").stdout)
+    kept = [each["status"] for each in report["operators"] if each["module"] == "0"]
+    assert kept == ["float"]
+    assert report["verification"]["verdict"] == "good"
+
+
+def test_operators_are_kept_in_float_by_their_names(model: Path) -> None:
+    answer = run("explain", model, "--backend", "toy", "--float", "aten.add.Tensor", "--json")
+    statuses = {each["name"]: each["status"] for each in json.loads(answer.stdout)["operators"]}
+    assert (statuses["add"], statuses["linear"]) == ("float", "annotated")
+
+
+@pytest.mark.parametrize("command", ["quantize", "explain"])
+def test_a_module_to_keep_in_float_that_is_not_there_has_near_names(
+    command: str, model: Path, data: Path
+) -> None:
+    arguments = ("--backend", "toy", "--calibration", data)
+    message = failed(command, model, *arguments, "--float", "fcc")
+    assert "comes from a module of name 'fcc'. Near: fc. Correct it." in message
+    assert "unknown_modules" not in message
+    assert "near: 'aten.add" in failed(command, model, *arguments, "--float", "aten.ad.Tensor")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-3"])
+@pytest.mark.parametrize("command", ["quantize", "explain", "verify", "compare"])
+def test_no_command_begins_with_a_least_ratio_that_is_not_one(
+    command: str, value: str, model: Path
+) -> None:
+    needed = {
+        "quantize": [],
+        "explain": [],
+        "verify": ["--reference", "missing", "--inputs", "missing"],
+        "compare": ["--calibration", "missing", "--backends", "toy"],
+    }
+    message = failed(command, model, *needed[command], "--min-sqnr", value)
+    assert message.startswith("Error: --min-sqnr: ")
+    assert "(expected decibels, such as 10.0)" in message
 
 
 EVERY = ["--load-plugins", "toy", "--strict"]  # a fault of another plugin would be an error too

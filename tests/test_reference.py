@@ -103,6 +103,35 @@ def test_the_least_ratio_decides_the_verdict(program: bytes, registry: Registry)
         verify(program, registry, min_sqnr=float("nan"))
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (float("inf"), "inf is infinite"),
+        (-1, "-1 is negative"),
+        ("10", "'10' is not a number"),
+        (None, "None is not a number"),
+    ],
+)
+def test_what_no_ratio_can_be_is_rejected_ahead_of_all_work(
+    value: Any, words: str, program: bytes, registry: Registry
+) -> None:
+    with pytest.raises(InputError, match=f"min_sqnr: {words}"):
+        verify(program, registry, min_sqnr=value)
+    with pytest.raises(InputError, match=f"min_sqnr: {words}"):
+        qreg.quantize(None, min_sqnr=value)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=f"min_sqnr: {words}"):
+        qreg.compare(None, backends=[], calibration=[], min_sqnr=value)  # type: ignore[arg-type]
+
+
+def test_a_model_with_other_weights_is_asked_about(program: bytes, registry: Registry) -> None:
+    near = exported()
+    weight = near.state_dict[next(iter(near.state_dict))]
+    weight.data *= 2  # half of the signal is an error
+    with pytest.warns(QualityWarning, match="Is the reference the model it was made from") as told:
+        verify(program, registry, reference=near)
+    assert told[0].message.verification.to_float[0].sqnr > 0
+
+
 def test_inputs_that_do_not_fit_the_reference_are_named(program: bytes, registry: Registry) -> None:
     odd = [*batches(), (torch.randn(8, 5),)]
     with pytest.raises(CalibrationError, match=r"^input batch 3: input 'x': has shape \(8, 5\)"):

@@ -114,12 +114,9 @@ def test_a_warning_may_be_made_an_error(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("least", [-100.0, -math.inf])
-def test_the_least_ratio_is_an_argument(least: float, registry: Registry) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", QualityWarning)
-        result = quantized(registry, min_sqnr=least)
-    assert result.verification.good
-    assert result.verification.drops == ()
+def test_no_verdict_is_bought_with_a_negative_ratio(least: float, registry: Registry) -> None:
+    with pytest.raises(InputError, match=r"^min_sqnr: .* \(expected decibels, such as 10.0\)"):
+        quantized(registry, min_sqnr=least)
 
 
 def test_a_good_program_is_below_a_ratio_that_no_int8_program_reaches(registry: Registry) -> None:

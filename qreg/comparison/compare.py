@@ -45,6 +45,7 @@ def compare(
     configs: Mapping[str, str] | None = None,
     threads: int | None = 1,
     rounds: int = ROUNDS,
+    keep_in_float: Sequence[str] = (),
     min_sqnr: float = MIN_SQNR,
     dynamic_shapes: Any = None,
     progress: bool | None = None,
@@ -54,6 +55,7 @@ def compare(
 
     Each backend works in a process of its own, in which the installed plugins are loaded as in
     ``registry``. ``configs`` names the config of a backend that is not to have its default one,
+    ``keep_in_float`` names modules by their path and operators by their name, for every backend.
     ``threads`` is the number of threads each program runs on, None leaves it to the runtimes. The
     batches of ``calibration`` are kept on disk meanwhile. Other arguments are as for ``quantize``.
 
@@ -74,10 +76,10 @@ def compare(
         Stages(progress) as stages,
         contextlib.ExitStack() as running,
     ):
-        entries, contenders = [], []
+        entries, contenders, kept = [], [], tuple(keep_in_float)
         for name in (FLOAT, *names):
             config = (configs or {}).get(name, DEFAULT)
-            task = Task(name, stored, data, config, threads, _switches(registry), min_sqnr)
+            task = Task(name, stored, data, config, threads, _switches(registry), min_sqnr, kept)
             with stages.stage(name):
                 contender = running.enter_context(contextlib.closing(Contender(task)))
                 entries.append(contender.entry())

@@ -45,6 +45,7 @@ class Task:
     threads: int | None
     switches: Mapping[str, Any]
     min_sqnr: float
+    kept: tuple[str, ...] = ()
 
 
 class Contender:
@@ -149,22 +150,23 @@ def _float(task: Task) -> tuple[Entry, Callable[[], object]]:
 
 def _quantized(task: Task) -> tuple[Entry, Callable[[], object] | None]:
     from qreg.pipeline import quantize
+    from qreg.quantizer import RegistryQuantizer
     from qreg.registry import Registry
+    from qreg.remedies import keep_in_float
 
     registry = Registry(**task.switches)
     settable = {option.name for option in registry.backend(task.backend).value.options}
     sets_threads = task.threads is not None and "threads" in settable
     batches = read_batches(task.calibration)
+    quantizer = RegistryQuantizer(task.backend, task.config, registry=registry)
     result = quantize(
         read_program(task.model),
         batches[0],
-        backend=task.backend,
+        quantizer=keep_in_float(quantizer, task.kept),
         calibration=batches,
-        config=task.config,
         min_sqnr=task.min_sqnr,
         options={"threads": task.threads} if sets_threads else {},
         progress=False,
-        registry=registry,
     )
     entry = evolve(_described(result), threads=task.threads if sets_threads else None)
     if result.target.load is None:

@@ -14,6 +14,7 @@ from qreg_openvino.converting import SEPARATOR
 EIGHT_BITS = frozenset({"u8", "i8"})
 NO_KERNELS = frozenset({"Input", "Output"})
 QUANTIZE = "FakeQuantize"
+DEQUANTIZATION = "/Dequantization"  # in the name of one that moved behind its operator
 
 Kind: TypeAlias = Literal["quantize", "dequantize", "requantize"]
 
@@ -23,6 +24,7 @@ class Kernel:
     """One operation of the compiled model.
 
     ``origins`` are the operators of the annotated graph that it computes, the fused ones too.
+    ``scaled`` are those among them of which it may have no more than the dequantization.
     """
 
     name: str
@@ -30,18 +32,21 @@ class Kernel:
     int8: bool
     gives: tuple[str, ...]
     origins: tuple[str, ...]
+    scaled: frozenset[str]
     before: tuple[str, ...]
 
     @staticmethod
     def of(operation: Any) -> Kernel:
         told = layer(operation)
+        names = told["originalLayersNames"].split(",")
         return Kernel(
             name=operation.get_friendly_name(),
             type=told["layerType"],
             # The plugin writes I8 for u8: "brgconv_avx512_I8".
             int8=told["primitiveType"].lower().endswith("_i8"),
             gives=tuple(told["outputPrecisions"].split(",")),
-            origins=_origins(told["originalLayersNames"]),
+            origins=_origins(names),
+            scaled=frozenset(_origins(names)) - set(_origins(names, DEQUANTIZATION)),
             before=tuple(
                 value.get_node().get_friendly_name() for value in operation.input_values()
             ),
@@ -74,9 +79,13 @@ class Compiled:
                 yield found[name]
 
     def _computed(self) -> Iterator[LoweredOperator]:
-        for kernel in self._running():
+        running = list(self._running())
+        computed = {name for each in running for name in each.origins if name not in each.scaled}
+        for kernel in running:
             reads = self._reads(kernel)
             for origin in kernel.origins:
+                if origin in kernel.scaled and origin in computed:
+                    continue
                 yield LoweredOperator(origin, kernel.type, kernel.int8, 0, reads, kernel.gives)
 
     def conversions(self) -> Iterator[Conversion]:
@@ -127,7 +136,11 @@ def _within(giver: LoweredOperator, name: str) -> LoweredOperator:
     return evolve(giver, origin=name, operator=operator, int8=int8, reads=giver.gives[:1])
 
 
-def _origins(names: str) -> tuple[str, ...]:
-    """The operators of the annotated graph in the names of fused operations."""
-    parts: Sequence[tuple[str, str, str]] = [each.partition(SEPARATOR) for each in names.split(",")]
+def _origins(names: Sequence[str], without: str | None = None) -> tuple[str, ...]:
+    """The operators of the annotated graph in the names of fused operations.
+
+    ``without`` leaves out the operations that have this in their names.
+    """
+    kept = (each for each in names if without is None or without not in each)
+    parts = (each.partition(SEPARATOR) for each in kept)
     return tuple(dict.fromkeys(origin for origin, separator, _ in parts if separator))
