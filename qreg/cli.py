@@ -398,7 +398,7 @@ def verify(
     kind = registry.backend(backend).value
     options = parsed(kind, texts)
     target(registry, backend, options)
-    lowered = read_lowered(kind, program)
+    lowered = read_lowered(registry.backend(backend), program)
     model, batches = read_program(reference), read_batches(inputs)
 
     from attrs import asdict

@@ -309,6 +309,10 @@ class LoadError(VerificationError):
     """A lowered program that its runtime does not load."""
 
 
+class RunError(VerificationError):
+    """A lowered program that its runtime loads and fails to run."""
+
+
 class NaNError(VerificationError):
     """A lowered program that gives NaN."""
 

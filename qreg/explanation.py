@@ -15,6 +15,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
 from qreg.audit import reason
+from qreg.blame import call
 from qreg.errors import InputError, QregError
 from qreg.exporting import export, exported
 from qreg.macs import Count, counts
@@ -165,7 +166,10 @@ def _profiled(result: Result, listed: Sequence[Operator]) -> tuple[Operator, ...
     measure = result.target.backend.profile
     if measure is None:
         raise InputError(f"backend {result.backend!r} cannot time operators one by one")
-    times = [measure(_exported(result, model)) for model in (result.converted, result.reference)]
+    times = [
+        call(result.target.supplied, "profile", measure, _exported(result, model), expected=Mapping)
+        for model in (result.converted, result.reference)
+    ]
     return tuple(
         evolve(each, microseconds=_time(each, times[0]), float_microseconds=_time(each, times[1]))
         for each in listed

@@ -128,7 +128,7 @@ class Result:
         ``InputError`` if the path cannot be written, or has another suffix than the backend's
         programs.
         """
-        write_program(self.target.backend, Path(path), self.program)
+        write_program(self.target.supplied, Path(path), self.program)
 
 
 def quantize(

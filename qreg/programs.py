@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from qreg.blame import blamed, call
 from qreg.errors import InputError
 from qreg.files import read_bytes, write_all_atomically
-from qreg.model import Backend
+from qreg.model import Backend, Supplied
 
 
 def paths(backend: Backend, path: Path) -> list[Path]:
@@ -23,20 +25,33 @@ def paths(backend: Backend, path: Path) -> list[Path]:
     return [path, *map(path.with_suffix, beside)]
 
 
-def write_program(backend: Backend, path: Path, program: bytes) -> None:
-    """Writes a program to a file, and what belongs beside it.
+def write_program(supplied: Supplied, path: Path, program: bytes) -> None:
+    """Writes a program of a supplied backend to a file, and what belongs beside it.
 
     Older files stay until all new ones are complete. Raises ``InputError`` if one cannot be
-    written, or has another suffix than the programs of the backend.
+    written, or has another suffix than the programs of the backend, and ``PluginError`` if the
+    plugin fails to split the program.
     """
-    parts = backend.files.split(program) if backend.files else {backend.suffix: program}
-    write_all_atomically({each: parts[each.suffix] for each in paths(backend, path)})
+    backend: Backend = supplied.value
+    wanted = paths(backend, path)
+    parts = {backend.suffix: program}
+    if backend.files:
+        parts = call(supplied, "Files.split", backend.files.split, program, expected=Mapping)
+    missing = [each.suffix for each in wanted if not isinstance(parts.get(each.suffix), bytes)]
+    if missing:
+        raise blamed(supplied, "Files.split", f"it returned no bytes for {', '.join(missing)}")
+    write_all_atomically({each: parts[each.suffix] for each in wanted})
 
 
-def read_lowered(backend: Backend, path: Path) -> bytes:
-    """Reads a program from a file, and what stands beside it.
+def read_lowered(supplied: Supplied, path: Path) -> bytes:
+    """Reads a program of a supplied backend from a file, and what stands beside it.
 
-    Raises ``InputError`` if one of the files is not there, or has another suffix.
+    Raises ``InputError`` if one of the files is not there, or has another suffix, and
+    ``PluginError`` if the plugin fails to join them.
     """
+    backend: Backend = supplied.value
     parts = {each.suffix: read_bytes(each) for each in paths(backend, path)}
-    return backend.files.join(parts) if backend.files else parts[backend.suffix]
+    if backend.files is None:
+        return parts[backend.suffix]
+    joined: bytes = call(supplied, "Files.join", backend.files.join, parts, expected=bytes)
+    return joined

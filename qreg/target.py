@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
-from qreg.errors import InputError, LoadError, VerificationError
-from qreg.model import Backend, Lowered
+from qreg.errors import InputError, LoadError, QregError, RunError, VerificationError
+from qreg.model import Backend, Lowered, Supplied
 from qreg.options import complete, given_to
 from qreg.registry import Registry
 from qreg.stateless import check_state
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.export import ExportedProgram
 
     from qreg.model import Runner
@@ -33,7 +34,8 @@ class Loader:
     def __call__(self, program: bytes) -> Runner:
         """A function from the flat input tensors to the flat output tensors.
 
-        Raises ``VerificationError`` with the runtime's own error as its cause, if that fails.
+        Raises ``VerificationError`` with the runtime's own error as its cause, if that fails. The
+        function raises ``RunError`` in the same way.
         """
         try:
             run = self.function(program, **self.options)
@@ -47,7 +49,22 @@ class Loader:
             raise LoadError(
                 f"the lowered program was loaded as {run!r}, not as a function (in {self.origin})"
             )
-        return run
+        return self._attributed(run)
+
+    def _attributed(self, run: Runner) -> Runner:
+        """The same function, with the plugin's name on what it raises."""
+
+        def attributed(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+            try:
+                return run(inputs)
+            except QregError:
+                raise
+            except Exception as cause:
+                raise RunError(
+                    f"the lowered program does not run: {cause} (in what {self.origin} returned)"
+                ) from cause
+
+        return attributed
 
 
 @frozen
@@ -63,11 +80,16 @@ class Target:
         return self.backend.name
 
     @property
+    def supplied(self) -> Supplied:
+        """The backend, with the plugin and the distribution that errors are attributed to."""
+        return self.registry.backend(self.name)
+
+    @property
     def load(self) -> Loader | None:
         """Loads a program with the options that are for this; None if nothing runs here."""
         if self.backend.load is None:
             return None
-        supplied = self.registry.backend(self.name)
+        supplied = self.supplied
         options = given_to(self.backend, self.options, "load")
         where = f"distribution {supplied.distribution!r} {supplied.version}".rstrip()
         return Loader(self.backend.load, options, f"load of {where}")

@@ -57,6 +57,8 @@ def side_by_side(
             for _ in range(WARM_UP):
                 _round(runners, inputs)
             measured = [_round(runners, inputs) for _ in range(rounds)]
+    except VerificationError:
+        raise
     except Exception as cause:
         raise VerificationError(f"a program to be timed does not run: {cause}") from cause
     return [latency(times) for times in zip(*measured, strict=True)]

@@ -11,7 +11,7 @@ from attrs import evolve, field, frozen
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from qreg.errors import LoadError, NaNError, VerificationError
+from qreg.errors import LoadError, NaNError, RunError, VerificationError
 from qreg.inputs import cloned, flat
 from qreg.mutation import changed_buffers, keeping_state
 from qreg.noise import NEGLIGIBLE, Slice, decibels, signal_and_noise, worst_slice
@@ -142,7 +142,7 @@ def run_program(
         runner = load(lowered.program)
         outputs = [run_once(runner, lowered, sample) for sample in samples]
         again = [run_once(runner, lowered, samples[0]) for _ in range(repeats)]
-    except LoadError as error:
+    except (LoadError, RunError) as error:
         raise error.suspecting(*left) from error.__cause__
     except VerificationError:
         raise

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ from torchao.quantization.pt2e.quantizer import Quantizer
 
 import qreg
 from qreg import Annotation, Annotator, Match, Registry, SupportedConfig, errors, get_quantizer
+from qreg.model import Files
 from qreg.patterns import operands
 from qreg.plugins import PluginWarning
+from qreg.programs import read_lowered, write_program
 from qreg.target import target
 
 RELU = "aten.relu.default"
@@ -138,6 +141,106 @@ def test_the_suspects_of_a_program_that_does_not_load_are_kept(toy: Any) -> None
         run_program(load, lowered, [(torch.zeros(2),)])
     assert caught.value.suspects == ("aten.neg.default",)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def run_fails(_: bytes) -> Callable[..., Any]:
+    return fail
+
+
+def test_a_program_that_does_not_run_names_the_plugin_and_keeps_its_suspects(toy: Any) -> None:
+    from qreg.verification import run_program
+
+    goal = target(registry_of(toy, load=run_fails), "mine")
+    where = r"does not run: no luck \(in what load of distribution 'in-process' returned\)"
+    with pytest.raises(errors.RunError, match=where) as caught:
+        run_program(goal.loader, qreg.Lowered(b"", 0, outside=["an.op"]), [(torch.zeros(2),)])
+    assert caught.value.suspects == ("an.op",)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    with pytest.raises(errors.VerificationError, match=where):
+        quantized(registry_of(toy, load=run_fails))
+
+
+def test_an_error_of_qreg_that_a_program_raises_goes_on_as_it_is(toy: Any) -> None:
+    def refusing(_: object) -> Any:
+        raise errors.InputError("input 0 has another shape")
+
+    goal = target(registry_of(toy, load=lambda _: refusing), "mine")
+    with pytest.raises(errors.InputError, match=r"^input 0 has another shape$"):
+        goal.loader(b"")([])
+
+
+@pytest.mark.parametrize(
+    ("function", "files", "says"),
+    [
+        ("Files.split", Files((), fail, bytes), "it raised ZeroDivisionError"),
+        ("Files.split", Files((), giving(3), bytes), "it returned 3 (expected Mapping)"),
+        ("Files.split", Files((".b",), lambda p: {".toy": p}, bytes), "no bytes for .b"),
+        ("Files.join", Files((), lambda p: {".toy": p}, fail), "it raised ZeroDivisionError"),
+        ("Files.join", Files((), lambda p: {".toy": p}, giving("x")), "it returned 'x'"),
+    ],
+)
+def test_files_that_a_plugin_cannot_split_or_join_name_it(
+    function: str, files: Files, says: str, toy: Any, tmp_path: Path
+) -> None:
+    supplied = registry_of(toy, files=files).backend("mine")
+    path = tmp_path / "net.toy"
+
+    def there_and_back() -> None:
+        write_program(supplied, path, b"program")
+        read_lowered(supplied, path)
+
+    with pytest.raises(errors.PluginError) as caught:
+        there_and_back()
+    error = caught.value
+    assert (error.plugin, error.distribution, error.version, error.hook) == (*ORIGIN, function)
+    assert says in error.problem
+    assert path.exists() == (function == "Files.join")
+
+
+@pytest.mark.parametrize(
+    ("profile", "says"), [(fail, "it raised ZeroDivisionError"), (giving(None), "returned None")]
+)
+def test_a_profile_that_fails_is_a_note_that_names_the_plugin(
+    profile: Any, says: str, toy: Any
+) -> None:
+    x = torch.randn(2, 4)
+    report = qreg.explain(
+        nn.Linear(4, 4),
+        x,
+        backend="mine",
+        calibration=[x],
+        profile=True,
+        registry=registry_of(toy, profile=profile),
+        progress=False,
+    )
+    (note,) = [each for each in report.notes if "profile" in each]
+    assert says in note
+    assert "distribution 'in-process'" in note
+
+
+def broken_data() -> Iterator[Any]:
+    yield (torch.randn(2, 4),)
+    raise ZeroDivisionError("no luck")
+
+
+def test_what_the_user_hands_in_is_blamed_on_no_plugin(toy: Any) -> None:
+    class Broken(nn.Module):
+        def forward(self, x: torch.Tensor) -> Any:
+            return fail(x)
+
+    registry = registry_of(toy)
+    x, given = torch.randn(2, 4), {"backend": "mine", "registry": registry, "progress": False}
+    quantizer = get_quantizer("mine", registry=registry).set_filter_function(fail)
+    attempts: list[Callable[[], Any]] = [
+        lambda: qreg.quantize(nn.Linear(4, 4), x, calibration=broken_data(), **given),
+        lambda: qreg.quantize(Broken(), x, calibration=[x], **given),
+        lambda: qreg.prepare(nn.Linear(4, 4), quantizer, x),
+    ]
+    for attempt in attempts:
+        with pytest.raises(Exception, match="no luck") as caught:
+            attempt()
+        assert not isinstance(caught.value, (errors.PluginError, errors.AnnotatorError))
+        assert "in-process" not in str(caught.value)
 
 
 def test_what_loads_programs_can_be_sent_to_another_process() -> None:

@@ -15,6 +15,7 @@ from torch import nn
 import qreg
 from qreg import Backend, Files, Registry
 from qreg.errors import ConfigError, InputError
+from qreg.model import Supplied
 from qreg.programs import read_lowered, write_program
 
 HEAD = 8  # bytes of a program that go into a file of their own
@@ -29,8 +30,9 @@ def join(parts: Mapping[str, bytes]) -> bytes:
 
 
 @pytest.fixture
-def two_files(toy: ModuleType) -> Backend:
-    return evolve(toy.BACKEND, files=Files((".rest",), split, join))
+def two_files(toy: ModuleType) -> Supplied:
+    backend = evolve(toy.BACKEND, files=Files((".rest",), split, join))
+    return Supplied(backend, "toy", "qreg-toy", "0.7")
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def changed(toy: ModuleType, **fields: Any) -> Registry:
 
 
 def test_a_program_of_two_files_is_written_and_read_as_one(
-    two_files: Backend, tmp_path: Path
+    two_files: Supplied, tmp_path: Path
 ) -> None:
     program = bytes(range(32))
     write_program(two_files, tmp_path / "net.toy", program)
@@ -77,14 +79,14 @@ def test_a_program_of_two_files_is_written_and_read_as_one(
     assert read_lowered(two_files, tmp_path / "net.toy") == program
 
 
-def test_a_missing_second_file_is_named(two_files: Backend, tmp_path: Path) -> None:
+def test_a_missing_second_file_is_named(two_files: Supplied, tmp_path: Path) -> None:
     write_program(two_files, tmp_path / "net.toy", bytes(32))
     (tmp_path / "net.rest").unlink()
     with pytest.raises(InputError, match=r"net\.rest"):
         read_lowered(two_files, tmp_path / "net.toy")
 
 
-def test_of_two_files_none_is_written_if_one_cannot_be(two_files: Backend, tmp_path: Path) -> None:
+def test_of_two_files_none_is_written_if_one_cannot_be(two_files: Supplied, tmp_path: Path) -> None:
     (tmp_path / "net.toy").write_bytes(b"the older one")
     (tmp_path / "net.rest").mkdir()  # stands where the second file is to go
     with pytest.raises(InputError, match="is a folder"):
@@ -177,7 +179,7 @@ def test_weights_are_stored_as_the_backend_wants_them(toy: ModuleType, fold: boo
     assert (torch.int8 in types) is fold
 
 
-def test_a_program_of_another_suffix_is_not_read(two_files: Backend, tmp_path: Path) -> None:
+def test_a_program_of_another_suffix_is_not_read(two_files: Supplied, tmp_path: Path) -> None:
     write_program(two_files, tmp_path / "net.toy", bytes(32))
     (tmp_path / "net.pte").write_bytes(b"another program")
     with pytest.raises(InputError, match=r"net\.pte is no name for a program of backend 'toy'"):
