@@ -1,49 +1,23 @@
 """What stays in float between int8 operators, and beside them: it lowers, loads and is right.
 
 Those that a plain run has are every kind left in float with int8 on both sides, and what is known
-to have failed. The sweep has all pairs and some thousand triples.
+to have failed. The sweep has all pairs, and some four thousand triples.
 """
 
 from __future__ import annotations
 
-import itertools
-import random
 from collections.abc import Iterator, Sequence
 
 import pytest
-from chains import (
-    ANNOTATED,
-    FLOATS,
-    IMAGE,
-    MORE,
-    ROWS,
-    SEQUENCE,
-    Chain,
-    Kind,
-    Shape,
-    Step,
-    failures,
-)
+from chains import Chain, between, chain, failures
+from kinds import ANNOTATED, FLOATS, IMAGE, ROWS, SEQUENCE
+from walks import PARTS, swept
 
 from qreg_xnnpack.compat import passes_that_quantize
 from qreg_xnnpack.neighbours import ASKED, float_beside_int8
 
 STATIC, DYNAMIC = "int8_static_per_channel", "int8_dynamic_per_channel"
-KINDS = {kind.name: kind for kind in (*ANNOTATED, *FLOATS, *MORE)}
-AT_ONCE = 12  # chains in one model
-
-
-def chain(shape: Shape, *steps: str) -> Chain:
-    """A chain of kinds by name, where "~" before a name leaves it in float."""
-    return Chain(shape, tuple(Step(KINDS[each.strip("~")], each[0] == "~") for each in steps))
-
-
-def between(kind: Kind) -> Chain:
-    """A kind in float between two products: conv1d and linear in preference, else conv2d."""
-    rank = 3 if 3 in kind.ranks else kind.ranks[0]
-    shape, head = {3: (SEQUENCE, "conv1d"), 4: (IMAGE, "conv2d"), 2: (ROWS, "linear")}[rank]
-    return chain(shape, head, f"~{kind.name}", "linear")
-
+AT_ONCE = 24  # chains in one model
 
 KNOWN = (
     chain(SEQUENCE, "~conv1d", "conv1d"),
@@ -98,37 +72,16 @@ def models(chains: Sequence[Chain], config: str) -> Iterator[object]:
     ("chains", "config"), [*models((*KNOWN, *BETWEEN), STATIC), *models(DYNAMICALLY, DYNAMIC)]
 )
 def test_what_a_scope_leaves_in_float_runs_beside_int8(
-    chains: Sequence[Chain], config: str, monkeypatch: pytest.MonkeyPatch
+    chains: Sequence[Chain], config: str
 ) -> None:
-    _name_no_suspects(monkeypatch)
-    assert failures(chains, config) == []
-
-
-def swept() -> Iterator[Chain]:
-    """All pairs, and triples from a fixed seed, of what can follow each other."""
-    steps = [Step(kind, left) for kind in ANNOTATED for left in (False, True)]
-    steps += [Step(kind, True) for kind in (*FLOATS, *MORE)]
-    draw = random.Random(0)
-    pairs = itertools.product((IMAGE, SEQUENCE, ROWS), itertools.product(steps, repeat=2))
-    triples = ((draw.choice((IMAGE, SEQUENCE)), draw.choices(steps, k=3)) for _ in range(3000))
-    for shape, row in itertools.chain(pairs, triples):
-        found = Chain(shape, tuple(row))
-        if not all(step.left for step in row) and found.fits:
-            yield found
+    assert failures(chains, "xnnpack", config) == []
 
 
 @pytest.mark.sweep
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("config", [STATIC, DYNAMIC])
-def test_every_pair_and_many_triples_run(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    _name_no_suspects(monkeypatch)
-    chains = list(swept())
-    parts = (chains[start : start + AT_ONCE] for start in range(0, len(chains), AT_ONCE))
-    assert [each for part in parts for each in failures(part, config)] == []
-
-
-def _name_no_suspects(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keeps a failure from being searched for, a dozen lowerings: halving finds the chain."""
-    monkeypatch.setattr("qreg.pipeline.name_suspect", lambda error, *about: error)
+def test_every_pair_and_many_triples_run(config: str, part: int) -> None:
+    assert failures(swept("xnnpack", config)[part::PARTS], "xnnpack", config) == []
 
 
 def test_the_passes_that_quantize_ask_by_the_names_that_are_replaced() -> None:

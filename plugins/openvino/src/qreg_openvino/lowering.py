@@ -10,6 +10,7 @@ from qreg import Lowered
 from qreg_openvino.checks import check_lowerable
 from qreg_openvino.container import GRAPH, WEIGHTS, join
 from qreg_openvino.converting import convert
+from qreg_openvino.max_pools import keep_apart_from_activations
 from qreg_openvino.passes import changed_inputs, copies, pad_ahead_of_averages
 from qreg_openvino.reading import Compiled
 from qreg_openvino.runtime import compiled_model
@@ -27,6 +28,7 @@ def lower(program: ExportedProgram) -> Lowered:
     functional = program.run_decompositions({})
     check_lowerable(functional)
     pad_ahead_of_averages(functional)
+    keep_apart_from_activations(functional)
     written = serialized(convert(functional))
     compiled = Compiled.of(compiled_model(written).get_runtime_model())
     return Lowered(

@@ -1,0 +1,65 @@
+"""Max pools, kept apart from the activations downstream that are not monotone.
+
+openvino 2025.4 computes an activation ahead of the max pool that it reads, inside the convolution,
+in float programs too. That is the same only for a function that never falls: the largest ``|x|`` is
+not ``|largest x|``. A Maximum with the least number in between prevents it, and changes no value.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qreg.patterns import argument, operator_name
+from qreg_openvino.reach import VIEWS
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.fx import Node
+
+FALLING = {f"aten.{name}.default" for name in ("abs", "gelu", "silu", "hardswish")}
+SLOPED = {f"aten.{name}.default" for name in ("leaky_relu", "elu")}
+PASSED = (
+    *("aten.permute.", "aten.transpose.", "aten.clone.", "aten.view.", "aten._unsafe_view."),
+    *("quantized_decomposed.quantize", "quantized_decomposed.dequantize"),
+)
+
+
+def keep_apart_from_activations(program: ExportedProgram) -> None:
+    """Rewrite a program in place: a Maximum ahead of each such activation of a max pool."""
+    for node in list(program.graph.nodes):
+        if _may_fall(node) and _is_of_a_maximum(node.all_input_nodes[0]):
+            _separate(node, node.all_input_nodes[0])
+    program.graph_module.recompile()
+
+
+def _may_fall(node: Node) -> bool:
+    """Whether an operator is an activation that is not monotone."""
+    if node.op != "call_function":
+        return False
+    name, slope = operator_name(node.target), argument(node, 1)
+    return name in FALLING or (name in SLOPED and isinstance(slope, (int, float)) and slope < 0)
+
+
+def _is_of_a_maximum(value: Node) -> bool:
+    while _passes(value):
+        value = value.all_input_nodes[0]
+    return "max_pool" in value.name or "max_pool" in str(value.target)
+
+
+def _passes(value: Node) -> bool:
+    name = operator_name(value.target) if value.op == "call_function" else ""
+    if "getitem" in str(value.target):
+        return True
+    return name in VIEWS or name.startswith(PASSED)
+
+
+def _separate(activation: Node, value: Node) -> None:
+    import torch
+
+    aten: Any = torch.ops.aten
+    meta = value.meta["val"]
+    least = torch.finfo(meta.dtype).min
+    with activation.graph.inserting_before(activation):
+        kept = activation.graph.call_function(aten.clamp_min.default, (value, least))
+    kept.meta["val"] = meta
+    activation.replace_input_with(value, kept)
