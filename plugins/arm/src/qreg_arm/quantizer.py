@@ -18,6 +18,7 @@ from qreg.compat import annotation_of, restore_annotation
 from qreg.origins import CUSTOM
 from qreg_arm.compat import matched_key, quantized_key
 from qreg_arm.config import in_arm_form
+from qreg_arm.repairs import own_scaled_weights
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -27,6 +28,7 @@ class ArmQuantizer(TOSAQuantizer):  # type: ignore[misc]  # executorch is not ty
     """Arm's quantizer for a compile spec, of TOSA or of an Ethos-U."""
 
     def transform_for_annotation(self, model: GraphModule) -> GraphModule:
+        own_scaled_weights(model)
         transformed: GraphModule = super().transform_for_annotation(model)
         for node in transformed.graph.nodes:
             node.meta.get(CUSTOM, {}).pop(quantized_key(), None)  # of a trial run on all nodes
