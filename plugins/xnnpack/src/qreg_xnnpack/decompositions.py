@@ -9,17 +9,48 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-IN_3D = frozenset({"aten.conv3d.default", "aten.conv3d.padding"})
-
-
-def in_planes() -> dict[Any, Callable[..., Any]]:
-    """A decomposition table that computes convolutions in 3d plane by plane."""
+def by_others() -> dict[Any, Callable[..., Any]]:
+    """A decomposition table: each of these operators as those that there are kernels for."""
     import torch
 
+    aten = torch.ops.aten
     return {
-        torch.ops.aten.conv3d.default: conv3d_in_planes,
-        torch.ops.aten.conv3d.padding: conv3d_with_padding,
+        aten.conv3d.default: conv3d_in_planes,
+        aten.conv3d.padding: conv3d_with_padding,
+        aten.bilinear.default: bilinear,
+        aten.addmv.default: addmv,
+        aten.addbmm.default: addbmm,
     }
+
+
+def bilinear(one: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``sum_ij one_i weight_oij other_j + bias_o``, for rows of any number of dimensions."""
+    outputs, inputs, others = weight.shape
+    flat = weight.permute(1, 0, 2).reshape(inputs, outputs * others)
+    left = (one @ flat).reshape(*one.shape[:-1], outputs, others)
+    total = (left * other.unsqueeze(-2)).sum(-1)
+    return total if bias is None else total + bias
+
+
+def addmv(
+    bias: Tensor, matrix: Tensor, vector: Tensor, *, beta: float = 1, alpha: float = 1
+) -> Tensor:
+    """``beta * bias + alpha * (matrix @ vector)``."""
+    return _weighed((matrix @ vector.unsqueeze(-1)).squeeze(-1), bias, beta, alpha)
+
+
+def addbmm(
+    bias: Tensor, one: Tensor, other: Tensor, *, beta: float = 1, alpha: float = 1
+) -> Tensor:
+    """``beta * bias + alpha * sum_b (one_b @ other_b)``."""
+    return _weighed((one @ other).sum(0), bias, beta, alpha)
+
+
+def _weighed(product: Tensor, bias: Tensor, beta: float, alpha: float) -> Tensor:
+    scaled = product if alpha == 1 else product * alpha
+    if beta == 0:  # as torch has it: what the bias holds does not count, not even NaN
+        return scaled
+    return scaled + (bias if beta == 1 else bias * beta)
 
 
 def conv3d_with_padding(
@@ -54,10 +85,13 @@ def conv3d_in_planes(
     """``conv3d`` of an image (n, c, depth, height, width), as a sum of ``conv2d``s.
 
     Each plane of the kernel, along depth, meets the input planes at its offset; these lie side by
-    side in the batch.
+    side in the batch, which may be missing.
     """
     from torch.nn import functional
 
+    if image.dim() == 4:
+        one = image.unsqueeze(0)
+        return conv3d_in_planes(one, weight, bias, stride, padding, dilation, groups).squeeze(0)
     steps, edges, gaps = (_three(each) for each in (stride, padding, dilation))
     image = functional.pad(image, (0, 0, 0, 0, edges[0], edges[0]))
     reach = gaps[0] * (weight.shape[2] - 1) + 1

@@ -11,7 +11,7 @@ from qreg.operators import IDENTITIES, PADS
 from qreg.patterns import argument, operator_name
 from qreg.transforms import changes_nothing
 from qreg_xnnpack.attention import spell_out_attention
-from qreg_xnnpack.decompositions import IN_3D, in_planes
+from qreg_xnnpack.decompositions import by_others
 from qreg_xnnpack.scale_limits import check_scales
 from qreg_xnnpack.shared_constants import separate_constants
 from qreg_xnnpack.transforms import BIAS_POSITION, spell_out_stride
@@ -27,6 +27,7 @@ IMAGE = 4  # dimensions: batch, channels, height, width
 CHANNELS_LAST = ("aten.conv", "pool2d", "aten.upsample", "aten.mean")
 CHANNELS_FIRST = ("aten.view.", "aten.reshape.", "aten.flatten.", "aten.linear.", "aten.matmul.")
 SOFTMAX = frozenset({"aten.softmax.int", "aten._softmax.default"})
+POOLS = {f"aten.{name}.default" for name in ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d")}
 BROADCASTING = {f"aten.{name}.Tensor" for name in ("add", "sub", "mul", "div")}
 BROADCASTING |= {"aten.maximum.default", "aten.minimum.default"}
 
@@ -52,6 +53,9 @@ def ready(program: ExportedProgram) -> ExportedProgram:
             spell_out_stride(node)
         if name == "aten.linear.default":
             _linear_by_a_vector(node)
+            _bias_apart(node)
+        if name in POOLS and node.meta["val"].dim() == IMAGE - 1:
+            _with_a_batch(node)
         if name == "aten.addmm.default":
             _without_factors(node)
         if name in CLAMPS:
@@ -72,8 +76,9 @@ def ready(program: ExportedProgram) -> ExportedProgram:
             _separate_readers(node)
     separate_constants(program)
     program.graph_module.recompile()
-    if any(str(node.target) in IN_3D for node in program.graph.nodes):
-        program = program.run_decompositions(in_planes())
+    table = by_others()
+    if any(node.target in table for node in program.graph.nodes):
+        program = program.run_decompositions(table)
     return program
 
 
@@ -139,6 +144,38 @@ def _without_factors(node: Node) -> None:
     if beta != 1:
         bias = call(aten.mul.Tensor, bias, beta, like=bias.meta["val"])
     node.target, node.args, node.kwargs = aten.add.Tensor, (product, bias), {}
+
+
+def _bias_apart(node: Node) -> None:
+    """A bias that is not one number for each column as a sum: the delegate takes it for that."""
+    import torch
+
+    bias: Any = argument(node, 2)
+    value = node.meta["val"]
+    if bias is None or bias.meta["val"].shape == value.shape[-1:]:
+        return
+    with node.graph.inserting_before(node):
+        product = node.graph.call_function(cast(Any, node.target), node.args[:2])
+    product.meta["val"] = value
+    node.target, node.args = torch.ops.aten.add.Tensor, (product, bias)
+
+
+def _with_a_batch(node: Node) -> None:
+    """A pool of an image without a batch as one with a batch of 1.
+
+    The delegate (executorch 1.4.1) lays its input out as an image of four dimensions.
+    """
+    import torch
+
+    aten, value = torch.ops.aten, node.meta["val"]
+    source: Any = node.args[0]
+    with node.graph.inserting_before(node):
+        image = node.graph.call_function(aten.unsqueeze.default, (source, 0))
+        pooled = node.graph.call_function(
+            cast(Any, node.target), (image, *node.args[1:]), node.kwargs
+        )
+    image.meta["val"], pooled.meta["val"] = source.meta["val"].unsqueeze(0), value.unsqueeze(0)
+    node.target, node.args, node.kwargs = aten.squeeze.dim, (pooled, 0), {}
 
 
 def _compute_written_weights(program: ExportedProgram) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from qreg import Annotator, Backend, Lowered, Option, Requirement, SupportedConfig, hookimpl
+from qreg.transforms import separate_odd_biases
 from qreg_xnnpack.annotators import ANNOTATORS
 from qreg_xnnpack.config import refuses, supported_configs
 from qreg_xnnpack.lowering import lower
@@ -27,7 +28,7 @@ XNNPACK = Backend(
     requires=(Requirement("executorch", "executorch==1.4.1"),),
     options=(THREADS,),
     refuses=refuses,
-    transforms=(transform,),
+    transforms=(transform, separate_odd_biases),
     load=load,
     profile=profile,
 )

@@ -83,7 +83,7 @@ def _of_a_weighted(node: Node, output: float, constants: Mapping[str, Tensor]) -
     largest = float(scales.max())
     problem = _ratio(REQUANTIZATION, output, input=entering, weight=largest)
     shift = constants.get(getattr(bias, "name", ""))
-    if problem or shift is None:
+    if problem or shift is None or shift.numel() != scales.numel() != 1:
         return problem
     steps = float((shift.detach().abs().flatten() / (entering * scales)).max())
     if steps < BIAS:
