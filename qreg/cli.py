@@ -480,6 +480,8 @@ def compare(
         check_writable(html)
         _check_no_input(html, model, calibration)
 
+    from attrs import evolve
+
     from qreg.comparison import compare as compared
     from qreg.comparison.text import print_comparison
     from qreg.tables import console
@@ -496,6 +498,8 @@ def compare(
         min_sqnr=_least(min_sqnr),
         registry=registry,
     )
+    entries = (evolve(e, failure=e.failure and as_options(e.failure)) for e in found.entries)
+    found = evolve(found, entries=tuple(entries))
     if html:
         found.save_html(html)
     if as_json:
