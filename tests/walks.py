@@ -39,7 +39,7 @@ def quantized_kinds(backend: str, config: str = DEFAULT) -> tuple[str, ...]:
     qreg.prepare(model, quantizer, batches[0])
     inside: dict[int, list[bool]] = {}
     for each in quantizer.decisions:
-        number, place = each.module.split(".")[1:3]
+        _, number, place = (*each.module.split("."), "", "", "")[:3]
         if place == "1":
             inside.setdefault(int(number), []).append(each.quantized)
     found = {chains[number].steps[1].kind.name for number, each in inside.items() if all(each)}
