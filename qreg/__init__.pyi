@@ -1,4 +1,5 @@
 from . import errors, patterns
+from .backend_plugin import BackendPlugin, Extension
 from .calibration import calibrate, convert
 from .comparison import Comparison, compare
 from .composed import ComposedQuantizer
@@ -31,10 +32,12 @@ __all__ = [
     "Annotation",
     "Annotator",
     "Backend",
+    "BackendPlugin",
     "Comparison",
     "ComposedQuantizer",
     "Conversion",
     "Decision",
+    "Extension",
     "Files",
     "Lowered",
     "LoweredOperator",

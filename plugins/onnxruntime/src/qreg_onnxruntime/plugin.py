@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
-
-from qreg import Annotator, Backend, Lowered, Requirement, SupportedConfig, hookimpl
-from qreg.model import Option
+from qreg import Backend, BackendPlugin, Option, Requirement
 from qreg.transforms import separate_odd_biases, simplified
 from qreg_onnxruntime.annotators import ANNOTATORS
 from qreg_onnxruntime.config import refuses, supported_configs
 from qreg_onnxruntime.lowering import lower
 from qreg_onnxruntime.profiling import profile
 from qreg_onnxruntime.runtime import load
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
 
 ONNXRUNTIME = Backend(
     name="onnxruntime",
@@ -45,24 +38,4 @@ ONNXRUNTIME = Backend(
     profile=profile,
 )
 
-
-@hookimpl
-def qreg_backends() -> Iterable[Backend]:
-    return [ONNXRUNTIME]
-
-
-@hookimpl
-def qreg_supported_configs(backend: str) -> Iterable[SupportedConfig]:
-    return supported_configs() if backend == ONNXRUNTIME.name else ()
-
-
-@hookimpl
-def qreg_annotators(backend: str) -> Iterable[Annotator]:
-    return ANNOTATORS if backend == ONNXRUNTIME.name else ()
-
-
-@hookimpl
-def qreg_lower(
-    backend: str, program: ExportedProgram, options: Mapping[str, Any]
-) -> Lowered | None:
-    return lower(program, **options) if backend == ONNXRUNTIME.name else None
+PLUGIN = BackendPlugin(ONNXRUNTIME, supported_configs, annotators=ANNOTATORS, lower=lower)

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-from qreg import Annotator, Backend, Lowered, Requirement, SupportedConfig, hookimpl
-from qreg.model import Files, Option
+from qreg import Backend, BackendPlugin, Files, Option, Requirement
 from qreg_openvino.annotators import ANNOTATORS
 from qreg_openvino.config import refuses, supported_configs
 from qreg_openvino.container import WEIGHTS, join, split
 from qreg_openvino.lowering import lower
 from qreg_openvino.runtime import PRECISIONS, load
 from qreg_openvino.transforms import transform
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
 
 OPENVINO = Backend(
     name="openvino",
@@ -44,22 +37,4 @@ OPENVINO = Backend(
     files=Files((WEIGHTS,), split, join),
 )
 
-
-@hookimpl
-def qreg_backends() -> Iterable[Backend]:
-    return [OPENVINO]
-
-
-@hookimpl
-def qreg_supported_configs(backend: str) -> Iterable[SupportedConfig]:
-    return supported_configs() if backend == OPENVINO.name else ()
-
-
-@hookimpl
-def qreg_annotators(backend: str) -> Iterable[Annotator]:
-    return ANNOTATORS if backend == OPENVINO.name else ()
-
-
-@hookimpl
-def qreg_lower(backend: str, program: ExportedProgram) -> Lowered | None:
-    return lower(program) if backend == OPENVINO.name else None
+PLUGIN = BackendPlugin(OPENVINO, supported_configs, annotators=ANNOTATORS, lower=lower)

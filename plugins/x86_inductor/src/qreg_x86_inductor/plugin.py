@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-from qreg import Backend, Lowered, Requirement, SupportedConfig, hookimpl
-from qreg.model import Option, Tool
+from qreg import Backend, BackendPlugin, Option, Requirement, Tool
 from qreg_x86_inductor.config import refuses, supported_configs
 from qreg_x86_inductor.lowering import lower
 from qreg_x86_inductor.quantizer import quantizer
 from qreg_x86_inductor.runtime import load
 from qreg_x86_inductor.transforms import transform
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
 
 X86_INDUCTOR = Backend(
     name="x86_inductor",
@@ -33,17 +26,4 @@ X86_INDUCTOR = Backend(
     quantizer=quantizer,
 )
 
-
-@hookimpl
-def qreg_backends() -> Iterable[Backend]:
-    return [X86_INDUCTOR]
-
-
-@hookimpl
-def qreg_supported_configs(backend: str) -> Iterable[SupportedConfig]:
-    return supported_configs() if backend == X86_INDUCTOR.name else ()
-
-
-@hookimpl
-def qreg_lower(backend: str, program: ExportedProgram) -> Lowered | None:
-    return lower(program) if backend == X86_INDUCTOR.name else None
+PLUGIN = BackendPlugin(X86_INDUCTOR, supported_configs, lower=lower)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-from qreg import Annotator, Backend, Lowered, Option, Requirement, SupportedConfig, hookimpl
+from qreg import Backend, BackendPlugin, Option, Requirement
 from qreg.transforms import separate_odd_biases
 from qreg_xnnpack.annotators import ANNOTATORS
 from qreg_xnnpack.config import refuses, supported_configs
@@ -13,9 +10,6 @@ from qreg_xnnpack.lowering import lower
 from qreg_xnnpack.profiling import profile
 from qreg_xnnpack.runtime import load
 from qreg_xnnpack.transforms import transform
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
 
 THREADS = Option("threads", 0, "of the runtime, which chooses where it is 0", least=0, at="load")
 
@@ -33,22 +27,4 @@ XNNPACK = Backend(
     profile=profile,
 )
 
-
-@hookimpl
-def qreg_backends() -> Iterable[Backend]:
-    return [XNNPACK]
-
-
-@hookimpl
-def qreg_supported_configs(backend: str) -> Iterable[SupportedConfig]:
-    return supported_configs() if backend == XNNPACK.name else ()
-
-
-@hookimpl
-def qreg_annotators(backend: str) -> Iterable[Annotator]:
-    return ANNOTATORS if backend == XNNPACK.name else ()
-
-
-@hookimpl
-def qreg_lower(backend: str, program: ExportedProgram) -> Lowered | None:
-    return lower(program) if backend == XNNPACK.name else None
+PLUGIN = BackendPlugin(XNNPACK, supported_configs, annotators=ANNOTATORS, lower=lower)
