@@ -327,3 +327,11 @@ class QualityWarning(UserWarning):
     def __init__(self, message: str, verification: object = None) -> None:
         self.verification = verification
         super().__init__(message)
+
+
+def keeping_in_float(scopes: Sequence[str]) -> str:
+    """A sentence with the line that makes these calls; empty without any."""
+    if not scopes:
+        return ""
+    calls = ".".join(dict.fromkeys(scopes))
+    return f"Keep {'it' if len(scopes) == 1 else 'them'} in float: quantizer.{calls}"

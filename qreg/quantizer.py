@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -361,3 +361,17 @@ def get_quantizer(backend: str, config: Config = DEFAULT, **options: Any) -> Reg
     for a backend whose plugin is broken.
     """
     return RegistryQuantizer(backend, config, **options)
+
+
+def keep_in_float(quantizer: RegistryQuantizer, names: Iterable[str]) -> RegistryQuantizer:
+    """The quantizer, set to keep these in float: modules by path, operators by name.
+
+    Raises ``ConfigError`` for an operator that torch does not have; the quantizer rejects a module
+    that the model does not have when it annotates.
+    """
+    for name in names:
+        if is_operator(name) or name.startswith("aten."):
+            quantizer.set_operator_type(name, None)
+        else:
+            quantizer.set_module_name(name, None)
+    return quantizer

@@ -14,11 +14,11 @@ from attrs import frozen
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
-from qreg.errors import LoweringError, NaNError, ProgramError, QregError
+from qreg.errors import LoweringError, NaNError, ProgramError, QregError, keeping_in_float
 from qreg.exporting import export
 from qreg.inputs import flat
 from qreg.origins import origin
-from qreg.remedies import keeping_in_float, scopes_of
+from qreg.remedies import scopes_of
 from qreg.scopes import module_path
 from qreg.verification import (
     check_alike,

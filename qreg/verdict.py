@@ -6,8 +6,7 @@ import math
 import warnings
 from typing import TYPE_CHECKING
 
-from qreg.errors import InputError, QualityWarning
-from qreg.remedies import keeping_in_float
+from qreg.errors import InputError, QualityWarning, keeping_in_float
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from torch import Tensor, nn
 
 from qreg import Registry
-from qreg.cli import main
+from qreg.cli.main import main
 from qreg.inputs import cloned
 from qreg.plugins import PluginWarning
 from qreg.registry import installed
@@ -141,7 +141,9 @@ def test_ops_says_which_configs_a_pattern_covers_and_what_it_replaces() -> None:
 def test_list_says_how_to_get_a_backend(
     plugins: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qreg.cli._registry", lambda: Registry(plugins, entry_points=False))
+    monkeypatch.setattr(
+        "qreg.cli.plugins.current_registry", lambda: Registry(plugins, entry_points=False)
+    )
     assert "pip install qreg-xnnpack" in succeeded("list")
     assert [row["plugin"] for row in json.loads(succeeded("list", "--json"))] == list(plugins)
 

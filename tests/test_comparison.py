@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from torch import nn
 
 from qreg import compare
-from qreg.cli import main
+from qreg.cli.main import main
 from qreg.comparison import Comparison, Entry
 from qreg.comparison.bars import panels
 from qreg.comparison.text import rows

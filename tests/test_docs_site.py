@@ -13,7 +13,8 @@ from pathlib import Path
 import click
 import pytest
 
-from qreg import cli, hookspecs
+from qreg import hookspecs
+from qreg.cli import main as cli
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

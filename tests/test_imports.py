@@ -37,7 +37,7 @@ def test_the_probe_sees_torch() -> None:
     assert heavy_imports("import torch") == "torch,"
 
 
-@pytest.mark.parametrize("module", ["qreg", "qreg.cli", "qreg.errors", "qreg.patterns"])
+@pytest.mark.parametrize("module", ["qreg", "qreg.cli.main", "qreg.errors", "qreg.patterns"])
 def test_importing_is_light(module: str) -> None:
     assert heavy_imports(f"import {module}") == ""
 
@@ -51,7 +51,7 @@ def test_the_commands_that_list_are_light(
     command: list[str], distribution: Callable[..., Path]
 ) -> None:
     folder = distribution("qreg-toy", TOY.read_text(encoding="utf-8"))
-    code = f"from qreg.cli import main; main({command!r}, standalone_mode=False)"
+    code = f"from qreg.cli.main import main; main({command!r}, standalone_mode=False)"
     assert heavy_imports(code, folder) == ""
 
 

@@ -70,7 +70,7 @@ def test_listing_a_misspelt_target_reports_it_without_torch(
     source = Path(str(toy.__file__)).read_text(encoding="utf-8")
     folder = distribution("qreg-toy", source.replace("aten.add.Tensor", "aten.add.Tensr"))
     code = (
-        "import sys; from qreg.cli import main; "
+        "import sys; from qreg.cli.main import main; "
         "main(['--load-plugins', 'toy', 'ops', 'toy'], standalone_mode=False); "
         "print('torch' in sys.modules)"
     )

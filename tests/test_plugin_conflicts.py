@@ -14,7 +14,7 @@ from attrs import evolve
 from click.testing import CliRunner
 
 from qreg import Annotator, Registry, SupportedConfig, errors
-from qreg.cli import main
+from qreg.cli.main import main
 from qreg.listing import plugin_rows
 from qreg.patterns import operands
 from qreg.plugins import PluginWarning

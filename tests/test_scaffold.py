@@ -55,7 +55,7 @@ def test_a_written_project_installs_and_passes_its_tests(
 def test_an_installed_project_is_listed(kind: scaffold.Kind, tmp_path: Path) -> None:
     install(new_plugin("my-ops", kind, tmp_path), tmp_path / "site")
     listed = subprocess.run(
-        [sys.executable, "-c", "from qreg.cli import main; main(['list', '--json'])"],
+        [sys.executable, "-c", "from qreg.cli.main import main; main(['list', '--json'])"],
         env=environment(tmp_path / "site"),
         capture_output=True,
         text=True,

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from torch import nn
 
 import qreg
-from qreg.cli import main
+from qreg.cli.main import main
 from qreg.errors import InputError
 from qreg.registry import installed
 

@@ -150,9 +150,8 @@ def _float(task: Task) -> tuple[Entry, Callable[[], object]]:
 
 def _quantized(task: Task) -> tuple[Entry, Callable[[], object] | None]:
     from qreg.pipeline import quantize
-    from qreg.quantizer import RegistryQuantizer
+    from qreg.quantizer import RegistryQuantizer, keep_in_float
     from qreg.registry import Registry
-    from qreg.remedies import keep_in_float
 
     registry = Registry(**task.switches)
     settable = {option.name for option in registry.backend(task.backend).value.options}

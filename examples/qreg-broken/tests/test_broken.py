@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from torch import nn
 
 import qreg
-from qreg.cli import main
+from qreg.cli.main import main
 from qreg.plugins import PluginWarning
 from qreg.testing import PluginConformance
 

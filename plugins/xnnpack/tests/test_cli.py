@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from torch import nn
 
 import qreg
-from qreg.cli import main
+from qreg.cli.main import main
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_patterns_are_printed_as_json(files: Path) -> None:
 def test_listing_imports_nothing_heavy(command: list[str]) -> None:
     script = (
         "import sys\n"
-        "from qreg.cli import main\n"
+        "from qreg.cli.main import main\n"
         f"main({command!r}, standalone_mode=False)\n"
         "heavy = {'torch', 'torchao', 'executorch', 'numpy'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

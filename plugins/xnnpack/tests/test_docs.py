@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from torch import nn
 
 import qreg
-from qreg.cli import main
+from qreg.cli.main import main
 
 ROOT = Path(__file__).parents[3]
 

@@ -17,7 +17,8 @@ from torch import nn
 
 import qreg
 from qreg.engine import annotate_with
-from qreg_xnnpack import get_symmetric_quantization_config, plugin
+from qreg_xnnpack import get_symmetric_quantization_config
+from qreg_xnnpack.plugin import PLUGIN
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "plugins.md").read_text(encoding="utf-8")
 
@@ -58,7 +59,7 @@ def documented(section: str) -> Any:
 
 
 def with_stock(module: object) -> qreg.Registry:
-    return qreg.Registry({"documented": module, "xnnpack": plugin}, entry_points=False)
+    return qreg.Registry({"documented": module, "xnnpack": PLUGIN}, entry_points=False)
 
 
 @pytest.fixture(scope="module")

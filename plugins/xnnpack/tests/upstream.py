@@ -19,9 +19,10 @@ from torchao.quantization.pt2e.quantizer import Quantizer
 from torchao.quantization.pt2e.utils import _fuse_conv_bn_
 
 from qreg.registry import Registry
-from qreg_xnnpack import XNNPACKQuantizer, get_symmetric_quantization_config, plugin
+from qreg_xnnpack import XNNPACKQuantizer, get_symmetric_quantization_config
+from qreg_xnnpack.plugin import PLUGIN
 
-STOCK = Registry({"xnnpack": plugin}, entry_points=False)
+STOCK = Registry({"xnnpack": PLUGIN}, entry_points=False)
 
 Spec = tuple[Any, ...]
 Points = dict[str, tuple[Spec, frozenset[str]]]

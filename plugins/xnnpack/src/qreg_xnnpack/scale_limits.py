@@ -11,11 +11,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from qreg.errors import LoweringError
+from qreg.errors import LoweringError, keeping_in_float
 from qreg.operators import ADD, CLAMPS, MUL, RELU, SUB
 from qreg.origins import origin
 from qreg.patterns import argument, operator_name, sole_user
-from qreg.remedies import keeping_in_float
 from qreg.scopes import module_path
 
 if TYPE_CHECKING:

@@ -1,0 +1,69 @@
+"""``qreg explain``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from qreg.cli.job import resolve_job
+from qreg.cli.options import FILE, FORMAT, job_options
+from qreg.cli.remedies import as_options
+from qreg.cli.reporting import judging, reports_errors
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from qreg.cli.options import JobOptions
+
+
+@click.command()
+@job_options
+@click.option("--numerics", is_flag=True, help="Measure the noise of each operator.")
+@click.option("--timing", is_flag=True, help="Lower the float model too, and time both programs.")
+@click.option("--profile", is_flag=True, help="Time each operator by itself, in int8 and float.")
+@FORMAT
+@click.option("--html", type=FILE, help="Also write the report as a page to this file.")
+@click.option("--overlay", type=FILE, help="Also write node data for Model Explorer to this file.")
+@click.option("--overlay-by", type=click.Choice(["place", "sqnr"]), default="place")
+@reports_errors
+def explain(
+    numerics: bool,
+    timing: bool,
+    profile: bool,
+    as_json: bool,
+    html: Path | None,
+    overlay: Path | None,
+    overlay_by: Literal["place", "sqnr"],
+    **given: Unpack[JobOptions],
+) -> None:
+    """Say what becomes of every operator of MODEL and why.
+
+    Without --calibration nothing is lowered: the report has the decisions alone.
+    """
+    job = resolve_job(given, [each for each in (html, overlay) if each])
+
+    from qreg import explanation
+    from qreg.summary import print_report
+
+    with judging(given["strict"]):
+        report = explanation.explain(
+            job.program,
+            quantizer=job.quantizer,
+            calibration=job.calibration,
+            max_batches=job.max_batches,
+            min_sqnr=job.min_sqnr,
+            numerics=numerics,
+            timing=timing,
+            profile=profile,
+            options=job.options,
+        )
+    if html:
+        report.save_html(html)
+    if overlay:
+        report.save_overlay(overlay, overlay_by)
+    if as_json:
+        click.echo(report.to_json())
+    else:
+        print_report(report, reworded=as_options)

@@ -1,0 +1,82 @@
+"""What a command works on: its files read, its names and numbers checked, before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from qreg.cli.options import JobOptions
+from qreg.cli.reporting import current_registry
+from qreg.quiet import quiet_imports
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+    from qreg.quantizer import RegistryQuantizer
+
+
+@frozen
+class Job:
+    """A model to quantize for one backend, with everything that is needed for it."""
+
+    program: ExportedProgram
+    quantizer: RegistryQuantizer
+    calibration: list[Any] | None
+    max_batches: int | None
+    options: dict[str, Any]
+    min_sqnr: float
+
+
+def resolve_job(given: JobOptions, outputs: Sequence[Path] = ()) -> Job:
+    """Check the arguments of a command, and read its files.
+
+    ``outputs`` are the files that it is going to write. Raises ``QregError`` for what is wrong with
+    any of them.
+    """
+    from qreg.files import read_batches, read_program
+    from qreg.options import parsed
+    from qreg.quantizer import RegistryQuantizer, keep_in_float
+
+    check_decibels(given["min_sqnr"])
+    quiet_imports()
+    registry = current_registry()
+    backend, config, calibration = given["backend"], given["config"], given["calibration"]
+    options = parsed(registry.backend(backend).value, given["texts"])
+    registry.config(backend, config)
+    check_outputs(outputs, given["model"], calibration)
+    program = read_program(given["model"])
+    batches = read_batches(calibration) if calibration else None
+    quantizer = keep_in_float(RegistryQuantizer(backend, config, registry=registry), given["kept"])
+    least = least_sqnr(given["min_sqnr"])
+    return Job(program, quantizer, batches, given["max_batches"], options, least)
+
+
+def check_outputs(outputs: Sequence[Path], *inputs: Path | None) -> None:
+    """Raise ``InputError`` for an output that is an input, or that cannot be written."""
+    from qreg.errors import InputError
+    from qreg.files import check_writable
+
+    for output in outputs:
+        if output.resolve() in [each.resolve() for each in inputs if each]:
+            raise InputError(f"{output} is an input: name another output")
+        check_writable(output)
+
+
+def check_decibels(min_sqnr: float | None, floor: float | None = None) -> None:
+    """Raise ``InputError`` for what cannot be a ratio in dB."""
+    from qreg.verdict import check_floor, check_min_sqnr
+
+    if min_sqnr is not None:
+        check_min_sqnr(min_sqnr, "--min-sqnr")
+    if floor is not None:
+        check_floor(floor, "--floor")
+
+
+def least_sqnr(min_sqnr: float | None) -> float:
+    """Return the least SQNR to float in dB, by default that of the library."""
+    from qreg.verification import MIN_SQNR
+
+    return MIN_SQNR if min_sqnr is None else min_sqnr

@@ -1,0 +1,42 @@
+"""The command ``qreg`` and its subcommands."""
+
+from __future__ import annotations
+
+import click
+
+from qreg.cli.compare import compare
+from qreg.cli.explain import explain
+from qreg.cli.options import NAMES
+from qreg.cli.plugins import list_, new_plugin, ops
+from qreg.cli.quantize import quantize
+from qreg.cli.reporting import reports_errors
+from qreg.cli.verify import verify
+from qreg.registry import Registry
+
+
+@click.group()
+@click.version_option(package_name="qreg")
+@click.option("--load-plugins", help="Load these plugins only.", **NAMES)
+@click.option("--disable-plugins", help="Leave these plugins out.", **NAMES)
+@click.option(
+    "--strict",
+    is_flag=True,
+    default=None,
+    help="Make a broken plugin, and a program far from float, an error.",
+)
+@click.option("--trace", is_flag=True, default=None, help="Print each call of a hook.")
+@click.pass_context
+@reports_errors
+def main(
+    context: click.Context,
+    load_plugins: list[str] | None,
+    disable_plugins: list[str] | None,
+    strict: bool | None,
+    trace: bool | None,
+) -> None:
+    """Quantize PyTorch models for any backend that is installed."""
+    context.obj = Registry(load=load_plugins, disable=disable_plugins, strict=strict, trace=trace)
+
+
+for command in (list_, ops, quantize, explain, verify, compare, new_plugin):
+    main.add_command(command)

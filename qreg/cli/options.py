@@ -1,0 +1,84 @@
+"""The arguments that several commands accept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar
+
+import click
+
+from qreg.registry import DEFAULT, DEFAULT_BACKEND
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def listed(context: click.Context, option: click.Parameter, text: str | None) -> list[str] | None:
+    from qreg.switches import listed as split
+
+    return None if text is None else split(text)
+
+
+FILE = click.Path(path_type=Path)
+NAMES: Any = {"metavar": "NAME,...", "callback": listed}
+BACKEND = click.option("--backend", default=DEFAULT_BACKEND, show_default=True)
+OPTIONS = click.option(
+    "--option",
+    "texts",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An option of the backend, as `qreg ops` lists them; may be given several times.",
+)
+KEPT = click.option(
+    "--float",
+    "kept",
+    multiple=True,
+    metavar="NAME",
+    help="Keep a module, by its path, or an operator, by its name, in float; may be repeated.",
+)
+MAX_BATCHES = click.option(
+    "--max-batches", type=click.IntRange(min=1), help="Take no more batches than this."
+)
+MIN_SQNR = click.option(
+    "--min-sqnr",
+    type=float,
+    metavar="DB",
+    help="The least SQNR to float of each output and slice; default 10.",
+)
+STRICT = click.option("--strict", is_flag=True, help="Make a program far from float an error.")
+FORMAT = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+JOB = (
+    click.argument("model", type=FILE),
+    BACKEND,
+    click.option("--config", default=DEFAULT, show_default=True, help="A name from `qreg ops`."),
+    KEPT,
+    click.option(
+        "--calibration", type=FILE, help="A torch.save'd list of tuples of input tensors."
+    ),
+    MAX_BATCHES,
+    OPTIONS,
+    MIN_SQNR,
+    STRICT,
+)
+
+
+class JobOptions(TypedDict):
+    """The arguments of a command that quantizes a model for one backend."""
+
+    model: Path
+    backend: str
+    config: str
+    kept: tuple[str, ...]
+    calibration: Path | None
+    max_batches: int | None
+    texts: tuple[str, ...]
+    min_sqnr: float | None
+    strict: bool
+
+
+def job_options(command: Command) -> Command:
+    """Add the arguments in :class:`JobOptions` to a command."""
+    for option in reversed(JOB):
+        command = option(command)
+    return command

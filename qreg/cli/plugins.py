@@ -1,0 +1,81 @@
+"""``qreg list``, ``qreg ops`` and ``qreg new-plugin``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from qreg.cli.options import FORMAT
+from qreg.cli.reporting import current_registry, reports_errors
+
+
+@click.command("list")
+@FORMAT
+@reports_errors
+def list_(as_json: bool) -> None:
+    """The installed backends and plugins."""
+    from qreg.listing import plugin_rows
+    from qreg.tables import print_table
+
+    registry = current_registry()
+    rows = plugin_rows(registry)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    if not registry.backends():
+        click.echo(
+            "No backend is installed. Each is a distribution of its own, for example:\n"
+            "  pip install qreg-xnnpack"
+        )
+    print_table(rows)
+
+
+@click.command()
+@click.argument("backend")
+@FORMAT
+@reports_errors
+def ops(backend: str, as_json: bool) -> None:
+    """The configs of BACKEND and the operator patterns that each covers."""
+    from qreg.listing import config_rows, option_rows, pattern_rows
+    from qreg.tables import print_table
+
+    configs = config_rows(current_registry(), backend)
+    patterns = pattern_rows(current_registry(), backend)
+    options = option_rows(current_registry(), backend)
+    if as_json:
+        listed = {"configs": configs, "patterns": patterns, "options": options}
+        click.echo(json.dumps(listed, indent=2))
+        return
+    print_table(configs)
+    for rows in (patterns, options):
+        if rows:
+            click.echo()
+            print_table([{key: row[key] for key in row if key != "configs"} for row in rows])
+
+
+@click.command("new-plugin")
+@click.argument("name")
+@click.option(
+    "--kind",
+    type=click.Choice(["annotator", "config", "backend"]),
+    default="annotator",
+    show_default=True,
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=".",
+    show_default=True,
+    help="The folder to write the project into.",
+)
+@reports_errors
+def new_plugin(name: str, kind: Literal["annotator", "config", "backend"], output: Path) -> None:
+    """Write the project qreg-NAME: a plugin that works, and tests that pass as they are."""
+    from qreg.scaffold import new_plugin as write
+
+    project = write(name, kind, output)
+    click.echo(f"wrote {project}")
+    click.echo(f"next: pip install -e {project} 'qreg[testing]' && pytest {project}")

@@ -1,0 +1,64 @@
+"""``qreg quantize``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from qreg.cli.job import check_outputs, resolve_job
+from qreg.cli.options import FILE, job_options
+from qreg.cli.remedies import as_options
+from qreg.cli.reporting import current_registry, judging, reports_errors
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from qreg.cli.options import JobOptions
+
+
+@click.command()
+@job_options
+@click.option("-o", "--output", type=FILE, help="Where to write the program.")
+@click.option("--allow-float", is_flag=True, help="Go on where nothing can be quantized.")
+@click.option("--no-verify", is_flag=True, help="Do not load and run the program.")
+@reports_errors
+def quantize(
+    output: Path | None, allow_float: bool, no_verify: bool, **given: Unpack[JobOptions]
+) -> None:
+    """Quantize MODEL, a file that torch.export.save wrote, and lower it for a backend."""
+    from qreg.options import parsed
+    from qreg.programs import paths
+    from qreg.target import target
+
+    registry = current_registry()
+    kind = registry.backend(given["backend"]).value
+    target(registry, kind.name, parsed(kind, given["texts"]))
+    output = output or _beside(given["model"], kind.suffix)
+    check_outputs([output], given["model"], given["calibration"])
+    written = paths(kind, output)
+    job = resolve_job(given, written)
+
+    from qreg import pipeline
+    from qreg.summary import print_report
+
+    with judging(given["strict"]):
+        result = pipeline.quantize(
+            job.program,
+            quantizer=job.quantizer,
+            calibration=job.calibration,
+            max_batches=job.max_batches,
+            allow_float=allow_float,
+            verify=not no_verify,
+            min_sqnr=job.min_sqnr,
+            options=job.options,
+        )
+    result.save(output)
+    print_report(result.report, operators=False, reworded=as_options)
+    click.echo(f"wrote {' and '.join(map(str, written))} ({len(result.program)} bytes)")
+
+
+def _beside(model: Path, suffix: str) -> Path:
+    """Return where the program of a model goes by default: never over the model."""
+    return model.with_suffix(f".quantized{suffix}" if model.suffix == suffix else suffix)

@@ -1,0 +1,78 @@
+"""``qreg verify``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from qreg.cli.job import check_decibels, least_sqnr
+from qreg.cli.options import BACKEND, FILE, FORMAT, MIN_SQNR, OPTIONS, STRICT
+from qreg.cli.reporting import current_registry, judging, reports_errors
+from qreg.quiet import quiet_imports
+
+
+@click.command()
+@click.argument("program", type=FILE)
+@click.option("--reference", type=FILE, required=True, help="The model it was made from, a .pt2.")
+@click.option("--inputs", type=FILE, required=True, help="A torch.save'd list of input tuples.")
+@BACKEND
+@OPTIONS
+@MIN_SQNR
+@STRICT
+@click.option("--floor", type=float, help="An SQNR to the reference in dB below which it fails.")
+@FORMAT
+@reports_errors
+def verify(
+    program: Path,
+    reference: Path,
+    inputs: Path,
+    backend: str,
+    texts: tuple[str, ...],
+    min_sqnr: float | None,
+    strict: bool,
+    floor: float | None,
+    as_json: bool,
+) -> None:
+    """Load PROGRAM in its backend's runtime, run it, and compare it with a reference."""
+    from qreg.files import read_batches, read_program
+    from qreg.options import parsed
+    from qreg.programs import read_lowered
+    from qreg.target import target
+
+    check_decibels(min_sqnr, floor)
+    quiet_imports()
+    registry = current_registry()
+    kind = registry.backend(backend).value
+    options = parsed(kind, texts)
+    target(registry, backend, options)
+    lowered = read_lowered(registry.backend(backend), program)
+    model, batches = read_program(reference), read_batches(inputs)
+
+    from attrs import asdict
+
+    from qreg.isolation import run_isolated
+    from qreg.reference import REFERENCE
+    from qreg.reference import verify as compare
+    from qreg.report import plain
+    from qreg.summary import output_rows, verified_line
+    from qreg.tables import print_table
+
+    with judging(strict):
+        found = compare(
+            lowered,
+            model,
+            batches,
+            backend=backend,
+            min_sqnr=least_sqnr(min_sqnr),
+            floor=floor,
+            options=options,
+            registry=registry,
+            run=run_isolated,
+        )
+    if as_json:
+        click.echo(json.dumps(asdict(found, value_serializer=plain), indent=2))
+        return
+    click.echo(verified_line(found, REFERENCE))
+    print_table(output_rows(found, REFERENCE))
