@@ -25,6 +25,10 @@ def _listed(configs: Configs) -> Iterable[SupportedConfig]:
     return configs() if callable(configs) else configs
 
 
+def _annotators(values: Iterable[Annotator]) -> tuple[Annotator, ...]:
+    return tuple(values)
+
+
 @frozen(eq=False)
 class Extension:
     """Configs and annotators that a plugin adds to the backend of a name.
@@ -34,7 +38,7 @@ class Extension:
 
     name: str = field(validator=validators.instance_of(str))
     configs: Configs = ()
-    annotators: tuple[Annotator, ...] = field(default=(), converter=tuple)
+    annotators: tuple[Annotator, ...] = field(default=(), converter=_annotators)
 
     @hookimpl
     def qreg_supported_configs(self, backend: str) -> Iterable[SupportedConfig]:
@@ -55,7 +59,7 @@ class BackendPlugin:
 
     backend: Backend = field(validator=validators.instance_of(Backend))
     configs: Configs
-    annotators: tuple[Annotator, ...] = field(default=(), converter=tuple)
+    annotators: tuple[Annotator, ...] = field(default=(), converter=_annotators)
     lower: Callable[..., Lowered] | None = field(
         default=None, validator=validators.optional(validators.is_callable())
     )
