@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantizer import Quantizer
 
-from qreg.tables import print_table
+from qreg.utils.tables import print_table
 from qreg_xnnpack import XNNPACKQuantizer, get_symmetric_quantization_config
 
 warnings.simplefilter("ignore")

@@ -40,9 +40,9 @@ from torch.export import ExportedProgram
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 import qreg
-from qreg.registry import installed
-from qreg.tables import print_table
-from qreg.timing import latency
+from qreg.plugins.registry import installed
+from qreg.utils.tables import print_table
+from qreg.verification.latency import latency
 
 BATCHES = 4
 DELEGATE_CALL = "executorch_call_delegate"

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from qreg.tables import print_table
+from qreg.utils.tables import print_table
 
 RUNS = 40
 COMMANDS = {

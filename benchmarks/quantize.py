@@ -32,8 +32,8 @@ from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from torchao.quantization.pt2e.quantizer import Quantizer
 
-from qreg.patterns import operator_name
-from qreg.tables import print_table
+from qreg.plugins.operator_names import operator_name
+from qreg.utils.tables import print_table
 from qreg_xnnpack import XNNPACKQuantizer, get_symmetric_quantization_config
 
 BATCHES = 8

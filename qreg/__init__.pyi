@@ -1,34 +1,39 @@
-from . import errors, patterns
-from .backend_plugin import BackendPlugin, Extension
-from .calibration import calibrate, convert
+from . import errors
+from .annotators import patterns
 from .comparison import Comparison, compare
-from .composed import ComposedQuantizer
-from .explanation import explain
-from .hookspecs import hookimpl
-from .model import (
-    Annotation,
-    Annotator,
+from .pipeline.calibrate import calibrate, convert
+from .pipeline.explain import explain
+from .pipeline.lower import lower
+from .pipeline.prepare import prepare
+from .pipeline.quantize import quantize
+from .pipeline.result import Result
+from .pipeline.verify import verify
+from .plugins.backend_plugin import BackendPlugin, Extension
+from .plugins.hookspecs import hookimpl
+from .plugins.registry import Registry
+from .plugins.types.annotator import Annotate, Annotation, Annotator, Match, Matcher, Refusal, Rule
+from .plugins.types.backend import (
+    ALL_MODES,
+    STATIC,
     Backend,
-    Conversion,
-    Decision,
     Files,
-    Lowered,
-    LoweredOperator,
-    Match,
+    Mode,
     Option,
-    Refusal,
     Requirement,
+    Runner,
     SupportedConfig,
     Tool,
 )
-from .pipeline import Result, lower, quantize
-from .preparing import prepare
-from .quantizer import RegistryQuantizer, get_quantizer
-from .reference import verify
-from .registry import Registry
-from .report import Report
+from .plugins.types.decision import Decision
+from .plugins.types.program import Conversion, Lowered, LoweredOperator
+from .quantizer.composed import ComposedQuantizer
+from .quantizer.registry_quantizer import RegistryQuantizer, get_quantizer
+from .report.report import Report
 
 __all__ = [
+    "ALL_MODES",
+    "STATIC",
+    "Annotate",
     "Annotation",
     "Annotator",
     "Backend",
@@ -42,6 +47,8 @@ __all__ = [
     "Lowered",
     "LoweredOperator",
     "Match",
+    "Matcher",
+    "Mode",
     "Option",
     "Refusal",
     "Registry",
@@ -49,6 +56,8 @@ __all__ = [
     "Report",
     "Requirement",
     "Result",
+    "Rule",
+    "Runner",
     "SupportedConfig",
     "Tool",
     "calibrate",

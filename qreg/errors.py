@@ -320,7 +320,7 @@ class NaNError(VerificationError):
 class QualityWarning(UserWarning):
     """A program that runs as quantized, and is far from the float model.
 
-    ``verification`` is a :class:`~qreg.verification.Verification`, with the numbers and the
+    ``verification`` is a :class:`~qreg.verification.verify.Verification`, with the numbers and the
     operators. ``warnings.simplefilter("error", qreg.errors.QualityWarning)`` makes it an error.
     """
 

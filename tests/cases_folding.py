@@ -11,8 +11,8 @@ from torch.fx import GraphModule
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-from qreg.inputs import flat
-from qreg.verification import compare
+from qreg.programs.inputs import flat
+from qreg.verification.metrics import compare
 
 Capture = Callable[..., GraphModule]
 

@@ -17,8 +17,8 @@ from attrs import frozen
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from qreg.composites import KEPT
-from qreg.known_operators import listed, registered
+from qreg.graph.composites import KEPT
+from qreg.plugins.operator_names import listed, registered
 
 SHAPES = ((1, 4, 8, 8), (4, 8), (2, 4, 8), (2, 2, 2, 4, 8))
 DOMAINS = {

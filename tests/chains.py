@@ -15,8 +15,8 @@ from kinds import ANNOTATED, FLOATS, IMAGE, MORE, ROWS, SEQUENCE, Kind, Shape
 from torch import Tensor, nn
 
 import qreg
-from qreg.registry import DEFAULT
-from qreg.verification import compare_all
+from qreg.plugins.registry import DEFAULT
+from qreg.verification.metrics import compare_all
 
 KINDS = {kind.name: kind for kind in (*ANNOTATED, *FLOATS, *MORE)}
 CONVERTED_FLOOR, FLOAT_FLOOR = 30.0, 20.0  # dB

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 from attrs import define
 
 from qreg import Annotator, Backend, Lowered, LoweredOperator, SupportedConfig, hookimpl
-from qreg.annotation import shared_with_producer
-from qreg.model import ALL_MODES, Mode
-from qreg.origins import origin
-from qreg.patterns import fused, operands, weighted
+from qreg.annotators.annotate import shared_with_producer
+from qreg.annotators.patterns import fused, operands, weighted
+from qreg.graph.provenance import origin
+from qreg.plugins.types.backend import ALL_MODES, Mode
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.export import ExportedProgram
     from torch.fx import Node
 
-    from qreg.model import Runner
+    from qreg.plugins.types.backend import Runner
 
 LINEAR, RELU, ADD = "aten.linear.default", "aten.relu.default", "aten.add.Tensor"
 

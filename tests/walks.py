@@ -15,7 +15,7 @@ from chains import KINDS, Chain, Step, Unfit, side_by_side
 from kinds import IMAGE, ROWS, SEQUENCE, Shape
 
 import qreg
-from qreg.registry import DEFAULT
+from qreg.plugins.registry import DEFAULT
 
 LENGTH = 6  # of a walk: rounding adds up, and what fails has to be found in it
 PARTS = 20  # tests that share the walks of a backend

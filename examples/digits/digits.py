@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import qreg
-from qreg.model import Runner
-from qreg.summary import print_report
-from qreg.tables import print_table
+from qreg import Runner
+from qreg.report.text import print_report
+from qreg.utils.tables import print_table
 
 
 class DigitsNet(nn.Module):

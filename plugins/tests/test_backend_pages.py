@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qreg.registry import installed
+from qreg.plugins.registry import installed
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "backends").glob("*.md"))

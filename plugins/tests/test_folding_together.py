@@ -8,7 +8,7 @@ from cases_folding import NORMS, Call, Together, with_statistics
 from torch import nn
 
 import qreg
-from qreg.registry import installed
+from qreg.plugins.registry import installed
 
 STOCK = ("xnnpack", "onnxruntime", "openvino", "x86_inductor", "arm")
 HERE = [name for name in STOCK if name in installed().backends()]

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 from torch import Tensor
 
-from qreg.registry import installed
+from qreg.plugins.registry import installed
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "minilm" / "minilm.py"
 LEAST = {"dynamic": 0.99, "static, recipe": 0.98}  # the mean cosine to the float embeddings

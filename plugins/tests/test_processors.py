@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 import qreg
-from qreg.configs import saturates
-from qreg.processor import VNNI, SaturationWarning
-from qreg.registry import Registry, installed
+from qreg.configs.validation import saturates
+from qreg.plugins.processor import VNNI, SaturationWarning
+from qreg.plugins.registry import Registry, installed
 
 SATURATING = [n for n in ("onnxruntime", "openvino", "x86_inductor") if n in installed().backends()]
 KEEPING = [name for name in ("onnxruntime", "openvino") if name in SATURATING]

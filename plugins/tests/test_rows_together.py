@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import qreg
-from qreg.registry import installed
+from qreg.plugins.registry import installed
 from qreg.testing.rows import contradictions
 
 STOCK = ("xnnpack", "onnxruntime", "openvino", "x86_inductor", "arm")

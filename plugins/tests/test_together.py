@@ -17,7 +17,7 @@ from torch import nn
 import qreg
 from qreg.cli.main import main
 from qreg.errors import InputError
-from qreg.registry import installed
+from qreg.plugins.registry import installed
 
 STOCK = ("xnnpack", "onnxruntime", "openvino", "x86_inductor", "arm")
 HERE = [name for name in STOCK if name in installed().backends()]

@@ -10,7 +10,7 @@ from qreg.cli.job import check_decibels, check_outputs, least_sqnr
 from qreg.cli.options import FILE, FORMAT, KEPT, MAX_BATCHES, MIN_SQNR, NAMES, STRICT
 from qreg.cli.remedies import as_options
 from qreg.cli.reporting import current_registry, reports_errors
-from qreg.quiet import quiet_imports
+from qreg.utils.logging import quiet_imports
 
 
 @click.command()
@@ -54,7 +54,7 @@ def compare(
     A backend that fails is a row with its reason; the exit code is 1 if all do, and with --strict
     if any fails or is far from float.
     """
-    from qreg.files import read_batches, read_program
+    from qreg.programs.files import read_batches, read_program
 
     check_decibels(min_sqnr)
     quiet_imports()
@@ -66,7 +66,7 @@ def compare(
 
     from qreg.comparison import compare as compared
     from qreg.comparison.text import print_comparison
-    from qreg.tables import console
+    from qreg.utils.tables import console
 
     found = compared(
         read_program(model),

@@ -44,8 +44,8 @@ def explain(
     """
     job = resolve_job(given, [each for each in (html, overlay) if each])
 
-    from qreg import explanation
-    from qreg.summary import print_report
+    from qreg.pipeline import explain as explanation
+    from qreg.report.text import print_report
 
     with judging(given["strict"]):
         report = explanation.explain(

@@ -10,12 +10,12 @@ from attrs import frozen
 
 from qreg.cli.options import JobOptions
 from qreg.cli.reporting import current_registry
-from qreg.quiet import quiet_imports
+from qreg.utils.logging import quiet_imports
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-    from qreg.quantizer import RegistryQuantizer
+    from qreg.quantizer.registry_quantizer import RegistryQuantizer
 
 
 @frozen
@@ -36,9 +36,9 @@ def resolve_job(given: JobOptions, outputs: Sequence[Path] = ()) -> Job:
     ``outputs`` are the files that it is going to write. Raises ``QregError`` for what is wrong with
     any of them.
     """
-    from qreg.files import read_batches, read_program
-    from qreg.options import parsed
-    from qreg.quantizer import RegistryQuantizer, keep_in_float
+    from qreg.plugins.options import parsed
+    from qreg.programs.files import read_batches, read_program
+    from qreg.quantizer.registry_quantizer import RegistryQuantizer, keep_in_float
 
     check_decibels(given["min_sqnr"])
     quiet_imports()
@@ -57,7 +57,7 @@ def resolve_job(given: JobOptions, outputs: Sequence[Path] = ()) -> Job:
 def check_outputs(outputs: Sequence[Path], *inputs: Path | None) -> None:
     """Raise ``InputError`` for an output that is an input, or that cannot be written."""
     from qreg.errors import InputError
-    from qreg.files import check_writable
+    from qreg.utils.files import check_writable
 
     for output in outputs:
         if output.resolve() in [each.resolve() for each in inputs if each]:
@@ -67,7 +67,7 @@ def check_outputs(outputs: Sequence[Path], *inputs: Path | None) -> None:
 
 def check_decibels(min_sqnr: float | None, floor: float | None = None) -> None:
     """Raise ``InputError`` for what cannot be a ratio in dB."""
-    from qreg.verdict import check_floor, check_min_sqnr
+    from qreg.verification.verdict import check_floor, check_min_sqnr
 
     if min_sqnr is not None:
         check_min_sqnr(min_sqnr, "--min-sqnr")
@@ -77,6 +77,6 @@ def check_decibels(min_sqnr: float | None, floor: float | None = None) -> None:
 
 def least_sqnr(min_sqnr: float | None) -> float:
     """Return the least SQNR to float in dB, by default that of the library."""
-    from qreg.verification import MIN_SQNR
+    from qreg.verification.verify import MIN_SQNR
 
     return MIN_SQNR if min_sqnr is None else min_sqnr

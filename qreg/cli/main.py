@@ -11,7 +11,7 @@ from qreg.cli.plugins import list_, new_plugin, ops
 from qreg.cli.quantize import quantize
 from qreg.cli.reporting import reports_errors
 from qreg.cli.verify import verify
-from qreg.registry import Registry
+from qreg.plugins.registry import Registry
 
 
 @click.group()

@@ -8,13 +8,13 @@ from typing import Any, TypedDict, TypeVar
 
 import click
 
-from qreg.registry import DEFAULT, DEFAULT_BACKEND
+from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def listed(context: click.Context, option: click.Parameter, text: str | None) -> list[str] | None:
-    from qreg.switches import listed as split
+    from qreg.plugins.settings import listed as split
 
     return None if text is None else split(text)
 

@@ -17,8 +17,8 @@ from qreg.cli.reporting import current_registry, reports_errors
 @reports_errors
 def list_(as_json: bool) -> None:
     """The installed backends and plugins."""
-    from qreg.listing import plugin_rows
-    from qreg.tables import print_table
+    from qreg.plugins.catalog import plugin_rows
+    from qreg.utils.tables import print_table
 
     registry = current_registry()
     rows = plugin_rows(registry)
@@ -39,8 +39,8 @@ def list_(as_json: bool) -> None:
 @reports_errors
 def ops(backend: str, as_json: bool) -> None:
     """The configs of BACKEND and the operator patterns that each covers."""
-    from qreg.listing import config_rows, option_rows, pattern_rows
-    from qreg.tables import print_table
+    from qreg.plugins.catalog import config_rows, option_rows, pattern_rows
+    from qreg.utils.tables import print_table
 
     configs = config_rows(current_registry(), backend)
     patterns = pattern_rows(current_registry(), backend)

@@ -28,9 +28,9 @@ def quantize(
     output: Path | None, allow_float: bool, no_verify: bool, **given: Unpack[JobOptions]
 ) -> None:
     """Quantize MODEL, a file that torch.export.save wrote, and lower it for a backend."""
-    from qreg.options import parsed
-    from qreg.programs import paths
-    from qreg.target import target
+    from qreg.plugins.options import parsed
+    from qreg.programs.loading import paths
+    from qreg.programs.lowering import target
 
     registry = current_registry()
     kind = registry.backend(given["backend"]).value
@@ -40,8 +40,8 @@ def quantize(
     written = paths(kind, output)
     job = resolve_job(given, written)
 
-    from qreg import pipeline
-    from qreg.summary import print_report
+    from qreg.pipeline import quantize as pipeline
+    from qreg.report.text import print_report
 
     with judging(given["strict"]):
         result = pipeline.quantize(

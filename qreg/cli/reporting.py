@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import click
 
 from qreg.cli.remedies import as_options
-from qreg.registry import Registry
+from qreg.plugins.registry import Registry
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 

@@ -10,7 +10,7 @@ import click
 from qreg.cli.job import check_decibels, least_sqnr
 from qreg.cli.options import BACKEND, FILE, FORMAT, MIN_SQNR, OPTIONS, STRICT
 from qreg.cli.reporting import current_registry, judging, reports_errors
-from qreg.quiet import quiet_imports
+from qreg.utils.logging import quiet_imports
 
 
 @click.command()
@@ -36,10 +36,10 @@ def verify(
     as_json: bool,
 ) -> None:
     """Load PROGRAM in its backend's runtime, run it, and compare it with a reference."""
-    from qreg.files import read_batches, read_program
-    from qreg.options import parsed
-    from qreg.programs import read_lowered
-    from qreg.target import target
+    from qreg.plugins.options import parsed
+    from qreg.programs.files import read_batches, read_program
+    from qreg.programs.loading import read_lowered
+    from qreg.programs.lowering import target
 
     check_decibels(min_sqnr, floor)
     quiet_imports()
@@ -52,12 +52,12 @@ def verify(
 
     from attrs import asdict
 
-    from qreg.isolation import run_isolated
-    from qreg.reference import REFERENCE
-    from qreg.reference import verify as compare
-    from qreg.report import plain
-    from qreg.summary import output_rows, verified_line
-    from qreg.tables import print_table
+    from qreg.pipeline.verify import REFERENCE
+    from qreg.pipeline.verify import verify as compare
+    from qreg.report.text import output_rows, verified_line
+    from qreg.report.values import plain
+    from qreg.utils.tables import print_table
+    from qreg.verification.isolation import run_isolated
 
     with judging(strict):
         found = compare(

@@ -10,8 +10,8 @@ from attrs import frozen
 
 from qreg.comparison.text import decibels
 from qreg.comparison.values import FLOAT
-from qreg.page.numbers import size
-from qreg.wording import percent
+from qreg.report.page.numbers import size
+from qreg.utils.wording import percent
 
 if TYPE_CHECKING:
     from qreg.comparison.values import ComparisonData, Entry

@@ -23,14 +23,14 @@ from qreg.errors import (
     VerificationError,
     several,
 )
-from qreg.exporting import exported
-from qreg.inputs import capped, checked, input_specs
-from qreg.pipeline import name_of
-from qreg.progress import Stages
-from qreg.registry import DEFAULT, Registry, installed
-from qreg.timing import latency
-from qreg.verdict import check_min_sqnr
-from qreg.verification import MIN_SQNR
+from qreg.pipeline.quantize import name_of
+from qreg.plugins.registry import DEFAULT, Registry, installed
+from qreg.programs.export import exported
+from qreg.programs.inputs import capped, checked, input_specs
+from qreg.utils.progress import Stages
+from qreg.verification.latency import latency
+from qreg.verification.verdict import check_min_sqnr
+from qreg.verification.verify import MIN_SQNR
 
 ROUNDS, WARM_UP = 50, 5
 

@@ -12,8 +12,8 @@ from attrs import frozen
 from qreg.comparison.page import render
 from qreg.comparison.text import text
 from qreg.comparison.values import ComparisonData
-from qreg.files import write_atomically
-from qreg.report import plain
+from qreg.report.values import plain
+from qreg.utils.files import write_atomically
 
 
 @frozen

@@ -20,13 +20,13 @@ from attrs import evolve, frozen
 
 from qreg.comparison.values import FLOAT, Entry
 from qreg.errors import QregError, VerificationError
-from qreg.files import read_batches, read_program
-from qreg.inputs import cloned, flat
-from qreg.quiet import quiet_imports
-from qreg.verdict import shortfall
+from qreg.programs.files import read_batches, read_program
+from qreg.programs.inputs import cloned, flat
+from qreg.utils.logging import quiet_imports
+from qreg.verification.verdict import shortfall
 
 if TYPE_CHECKING:
-    from qreg.pipeline import Result
+    from qreg.pipeline.result import Result
 
 LAP = "lap"
 LAST_WORDS = 300  # characters of what a process wrote before it ended
@@ -134,7 +134,7 @@ def _prepared(task: Task) -> tuple[Entry, Callable[[], object] | None]:
 
 
 def _float(task: Task) -> tuple[Entry, Callable[[], object]]:
-    from qreg.sizes import parameter_bytes
+    from qreg.analysis.sizes import parameter_bytes
 
     program = read_program(task.model)
     model = program.module(check_guards=False)
@@ -149,9 +149,9 @@ def _float(task: Task) -> tuple[Entry, Callable[[], object]]:
 
 
 def _quantized(task: Task) -> tuple[Entry, Callable[[], object] | None]:
-    from qreg.pipeline import quantize
-    from qreg.quantizer import RegistryQuantizer, keep_in_float
-    from qreg.registry import Registry
+    from qreg.pipeline.quantize import quantize
+    from qreg.plugins.registry import Registry
+    from qreg.quantizer.registry_quantizer import RegistryQuantizer, keep_in_float
 
     registry = Registry(**task.switches)
     settable = {option.name for option in registry.backend(task.backend).value.options}

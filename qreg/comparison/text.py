@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from qreg.comparison.values import FLOAT
-from qreg.tables import WIDE, table
-from qreg.wording import percent, size, speed, than
+from qreg.utils.tables import WIDE, table
+from qreg.utils.wording import percent, size, speed, than
 
 if TYPE_CHECKING:
     from qreg.comparison.values import ComparisonData, Entry
-    from qreg.tables import Row
+    from qreg.utils.tables import Row
 
 
 def print_comparison(found: ComparisonData, console: Console) -> None:

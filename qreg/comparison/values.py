@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import field, frozen
 
 if TYPE_CHECKING:
-    from qreg.verification import Verdict
+    from qreg.verification.verify import Verdict
 
 FLOAT = "float"  # the model itself, in torch
 
@@ -18,10 +18,11 @@ class Entry:
 
     ``sqnr_to_float`` and ``sqnr_to_converted`` are in dB, of the worst output: the program against
     the float model, and against the converted model that it was lowered from. ``verdict`` is
-    ``"good"`` or ``"poor"``, as in :class:`~qreg.verification.Verification`. ``bytes`` is the size
-    of the program, ``milliseconds`` its latency as in :class:`~qreg.timing.Timing`, ``int8_share``
-    the share of multiply-accumulates that the program runs in int8, ``operators`` and
-    ``int8_operators`` count those of the annotated graph. ``threads`` is None where the runtime
+    ``"good"`` or ``"poor"``, as in :class:`~qreg.verification.verify.Verification`. ``bytes`` is
+    the size of the program, ``milliseconds`` its latency as in
+    :class:`~qreg.verification.latency.Timing`, ``int8_share`` the share of multiply-accumulates
+    that the program runs in int8, ``operators`` and ``int8_operators`` count those of the annotated
+    graph. ``threads`` is None where the runtime
     chose. What is not known is None: where nothing runs here, where the runtime is a simulator,
     and where ``failure`` says why.
     """

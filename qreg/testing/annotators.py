@@ -9,13 +9,14 @@ from unittest import SkipTest
 
 from torch.fx import GraphModule
 
-from qreg.audit import Placement
-from qreg.compat import annotation_of
-from qreg.engine import AnnotatorWarning, annotate_with
+from qreg.analysis.audit import Placement
 from qreg.errors import AnnotatorError, QregError
-from qreg.model import Decision, SupportedConfig
-from qreg.patterns import operator_name
-from qreg.quantizer import Config, RegistryQuantizer
+from qreg.graph.compat import annotation_of
+from qreg.plugins.operator_names import operator_name
+from qreg.plugins.types.backend import SupportedConfig
+from qreg.plugins.types.decision import Decision
+from qreg.quantizer.annotation_pass import AnnotatorWarning, annotate_with
+from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
 from qreg.testing.graphs import Annotated, annotated, described, graph_of, structure
 from qreg.testing.odd import find_operator, odd_calls, odd_models, variants
 from qreg.testing.running import Outcome, check_runs_here, outcome
@@ -245,7 +246,7 @@ def _check_int8(annotator: str, config: SupportedConfig, found: Outcome) -> None
         )
     assert any(place.place == "int8" for place in places), (
         f"nothing that {annotator!r} decided on is in the program. If the sample does compute it, "
-        "the lowering must give each LoweredOperator its origin (qreg.origins.origin)"
+        "the lowering must give each LoweredOperator its origin (qreg.graph.provenance.origin)"
     )
 
 

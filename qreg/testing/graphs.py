@@ -10,13 +10,13 @@ from attrs import field, frozen
 from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantizer import QuantizationSpec, SharedQuantizationSpec
 
-from qreg.compat import annotation_of, made_by
-from qreg.exporting import export
-from qreg.inputs import arguments
-from qreg.model import Decision
-from qreg.patterns import operator_name
-from qreg.quantizer import Config, RegistryQuantizer
-from qreg.registry import DEFAULT, DEFAULT_BACKEND, Registry
+from qreg.graph.compat import annotation_of, made_by
+from qreg.plugins.operator_names import operator_name
+from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry
+from qreg.plugins.types.decision import Decision
+from qreg.programs.export import export
+from qreg.programs.inputs import arguments
+from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
 
 
 @frozen

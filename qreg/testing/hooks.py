@@ -8,9 +8,9 @@ import torch
 
 import qreg
 from qreg.errors import ConflictError, LoweringError, QregError
-from qreg.exporting import export
-from qreg.model import Backend
-from qreg.registry import Registry
+from qreg.plugins.registry import Registry
+from qreg.plugins.types.backend import Backend
+from qreg.programs.export import export
 from qreg.testing.listing import heavy_import
 from qreg.testing.subject import Subject
 from qreg.testing.suite import PARAMETERS, Suite
@@ -37,8 +37,8 @@ class HookTests(Suite):
         where = f"in {error.hook}, " if error.hook else ""
         raise AssertionError(
             f"the host leaves the plugin out: {where}{error.problem}. Correct that: a hook has the "
-            "name and arguments of one in qreg.hookspecs and the mark @qreg.hookimpl, and returns "
-            "or yields values of the type that is said there."
+            "name and arguments of one in qreg.plugins.hookspecs and the mark @qreg.hookimpl, and "
+            "returns or yields values of the type that is said there."
         ) from error
 
     def test_its_names_are_free(self) -> None:

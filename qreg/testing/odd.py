@@ -21,7 +21,7 @@ from torch.fx import Graph, GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from qreg.errors import ExportError
-from qreg.exporting import export
+from qreg.programs.export import export
 from qreg.testing.graphs import graph_of
 from qreg.testing.subject import Sample
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qreg.report import Operator, Report
+from qreg.report.report import Report
+from qreg.report.values import Operator
 
 INT8 = ("int8", "uint8", "i8", "u8")  # how backends spell the types of quantized values
 RESCALED = "int32"  # what TOSA computes sums and products of quantized values in

@@ -12,12 +12,13 @@ from torchao.quantization.pt2e import move_exported_model_to_eval
 from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
 
 import qreg
-from qreg.audit import Audit, audit
-from qreg.calibration import convert
+from qreg.analysis.audit import Audit, audit
 from qreg.errors import BackendUnavailableError
-from qreg.model import Decision, SupportedConfig
-from qreg.quantizer import RegistryQuantizer
-from qreg.registry import Registry
+from qreg.pipeline.calibrate import convert
+from qreg.plugins.registry import Registry
+from qreg.plugins.types.backend import SupportedConfig
+from qreg.plugins.types.decision import Decision
+from qreg.quantizer.registry_quantizer import RegistryQuantizer
 from qreg.testing.graphs import graph_of
 from qreg.testing.subject import Sample
 

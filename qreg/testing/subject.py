@@ -16,10 +16,12 @@ from typing import Any, TypeAlias
 from attrs import define, evolve, field, frozen
 from torch.nn import Module
 
-from qreg.inputs import arguments
-from qreg.model import Annotator, Backend, Supplied, SupportedConfig
-from qreg.plugins import Plugin, PluginWarning
-from qreg.registry import Registry
+from qreg.plugins.manager import Plugin, PluginWarning
+from qreg.plugins.registry import Registry
+from qreg.plugins.supplied import Supplied
+from qreg.plugins.types.annotator import Annotator
+from qreg.plugins.types.backend import Backend, SupportedConfig
+from qreg.programs.inputs import arguments
 
 
 def _strings(values: str | Iterable[str]) -> tuple[str, ...]:

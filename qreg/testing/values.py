@@ -13,25 +13,19 @@ from torch.fx import GraphModule
 from torch.nn import Module
 
 import qreg
-from qreg.configs import check, equivalent, mode_of
+from qreg.configs.validation import check, equivalent, mode_of
 from qreg.errors import ConfigError, QregError, VerificationError
-from qreg.exporting import export
-from qreg.model import Backend, Lowered, Mode, Runner
-from qreg.registry import Registry
-from qreg.target import target
+from qreg.plugins.registry import Registry
+from qreg.plugins.types.backend import Backend, Mode, Runner
+from qreg.plugins.types.program import Lowered
+from qreg.programs.export import export
+from qreg.programs.lowering import target
 from qreg.testing.odd import odd_models
 from qreg.testing.running import check_runs_here, outcome
 from qreg.testing.subject import Sample
 from qreg.testing.suite import Suite
-from qreg.verification import (
-    Outputs,
-    check_alike,
-    compare_all,
-    is_far,
-    outputs_of,
-    repeats_for,
-    run_program,
-)
+from qreg.verification.metrics import Outputs, compare_all, is_far
+from qreg.verification.runner import check_alike, outputs_of, repeats_for, run_program
 
 MODES: tuple[Mode, ...] = ("static", "dynamic", "qat")
 EXACT = 60.0  # dB; a float program computes what the module does, but for rounding

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import qreg
-from qreg.registry import installed
+from qreg.plugins.registry import installed
 from qreg.testing import PluginConformance, Sample, annotate
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import qreg
 from qreg.cli.main import main
-from qreg.plugins import PluginWarning
+from qreg.plugins.manager import PluginWarning
 from qreg.testing import PluginConformance
 
 SAYS = "plugin 'broken_example' .* 'qreg-broken-example' 0.1.0 is broken, in qreg_annotators"

@@ -8,7 +8,7 @@ from torch import nn
 
 import qreg
 from qreg.errors import ConflictError
-from qreg.plugins import PluginWarning
+from qreg.plugins.manager import PluginWarning
 
 SAYS = "'qreg-conflict-b' 0.1.0 is broken.*'contested', a name that 'qreg-conflict-a' yielded"
 

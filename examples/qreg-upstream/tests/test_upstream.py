@@ -16,7 +16,7 @@ from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
 import qreg
 from qreg import Registry
-from qreg.compat import annotation_of
+from qreg.graph.compat import annotation_of
 from qreg.testing import PluginConformance, Sample
 
 

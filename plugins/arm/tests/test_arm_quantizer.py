@@ -10,9 +10,9 @@ from torch import nn
 
 import qreg
 from qreg import Registry
-from qreg.annotation import standard
+from qreg.annotators.annotate import standard
 from qreg.errors import InputError
-from qreg.origins import CUSTOM
+from qreg.graph.provenance import CUSTOM
 from qreg_arm.compat import quantized_key
 
 ROW = (3, 16)

@@ -19,8 +19,8 @@ from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
 )
 
 import qreg
+from qreg.configs.factory import INT8, UINT8, Codes, config
 from qreg.errors import ConfigError, InputError, LoweringError, UnknownNameError
-from qreg.specs import INT8, UINT8, Codes, config
 from qreg.testing import graph_of
 from qreg_onnxruntime.runtime import load
 

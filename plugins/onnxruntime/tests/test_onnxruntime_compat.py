@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from qreg.exporting import export
+from qreg.programs.export import export
 from qreg_onnxruntime.compat import fx_node_name, untranslated
 
 

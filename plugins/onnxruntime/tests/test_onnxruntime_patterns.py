@@ -176,7 +176,7 @@ def test_a_dynamic_batch_runs_at_other_sizes() -> None:
             backend="onnxruntime",
             config=config,
         )
-        run = qreg.registry.installed().backend("onnxruntime").value.load(result.program)
+        run = qreg.plugins.registry.installed().backend("onnxruntime").value.load(result.program)
         assert [run([torch.randn(n, 4, 8, 8)])[0].shape[0] for n in (1, 16)] == [1, 16]
 
 

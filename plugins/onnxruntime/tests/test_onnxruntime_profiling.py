@@ -7,7 +7,7 @@ from cases_onnxruntime import IMAGE, conv
 from torch import nn
 
 import qreg
-from qreg.registry import installed
+from qreg.plugins.registry import installed
 
 
 def test_each_operator_has_its_time() -> None:

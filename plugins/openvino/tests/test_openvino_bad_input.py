@@ -12,8 +12,8 @@ from torchao.quantization.pt2e import PlaceholderObserver
 from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
 import qreg
+from qreg.configs.factory import INT8, UINT8, Codes, config
 from qreg.errors import ConfigError, InputError, LoweringError
-from qreg.specs import INT8, UINT8, Codes, config
 from qreg_openvino.runtime import load
 
 ROW = torch.randn(2, 8)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from qreg.exporting import export
+from qreg.programs.export import export
 from qreg_openvino.compat import (
     WITHOUT_SNIPPETS,
     decoder,

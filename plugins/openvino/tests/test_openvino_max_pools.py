@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import qreg
-from qreg.registry import installed
+from qreg.plugins.registry import installed
 
 IMAGE, SIGNAL, VOLUME = (1, 4, 8, 8), (1, 4, 16), (1, 4, 5, 5, 5)
 ACTIVATIONS: tuple[Any, ...] = (

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 import qreg
-from qreg.specs import INT8, REDUCED_INT8, UINT8, config
+from qreg.configs.factory import INT8, REDUCED_INT8, UINT8, config
 
 # Covered by the conformance kit, which takes the case of an annotator's own name.
 VARIANTS = [name for name in CASES if " " in name]

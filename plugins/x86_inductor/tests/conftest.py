@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
 import qreg
-from qreg.registry import DEFAULT
+from qreg.plugins.registry import DEFAULT
 
 Quantize = Callable[..., qreg.Result]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import qreg
-from qreg.registry import installed
+from qreg.plugins.registry import installed
 
 SCRIPT = Path(__file__).parents[3] / "examples" / "digits" / "digits.py"
 

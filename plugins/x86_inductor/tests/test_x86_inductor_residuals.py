@@ -177,7 +177,7 @@ def test_a_package_changes_nothing_that_is_not_its_own(
     quantized: Callable[..., qreg.Result], stays_right: Callable[..., None]
 ) -> None:
     result = quantized(Everything(), ROWS, ROWS, IMAGES, IMAGES)
-    run = qreg.registry.installed().backend("x86_inductor").value.load(result.program)
+    run = qreg.plugins.registry.installed().backend("x86_inductor").value.load(result.program)
     inputs = [torch.randn(shape) for shape in (ROWS, ROWS, IMAGES, IMAGES)]
     stays_right(lambda *given: run(given), result.converted, inputs)
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 import qreg
 from qreg import LoweredOperator
-from qreg.registry import installed
+from qreg.plugins.registry import installed
 from qreg_x86_inductor.config import supported_configs
 
 IMAGE, ROWS = (2, 8, 8, 8), (4, 32)

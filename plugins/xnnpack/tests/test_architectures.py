@@ -17,7 +17,7 @@ pytest.importorskip("transformers")
 from architectures import ARCHITECTURES
 
 import qreg
-from qreg.verification import compare
+from qreg.verification.metrics import compare
 
 QUICK = {
     ("ResNet of bottlenecks", "int8_dynamic_per_channel"),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention as attention
 
 import qreg
-from qreg.verification import compare
+from qreg.verification.metrics import compare
 
 SHAPE = (2, 3, 7, 8)  # batch, heads, positions, depth
 
@@ -34,7 +34,9 @@ def run(function: Callable[..., Tensor], *inputs: Tensor) -> tuple[qreg.Lowered,
     """The lowered program, and the SQNR of its output to torch's."""
     model = Attention(function).eval()
     lowered = qreg.lower(model, inputs)
-    (output,) = qreg.registry.installed().backend("xnnpack").value.load(lowered.program)(inputs)
+    (output,) = (
+        qreg.plugins.registry.installed().backend("xnnpack").value.load(lowered.program)(inputs)
+    )
     return lowered, compare(model(*inputs), output).sqnr
 
 
@@ -90,7 +92,9 @@ def test_attention_as_an_output_is_still_the_output() -> None:
 
     inputs = tensors(SHAPE, SHAPE, SHAPE)
     lowered = qreg.lower(Bare(), inputs)
-    outputs = qreg.registry.installed().backend("xnnpack").value.load(lowered.program)(inputs)
+    outputs = (
+        qreg.plugins.registry.installed().backend("xnnpack").value.load(lowered.program)(inputs)
+    )
     torch.testing.assert_close(outputs[0], attention(*inputs), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(outputs[1], inputs[0] + 1)
 

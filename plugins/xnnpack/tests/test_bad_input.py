@@ -106,5 +106,5 @@ def test_a_dynamic_batch_runs_at_other_sizes() -> None:
     shapes = ({0: torch.export.Dim("batch", min=1, max=16)},)
     result = qreg.quantize(module, batches[0], calibration=batches, dynamic_shapes=shapes)
     assert agrees(result)
-    run = qreg.registry.installed().backend("xnnpack").value.load(result.program)
+    run = qreg.plugins.registry.installed().backend("xnnpack").value.load(result.program)
     assert [run([torch.randn(n, 8)])[0].shape[0] for n in (1, 16)] == [1, 16]

@@ -13,7 +13,7 @@ from torchao.quantization.pt2e.quantizer import Quantizer
 from upstream import STOCK, UpstreamQuantizer, exported, points
 
 import qreg
-import qreg.specs
+import qreg.configs.factory
 from qreg_xnnpack import (
     OP_TO_ANNOTATOR,
     XNNPACKQuantizer,
@@ -132,7 +132,7 @@ def test_a_module_type_filter_finds_what_is_below_it() -> None:
 @pytest.mark.parametrize("is_dynamic", [False, True])
 def test_the_query_knows_an_equal_config_that_the_user_made(is_dynamic: bool) -> None:
     config = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=is_dynamic)
-    rebuilt = qreg.specs.config.__wrapped__(is_dynamic=is_dynamic)
+    rebuilt = qreg.configs.factory.config.__wrapped__(is_dynamic=is_dynamic)
     assert rebuilt is not config
     operators = XNNPACKQuantizer.get_supported_operator_for_quantization_config(rebuilt)
     assert [nn.Linear] in operators

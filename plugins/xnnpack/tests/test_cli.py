@@ -40,7 +40,7 @@ def test_a_file_becomes_a_program_that_runs(files: Path) -> None:
     assert answer.exit_code == 0, answer.output
     assert "linear_relu" in answer.output
     assert "delegates: 1, operators outside: none" in answer.output
-    load = qreg.registry.installed().backend("xnnpack").value.load
+    load = qreg.plugins.registry.installed().backend("xnnpack").value.load
     (output,) = load((files / "model.pte").read_bytes())([torch.zeros(1, 8)])
     assert output.shape == (1, 4)
 
@@ -123,11 +123,13 @@ def test_listing_imports_nothing_heavy(command: list[str]) -> None:
 def test_a_missing_runtime_package_names_the_pip_line(
     files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import qreg.availability
+    import qreg.plugins.requirements
 
-    real = qreg.availability.find_spec
+    real = qreg.plugins.requirements.find_spec
     monkeypatch.setattr(
-        qreg.availability, "find_spec", lambda name: None if name == "executorch" else real(name)
+        qreg.plugins.requirements,
+        "find_spec",
+        lambda name: None if name == "executorch" else real(name),
     )
     answer = quantize(files)
     assert answer.exit_code == 1

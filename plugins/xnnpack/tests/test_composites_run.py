@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import qreg
-from qreg import verification
+from qreg.verification import verify as verification
 from qreg_xnnpack.runtime import load
 
 NAMED: dict[str, Callable[[Tensor], Tensor]] = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 from executorch.backends.xnnpack.quantizer import xnnpack_quantizer as upstream
 
-from qreg.registry import installed
+from qreg.plugins.registry import installed
 from qreg_xnnpack import get_symmetric_quantization_config
 
 
@@ -64,7 +64,7 @@ def test_a_smaller_eps_keeps_the_codes_of_small_weights() -> None:
 
 @pytest.mark.parametrize("name", installed().configs("xnnpack"))
 def test_a_named_config_has_the_mode_it_states(name: str) -> None:
-    from qreg.configs import mode_of
+    from qreg.configs.validation import mode_of
 
     config = installed().config("xnnpack", name)
     assert mode_of(config.factory()) == config.mode

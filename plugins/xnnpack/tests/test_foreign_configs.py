@@ -20,7 +20,7 @@ from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
 )
 
 import qreg
-from qreg import specs
+from qreg.configs import factory as specs
 from qreg.errors import ConfigError
 
 OWN = specs.config()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import qreg
-from qreg.verification import compare
+from qreg.verification.metrics import compare
 from qreg_xnnpack.runtime import load
 
 Function = Callable[[Any, Tensor], Tensor]

@@ -9,7 +9,7 @@ import torch
 from cases_operators import Case, Layers, cases
 
 import qreg
-from qreg import verification
+from qreg.verification import verify as verification
 
 # What the small models in architectures.py export, beside what tests of their own run.
 QUICK = (

@@ -50,7 +50,9 @@ def test_a_program_computes_what_the_int8_arithmetic_says() -> None:
     accumulator = x @ w.T + torch.round(BIAS / (scale_in * scales))
     y = torch.clamp(torch.round(accumulator * scale_in * scales / scale_out) + zero_out, -128, 127)
     expected = (y - zero_out) * scale_out
-    (got,) = qreg.registry.installed().backend("xnnpack").value.load(result.program)([INPUT])
+    (got,) = (
+        qreg.plugins.registry.installed().backend("xnnpack").value.load(result.program)([INPUT])
+    )
     torch.testing.assert_close(got, expected)
 
 

@@ -8,7 +8,7 @@ from executorch.exir import to_edge_transform_and_lower
 from torch import Tensor, nn
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-from qreg.verification import compare
+from qreg.verification.metrics import compare
 from qreg_xnnpack import XNNPACKQuantizer, get_symmetric_quantization_config
 from qreg_xnnpack.runtime import load
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import qreg
-from qreg.engine import annotate_with
+from qreg.quantizer.annotation_pass import annotate_with
 from qreg_xnnpack import get_symmetric_quantization_config
 from qreg_xnnpack.plugin import PLUGIN
 

@@ -69,7 +69,7 @@ class Run:
         return float((predicted == self.test_labels).float().mean())
 
     def program_accuracy(self, program: bytes) -> float:
-        run = qreg.registry.installed().backend("xnnpack").value.load(program)
+        run = qreg.plugins.registry.installed().backend("xnnpack").value.load(program)
         return self._hits([run([image.unsqueeze(0)])[0] for image in self.test])
 
 

@@ -157,8 +157,10 @@ def test_7_a_transposed_convolution_with_batch_norm_trains_along_axis_1_and_runs
     assert weight.args[3] == 1
     lowered = qreg.lower(converted, (images,))
     assert (lowered.delegates, lowered.outside) == (1, ())
-    (got,) = qreg.registry.installed().backend("xnnpack").value.load(lowered.program)([images])
-    from qreg.verification import compare
+    (got,) = (
+        qreg.plugins.registry.installed().backend("xnnpack").value.load(lowered.program)([images])
+    )
+    from qreg.verification.metrics import compare
 
     assert compare(converted(images).detach(), got).sqnr > 35
 
@@ -334,7 +336,9 @@ def test_21_max_pooling_without_a_stride_runs_in_int8() -> None:
 
 def test_21_max_pooling_without_a_stride_lowers_in_float_too() -> None:
     lowered = qreg.lower(Call(lambda self, x: F.max_pool2d(x, 2)), (IMAGE,))
-    (got,) = qreg.registry.installed().backend("xnnpack").value.load(lowered.program)([IMAGE])
+    (got,) = (
+        qreg.plugins.registry.installed().backend("xnnpack").value.load(lowered.program)([IMAGE])
+    )
     torch.testing.assert_close(got, F.max_pool2d(IMAGE, 2))
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import qreg
 from qreg.errors import LoadError, LoweringError
-from qreg.verification import compare
+from qreg.verification.metrics import compare
 from qreg_xnnpack import passes
 from qreg_xnnpack.lowering import lower
 from qreg_xnnpack.runtime import load

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torchao.quantization.pt2e import move_exported_model_to_eval
 
 import qreg
-from qreg.verification import compare
+from qreg.verification.metrics import compare
 from qreg_xnnpack.runtime import load
 
 WIDTH, CHANNELS = 12, 4

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan
 
 import qreg
-from qreg.registry import installed
-from qreg.suspects import Search
-from qreg.target import suspect, target, up_to
+from qreg.analysis.fault_localization import Search
+from qreg.plugins.registry import installed
+from qreg.programs.lowering import suspect, target, up_to
 
 MODELS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "a convolution and a relu": (nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU()), (1, 4, 8, 8)),
@@ -38,7 +38,7 @@ def test_every_part_of_a_working_model_works(name: str, config: str, quantized: 
         registry.backend("xnnpack").value.load,
         10 if "dynamic" in config else 20,
     )
-    from qreg.suspects import _ends
+    from qreg.analysis.fault_localization import _ends
 
     ends = _ends(result.converted, result.decisions)
     assert ends

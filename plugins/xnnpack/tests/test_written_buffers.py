@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import qreg
-from qreg import verification
+from qreg.verification import verify as verification
 
 CALLS = 5
 

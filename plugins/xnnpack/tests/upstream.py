@@ -18,7 +18,7 @@ from torchao.quantization.pt2e import prepare
 from torchao.quantization.pt2e.quantizer import Quantizer
 from torchao.quantization.pt2e.utils import _fuse_conv_bn_
 
-from qreg.registry import Registry
+from qreg.plugins.registry import Registry
 from qreg_xnnpack import XNNPACKQuantizer, get_symmetric_quantization_config
 from qreg_xnnpack.plugin import PLUGIN
 

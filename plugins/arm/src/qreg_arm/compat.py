@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from attrs import frozen
 
-from qreg.origins import origin
+from qreg.graph.provenance import origin
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

@@ -16,7 +16,7 @@ from qreg import SupportedConfig
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
 
-    from qreg.model import Mode
+    from qreg import Mode
 
 WHOLE = (-128, 127)
 
@@ -36,8 +36,8 @@ def symmetric(is_per_channel: bool = True, is_qat: bool = False) -> Quantization
 
 
 def _with_our_histogram(spec: QuantizationSpec) -> QuantizationSpec:
-    from qreg.compat import made_by
-    from qreg.observers import HistogramObserver
+    from qreg.graph.compat import made_by
+    from qreg.observers.observers import HistogramObserver
 
     _, arguments = made_by(spec.observer_or_fake_quant_ctr)
     return replace(spec, observer_or_fake_quant_ctr=HistogramObserver.with_args(**arguments))

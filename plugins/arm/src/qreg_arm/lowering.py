@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from qreg import Conversion, Lowered, LoweredOperator
-from qreg.origins import origin
+from qreg.graph.provenance import origin
 from qreg_arm.compat import delegates_of, traced_and_exact
 from qreg_arm.reading import absorbed, read
 from qreg_arm.repairs import spell_out_strides

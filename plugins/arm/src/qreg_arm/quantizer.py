@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.fx import Node
 from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
 
-from qreg.compat import annotation_of, restore_annotation
-from qreg.origins import CUSTOM
+from qreg.graph.compat import annotation_of, restore_annotation
+from qreg.graph.provenance import CUSTOM
 from qreg_arm.compat import matched_key, quantized_key
 from qreg_arm.config import in_arm_form
 from qreg_arm.repairs import own_scaled_weights

@@ -129,7 +129,7 @@ def absorbed(
 
     ``source`` is the graph that the program was made of.
     """
-    from qreg.origins import origin
+    from qreg.graph.provenance import origin
 
     parts = {str(each.origin): each for each in reversed(operators)}
     for node in source.nodes:
@@ -142,7 +142,7 @@ def absorbed(
 
 def _origin_before(node: Node) -> str:
     """The operator that gives a node its first operand, through what convert has put between."""
-    from qreg.origins import origin
+    from qreg.graph.provenance import origin
 
     while node.all_input_nodes:
         node = node.all_input_nodes[0]

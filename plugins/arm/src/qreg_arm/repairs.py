@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from qreg.patterns import argument, operator_name
+from qreg.graph.nodes import argument, operator_name
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

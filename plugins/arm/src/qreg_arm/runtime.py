@@ -20,7 +20,7 @@ from qreg_arm.reading import TosaGraph, TosaTensor, read
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from qreg.model import Runner
+    from qreg import Runner
 
 DTYPES = {"FP32": "float32", "FP16": "float16", "BOOL": "bool"} | {
     f"INT{bits}": f"int{bits}" for bits in (8, 16, 32, 64)

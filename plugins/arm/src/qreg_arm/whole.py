@@ -11,7 +11,7 @@ from operator import getitem
 from typing import TYPE_CHECKING, Any
 
 from qreg.errors import InputError, LoweringError
-from qreg.scopes import module_path
+from qreg.graph.provenance import module_path
 from qreg_arm.compat import delegates_of, reordered
 
 if TYPE_CHECKING:

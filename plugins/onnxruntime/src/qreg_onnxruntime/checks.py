@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from qreg.errors import LoweringError
-from qreg.scopes import module_path
+from qreg.graph.provenance import module_path
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

@@ -11,13 +11,12 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from qreg import SupportedConfig
-from qreg.processor import preferred
-from qreg.specs import EPS, REDUCED_INT8, SYMMETRIC_INT8, UINT8, Codes, config
+from qreg.configs.factory import EPS, REDUCED_INT8, SYMMETRIC_INT8, UINT8, Codes, config, preferred
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
-    from qreg.model import Mode
+    from qreg import Mode
 
 CONFIGS: tuple[tuple[str, Mode, bool], ...] = (  # name, mode, weights per channel
     ("uint8_static_per_channel", "static", True),
@@ -40,7 +39,7 @@ def get_uint8_quantization_config(
     """A config of uint8 activations and symmetric int8 weights, cached by its arguments.
 
     ``weight_qmin`` and ``weight_qmax`` of -64 and 63 are for x86 processors without VNNI, whose sum
-    of two products saturates. ``eps`` is the smallest scale, see ``qreg.specs.config``.
+    of two products saturates. ``eps`` is the smallest scale, see ``qreg.configs.factory.config``.
     """
     return config(
         is_qat=is_qat,
@@ -76,7 +75,7 @@ def _named(weight: Codes, suffix: str = "") -> Iterator[SupportedConfig]:
 
 def refuses(config: QuantizationConfig) -> str | None:
     """Why ONNX Runtime would run a config in float, or wrongly; None if it runs it in integers."""
-    from qreg.configs import is_float
+    from qreg.configs.validation import is_float
 
     for spec in (config.input_activation, config.output_activation):
         reason = None if spec is None else _refuses_activation(spec)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from qreg.errors import LoweringError
-from qreg.origins import origin
+from qreg.graph.provenance import origin
 from qreg_onnxruntime.checks import described
 from qreg_onnxruntime.compat import fx_node_name, untranslated
 from qreg_onnxruntime.translations import dynamic

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qreg.origins import CUSTOM, origin
-from qreg.patterns import argument, operator_name, sole_user
+from qreg.graph.nodes import argument, operator_name, sole_user
+from qreg.graph.provenance import CUSTOM, origin
 from qreg_onnxruntime.checks import QUANTIZE, quantizations
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qreg import Backend, BackendPlugin, Option, Requirement
-from qreg.transforms import separate_odd_biases, simplified
+from qreg.graph.rewrites import separate_odd_biases, simplified
 from qreg_onnxruntime.annotators import ANNOTATORS
 from qreg_onnxruntime.config import refuses, supported_configs
 from qreg_onnxruntime.lowering import lower

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from qreg.islands import Islands
-from qreg.operators import ADD, ADDMM, CAT, CLAMPS, CONV, LINEAR, MATMUL, MUL, RELU
+from qreg.annotators.profitability import Islands
+from qreg.graph.operators import ADD, ADDMM, CAT, CLAMPS, CONV, LINEAR, MATMUL, MUL, RELU
 
 PRODUCTS = frozenset({*CONV, "aten.conv1d.padding", "aten.conv2d.padding"})
 PRODUCTS |= frozenset({*LINEAR, *ADDMM, *MATMUL})

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qreg.operators import CLAMPS
-from qreg.patterns import argument, operator_name
-from qreg.rules import is_static, shape_of
+from qreg.annotators.rules import is_static
+from qreg.graph.nodes import argument, operator_name, shape_of
+from qreg.graph.operators import CLAMPS
 
 if TYPE_CHECKING:
     from torch.fx import Node

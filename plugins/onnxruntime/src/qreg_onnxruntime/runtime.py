@@ -10,7 +10,7 @@ from qreg.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from qreg.model import Runner
+    from qreg import Runner
 
 PROVIDERS = ["CPUExecutionProvider"]
 ERRORS_ONLY = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qreg.errors import LoweringError
-from qreg.scopes import module_path
+from qreg.graph.provenance import module_path
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

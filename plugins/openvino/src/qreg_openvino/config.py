@@ -13,13 +13,12 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from qreg import SupportedConfig
-from qreg.processor import preferred
-from qreg.specs import EPS, INT8, REDUCED_INT8, SYMMETRIC_INT8, Codes, config
+from qreg.configs.factory import EPS, INT8, REDUCED_INT8, SYMMETRIC_INT8, Codes, config, preferred
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
-    from qreg.model import Mode
+    from qreg import Mode
 
 CONFIGS: tuple[tuple[str, Mode, bool], ...] = (  # name, mode, weights per channel
     ("int8_static_per_channel", "static", True),
@@ -41,7 +40,7 @@ def get_int8_quantization_config(
 ) -> QuantizationConfig:
     """A config of int8 activations and symmetric int8 weights, cached by its arguments.
 
-    ``eps`` is the smallest scale, see ``qreg.specs.config``.
+    ``eps`` is the smallest scale, see ``qreg.configs.factory.config``.
     """
     return config(
         is_qat=is_qat,
@@ -75,7 +74,7 @@ def _named(weight: Codes, suffix: str = "") -> Iterator[SupportedConfig]:
 
 def refuses(config: QuantizationConfig) -> str | None:
     """Why OpenVINO would run a config in float, or wrongly; None if it runs it in integers."""
-    from qreg.configs import is_float
+    from qreg.configs.validation import is_float
 
     for spec in (config.input_activation, config.output_activation):
         reason = None if spec is None else _refuses_activation(spec)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qreg.operators import CLAMPS, RELU
+from qreg.graph.operators import CLAMPS, RELU
 
 ACTIVATIONS = (
     *RELU,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qreg.patterns import argument, operator_name
+from qreg.graph.nodes import argument, operator_name
 from qreg_openvino.reach import VIEWS
 
 if TYPE_CHECKING:

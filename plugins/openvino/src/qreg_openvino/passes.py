@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from qreg.origins import origin
-from qreg.patterns import argument, operator_name
+from qreg.graph.nodes import argument, operator_name
+from qreg.graph.provenance import origin
 from qreg_openvino.reach import COPIES
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from qreg.islands import Islands
-from qreg.operators import (
+from qreg.annotators.profitability import Islands
+from qreg.graph.operators import (
     ADDMM,
     CAT,
     CONV,

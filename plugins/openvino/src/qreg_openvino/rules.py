@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qreg.clamping import BOUNDED, finite_bounds
-from qreg.patterns import argument, operator_name
-from qreg.rules import listed, shape_of
+from qreg.annotators.rules import listed
+from qreg.graph.clamping import BOUNDED, finite_bounds
+from qreg.graph.nodes import argument, operator_name, shape_of
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig

@@ -12,7 +12,7 @@ from qreg_openvino.container import GRAPH, WEIGHTS, split
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from qreg.model import Runner
+    from qreg import Runner
 
 DEVICE = "CPU"
 PRECISIONS = ("f32", "bf16")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qreg.clamping import BOUNDED, spell_out_bounds
-from qreg.patterns import operator_name
-from qreg.transforms import rewritten, separate_odd_biases, simplified
+from qreg.graph.clamping import BOUNDED, spell_out_bounds
+from qreg.graph.nodes import operator_name
+from qreg.graph.rewrites import rewritten, separate_odd_biases, simplified
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
 
-    from qreg.model import Mode
+    from qreg import Mode
 
 
 def transform(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:

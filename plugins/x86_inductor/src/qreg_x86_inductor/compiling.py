@@ -27,7 +27,7 @@ def compile(model: Module, **options: Any) -> Callable[..., Any]:
     """
     import torch
 
-    from qreg.availability import check_available
+    from qreg.plugins.requirements import check_available
     from qreg_x86_inductor.plugin import X86_INDUCTOR
 
     check_available(X86_INDUCTOR)

@@ -11,14 +11,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from qreg.model import SupportedConfig
-from qreg.processor import preferred
-from qreg.specs import REDUCED_INT8
+from qreg import SupportedConfig
+from qreg.configs.factory import REDUCED_INT8, preferred
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
-    from qreg.model import Mode
+    from qreg import Mode
 
 MODES: dict[Mode, str] = {
     "static": "convolutions and linears",
@@ -58,7 +57,7 @@ def refuses(config: QuantizationConfig) -> str | None:
     """The reason why Inductor has no int8 kernel for a config."""
     import torch
 
-    from qreg.configs import is_float
+    from qreg.configs.validation import is_float
 
     entering, weight = config.input_activation, config.weight
     if entering is None or weight is None:

@@ -36,7 +36,7 @@ def quantizer(config: QuantizationConfig) -> Quantizer:
 @contextmanager
 def _taken(model: GraphModule, config: QuantizationConfig) -> Iterator[None]:
     """Marks what stays in float, and puts annotations of others into a form it can read."""
-    from qreg.compat import annotation_of, restore_annotation
+    from qreg.graph.compat import annotation_of, restore_annotation
 
     before = {node: annotation_of(node) for node in model.graph.nodes}
     own = annotation_class()
@@ -65,7 +65,7 @@ def _named(model: GraphModule) -> Iterator[None]:
     torchao goes by the module that an operator comes from: it does not see functional calls, and
     fails on a convolution that is called twice.
     """
-    from qreg.patterns import operator_name
+    from qreg.graph.nodes import operator_name
 
     known = sources()
     found = {

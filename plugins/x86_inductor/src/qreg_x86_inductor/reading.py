@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from qreg import Conversion, LoweredOperator
-from qreg.origins import CUSTOM, origin
+from qreg.graph.provenance import CUSTOM, origin
 from qreg_x86_inductor.compat import kernel
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qreg.islands import Islands
-from qreg.operators import ADD, CAT, LINEAR, MAX_POOL2D
-from qreg.patterns import argument, is_constant, operator_name
-from qreg.rules import is_dynamic
+from qreg.annotators.profitability import Islands
+from qreg.annotators.rules import is_dynamic
+from qreg.graph.nodes import argument, is_constant, operator_name
+from qreg.graph.operators import ADD, CAT, LINEAR, MAX_POOL2D
 
 if TYPE_CHECKING:
     from torch.fx import Node

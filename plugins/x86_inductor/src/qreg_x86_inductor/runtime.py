@@ -21,7 +21,7 @@ from qreg_x86_inductor.signature import read
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from qreg.model import Runner
+    from qreg import Runner
 
 CODE, EXPORTED = "/data/aotinductor/", ("models/model.json", "serialized_exported_program.json")
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qreg.clamping import clamp_as_hardtanh
-from qreg.operators import ADD, CONV, LINEAR
-from qreg.patterns import is_constant, operator_name, tensor_at
-from qreg.transforms import new_constant, rewritten, simplified
+from qreg.graph.clamping import clamp_as_hardtanh
+from qreg.graph.nodes import is_constant, operator_name, tensor_at
+from qreg.graph.operators import ADD, CONV, LINEAR
+from qreg.graph.rewrites import new_constant, rewritten, simplified
 
 if TYPE_CHECKING:
     from torch.fx import Graph, GraphModule, Node
 
-    from qreg.model import Mode
+    from qreg import Mode
 
 WEIGHTED = frozenset({*CONV, *LINEAR})
 

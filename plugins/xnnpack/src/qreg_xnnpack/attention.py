@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qreg.patterns import operator_name
+from qreg.graph.nodes import operator_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +42,7 @@ def _lifted(program: ExportedProgram) -> dict[Node, Tensor | None]:
 
     Masks are among them where they were computed ahead of time.
     """
-    from qreg.mutation import Mutations
+    from qreg.graph.mutation import Mutations
 
     signature = program.graph_signature
     names = {**signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}

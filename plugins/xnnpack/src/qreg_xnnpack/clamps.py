@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qreg.clamping import LARGEST
-from qreg.patterns import argument, sole_user
+from qreg.graph.clamping import LARGEST
+from qreg.graph.nodes import argument, sole_user
 from qreg_xnnpack.compat import edge_operator
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from qreg import SupportedConfig
-from qreg.specs import EPS, Codes, config
+from qreg.configs.factory import EPS, Codes, config
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
-    from qreg.model import Mode
+    from qreg import Mode
 
 
 @functools.cache
@@ -33,8 +33,8 @@ def get_symmetric_quantization_config(
 ) -> QuantizationConfig:
     """A config of int8 activations and symmetric int8 weights, cached by its arguments.
 
-    As :func:`qreg.specs.config`, under the names that users of executorch's own know. The delegate
-    quantizes the bias to int32 by the scales of input and weight.
+    As :func:`qreg.configs.factory.config`, under the names that users of executorch's own know. The
+    delegate quantizes the bias to int32 by the scales of input and weight.
     """
     return config(
         is_qat=is_qat,
@@ -72,7 +72,7 @@ def refuses(config: QuantizationConfig) -> str | None:
     """
     import torch
 
-    from qreg.configs import is_float
+    from qreg.configs.validation import is_float
 
     for role, spec in (
         ("input", config.input_activation),

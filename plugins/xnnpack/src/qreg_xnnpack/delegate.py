@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from qreg.islands import Islands
-from qreg.operators import (
+from qreg.annotators.profitability import Islands
+from qreg.annotators.rules import constant_weight, is_dynamic, is_static, static_shape
+from qreg.graph.nodes import argument, operator_name, shape_of
+from qreg.graph.operators import (
     ADD,
     ADDMM,
     CAT,
@@ -29,8 +31,6 @@ from qreg.operators import (
     TRANSPOSED,
     UNSQUEEZE,
 )
-from qreg.patterns import argument, operator_name
-from qreg.rules import constant_weight, is_dynamic, is_static, shape_of, static_shape
 
 if TYPE_CHECKING:
     from torch.fx import Node

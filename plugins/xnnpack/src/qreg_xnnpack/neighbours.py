@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-from qreg.patterns import sole_user
+from qreg.graph.nodes import sole_user
 from qreg_xnnpack.compat import is_absorbed, passes_that_quantize
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
-from qreg.clamping import clamp_as_hardtanh
 from qreg.errors import LoweringError
-from qreg.operators import IDENTITIES, PADS
-from qreg.patterns import argument, operator_name
-from qreg.transforms import changes_nothing
+from qreg.graph.clamping import clamp_as_hardtanh
+from qreg.graph.nodes import argument, operator_name
+from qreg.graph.operators import IDENTITIES, PADS
+from qreg.graph.rewrites import changes_nothing
 from qreg_xnnpack.attention import spell_out_attention
 from qreg_xnnpack.decompositions import by_others
 from qreg_xnnpack.scale_limits import check_scales
@@ -38,7 +38,7 @@ def ready(program: ExportedProgram) -> ExportedProgram:
     Raises ``LoweringError`` for an operator that neither the delegate nor ExecuTorch has, and for
     scales that XNNPACK cannot compute with.
     """
-    from qreg.composites import CLAMPS, as_clamp
+    from qreg.graph.composites import CLAMPS, as_clamp
 
     check_scales(program)
     _name_with_letters(program)
@@ -186,7 +186,7 @@ def _compute_written_weights(program: ExportedProgram) -> None:
     """
     import torch
 
-    from qreg.mutation import Mutations
+    from qreg.graph.mutation import Mutations
 
     mutations = Mutations.of(program.graph)
     for node in list(program.graph.nodes) if mutations.writers else ():

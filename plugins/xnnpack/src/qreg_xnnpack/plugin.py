@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qreg import Backend, BackendPlugin, Option, Requirement
-from qreg.transforms import separate_odd_biases
+from qreg.graph.rewrites import separate_odd_biases
 from qreg_xnnpack.annotators import ANNOTATORS
 from qreg_xnnpack.config import refuses, supported_configs
 from qreg_xnnpack.lowering import lower

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from qreg.origins import origin
+from qreg.graph.provenance import origin
 from qreg_xnnpack.compat import delegates_of
 from qreg_xnnpack.lowering import to_edge
 from qreg_xnnpack.runtime import load
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Node
 
-    from qreg.model import Runner
+    from qreg import Runner
 
 ROUNDS = 20
 

@@ -15,14 +15,14 @@ from torch.fx import GraphModule, Node
 from torch.nn import functional as F
 from torchao.quantization.pt2e.quantizer import OperatorConfig, QuantizationConfig
 
-from qreg.configs import equivalent, mode_of
-from qreg.engine import annotate_with
-from qreg.known_operators import registered
-from qreg.model import Annotator
-from qreg.named_configs import made_config, made_configs
-from qreg.quantizer import Config, RegistryQuantizer
-from qreg.registry import Registry, installed
-from qreg.scopes import module_stack, type_name
+from qreg import Annotator
+from qreg.configs.named import made_config, made_configs
+from qreg.configs.validation import equivalent, mode_of
+from qreg.graph.provenance import module_stack, type_name
+from qreg.plugins.operator_names import registered
+from qreg.plugins.registry import Registry, installed
+from qreg.quantizer.annotation_pass import annotate_with
+from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
 from qreg_xnnpack.annotators import shape
 from qreg_xnnpack.config import get_symmetric_quantization_config
 

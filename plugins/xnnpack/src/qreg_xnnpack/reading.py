@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from attrs import frozen
 
 from qreg import Conversion, LoweredOperator
-from qreg.origins import origin
+from qreg.graph.provenance import origin
 from qreg_xnnpack.compat import delegates_of, graph_of, program_of
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from qreg_xnnpack.compat import planned_memory, set_threads
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from qreg.model import Runner
+    from qreg import Runner
 
 # As in executorch 1.4.1, ``exir/_serialize/_program.py``: the flatbuffer's identifier, then a
 # header with the sizes of the flatbuffer and of the segments behind it, 8 bytes each.

@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qreg.errors import LoweringError, keeping_in_float
-from qreg.operators import ADD, CLAMPS, MUL, RELU, SUB
-from qreg.origins import origin
-from qreg.patterns import argument, operator_name, sole_user
-from qreg.scopes import module_path
+from qreg.graph.nodes import argument, operator_name, sole_user
+from qreg.graph.operators import ADD, CLAMPS, MUL, RELU, SUB
+from qreg.graph.provenance import module_path, origin
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from qreg.patterns import argument
+from qreg.graph.nodes import argument
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from qreg.clamping import clamp_as_hardtanh
-from qreg.operators import MAX_POOL2D, PADS
-from qreg.patterns import argument, operator_name, tensor_at
-from qreg.transforms import bypass, new_constant, rewritten, simplify
-from qreg.transforms import scalars_to_attributes as scalars_to_attributes  # given on from here
+from qreg.graph.clamping import clamp_as_hardtanh
+from qreg.graph.nodes import argument, operator_name, tensor_at
+from qreg.graph.operators import MAX_POOL2D, PADS
+from qreg.graph.rewrites import bypass, new_constant, rewritten, simplify
+from qreg.graph.rewrites import scalars_to_attributes as scalars_to_attributes
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
-    from qreg.model import Mode
-    from qreg.mutation import Mutations
+    from qreg import Mode
+    from qreg.graph.mutation import Mutations
 
 BIAS_POSITION = {
     "aten.linear.default": 2,
@@ -31,7 +31,7 @@ COPY = "_copy_"
 
 def transform(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
     """All of them, in one walk over the graph."""
-    from qreg.mutation import Mutations
+    from qreg.graph.mutation import Mutations
 
     trained, mutations = "qat" in modes, Mutations.of(model.graph)
     return rewritten(model, lambda node: _rewrite(model, node, trained, mutations))

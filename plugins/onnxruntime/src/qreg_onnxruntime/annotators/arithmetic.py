@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from qreg import Annotator, patterns
-from qreg.families import chain
-from qreg.model import Rule
-from qreg.operators import ADD, CAT, MUL
-from qreg.rules import moderate_constants, nonempty, quantized_operands, unscaled
+from qreg import Annotator, Rule, patterns
+from qreg.annotators.builders import chain
+from qreg.annotators.rules import moderate_constants, nonempty, quantized_operands, unscaled
+from qreg.graph.operators import ADD, CAT, MUL
 from qreg_onnxruntime.reach import BOUNDED, ISLANDS
 from qreg_onnxruntime.rules import clamped_around_zero
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qreg import Annotator, patterns
-from qreg.annotation import standard
-from qreg.depthwise import full_range
-from qreg.families import chain
-from qreg.model import STATIC, Mode
-from qreg.operators import BATCH_NORM, CONV
-from qreg.rules import batched, constant_weight, nonempty, quantized_operands
+from qreg import STATIC, Annotator, Mode, patterns
+from qreg.annotators.annotate import standard
+from qreg.annotators.builders import chain
+from qreg.annotators.rules import batched, constant_weight, nonempty, quantized_operands
+from qreg.configs.depthwise import full_range
+from qreg.graph.operators import BATCH_NORM, CONV
 from qreg_onnxruntime.reach import BOUNDED
 from qreg_onnxruntime.rules import clamped_around_zero
 

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from qreg import Annotator, patterns
-from qreg.families import chain
-from qreg.model import ALL_MODES, Annotate, Matcher, Rule
-from qreg.operators import ADDMM, LINEAR, MATMUL
-from qreg.rules import (
+from qreg import ALL_MODES, Annotate, Annotator, Matcher, Rule, patterns
+from qreg.annotators.builders import chain
+from qreg.annotators.rules import (
     constant_weight,
     matrices,
     nonempty,
@@ -19,6 +17,7 @@ from qreg.rules import (
     quantized_operands,
     unscaled_product,
 )
+from qreg.graph.operators import ADDMM, LINEAR, MATMUL
 from qreg_onnxruntime.reach import BOUNDED, ISLANDS
 from qreg_onnxruntime.rules import clamped_around_zero
 

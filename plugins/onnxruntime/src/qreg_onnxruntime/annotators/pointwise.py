@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qreg import Annotator, patterns
-from qreg.families import chain
-from qreg.rules import nonempty, quantized_operands
+from qreg.annotators.builders import chain
+from qreg.annotators.rules import nonempty, quantized_operands
 from qreg_onnxruntime.reach import BOUNDED, ISLANDS
 from qreg_onnxruntime.rules import clamped_around_zero
 

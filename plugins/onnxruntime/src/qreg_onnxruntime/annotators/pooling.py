@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qreg import Annotator, patterns
-from qreg.families import carrying, chain
-from qreg.model import Rule
-from qreg.rules import nonempty, pooled_to_one, quantized_operands, spatial_mean
+from qreg import Annotator, Rule, patterns
+from qreg.annotators.builders import carrying, chain
+from qreg.annotators.rules import nonempty, pooled_to_one, quantized_operands, spatial_mean
 from qreg_onnxruntime.reach import ISLANDS, MAX_POOLS, MEANS, POOLS
 from qreg_onnxruntime.rules import plain_maximum
 

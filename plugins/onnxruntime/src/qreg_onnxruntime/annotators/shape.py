@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from qreg.families import carrying
-from qreg.operators import PERMUTES, RESHAPES, SLICE, UNSQUEEZE
-from qreg.rules import nonempty, output_with_dimensions
+from qreg.annotators.builders import carrying
+from qreg.annotators.rules import nonempty, output_with_dimensions
+from qreg.graph.operators import PERMUTES, RESHAPES, SLICE, UNSQUEEZE
 from qreg_onnxruntime.rules import doubled
 
 SQUEEZES = ("aten.squeeze.dim", "aten.squeeze.dims")

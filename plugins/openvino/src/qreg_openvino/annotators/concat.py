@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qreg import Annotation, Match, Refusal, patterns
-from qreg.annotation import output_spec, shared_in_and_out
-from qreg.families import chain
-from qreg.operators import CAT
-from qreg.rules import moderate_constants, nonempty, quantized_operands, several_inputs
+from qreg.annotators.annotate import output_spec, shared_in_and_out
+from qreg.annotators.builders import chain
+from qreg.annotators.rules import moderate_constants, nonempty, quantized_operands, several_inputs
+from qreg.graph.operators import CAT
 from qreg_openvino.reach import ISLANDS
 
 if TYPE_CHECKING:

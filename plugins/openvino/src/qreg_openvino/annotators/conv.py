@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qreg import Annotator, patterns
-from qreg.depthwise import full_range
-from qreg.families import chain
-from qreg.model import STATIC, Mode, Rule
-from qreg.operators import BATCH_NORM
-from qreg.rules import batched, constant_weight, nonempty, quantized_operands
+from qreg import STATIC, Annotator, Mode, Rule, patterns
+from qreg.annotators.builders import chain
+from qreg.annotators.rules import batched, constant_weight, nonempty, quantized_operands
+from qreg.configs.depthwise import full_range
+from qreg.graph.operators import BATCH_NORM
 from qreg_openvino.fusing import ACTIVATIONS
 from qreg_openvino.reach import CONVOLUTIONS, ISLANDS
 from qreg_openvino.rules import bounded, several_channels

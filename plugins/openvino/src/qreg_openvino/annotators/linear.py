@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from qreg import Annotator, patterns
-from qreg.families import chain
-from qreg.model import Annotate, Matcher, Rule
-from qreg.operators import ADDMM, LINEAR, MATMUL
-from qreg.rules import (
+from qreg import Annotate, Annotator, Matcher, Rule, patterns
+from qreg.annotators.builders import chain
+from qreg.annotators.rules import (
     constant_weight,
     matrices,
     nonempty,
@@ -16,6 +14,7 @@ from qreg.rules import (
     quantized_operands,
     unscaled_product,
 )
+from qreg.graph.operators import ADDMM, LINEAR, MATMUL
 from qreg_openvino.fusing import ACTIVATIONS
 from qreg_openvino.reach import ISLANDS
 from qreg_openvino.rules import bounded, rows

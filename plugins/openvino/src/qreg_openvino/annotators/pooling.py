@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qreg import Annotator, patterns
-from qreg.families import carrying, chain
-from qreg.model import Rule
-from qreg.rules import nonempty, pooled_to_one, quantized_operands, spatial_mean
+from qreg import Annotator, Rule, patterns
+from qreg.annotators.builders import carrying, chain
+from qreg.annotators.rules import nonempty, pooled_to_one, quantized_operands, spatial_mean
 from qreg_openvino.reach import GLOBAL_POOLS, ISLANDS, MAX_POOLS, MEANS, POOLS
 from qreg_openvino.rules import batched_pool, plain_average, plain_maximum
 

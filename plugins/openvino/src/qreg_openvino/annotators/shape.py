@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from qreg.families import carrying
-from qreg.rules import nonempty, output_with_dimensions
+from qreg.annotators.builders import carrying
+from qreg.annotators.rules import nonempty, output_with_dimensions
 from qreg_openvino.reach import COPIES, PERMUTATIONS, SHUFFLES, SLICES, UPSAMPLES, VIEWS
 
 ANNOTATORS = (

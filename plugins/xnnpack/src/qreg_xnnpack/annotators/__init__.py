@@ -35,7 +35,7 @@ def _annotate(
     quantization_config: QuantizationConfig | None,
     filter_fn: Callable[[Node], bool] | None = None,
 ) -> list[list[Node]]:
-    from qreg.engine import annotate_with
+    from qreg.quantizer.annotation_pass import annotate_with
 
     return annotate_with((annotator,), graph_module, quantization_config, filter_fn)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from qreg import Annotator, patterns
-from qreg.annotation import carried_on, shared_in_and_out
-from qreg.families import chain
-from qreg.operators import ADD, CAT, MUL, RELU, SUB
-from qreg.rules import (
+from qreg.annotators.annotate import carried_on, shared_in_and_out
+from qreg.annotators.builders import chain
+from qreg.annotators.rules import (
     moderate_constants,
     nonempty,
     quantized_operands,
@@ -14,6 +13,7 @@ from qreg.rules import (
     unscaled,
     with_dimensions,
 )
+from qreg.graph.operators import ADD, CAT, MUL, RELU, SUB
 from qreg_xnnpack.delegate import computed_with
 
 BOTH = patterns.operands(0, 1)

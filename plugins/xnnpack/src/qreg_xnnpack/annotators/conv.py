@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from qreg import Annotator, patterns
-from qreg.annotation import along_axis_1
-from qreg.families import chain
-from qreg.model import ALL_MODES, Mode
-from qreg.operators import BATCH_NORM, CONV, PADS, RELU, RELU6, TRANSPOSED
-from qreg.rules import batched, quantized_operands
+from qreg import ALL_MODES, Annotator, Mode, patterns
+from qreg.annotators.annotate import along_axis_1
+from qreg.annotators.builders import chain
+from qreg.annotators.rules import batched, quantized_operands
+from qreg.graph.operators import BATCH_NORM, CONV, PADS, RELU, RELU6, TRANSPOSED
 from qreg_xnnpack.delegate import (
     dynamic_conv,
     dynamic_per_channel,

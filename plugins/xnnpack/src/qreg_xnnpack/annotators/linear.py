@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from qreg import patterns
-from qreg.families import chain
-from qreg.model import ALL_MODES
-from qreg.operators import LINEAR, RELU, RELU6
-from qreg.rules import quantized_operands
+from qreg import ALL_MODES, patterns
+from qreg.annotators.builders import chain
+from qreg.annotators.rules import quantized_operands
+from qreg.graph.operators import LINEAR, RELU, RELU6
 from qreg_xnnpack.delegate import dynamic_per_channel, int8_weight, unshared_bias
 
 RULES = (quantized_operands, int8_weight, unshared_bias, dynamic_per_channel)

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from qreg import Annotator, patterns
-from qreg.annotation import shared_in_and_out
-from qreg.families import carrying
-from qreg.operators import CLAMPS, MAX_POOL2D, PERMUTES, RELU, RESHAPES, SLICE, UNSQUEEZE
-from qreg.rules import quantized_operands, static_shape
+from qreg.annotators.annotate import shared_in_and_out
+from qreg.annotators.builders import carrying
+from qreg.annotators.rules import quantized_operands, static_shape
+from qreg.graph.operators import CLAMPS, MAX_POOL2D, PERMUTES, RELU, RESHAPES, SLICE, UNSQUEEZE
 from qreg_xnnpack.delegate import (
     contiguous_slice,
     ordered_bounds,

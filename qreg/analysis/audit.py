@@ -1,0 +1,189 @@
+"""What became of each operator in the lowered program, as the program itself says.
+
+An annotation is a wish. Whether it came true is read from the operators of the lowered program: a
+decision to quantize that did not end in int8 is a defect of whoever supplied the annotator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from attrs import field, frozen
+
+from qreg.graph.provenance import origin
+from qreg.plugins.types.decision import Decision
+from qreg.plugins.types.program import Conversion, Lowered, LoweredOperator
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule, Node
+
+
+Place = Literal["int8", "float", "outside", "gone"]
+
+STATIC_DEQUANTIZE = "quantized_decomposed.dequantize_per_tensor.default"
+
+
+@frozen
+class Placement:
+    """Where one operator of the annotated graph ended.
+
+    ``place`` is ``"int8"`` or ``"float"`` in a delegate, ``"outside"`` of all delegates, or
+    ``"gone"`` where no kernel is left of it: it does nothing, or became part of another.
+    ``operator`` is what the backend calls it, and ``types`` those of its tensors, in the words of
+    the backend.
+    """
+
+    node: str
+    place: Place
+    operator: str = ""
+    delegate: int | None = None
+    types: str = ""
+
+
+@frozen
+class Split:
+    """Float operators that stand between int8 ones, and cost a conversion on either side.
+
+    All of them are nodes of the annotated graph.
+    """
+
+    operators: tuple[str, ...]
+    behind: tuple[str, ...]
+    before: tuple[str, ...]
+
+
+@frozen
+class Audit:
+    """Every operator's place, and where the program is less than it could be.
+
+    ``defects`` are the decisions to quantize that did not end in int8. ``leftover`` are conversions
+    that belong to no border of an int8 part: those outside of the delegates, and those from one set
+    of parameters to another.
+    """
+
+    placements: Mapping[str, Placement] = field(repr=False)
+    defects: tuple[Decision, ...]
+    splits: tuple[Split, ...]
+    conversions: tuple[Conversion, ...] = field(repr=False)
+
+    @property
+    def leftover(self) -> tuple[Conversion, ...]:
+        return tuple(each for each in self.conversions if each.is_leftover)
+
+
+def audit(decisions: Sequence[Decision], lowered: Lowered, converted: GraphModule) -> Audit | None:
+    """Reads the places of all operators off a lowered program.
+
+    None where the backend's format cannot be read back.
+    """
+    if lowered.operators is None:
+        return None
+    placements = place(decisions, lowered.operators)
+    places = [(d, placements[d.node]) for d in decisions if d.node in placements]
+    defects = [decision for decision, found in places if decision.quantized and _is_float(found)]
+    splits = splitting(converted, placements)
+    return Audit(placements, tuple(defects), tuple(splits), tuple(lowered.conversions))
+
+
+def reason(decision: Decision, found: Placement | None) -> str:
+    """Why an operator ended where it did: what was decided, and where the program differs, how."""
+    if found is None or found.place == ("int8" if decision.quantized else "float"):
+        return decision.reason
+    if found.place == "gone":
+        return f"no kernel is left of it: {decision.reason}"
+    if decision.quantized:
+        return f"runs in float, though decided for int8: {decision.reason}"
+    if found.place == "int8":
+        return f"runs in int8 ({found.operator}), though decided for float: {decision.reason}"
+    return decision.reason
+
+
+def _is_float(placement: Placement) -> bool:
+    return placement.place in ("float", "outside")
+
+
+def place(
+    decisions: Sequence[Decision], operators: Sequence[LoweredOperator]
+) -> dict[str, Placement]:
+    """The place of each decision's operator; of several parts of one, the least int8 counts.
+
+    Operators that the program says nothing of are ``"gone"``, but those of bodies left out.
+    """
+    parts: dict[str, list[LoweredOperator]] = {}
+    for operator in operators:
+        if operator.origin is not None:
+            parts.setdefault(operator.origin, []).append(operator)
+    # Of bodies, as of a scan, a program may say nothing; their operators have a dot in their names.
+    known = [d.node for d in decisions if d.node in parts or "." not in d.node]
+    return {name: _placement(name, parts.get(name, [])) for name in known}
+
+
+def _placement(node: str, parts: Sequence[LoweredOperator]) -> Placement:
+    if not parts:
+        return Placement(node, "gone")
+    worst = min(parts, key=lambda part: (part.delegate is not None, part.int8))
+    found: Place = "int8" if worst.int8 else "float"
+    return Placement(
+        node=node,
+        place="outside" if worst.delegate is None else found,
+        operator=worst.operator,
+        delegate=worst.delegate,
+        types=_types(worst),
+    )
+
+
+def _types(part: LoweredOperator) -> str:
+    reads, gives = ", ".join(part.reads), ", ".join(part.gives)
+    return f"{reads} -> {gives}".strip() if gives else ""
+
+
+def splitting(converted: GraphModule, placements: Mapping[str, Placement]) -> Iterator[Split]:
+    """The float parts of a converted graph that quantized tensors enter and leave."""
+    edges = list(_edges(converted))
+    is_float = {name for name, found in placements.items() if _is_float(found)}
+    for part in _connected(is_float, [(a, b) for a, b, _ in edges]):
+        behind = {a for a, b, quantized in edges if quantized and b in part and a not in is_float}
+        before = {b for a, b, quantized in edges if quantized and a in part and b not in is_float}
+        if behind and before:
+            order = [name for name in placements if name in part]
+            yield Split(tuple(order), tuple(sorted(behind)), tuple(sorted(before)))
+
+
+def _edges(converted: GraphModule) -> Iterator[tuple[str, str, bool]]:
+    """Which operator reads which, by their origins, and whether through a static quantization."""
+    for node in converted.graph.nodes:
+        reader = origin(node)
+        if reader is None:
+            continue
+        for source in node.all_input_nodes:
+            producer, quantized = _producer(source)
+            if producer is not None:
+                yield producer, reader, quantized
+
+
+def _producer(node: Node) -> tuple[str | None, bool]:
+    quantized = False
+    while origin(node) is None:
+        quantized = quantized or str(node.target) == STATIC_DEQUANTIZE
+        if node.op != "call_function" or not node.all_input_nodes:
+            return None, quantized
+        node = node.all_input_nodes[0]
+    return origin(node), quantized
+
+
+def _connected(names: set[str], edges: Sequence[tuple[str, str]]) -> Iterator[set[str]]:
+    neighbours: dict[str, set[str]] = {name: set() for name in names}
+    for one, other in edges:
+        if one in names and other in names:
+            neighbours[one].add(other)
+            neighbours[other].add(one)
+    left = dict.fromkeys(names)
+    while left:
+        reached, part = [left.popitem()[0]], set()
+        while reached:
+            name = reached.pop()
+            left.pop(name, None)
+            part.add(name)
+            reached += neighbours[name] - part
+        yield part

@@ -1,0 +1,193 @@
+"""Finds the operator at which a backend goes wrong, by lowering the model up to a point.
+
+What is wrong at one point stays wrong behind it, so a search by halves finds the first: a handful
+of lowerings, made only where a program has failed already. A part ends where no pattern is torn
+apart, since a backend takes a half pattern for something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+from torch import Tensor
+from torch.fx import Graph, GraphModule, Node
+
+from qreg.analysis.interpreter import first_nan
+from qreg.errors import LoweringError, NaNError, ProgramError, QregError, keeping_in_float
+from qreg.graph.provenance import module_path, origin
+from qreg.programs.export import export
+from qreg.programs.inputs import flat
+from qreg.verification.metrics import compare_all, is_far
+from qreg.verification.remedies import scopes_of
+from qreg.verification.runner import check_alike, outputs_of, repeats_for, run_program
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+    from qreg.plugins.types.backend import Runner
+    from qreg.plugins.types.decision import Decision
+    from qreg.plugins.types.program import Lowered
+
+
+QUANTIZE = "quantized_decomposed.quantize_per_"
+DEQUANTIZE = "quantized_decomposed.dequantize_per_"
+
+
+@frozen
+class Search:
+    """How a part of a model is lowered, run and judged; ``load`` None runs nothing."""
+
+    lower: Callable[[ExportedProgram], Lowered]
+    load: Callable[[bytes], Runner] | None
+    floor: float
+
+    def works(self, part: GraphModule, samples: Sequence[tuple[Any, ...]]) -> bool:
+        """Whether a part lowers, and runs as it should in the backend."""
+        try:
+            lowered = self.lower(export(part, samples[0]))
+            if self.load is None:
+                return True
+            got = run_program(self.load, lowered, samples, repeats_for(part))
+            wanted = outputs_of(part, samples)
+            check_alike(got, wanted)
+        except QregError:
+            return False
+        return not any(is_far(each, self.floor) for each in compare_all(got, wanted))
+
+
+def name_suspect(
+    error: ProgramError,
+    converted: GraphModule,
+    decisions: Sequence[Decision],
+    samples: Sequence[tuple[Any, ...]],
+    search: Search,
+) -> ProgramError:
+    """The error with the operator that it starts at, as far as one can be found.
+
+    Where the backend has named operators itself, there is nothing to look for.
+    """
+    remedy = _remedy(error.suspects, decisions) if isinstance(error, LoweringError) else ""
+    if remedy:
+        return error.suspecting(remedy=remedy)
+    for sample in samples if isinstance(error, NaNError) else ():
+        name = first_nan(converted, sample)
+        if name is not None:
+            described = f"{name}, the first to give NaN in the converted model"
+            return error.suspecting(described, remedy=_remedy([name], decisions))
+    found = suspect(converted, decisions, samples, search)
+    if not found:
+        return error
+    names = [str(origin(node)) for node in found]
+    return error.suspecting(_described(found), remedy=_remedy(names, decisions))
+
+
+def _remedy(names: Sequence[str], decisions: Sequence[Decision]) -> str:
+    return keeping_in_float(scopes_of(names, decisions))
+
+
+def _described(nodes: Sequence[Node]) -> str:
+    named = " and ".join(f"{origin(node)} ({node.target}{_place(node)})" for node in nodes)
+    return f"{named}, the first that the backend gets wrong"
+
+
+def _place(node: Node) -> str:
+    path = module_path(node)
+    return f" in module {path!r}" if path else ""
+
+
+def suspect(
+    converted: GraphModule,
+    decisions: Sequence[Decision],
+    samples: Sequence[tuple[Any, ...]],
+    search: Search,
+) -> list[Node]:
+    """The operators of the first pattern at which a converted model goes wrong when lowered.
+
+    Wrong is what does not lower, load or run, or gives other outputs than the model. Empty if
+    every part works, and only the whole does not.
+    """
+    inputs = [tuple(flat(sample)) for sample in samples]
+    ends = _ends(converted, decisions)
+    right, wrong = -1, len(ends)
+    while wrong - right > 1:
+        middle = (right + wrong) // 2
+        works = search.works(up_to(converted, ends[middle]), inputs)
+        right, wrong = (middle, wrong) if works else (right, middle)
+    if wrong == len(ends):
+        return []
+    position = {node: number for number, node in enumerate(converted.graph.nodes)}
+    start = position[ends[right]] if right >= 0 else -1
+    between = (n for n, at in position.items() if start < at <= position[ends[wrong]])
+    return [node for node in between if origin(node)]
+
+
+def _ends(converted: GraphModule, decisions: Sequence[Decision]) -> list[Node]:
+    """The nodes behind which the graph can be cut without tearing a pattern apart."""
+    position = {node: number for number, node in enumerate(converted.graph.nodes)}
+    nodes = {origin(node): node for node in position if origin(node)}
+    spans = []
+    for decision in decisions:
+        parts = [nodes[name] for name in (*decision.pattern, decision.node) if name in nodes]
+        if parts:
+            first, last = min(parts, key=position.__getitem__), max(parts, key=position.__getitem__)
+            spans.append((position[first], _behind(last)))
+    ends = dict.fromkeys(end for _, end in sorted(spans, key=lambda span: position[span[1]]))
+    return [
+        end
+        for end in ends
+        if not any(start <= position[end] < position[other] for start, other in spans)
+        and _given(converted, end)
+    ]
+
+
+def _behind(node: Node) -> Node:
+    """The node that dequantizes what an operator gives, or the operator."""
+    for follower in (QUANTIZE, DEQUANTIZE):
+        following = [user for user in node.users if str(user.target).startswith(follower)]
+        node = following[0] if following else node
+    return node
+
+
+def _given(converted: GraphModule, end: Node) -> list[Node]:
+    """What a part that ends with a node gives: the floating-point tensors that are read behind."""
+    inside, computed = set[Node](), set[Node]()
+    for node in converted.graph.nodes:
+        inside.add(node)
+        if node.op == "placeholder" or any(each in computed for each in node.all_input_nodes):
+            computed.add(node)
+        if node is end:
+            break
+    return [
+        node
+        for node in converted.graph.nodes
+        if node in computed
+        and node.op != "placeholder"
+        and _is_float(node)
+        and (node is end or any(user not in inside for user in node.users))
+    ]
+
+
+def _is_float(node: Node) -> bool:
+    if str(node.target).startswith(DEQUANTIZE):
+        return True  # convert does not note down what it gives
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def up_to(converted: GraphModule, end: Node) -> GraphModule:
+    """The part of a model that ends with a node; it takes its inputs flat."""
+    graph = Graph()
+    copies = dict(_copied(graph, converted.graph, end))
+    graph.output(tuple(copies[node] for node in _given(converted, end)))
+    graph.eliminate_dead_code()
+    return GraphModule(converted, graph)
+
+
+def _copied(into: Graph, graph: Graph, end: Node) -> Iterator[tuple[Node, Node]]:
+    copies: dict[Node, Node] = {}
+    for node in graph.nodes:
+        if end not in copies or node.op == "placeholder":
+            copies[node] = into.node_copy(node, copies.__getitem__)
+            yield node, copies[node]

@@ -1,0 +1,51 @@
+"""Runs a graph and shows what each operator gives, under the name it has in the annotated graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Interpreter, Node
+
+from qreg.graph.mutation import keeping_state
+from qreg.graph.provenance import origin
+from qreg.programs.inputs import cloned
+
+
+class Watching(Interpreter):
+    """Calls ``seen`` with the name and the value of every floating-point tensor of an operator."""
+
+    def __init__(self, module: GraphModule, seen: Callable[[str, Tensor], None]) -> None:
+        super().__init__(module)
+        self._seen = seen
+
+    def run_node(self, n: Node) -> Any:
+        result = super().run_node(n)
+        name = origin(n)
+        if name is not None and isinstance(result, Tensor) and result.is_floating_point():
+            self._seen(name, result)
+        return result
+
+
+class _Found(Exception):
+    """Ends a pass at the operator that was looked for."""
+
+    def __init__(self, name: str) -> None:  # fx adds where it happened to what args has
+        self.name = name
+
+
+def first_nan(model: GraphModule, sample: tuple[Any, ...]) -> str | None:
+    """The first operator that gives NaN for a sample, or None. Raises what the model raises."""
+
+    def check(name: str, value: Tensor) -> None:
+        if value.isnan().any():
+            raise _Found(name)
+
+    try:
+        with torch.no_grad(), keeping_state(model):
+            Watching(model, check).run(*cloned(sample))
+    except _Found as found:
+        return found.name
+    return None

@@ -1,0 +1,8 @@
+"""What an annotator is made of: patterns, rules, annotations, and builders of common annotators.
+
+The modules are imported on first use. They are in ``__init__.pyi``.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,3 @@
+from . import annotate, builders, patterns, profitability, rules
+
+__all__ = ["annotate", "builders", "patterns", "profitability", "rules"]

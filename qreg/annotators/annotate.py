@@ -1,0 +1,115 @@
+"""What a match gets: the specs of a config, its input's parameters, or one set for all inputs.
+
+Plugins name these functions in their tables, so torch is imported when they are called.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from qreg.plugins.types.annotator import Annotation, Match, Refusal
+
+if TYPE_CHECKING:
+    from torch.fx import Node
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
+    from torchao.quantization.pt2e.quantizer.quantizer import QuantizationSpecBase
+
+
+def output_spec(node: Node) -> QuantizationSpecBase | None:
+    """The spec of what a node gives out, if it has one."""
+    from qreg.graph.compat import annotation_of
+
+    found = annotation_of(node)
+    return found.output_qspec if found else None
+
+
+def standard(match: Match, config: QuantizationConfig) -> Sequence[Annotation]:
+    """Inputs, weight, bias and output get what the config has for each; None is left in float."""
+    specs: dict[Node, QuantizationSpecBase | None] = dict.fromkeys(
+        match.inputs, config.input_activation
+    )
+    if match.weight is not None:
+        specs[match.weight] = config.weight
+    if match.bias is not None:
+        specs[match.bias] = config.bias
+    return [
+        Annotation(
+            node,
+            {entering: spec for entering in node.all_input_nodes if (spec := specs.get(entering))},
+            config.output_activation if node is match.output else None,
+        )
+        for node in match.nodes
+    ]
+
+
+def shared_with_producer(
+    match: Match, config: QuantizationConfig
+) -> Sequence[Annotation] | Refusal:
+    """The output takes the parameters of the input, for operators that only move or clip values."""
+    from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
+
+    (producer,) = match.inputs
+    if output_spec(producer) is None:
+        return Refusal("its input is not quantized, so there are no parameters to share")
+    spec = SharedQuantizationSpec(producer)
+    return [Annotation(match.output, {producer: spec}, spec)]
+
+
+def carried_on(match: Match, config: QuantizationConfig) -> Sequence[Annotation]:
+    """The first operator gets the specs of the config, those behind it share its output's."""
+    from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
+
+    head = Match(match.nodes[:1], match.inputs, match.weight, match.bias)
+    carried = []
+    for before, node in zip(match.nodes, match.nodes[1:], strict=False):
+        spec = SharedQuantizationSpec(before)
+        carried.append(Annotation(node, {before: spec}, spec))
+    return [*standard(head, config), *carried]
+
+
+def shared_in_and_out(match: Match, config: QuantizationConfig) -> Sequence[Annotation]:
+    """One set of parameters for all inputs and the output.
+
+    They are those of the first input that is quantized already; if none is, the first input is
+    observed.
+    """
+    from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
+
+    source = next((node for node in match.inputs if output_spec(node)), match.inputs[0])
+    edge = SharedQuantizationSpec((source, match.output))
+    inputs: dict[Node, QuantizationSpecBase] = {source: config.input_activation}
+    inputs.update({node: edge for node in match.inputs if node is not source})
+    return [Annotation(match.output, inputs, edge)]
+
+
+def along_axis_1(match: Match, config: QuantizationConfig) -> Sequence[Annotation]:
+    """As ``standard``, for weights with their output channels along axis 1.
+
+    Those of transposed convolutions are so, and of ``addmm``.
+    """
+    return standard(match, with_channel_axis(config, 1))
+
+
+def with_channel_axis(config: QuantizationConfig, axis: int) -> QuantizationConfig:
+    """The config with its per-channel weights along another axis; others are left alone.
+
+    The axis goes into the observer's factory as well: torchao 0.18 does not pass it on to a fake
+    quantizer, whose observer would stay at axis 0. Its fused one knows no other axis, so the plain
+    one takes its place.
+    """
+    import torch
+    from torchao.quantization.pt2e import FakeQuantize, FusedMovingAvgObsFakeQuantize
+
+    from qreg.graph.compat import made_by
+
+    weight: QuantizationSpec | None = config.weight
+    if weight is None or weight.qscheme != torch.per_channel_symmetric:
+        return config
+    observer, arguments = made_by(weight.observer_or_fake_quant_ctr)
+    if issubclass(observer, FusedMovingAvgObsFakeQuantize):
+        observer = FakeQuantize
+    factory = observer.with_args(**{**arguments, "ch_axis": axis})
+    weight = dataclasses.replace(weight, ch_axis=axis, observer_or_fake_quant_ctr=factory)
+    return dataclasses.replace(config, weight=weight)

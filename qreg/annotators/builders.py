@@ -1,0 +1,54 @@
+"""Annotators of the kinds that tables are made of: chains that fuse, and what only moves values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from qreg.annotators import patterns
+from qreg.annotators.annotate import shared_with_producer, standard
+from qreg.plugins.types.annotator import Annotate, Annotator, Matcher, Rule
+from qreg.plugins.types.backend import STATIC, Mode
+
+
+def chain(
+    name: str,
+    targets: Sequence[str],
+    head: Matcher,
+    *followers: Iterable[str],
+    modes: Iterable[Mode] = STATIC,
+    rules: Iterable[Rule] = (),
+    annotate: Annotate = standard,
+    summary: str = "",
+) -> Annotator:
+    """An operator that ``head`` finds, and what the backend computes in one step with it.
+
+    ``targets`` are the operators that it starts from; behind it comes one operator out of each of
+    ``followers``. ``summary`` describes the head alone.
+    """
+    links = [frozenset(each) for each in followers]
+    described = ", then ".join([summary or _names(targets), *map(_names, followers)])
+    return Annotator(
+        name,
+        targets,
+        patterns.fused(head, *links) if links else head,
+        modes,
+        rules,
+        annotate,
+        summary=described,
+    )
+
+
+def carrying(name: str, targets: Sequence[str], *rules: Rule) -> Annotator:
+    """An operator that pools, clips or moves values: it carries on an int8 part."""
+    return Annotator(
+        name,
+        targets,
+        patterns.operands(0),
+        rules=rules,
+        annotate=shared_with_producer,
+        summary="on the parameters of its input",
+    )
+
+
+def _names(operators: Iterable[str]) -> str:
+    return " or ".join(dict.fromkeys(name.split(".")[1] for name in operators))

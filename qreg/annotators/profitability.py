@@ -1,0 +1,149 @@
+"""Where quantizing pays: between products, not where a value would be converted for itself alone.
+
+Convolutions, linear layers and matmuls gain enough to pay for a conversion. Everything else is
+worth quantizing where it stands between two of these. What will be decided further down the graph
+is not known yet; what an operator is, is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from attrs import define, field, frozen
+
+from qreg.annotators.annotate import output_spec, standard, with_channel_axis
+from qreg.graph.index import GraphIndex
+from qreg.graph.joined import JoinedDimension
+from qreg.plugins.operator_names import operator_name
+from qreg.plugins.types.annotator import Annotation, Match, Refusal
+
+if TYPE_CHECKING:
+    from torch.fx import Graph, Node
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig
+
+
+@contextmanager
+def one_pass(graph: Graph, kept: Collection[Node]) -> Iterator[None]:
+    """Look at a graph once for all questions about it, which must not change meanwhile.
+
+    ``kept`` are the operators that scopes keep in float.
+    """
+    token = _current.set(_Facts(graph, frozenset(kept)))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+@frozen
+class Islands:
+    """What a backend has kernels for, as far as it matters for what pays.
+
+    ``products`` are its operators that pay for a conversion, by their names; ``constant_factor``
+    says that only those with a constant do. ``passing`` are those that it runs on quantized values
+    between two products. The methods are for annotators: a rule, and what they annotate with.
+    """
+
+    products: frozenset[str]
+    passing: frozenset[str]
+    constant_factor: bool = False
+
+    def read_by_products(self, node: Node) -> bool:
+        """Whether a value enters a product, directly or through what passes it on.
+
+        What is cut out of one input of a ``cat`` does not count as a reader of the ``cat``, and
+        neither does what a scope keeps in float.
+        """
+        facts = _facts(node.graph)
+        reached = facts.reached(self)
+        joined = JoinedDimension.of(node)
+        if joined is None:
+            return node in reached
+        waiting = [(user, joined) for user in node.users]
+        while waiting:
+            user, joined = waiting.pop()
+            if self._computes(user, facts):
+                return True
+            if self._passes(user, facts) and not joined.is_taken_apart_by(user):
+                behind = joined.behind(user)
+                if behind is not None:
+                    waiting += [(each, behind) for each in user.users]
+                elif user in reached:
+                    return True
+        return False
+
+    def _computes(self, node: Node, facts: _Facts) -> bool:
+        if node in facts.kept or _name(node) not in self.products:
+            return False
+        return not self.constant_factor or not facts.constants.isdisjoint(node.all_input_nodes)
+
+    def _passes(self, node: Node, facts: _Facts) -> bool:
+        return node not in facts.kept and _name(node) in self.passing
+
+    def feeds_products(self, match: Match, config: QuantizationConfig) -> str | None:
+        """What reads it, sooner or later, is a product."""
+        if self.read_by_products(match.output):
+            return None
+        return "no convolution, linear or matmul reads it: quantized, it would only be converted"
+
+    def product(self, match: Match, config: QuantizationConfig) -> Sequence[Annotation] | Refusal:
+        """Inputs, weight and, where that is read in integers, the output.
+
+        A product that is read in float gives float from its integer sum, which costs less and
+        loses nothing.
+        """
+        if not self.read_by_products(match.output):
+            config = dataclasses.replace(config, output_activation=None)
+        return standard(match, config)
+
+    def product_along_axis_1(
+        self, match: Match, config: QuantizationConfig
+    ) -> Sequence[Annotation] | Refusal:
+        """As ``product``, for a weight with its output channels along axis 1."""
+        return self.product(match, with_channel_axis(config, 1))
+
+    def continued(self, match: Match, config: QuantizationConfig) -> Sequence[Annotation] | Refusal:
+        """Inputs and output, where one of the inputs is quantized already."""
+        if any(output_spec(node) is not None for node in match.inputs):
+            return self.product(match, config)
+        return Refusal("nothing that enters it is quantized: it would only be converted")
+
+
+@define(eq=False, slots=False)
+class _Facts:
+    """What holds for a graph; all nodes that products read are found in one walk."""
+
+    graph: Graph
+    kept: frozenset[Node] = frozenset()
+    _reached: dict[Islands, set[Node]] = field(init=False, factory=dict)
+
+    @cached_property
+    def constants(self) -> set[Node]:
+        return GraphIndex(self.graph).constants
+
+    def reached(self, islands: Islands) -> set[Node]:
+        """The nodes that products read, directly or through what passes values on."""
+        if islands not in self._reached:
+            found = self._reached[islands] = set()
+            for node in reversed(self.graph.nodes):
+                passed = node in found and islands._passes(node, self)
+                if passed or islands._computes(node, self):
+                    found.update(node.all_input_nodes)
+        return self._reached[islands]
+
+
+_current: ContextVar[_Facts | None] = ContextVar("facts of the pass", default=None)
+
+
+def _facts(graph: Graph) -> _Facts:
+    current = _current.get()
+    return current if current is not None and current.graph is graph else _Facts(graph)
+
+
+def _name(node: Node) -> str:
+    return operator_name(node.target) if node.op == "call_function" else ""

@@ -1,0 +1,1 @@
+"""Quantization configs: how they are made, and what they mean."""

@@ -1,0 +1,118 @@
+"""What a quantization config means: its mode, whether it can be used, whether two are the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torchao.quantization.pt2e.quantizer import (
+    FixedQParamsQuantizationSpec,
+    QuantizationConfig,
+    QuantizationSpec,
+)
+
+from qreg.errors import ConfigError
+from qreg.graph.compat import made_by
+from qreg.plugins.processor import overflows
+from qreg.plugins.types.backend import Mode
+
+ROLES = ("input_activation", "output_activation", "weight", "bias")
+AFFINE = (
+    torch.per_tensor_affine,
+    torch.per_channel_affine,
+    torch.per_channel_affine_float_qparams,
+)
+PER_TENSOR = (torch.per_tensor_affine, torch.per_tensor_symmetric, None)
+
+
+def mode_of(config: QuantizationConfig) -> Mode:
+    """The mode of a config: dynamic activations win over QAT, as in torchao's own quantizers."""
+    if config.input_activation is not None and config.input_activation.is_dynamic:
+        return "dynamic"
+    return "qat" if config.is_qat else "static"
+
+
+def check(config: object) -> QuantizationConfig:
+    """The config, if it can be used.
+
+    Raises ``ConfigError`` for what torchao would only trip over in the middle of prepare.
+    """
+    if not isinstance(config, QuantizationConfig):
+        raise ConfigError(
+            f"{config!r} is no quantization config: pass a name, a QuantizationConfig, or None"
+        )
+    for role in ROLES:
+        _check_kind(role, getattr(config, role))
+        _check_range(role, getattr(config, role))
+    for role in ROLES[:2]:
+        spec = getattr(config, role)
+        if spec is not None and spec.qscheme not in PER_TENSOR:
+            raise ConfigError(f"{role} has qscheme {spec.qscheme}: activations are per tensor")
+    if config.weight is not None and config.weight.qscheme in AFFINE:
+        raise ConfigError(f"weight has qscheme {config.weight.qscheme}: weights are symmetric")
+    _check_axis(config.weight)
+    return config
+
+
+def _check_axis(weight: Any) -> None:
+    axis = getattr(weight, "ch_axis", None)
+    if getattr(weight, "qscheme", None) == torch.per_channel_symmetric and axis not in (0, None):
+        raise ConfigError(
+            f"weight is per channel along axis {axis} (expected 0, which stands for the output "
+            "channels of transposed convolutions and products too)"
+        )
+
+
+def _check_kind(role: str, spec: Any) -> None:
+    """A config holds for any operator, so that it cannot refer to the nodes of one graph."""
+    kinds = (QuantizationSpec, FixedQParamsQuantizationSpec)
+    if spec is not None and not isinstance(spec, kinds) and role != "bias":
+        raise ConfigError(
+            f"{role} is a {type(spec).__name__} (expected a QuantizationSpec, a "
+            "FixedQParamsQuantizationSpec or None). Annotators return the others for a match."
+        )
+
+
+def _check_range(role: str, spec: Any) -> None:
+    if not isinstance(spec, QuantizationSpec) or spec.dtype.is_floating_point:
+        return
+    limits = torch.iinfo(spec.dtype)
+    low, high = spec.quant_min, spec.quant_max
+    if (low is not None and low < limits.min) or (high is not None and high > limits.max):
+        raise ConfigError(f"{role} has the range [{low}, {high}], beyond what {spec.dtype} holds")
+
+
+def saturates(config: QuantizationConfig) -> bool:
+    """Report whether 16-bit sums of two products overflow, see ``processor.overflows``."""
+    activation, weight = config.input_activation, config.weight
+    if not isinstance(activation, QuantizationSpec) or not isinstance(weight, QuantizationSpec):
+        return False
+    if any(spec.dtype not in (torch.int8, torch.uint8) for spec in (activation, weight)):
+        return False
+    return overflows(_range(activation), _range(weight))
+
+
+def _range(spec: QuantizationSpec) -> tuple[int, int]:
+    limits = torch.iinfo(spec.dtype)
+    low = limits.min if spec.quant_min is None else spec.quant_min
+    return low, limits.max if spec.quant_max is None else spec.quant_max
+
+
+def equivalent(one: QuantizationConfig, other: QuantizationConfig) -> bool:
+    """Whether two configs quantize alike, though their observer factories are different objects."""
+    return one.is_qat == other.is_qat and all(
+        _meaning(getattr(one, role)) == _meaning(getattr(other, role)) for role in ROLES
+    )
+
+
+def _meaning(value: Any) -> Any:
+    """A value that compares by what it says, down through the factories' arguments."""
+    if isinstance(value, QuantizationSpec):
+        return {name: _meaning(each) for name, each in vars(value).items()}
+    observer, arguments = made_by(value)
+    return observer, {name: _meaning(each) for name, each in arguments.items()}
+
+
+def is_float(spec: Any) -> bool:
+    """Whether a spec leaves a value in float32, as those for the bias in torchao's configs do."""
+    return spec is None or getattr(spec, "dtype", None) == torch.float32

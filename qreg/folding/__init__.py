@@ -1,0 +1,1 @@
+"""What depends on parameters alone is computed once, before preparing."""

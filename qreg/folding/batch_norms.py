@@ -1,0 +1,266 @@
+"""Takes the batch norms out of a graph that is quantized after training.
+
+A norm behind a convolution or linear layer that feeds nothing else becomes a part of its weight and
+bias; each call gets its own. Any other becomes a multiplication and an addition. torchao 0.18 folds
+norms too, before a quantizer sees the graph, and checks neither who else reads the output of the
+convolution nor whether its weight serves other calls: nothing must be left for it to fold.
+
+Only the graph is rewritten here: new weights are operators on the old ones, which
+:func:`~qreg.folding.parameters.fold_constants` computes.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from attrs import define, frozen
+from torch import Tensor
+
+from qreg.folding.constants import constant_nodes
+from qreg.graph.nodes import argument, sole_user
+from qreg.graph.operators import ADDMM, CONV, LINEAR, TRANSPOSED
+from qreg.plugins.operator_names import operator_name
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule, Node
+
+
+aten = torch.ops.aten
+
+NORMS = ("aten.batch_norm.default", "aten.instance_norm.default")
+NORM_WITHOUT_TRAINING = "aten._native_batch_norm_legit_no_training.default"
+PADDED = ("aten.conv1d.padding", "aten.conv2d.padding", "aten.conv3d.padding")
+CONVOLUTIONS = (*CONV, *PADDED)
+WEIGHTED = frozenset({*CONVOLUTIONS, *TRANSPOSED, *LINEAR, *ADDMM})
+# What a node computes once a norm has been folded into it, by the name of the norm.
+COMPUTES = "qreg_computes"
+
+
+@frozen
+class Norm:
+    """One call of a batch norm: ``(x - mean) / sqrt(variance + eps) * weight + bias``.
+
+    ``output`` is the node that others read the result from.
+    """
+
+    node: Node
+    output: Node
+    entering: Node
+    weight: Node | None
+    bias: Node | None
+    mean: Node
+    variance: Node
+    eps: float
+
+    @property
+    def parameters(self) -> list[Node]:
+        given = (self.weight, self.bias, self.mean, self.variance)
+        return [each for each in given if each is not None]
+
+
+def rewrite_batch_norms(model: GraphModule) -> None:
+    """Replaces each batch norm whose statistics and parameters are constants, in place.
+
+    One that uses the statistics of the batch, or parameters that are computed or belong to the
+    body of a loop, stays one operator, under a name that torchao leaves alone and that means the
+    same: ``aten._native_batch_norm_legit.no_stats`` or ``aten.native_batch_norm``.
+    """
+    nodes = [node for node in model.graph.nodes if node.op == "call_function"]
+    if not any(_is_norm(node) for node in nodes):
+        return
+    constants = set(constant_nodes(model.graph))
+    for node in nodes:
+        if operator_name(node.target) == "aten.batch_norm.default" and _uses_batch(node):
+            _without_statistics(node)
+        elif (norm := _norm(node)) is not None:
+            _rewrite(norm, constants)
+    model.recompile()
+
+
+def _is_norm(node: Node) -> bool:
+    return operator_name(node.target) in (*NORMS, NORM_WITHOUT_TRAINING)
+
+
+def _uses_batch(node: Node) -> bool:
+    return bool(node.args[5]) or argument(node, 3) is None
+
+
+def _norm(node: Node) -> Norm | None:
+    name, given = operator_name(node.target), node.args
+    if name in NORMS and not _uses_batch(node):
+        return _normed(node, node, given[7])
+    if name != NORM_WITHOUT_TRAINING:
+        return None
+    user = sole_user(node)
+    if user is None or user.target is not operator.getitem or user.args[1] != 0:
+        return None
+    return _normed(node, user, given[6])
+
+
+def _normed(node: Node, output: Node, eps: Any) -> Norm:
+    entering, weight, bias, mean, variance = node.args[:5]
+    return Norm(node, output, entering, weight, bias, mean, variance, eps)  # type: ignore[arg-type]
+
+
+def _without_statistics(node: Node) -> None:
+    arguments = (*node.args[:3], True, *node.args[6:8])
+    result = _first_of(node, node, aten._native_batch_norm_legit.no_stats, arguments)
+    node.replace_all_uses_with(result)
+    node.graph.erase_node(node)
+
+
+def _first_of(node: Node, output: Node, target: Any, arguments: tuple[Any, ...]) -> Node:
+    """The first result of an operator that returns more, in the place of a norm."""
+    with node.graph.inserting_before(node):
+        several = node.graph.call_function(target, arguments)
+        first = node.graph.call_function(operator.getitem, (several, 0))
+    value = output.meta["val"]
+    several.meta = {**output.meta, "val": (value, value.new_empty(0), value.new_empty(0))}
+    first.meta = {**output.meta, COMPUTES: output.name}
+    return first
+
+
+def _rewrite(norm: Norm, constants: set[Node]) -> None:
+    layer = norm.entering
+    known = constants.issuperset(norm.parameters)
+    if not known:
+        arguments = (layer, norm.weight, norm.bias, norm.mean, norm.variance, False, 0.0, norm.eps)
+        kept = _first_of(norm.node, norm.output, aten.native_batch_norm.default, arguments)
+        norm.output.replace_all_uses_with(kept)
+    elif _can_take(layer, norm, constants):
+        built = Builder(layer, constants)
+        _bring_ahead(norm.parameters)
+        _fold(built, layer, *_affine(built, norm))
+        layer.meta[COMPUTES] = norm.output.name
+        norm.output.replace_all_uses_with(layer)
+    else:
+        built = Builder(norm.node, constants)
+        norm.output.replace_all_uses_with(_arithmetic(built, norm))
+    for node in dict.fromkeys((norm.output, norm.node)):
+        node.graph.erase_node(node)
+
+
+def _can_take(layer: Node, norm: Norm, constants: set[Node]) -> bool:
+    """Whether a norm can become a part of the layer ahead of it.
+
+    Nothing else may read the layer's output, its weight and bias must be constants, and the second
+    axis of its output, which is normed, must be that of its channels.
+    """
+    name = operator_name(layer.target)
+    if layer.op != "call_function" or name not in WEIGHTED or sole_user(layer) is not norm.node:
+        return False
+    weight, bias = _weight_and_bias(layer)
+    if not constants.issuperset(each for each in (weight, bias) if each is not None):
+        return False
+    rank = layer.meta["val"].dim()
+    if name in LINEAR or name in ADDMM:
+        scaled = any(value != 1 for value in layer.kwargs.values())
+        return rank == 2 and weight.meta["val"].dim() == 2 and not scaled
+    return bool(rank == weight.meta["val"].dim())
+
+
+def _weight_and_bias(layer: Node) -> tuple[Node, Node | None]:
+    positions = (2, 0) if operator_name(layer.target) in ADDMM else (1, 2)
+    weight, bias = (argument(layer, position) for position in positions)
+    return weight, bias
+
+
+def _bring_ahead(nodes: Sequence[Node]) -> None:
+    """Reads constants ahead of all operators."""
+    for node in nodes:
+        if node.op == "get_attr":
+            first = next(each for each in node.graph.nodes if each.op != "placeholder")
+            if first is not node:
+                first.prepend(node)
+
+
+@define
+class Builder:
+    """Inserts operators ahead of a node, with its provenance, and tells which are constant."""
+
+    before: Node
+    constants: set[Node]
+
+    def __call__(self, target: Any, *args: Any) -> Any:
+        sources = [each for each in args if isinstance(each, torch.fx.Node)]
+        with self.before.graph.inserting_before(self.before):
+            node = self.before.graph.call_function(target, args)
+        node.meta = {**self.before.meta, "val": target(*map(_fake, args))}
+        node.meta.pop(COMPUTES, None)
+        if self.constants.issuperset(sources):
+            self.constants.add(node)
+        return node
+
+
+def _fake(value: Any) -> Any:
+    return value.meta["val"] if isinstance(value, torch.fx.Node) else value
+
+
+def _affine(built: Builder, norm: Norm) -> tuple[Node, Node]:
+    """The factor and the summand that a norm is, one of each for a channel: shapes (C,)."""
+    scale = built(aten.rsqrt.default, built(aten.add.Tensor, norm.variance, norm.eps))
+    if norm.weight is not None:
+        scale = built(aten.mul.Tensor, scale, norm.weight)
+    shift = built(aten.neg.default, built(aten.mul.Tensor, norm.mean, scale))
+    if norm.bias is not None:
+        shift = built(aten.add.Tensor, shift, norm.bias)
+    return scale, shift
+
+
+def _arithmetic(built: Builder, norm: Norm) -> Node:
+    value: Tensor = norm.entering.meta["val"]
+    shape = [1, -1, *[1] * (value.dim() - 2)]
+    factor, summand = (
+        _typed(built, built(aten.reshape.default, each, shape), value)
+        for each in _affine(built, norm)
+    )
+    product = built(aten.mul.Tensor, norm.entering, factor)
+    result: Node = built(aten.add.Tensor, product, summand)
+    result.meta[COMPUTES] = norm.output.name
+    return result
+
+
+def _typed(built: Builder, node: Node, like: Tensor) -> Node:
+    if node.meta["val"].dtype == like.dtype:
+        return node
+    converted: Node = built(aten.to.dtype, node, like.dtype)
+    return converted
+
+
+def _fold(built: Builder, layer: Node, scale: Node, shift: Node) -> None:
+    """Gives a layer the weight and bias with which it computes ``layer(x) * scale + shift``."""
+    weight, bias = _weight_and_bias(layer)
+    _bring_ahead([each for each in (weight, bias) if each is not None])
+    scaled = _typed(built, _scaled(built, layer, weight, scale), weight.meta["val"])
+    if bias is not None:
+        shift = built(aten.add.Tensor, built(aten.mul.Tensor, bias, scale), shift)
+    shift = _typed(built, shift, weight.meta["val"])
+    if operator_name(layer.target) in ADDMM:
+        layer.args = (shift, layer.args[1], scaled)
+    else:
+        layer.args = (layer.args[0], scaled, shift, *layer.args[3:])
+
+
+def _scaled(built: Builder, layer: Node, weight: Node, scale: Node) -> Node:
+    """A weight with each of its output channels multiplied.
+
+    They are on the first axis; on the last of an ``addmm``; and on the second of a transposed
+    convolution, whose first axis has the input channels of each group.
+    """
+    shape, name = list(weight.meta["val"].shape), operator_name(layer.target)
+    if name in ADDMM:
+        result = built(aten.mul.Tensor, weight, scale)
+    elif name in TRANSPOSED:
+        groups = argument(layer, 6) or 1
+        apart = [groups, shape[0] // groups, *shape[1:]]
+        factor = built(aten.reshape.default, scale, [groups, 1, shape[1], *[1] * len(shape[2:])])
+        parts = built(aten.mul.Tensor, built(aten.reshape.default, weight, apart), factor)
+        result = built(aten.reshape.default, parts, shape)
+    else:
+        factor = built(aten.reshape.default, scale, [-1, *[1] * len(shape[1:])])
+        result = built(aten.mul.Tensor, weight, factor)
+    node: Node = result
+    return node

@@ -1,0 +1,114 @@
+"""Which constants are worth their bytes: folding must not enlarge a program without need."""
+
+from __future__ import annotations
+
+import operator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from torch._ops import OpOverload
+from torch.fx import Node
+
+from qreg.folding.constants import ancestors, bytes_of, sources_of, storage_of
+from qreg.graph.nodes import tensor_at
+from qreg.graph.operators import ADDMM, CONV, LINEAR, MATMUL, TRANSPOSED
+from qreg.plugins.operator_names import operator_name
+
+MEGABYTE = 2**20
+SHARE = 16  # folding may add a sixteenth of the bytes of all constants, or a megabyte
+
+PADDED = ("aten.conv1d.padding", "aten.conv2d.padding", "aten.conv3d.padding")
+PRODUCTS = frozenset({*CONV, *PADDED, *TRANSPOSED, *LINEAR, *ADDMM, *MATMUL})
+
+
+def affordable(computed: Sequence[Node], constants: dict[Node, None]) -> list[Node]:
+    """Those worth their bytes, in the order of the graph.
+
+    Constants that are computed from one another's sources stand or fall together: together they
+    free the sources that nothing else reads. Those that add least come first, until they have added
+    a sixteenth of all constants, or a megabyte. So a table that is also read as it is, is not
+    stored a second time because it is transposed for the output; and a mask of many megabytes,
+    which one line computes, is not stored at all. A weight or bias of a product is folded whatever
+    its size, unless it is a view: computing it at each call costs more, and it cannot be quantized
+    per channel by its runtime.
+    """
+    groups = _by_source(computed, constants)
+    stored = sum(_storage_bytes(constants).values())
+    budget = max(MEGABYTE, stored // SHARE)
+    kept, chosen = _read_as_they_are(constants), set[Node]()
+    for added, group in sorted(((_added(g, kept), g) for g in groups), key=lambda x: x[0]):
+        if added <= budget:
+            chosen.update(group)
+            budget -= max(added, 0)
+        else:
+            chosen.update(each for each in group if _is_computed_weight(each))
+    return [node for node in computed if node in chosen]
+
+
+def _added(group: Sequence[Node], kept: set[int]) -> int:
+    """How many bytes the constants of a program grow by if a group is folded."""
+    read = _storage_bytes(ancestors(group))
+    freed = sum(size for storage, size in read.items() if storage not in kept)
+    return sum(bytes_of(node.meta["val"]) for node in group) - freed
+
+
+def _read_as_they_are(constants: Iterable[Node]) -> set[int]:
+    """The storages that an operator reads which is not a constant itself."""
+    found = set(constants)
+    attributes = (node for node in found if node.op == "get_attr")
+    return {storage_of(node) for node in attributes if not found.issuperset(node.users)}
+
+
+def _storage_bytes(nodes: Iterable[Node]) -> dict[int, int]:
+    """The bytes that each storage is read of, by the ``get_attr`` nodes among ``nodes``."""
+    found = dict[int, int]()
+    for node in nodes:
+        if node.op == "get_attr":
+            found[storage_of(node)] = max(bytes_of(tensor_at(node)), found.get(storage_of(node), 0))
+    return found
+
+
+def _is_computed_weight(node: Node) -> bool:
+    is_read_by_a_product = any(operator_name(user.target) in PRODUCTS for user in node.users)
+    return is_read_by_a_product and not _is_view(node)
+
+
+def _is_view(node: Node) -> bool:
+    """Whether a value is a part of a constant's memory, however it was cut out and turned."""
+    while node.op == "call_function":
+        sources = list(_aliased_by(node))
+        if not sources:
+            return False
+        node = sources[0]
+    return True
+
+
+def _aliased_by(node: Node) -> Iterator[Node]:
+    """The arguments whose memory the result may be a part of."""
+    if node.target is operator.getitem:
+        yield from node.all_input_nodes
+    elif isinstance(node.target, OpOverload):
+        for declared, value in zip(node.target._schema.arguments, node.args, strict=False):
+            if declared.alias_info is not None and isinstance(value, Node):
+                yield value
+
+
+def _by_source(computed: Sequence[Node], constants: dict[Node, None]) -> list[list[Node]]:
+    """The computed constants, those with a source in common together."""
+    owner = dict[Any, Any]()
+
+    def root(key: Any) -> Any:
+        while owner.setdefault(key, key) is not key:
+            owner[key] = key = owner[owner[key]]
+        return key
+
+    for node in constants:
+        if node.op == "get_attr":
+            owner[root(node)] = root(("storage", storage_of(node)))
+        for source in sources_of(node):
+            owner[root(source)] = root(node)
+    groups = defaultdict[Any, list[Any]](list)
+    for node in computed:
+        groups[root(node)].append(node)
+    return list(groups.values())

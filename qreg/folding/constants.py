@@ -1,0 +1,110 @@
+"""Which values of a graph are the same in every call: those of constants, and what follows."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.fx import Node
+
+from qreg.graph.mutation import Mutations
+from qreg.graph.nodes import tensor_at
+
+if TYPE_CHECKING:
+    from torch.fx import Graph
+
+
+# What depends on the shape and type of its first argument, not on the values in it.
+SHAPED = ("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full")
+UNDEFINED = ("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided")
+# Changes a flag of a tensor and none of its values: torch.tensor(...) inside a model has one.
+DETACHES = "aten.detach_.default"
+
+
+def constant_nodes(graph: Graph) -> dict[Node, None]:
+    """The nodes whose value is the same in every call, in the order of the graph."""
+    mutations, found = Mutations.of(graph), dict[Node, None]()
+    for node in graph.nodes:
+        if not mutations.is_written(node) and _is_constant(node, found):
+            found[node] = None
+    return found
+
+
+def _is_constant(node: Node, constants: dict[Node, None]) -> bool:
+    if node.op == "get_attr":
+        return is_tensor(node)
+    return (
+        node.op == "call_function"
+        and _is_pure(node)
+        and all(source in constants for source in _read(node))
+    )
+
+
+def is_tensor(node: Node) -> bool:
+    """Whether a ``get_attr`` node reads a tensor, not the body of a loop or a branch."""
+    return isinstance(tensor_at(node), Tensor)
+
+
+def _is_pure(node: Node) -> bool:
+    """Whether a call computes tensors of static shapes from its arguments, and does nothing else.
+
+    Only operators of ATen are known well enough; those that quantize are not among them.
+    """
+    if node.target is operator.getitem:
+        return True
+    if not isinstance(node.target, OpOverload) or node.target.namespace != "aten":
+        return False
+    tags, schema = node.target.tags, node.target._schema
+    if torch.Tag.nondeterministic_seeded in tags or (
+        schema.is_mutable and str(node.target) != DETACHES
+    ):
+        return False
+    return _base_name(node) not in UNDEFINED and _is_static(node.meta.get("val"))
+
+
+def _base_name(node: Node) -> str:
+    return str(node.target).split(".")[1]
+
+
+def _is_static(value: Any) -> bool:
+    values = value if isinstance(value, (tuple, list)) else (value,)
+    sizes = [size for each in values if isinstance(each, Tensor) for size in each.shape]
+    tensors = all(isinstance(each, Tensor) for each in values)
+    return tensors and all(isinstance(size, int) for size in sizes)
+
+
+def _read(node: Node) -> Sequence[Node]:
+    """The nodes whose values a call depends on."""
+    sources = node.all_input_nodes
+    if node.target is operator.getitem or _base_name(node) not in SHAPED:
+        return sources
+    return [each for each in sources if not _is_static(each.meta.get("val"))]
+
+
+def ancestors(nodes: Iterable[Node]) -> set[Node]:
+    """What these nodes are computed from, and they themselves."""
+    waiting, found = list(nodes), set[Node]()
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += sources_of(node)
+    return found
+
+
+def sources_of(node: Node) -> Sequence[Node]:
+    """The nodes whose values a node depends on."""
+    return _read(node) if node.op == "call_function" else ()
+
+
+def storage_of(node: Node) -> int:
+    """Which memory a ``get_attr`` node reads."""
+    return int(tensor_at(node).untyped_storage()._cdata)
+
+
+def bytes_of(value: Tensor) -> int:
+    return value.numel() * value.element_size()

@@ -1,0 +1,71 @@
+"""Where a ``cat`` joined its inputs, and which slices cut one of them out again."""
+
+from __future__ import annotations
+
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve, frozen
+
+from qreg.graph.nodes import argument
+from qreg.graph.operators import CAT, CLAMPS, PERMUTES, RELU, SLICE
+from qreg.plugins.operator_names import operator_name
+
+if TYPE_CHECKING:
+    from torch.fx import Node
+
+
+IN_PLACE = frozenset({*CLAMPS, *RELU, *SLICE})  # what moves no value along a joined dimension
+
+
+@frozen
+class JoinedDimension:
+    """The dimension along which the values of a ``cat`` lie, and the positions where inputs meet.
+
+    ``bounds`` are in elements, the first 0 and the last the size of the dimension.
+    """
+
+    dimension: int
+    bounds: tuple[int, ...]
+
+    @classmethod
+    def of(cls, node: Node) -> JoinedDimension | None:
+        """That of a ``cat``; None for other operators, and for sizes that are not known."""
+        if node.op != "call_function" or operator_name(node.target) not in CAT:
+            return None
+        inputs: Any = node.args[0]
+        dimension = (argument(node, 1) or 0) % node.meta["val"].dim()
+        sizes = [each.meta["val"].shape[dimension] for each in inputs]
+        if not all(isinstance(size, int) for size in sizes):
+            return None
+        return cls(dimension, tuple(accumulate(sizes, initial=0)))
+
+    def behind(self, node: Node) -> JoinedDimension | None:
+        """That of what an operator makes of the values; None where they are no longer in a row."""
+        name = operator_name(node.target)
+        if name == "aten.permute.default":
+            rank, order = node.meta["val"].dim(), argument(node, 1)
+            return evolve(self, dimension=[each % rank for each in order].index(self.dimension))
+        if name in PERMUTES:
+            rank = node.meta["val"].dim()
+            one, other = (argument(node, place) % rank for place in (1, 2))
+            return evolve(
+                self, dimension={one: other, other: one}.get(self.dimension, self.dimension)
+            )
+        if name in SLICE and self._cut_by(node):
+            return None
+        return self if name in IN_PLACE else None
+
+    def is_taken_apart_by(self, node: Node) -> bool:
+        """Whether an operator is a slice out of one of the inputs."""
+        if operator_name(node.target) not in SLICE or not self._cut_by(node):
+            return False
+        ends = argument(node, 2), argument(node, 3)
+        if not all(end is None or isinstance(end, int) for end in ends):
+            return False
+        start, end, _ = slice(*ends).indices(self.bounds[-1])
+        return any(low <= start and end <= high for low, high in pairwise(self.bounds))
+
+    def _cut_by(self, node: Node) -> bool:
+        dimension: int = (argument(node, 1) or 0) % node.meta["val"].dim()
+        return dimension == self.dimension

@@ -1,0 +1,63 @@
+"""Questions about one node of a graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from qreg.plugins.operator_names import operator_name as operator_name
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.fx import Node
+
+
+def is_in_place(node: Node) -> bool:
+    """Whether an operator writes to what it is called on, as ``aten.add_.Tensor`` does."""
+    return str(node.target) != operator_name(node.target)
+
+
+def sole_user(node: Node) -> Node | None:
+    """The one user of a node, or None if it has none or several."""
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def is_constant(node: Node) -> bool:
+    """Whether a node is a parameter or buffer, or computed from these alone.
+
+    Looks back until it meets an input of the graph; ``GraphIndex.constants`` has them all.
+    """
+    waiting, seen = [node], {node}
+    while waiting:
+        each = waiting.pop()
+        if each.op != "get_attr" and (each.op != "call_function" or not each.all_input_nodes):
+            return False
+        fresh = [source for source in each.all_input_nodes if source not in seen]
+        seen.update(fresh)
+        waiting += fresh
+    return True
+
+
+def tensor_at(node: Node) -> Tensor:
+    """The parameter or buffer that a ``get_attr`` node reads."""
+    owner, _, name = str(node.target).rpartition(".")
+    module = node.graph.owning_module
+    assert module is not None
+    found: Tensor = getattr(module.get_submodule(owner), name)
+    return found
+
+
+def argument(node: Node, position: int) -> Any:
+    """A positional argument, or None where the call leaves it to its default."""
+    return node.args[position] if position < len(node.args) else None
+
+
+def is_node(value: object) -> TypeGuard[Node]:
+    """Whether an argument of a call is a node of the graph."""
+    from torch.fx import Node
+
+    return isinstance(value, Node)
+
+
+def shape_of(node: Node | None) -> list[Any]:
+    assert node is not None
+    return list(node.meta["val"].shape)

@@ -1,0 +1,209 @@
+"""Rewrites of a graph before it is annotated, for the transforms of backends to be made of.
+
+None of them changes what the graph computes. Each rewrites one node, and says whether it did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from qreg.graph.nodes import argument, is_in_place, tensor_at
+from qreg.graph.operators import ADD, ADDMM, DROPOUTS, IDENTITIES, LINEAR, MUL, SUB
+from qreg.plugins.operator_names import operator_name
+
+if TYPE_CHECKING:
+    import torch
+    from torch.fx import GraphModule, Node
+
+    from qreg.plugins.types.backend import Mode
+
+
+WITH_SCALARS = frozenset({*ADD, *MUL, *SUB})
+SAME = {"aten.conv1d.padding": "conv1d", "aten.conv2d.padding": "conv2d"}
+SCALAR = "_tensor_constant_"
+BIASED = {**dict.fromkeys(ADDMM, 0), **dict.fromkeys(LINEAR, 2)}  # and where their bias is
+
+
+def rewritten(model: GraphModule, rewrite: Callable[[Node], bool]) -> GraphModule:
+    """The graph with every call rewritten, in one walk."""
+    changed = [rewrite(node) for node in list(model.graph.nodes) if node.op == "call_function"]
+    if any(changed):
+        model.recompile()
+    return model
+
+
+def simplified(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
+    """What a backend without needs of its own has as its transform: all of these rewrites."""
+    return rewritten(model, lambda node: simplify(model, node, "qat" in modes))
+
+
+def simplify(model: GraphModule, node: Node, trained: bool) -> bool:
+    """Scalars become tensors that can be quantized, paddings by name become numbers.
+
+    What gives its input, as a dropout that is off, is bypassed; in a model that is ``trained``
+    dropouts stay.
+    """
+    name = operator_name(node.target)
+    if name in WITH_SCALARS:
+        return lift_scalars(model, node)
+    if name == "aten.rsub.Scalar":
+        return swap_operands(model, node)
+    if name in SAME:
+        return spell_out_padding(node, SAME[name])
+    if name in DROPOUTS and not trained:
+        return not argument(node, 2) and bypass(node)
+    return name in IDENTITIES and changes_nothing(node) and bypass(node)
+
+
+def scalars_to_attributes(model: GraphModule) -> GraphModule:
+    """Turns the scalars of ``x + 1``, ``x - 1`` and ``x * 2`` into tensors that can be quantized.
+
+    A scalar takes the dtype of the result where that is floating point; other calls stay as they
+    are, since a float attribute would change what ``ids + 1`` gives.
+    """
+    return rewritten(
+        model,
+        lambda node: operator_name(node.target) in WITH_SCALARS and lift_scalars(model, node),
+    )
+
+
+def lift_scalars(model: GraphModule, node: Node) -> bool:
+    """The scalars of one call as tensors, in the dtype of a floating-point result."""
+    result = node.meta["val"]
+    if not any(map(_is_scalar, node.args)) or not result.dtype.is_floating_point:
+        return False
+    node.args = tuple(
+        _scalar(model, node, arg, result) if _is_scalar(arg) else arg for arg in node.args
+    )
+    return True
+
+
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, (int, float))
+
+
+def _scalar(model: GraphModule, before: Node, scalar: Any, result: torch.Tensor) -> Node:
+    import torch
+
+    return new_constant(model, before, SCALAR, torch.tensor(float(scalar), dtype=result.dtype))
+
+
+def new_constant(model: GraphModule, before: Node, prefix: str, value: torch.Tensor) -> Node:
+    """A buffer with this value, under a free name, and the node that reads it."""
+    name = _free_name(model, prefix)
+    model.register_buffer(name, value)
+    with model.graph.inserting_before(before):
+        node = model.graph.create_node("get_attr", name)
+    fake_mode: Any = getattr(before.meta["val"], "fake_mode")  # noqa: B009 - fake tensors only
+    node.meta["val"] = fake_mode.from_tensor(value, static_shapes=True)
+    return node
+
+
+def _free_name(model: GraphModule, prefix: str) -> str:
+    number = len(model._buffers)
+    while hasattr(model, f"{prefix}{number}"):
+        number += 1
+    return f"{prefix}{number}"
+
+
+def changes_nothing(node: Node) -> bool:
+    """An alias, or a tensor "moved" to the type it has, which torch does not even copy."""
+    source: Any = node.args[0]
+    before, after = source.meta["val"], node.meta["val"]
+    copied = any(value is True for value in (*node.args, *node.kwargs.values()))
+    return not copied and (before.dtype, before.stride()) == (after.dtype, after.stride())
+
+
+def bypass(node: Node) -> bool:
+    """A node that gives its input stands in the way of patterns and of shared parameters."""
+    node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
+    node.graph.erase_node(node)
+    return True
+
+
+def swap_operands(model: GraphModule, node: Node) -> bool:
+    """``rsub(x, 1)`` is ``sub(1, x)``, which tables of patterns have."""
+    import torch
+
+    scaled = argument(node, 2) or node.kwargs.get("alpha", 1)
+    if scaled != 1 or not node.meta["val"].dtype.is_floating_point:
+        return False
+    entering, scalar = node.args[:2]
+    lifted = _scalar(model, node, scalar, node.meta["val"])
+    node.target, node.args = torch.ops.aten.sub.Tensor, (lifted, entering)
+    return True
+
+
+def spell_out_padding(node: Node, name: str) -> bool:
+    """Turns ``padding="same"`` or ``"valid"`` into numbers, where these are equal on both sides."""
+    import torch
+
+    weight: Any = node.args[1]
+    kernel = weight.meta["val"].shape[2:]
+    stride, kind, dilation, groups = (argument(node, position) for position in range(3, 7))
+    gaps = list(dilation or [1]) * (len(kernel) if len(dilation or [1]) == 1 else 1)
+    total = [gap * (size - 1) for gap, size in zip(gaps, kernel, strict=True)]
+    if kind == "same" and any(amount % 2 for amount in total):
+        return False
+    padding = [amount // 2 if kind == "same" else 0 for amount in total]
+    node.target = getattr(torch.ops.aten, name).default
+    node.args = (*node.args[:2], argument(node, 2), stride or [1], padding, gaps, groups or 1)
+    return True
+
+
+def separate_odd_biases(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
+    """Adds the bias of a product separately, where it is not one number for each output column.
+
+    Kernels for integers compute a product with such a bias in float; without it, they do not. A
+    constant of one row or one number becomes a number for each column, unless it is trained.
+    """
+    from qreg.graph.mutation import Mutations
+
+    mutations, trained = Mutations.of(model.graph), "qat" in modes
+
+    def rewrite(node: Node) -> bool:
+        position = BIASED.get(operator_name(node.target))
+        bias = None if position is None else argument(node, position)
+        if position is None or bias is None or is_in_place(node) or _is_row(bias, node):
+            return False
+        if _stands_for_row(bias, node) and not trained and not mutations.is_state(bias):
+            row = tensor_at(bias).detach().reshape(-1).expand(_columns(node)).clone()
+            node.update_arg(position, new_constant(model, node, "_bias_", row))
+            return True
+        return {node.kwargs.get(name, 1) for name in ("alpha", "beta")} == {1} and _add(node)
+
+    return rewritten(model, rewrite)
+
+
+def _columns(node: Node) -> Any:
+    return node.meta["val"].shape[-1]
+
+
+def _is_row(bias: Node, node: Node) -> bool:
+    return list(bias.meta["val"].shape) == [_columns(node)]
+
+
+def _stands_for_row(bias: Node, node: Node) -> bool:
+    """Whether a constant has one row, or one number, for all rows of the result."""
+    columns = _columns(node)
+    shape = bias.meta["val"].shape
+    one_row = shape.numel() in (1, columns) and shape[-1:].numel() == shape.numel()
+    return bias.op == "get_attr" and isinstance(columns, int) and one_row
+
+
+def _add(node: Node) -> bool:
+    """Makes a product with a bias the sum of a product and the bias."""
+    import torch
+
+    aten = torch.ops.aten
+    position = BIASED[operator_name(node.target)]
+    bias, factors = node.args[position], node.args[1:3] if position == 0 else node.args[:2]
+    target = aten.mm.default if position == 0 else aten.linear.default
+    with node.graph.inserting_before(node):
+        product = node.graph.create_node(
+            "call_function", target, factors, name=f"{node.name}_product"
+        )
+    product.meta = dict(node.meta)
+    node.target, node.args, node.kwargs = aten.add.Tensor, (product, bias), {}
+    return True

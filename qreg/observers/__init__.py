@@ -1,0 +1,1 @@
+"""Observers, and how they choose ranges."""

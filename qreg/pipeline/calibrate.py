@@ -1,0 +1,166 @@
+"""Feeds batches through a prepared model, so that its observers see what flows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torchao.quantization.pt2e import (
+    FakeQuantizeBase,
+)
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
+
+from qreg.analysis.interpreter import first_nan
+from qreg.annotators.rules import LARGEST_SCALAR
+from qreg.errors import CalibrationError, InputError
+from qreg.graph.compat import AFFINE_RANGED
+from qreg.graph.mutation import keeping_state
+from qreg.graph.provenance import module_path
+from qreg.programs.export import OBSERVERS, is_prepared
+from qreg.programs.inputs import capped, checked, cloned, graph_input_specs, length
+from qreg.utils.progress import Stages
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule, Node
+
+
+NAN_REMEDY = "Check the float model and the batch: both must be free of it."
+
+
+def calibrate(
+    prepared: GraphModule,
+    batches: Iterable[Any],
+    *,
+    max_batches: int | None = None,
+    progress: bool | None = None,
+) -> int:
+    """Runs batches through what ``prepare_pt2e`` returned, and returns how many there were.
+
+    ``batches`` is any iterable: a list, a generator, a ``DataLoader``. A batch is a tuple or list
+    of input tensors, a dict of them by name, or a lone tensor. At most ``max_batches`` are taken;
+    none is kept. ``progress`` None shows a bar on a terminal and a line elsewhere.
+
+    Raises ``CalibrationError`` for a batch that does not fit the model, and if there is none.
+    """
+    taken = capped(batches, max_batches)
+    with (
+        Stages(progress) as stages,
+        stages.stage("calibrate", length(batches, max_batches)) as each,
+    ):
+        return feed(prepared, checked(taken, graph_input_specs(prepared.graph)), each)
+
+
+def feed(
+    prepared: GraphModule, batches: Iterable[tuple[Any, ...]], each: Callable[[], None]
+) -> int:
+    """Runs every batch through the prepared model and returns how many there were.
+
+    ``each`` is called after every batch. Raises ``CalibrationError`` if there is no batch.
+    """
+    count = 0
+    with torch.no_grad(), keeping_state(prepared):
+        for batch in batches:
+            _run(prepared, batch, count)
+            count += 1
+            each()
+    if not count:
+        raise CalibrationError("the calibration data has no batch; give it at least one")
+    return count
+
+
+def _run(prepared: GraphModule, batch: tuple[Any, ...], number: int) -> None:
+    try:
+        prepared(*cloned(batch))
+    except Exception as cause:
+        name = _nan_source(prepared, batch)
+        if name is None:
+            raise
+        problem = f"{name} is the first operator to give NaN, which has no range. {NAN_REMEDY}"
+        raise CalibrationError(problem, batch=number) from cause
+
+
+def _nan_source(prepared: GraphModule, batch: tuple[Any, ...]) -> str | None:
+    try:
+        return first_nan(prepared, batch)
+    except Exception:  # the one that brought us here, which is raised again
+        return None
+
+
+def convert(prepared: GraphModule, *, fold_quantize: bool = True) -> GraphModule:
+    """``convert_pt2e`` for a model that was calibrated, and an error for one that was not.
+
+    ``fold_quantize`` stores weights quantized; ``Backend.fold_quantize`` says what a backend needs.
+
+    torchao's own gives an uncalibrated observer the scale 1 with a warning, and a model that
+    computes nothing of use. Raises ``CalibrationError`` that names the observer.
+    """
+    if not isinstance(prepared, torch.fx.GraphModule):
+        raise InputError(f"{type(prepared).__name__} is not what prepare_pt2e returned")
+    _check_observers(prepared)
+    try:
+        with keeping_state(prepared):  # to fold constants, torchao runs what writes to buffers too
+            converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold_quantize)
+    except AssertionError as cause:
+        if is_prepared(prepared):
+            raise
+        raise InputError("the model has no observers: pass what prepare_pt2e returned") from cause
+    return converted
+
+
+def _check_observers(prepared: GraphModule) -> None:
+    for graph_module in prepared.modules():  # the model, and bodies of loops in it
+        if not isinstance(graph_module, torch.fx.GraphModule):
+            continue
+        for node in graph_module.graph.nodes:
+            if node.op == "call_module":
+                _check_observer(node.args[0], graph_module.get_submodule(node.target))
+
+
+def _check_observer(source: Node, module: torch.nn.Module) -> None:
+    if not isinstance(module, OBSERVERS):
+        return
+    remedy = "or keep it in float with set_module_name(..., None)"
+    path = module_path(source)
+    kind = "fake quantizer" if isinstance(module, FakeQuantizeBase) else "observer"
+    where = f"the {kind} of {source}{f' in module {path!r}' if path else ''}"
+    observer = getattr(module, "activation_post_process", module)  # inside a fake quantizer
+    if _is_blind(observer):
+        raise CalibrationError(f"{where} saw no value: {_why_blind(module)}, {remedy}.")
+    if _spread(observer).isnan().any():
+        raise CalibrationError(f"{where} saw NaN. {NAN_REMEDY}")
+    if not (_spread(observer) <= LARGEST_SCALAR).all():
+        raise CalibrationError(
+            f"{where} saw values too far apart for any scale, as masks of "
+            f"-inf are. Use a mask of moderate size, {remedy}."
+        )
+
+
+def _why_blind(module: torch.nn.Module) -> str:
+    enabled = getattr(module, "observer_enabled", None)
+    if enabled is not None and not enabled.any():
+        return "it is disabled. Call enable_observer() on it before batches run"
+    return "no batch ran this part of the model. Add batches that do"
+
+
+def _spread(observer: Any) -> Tensor:
+    if not _has_range(observer):
+        return torch.zeros(1)
+    return torch.as_tensor(observer.max_val - observer.min_val)
+
+
+def _is_blind(observer: Any) -> bool:
+    if not _has_range(observer):
+        return isinstance(observer, AFFINE_RANGED)  # which have one from the first value on
+    lowest = observer.min_val
+    return bool(lowest.numel() == 0 or torch.isinf(lowest).all())
+
+
+def _has_range(observer: Any) -> bool:
+    """Whether the parameters come from a range that was observed.
+
+    A dynamic observer has parameters for each input, and a placeholder, or one with fixed or
+    derived parameters, needs no values.
+    """
+    return hasattr(observer, "min_val") and not getattr(observer, "is_dynamic", False)

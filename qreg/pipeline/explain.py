@@ -1,0 +1,107 @@
+"""Puts a report together: of a result, or without calibration of the decisions alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from qreg.analysis.numerics import float_graph
+from qreg.analysis.sizes import parameter_bytes
+from qreg.errors import InputError
+from qreg.pipeline.lower import chosen
+from qreg.pipeline.prepare import allowing_float, prepare
+from qreg.pipeline.quantize import name_of, quantize
+from qreg.pipeline.result import report_of
+from qreg.plugins.options import complete
+from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry
+from qreg.programs.export import exported
+from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
+from qreg.report.operators import operators
+from qreg.report.report import Report
+from qreg.report.values import Sizes
+from qreg.utils.progress import Stages
+from qreg.verification.verify import MIN_SQNR
+
+
+def explain(
+    model: torch.nn.Module | ExportedProgram,
+    example_inputs: Any = None,
+    *,
+    backend: str = DEFAULT_BACKEND,
+    calibration: Iterable[Any] | None = None,
+    max_batches: int | None = None,
+    config: Config = DEFAULT,
+    quantizer: RegistryQuantizer | None = None,
+    verify: bool = True,
+    min_sqnr: float = MIN_SQNR,
+    numerics: bool = False,
+    timing: bool = False,
+    profile: bool = False,
+    dynamic_shapes: Any = None,
+    options: Mapping[str, Any] | None = None,
+    progress: bool | None = None,
+    registry: Registry | None = None,
+) -> Report:
+    """Says what would become of every operator of a model, or with calibration what did.
+
+    Without ``calibration`` nothing is converted or lowered: the report has the decisions. With it
+    the model goes the whole way of :func:`qreg.quantize`, whose arguments these are, and the report
+    has the audit and the verification too; then ``numerics`` adds the noise of each operator, and
+    ``timing`` the latency against the float program, which is lowered for that, and ``profile``
+    the time of each operator by itself, for which both are lowered once more. A model in which
+    nothing is quantized gets a report like any other.
+
+    Raises what ``quantize`` raises, and ``InputError`` for ``numerics``, ``timing`` or ``profile``
+    without ``calibration``.
+    """
+    if calibration is None:
+        if numerics or timing or profile:
+            raise InputError(
+                "numerics, timing and profile run the quantized model: pass calibration data"
+            )
+        given = chosen(quantizer, backend, config, registry)
+        complete(given.registry.backend(given.backend).value, options or {})
+        return _decisions(model, example_inputs, dynamic_shapes, given, progress)
+    result = quantize(
+        model,
+        example_inputs,
+        backend=backend,
+        calibration=calibration,
+        max_batches=max_batches,
+        config=config,
+        quantizer=quantizer,
+        dynamic_shapes=dynamic_shapes,
+        allow_float=True,
+        verify=verify,
+        min_sqnr=min_sqnr,
+        options=options,
+        progress=progress,
+        registry=registry,
+    )
+    return report_of(result, numerics=numerics, timing=timing, profile=profile)
+
+
+def _decisions(
+    model: torch.nn.Module | ExportedProgram,
+    example_inputs: Any,
+    dynamic_shapes: Any,
+    quantizer: RegistryQuantizer,
+    progress: bool | None,
+) -> Report:
+    with Stages(progress) as stages:
+        with stages.stage("export"):
+            program, example = exported(model, example_inputs, dynamic_shapes)
+        with stages.stage("annotate"), allowing_float(quantizer, True):
+            reference = float_graph(prepare(program, quantizer, example))
+    return Report(
+        backend=quantizer.backend,
+        model=name_of(model),
+        operators=operators(reference, quantizer.decisions),
+        sizes=Sizes(parameter_bytes(program), None),
+        runs_here=quantizer.registry.backend(quantizer.backend).value.load is not None,
+        notes=quantizer.notes,
+        seconds=stages.seconds,
+    )

@@ -1,0 +1,77 @@
+"""Lower a converted program for a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from qreg.errors import ConfigError, InputError
+from qreg.pipeline.prepare import folded_program
+from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry, installed
+from qreg.plugins.types.program import Lowered
+from qreg.programs.export import copied, dynamic_shapes_of, exported
+from qreg.programs.inputs import input_specs
+from qreg.programs.lowering import Target, target
+from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
+
+
+def _shapes(goal: Target, program: ExportedProgram, example: tuple[Any, ...]) -> Any:
+    """The dynamic dimensions of a program; raises ``InputError`` if the backend has none."""
+    found = dynamic_shapes_of(program, example)
+    if found is not None and not goal.backend.dynamic_shapes:
+        raise InputError(
+            f"the model has dynamic dimensions, and programs for {goal.name!r} have one size: "
+            "export it without dynamic_shapes, at the size that it will run at"
+        )
+    return found
+
+
+def lower(
+    model: torch.nn.Module | ExportedProgram,
+    example_inputs: Any = None,
+    *,
+    backend: str = DEFAULT_BACKEND,
+    dynamic_shapes: Any = None,
+    options: Mapping[str, Any] | None = None,
+    registry: Registry | None = None,
+) -> Lowered:
+    """Lowers a model for a backend as it is, float or converted.
+
+    What a float model computes from its constants alone is computed once, as in ``quantize``.
+
+    Raises ``ExportError`` and ``LoweringError`` with the cause chained, and ``InputError`` for a
+    model with dynamic dimensions where the backend has none.
+    """
+    goal = target(registry or installed(), backend, options)
+    program, example = exported(model, example_inputs, dynamic_shapes)
+    if not goal.backend.dynamic_shapes:
+        input_specs(program)
+        _shapes(goal, program, example)
+    folded = folded_program(program, example)
+    return goal.lower(copied(folded) if folded is model else folded)
+
+
+def chosen(
+    given: RegistryQuantizer | None,
+    backend: str,
+    config: Config,
+    registry: Registry | None,
+) -> RegistryQuantizer:
+    if given is None:
+        return RegistryQuantizer(backend, config, registry=registry)
+    if not isinstance(given, RegistryQuantizer):
+        raise ConfigError(
+            f"quantizer: {given!r} is not a quantizer of qreg (expected what qreg.get_quantizer "
+            "returns). Use qreg.prepare for another torchao quantizer."
+        )
+    if backend not in (DEFAULT_BACKEND, given.backend):
+        raise ConfigError(
+            f"quantizer: it is for backend {given.backend!r} (expected {backend!r}). Make it with "
+            f"qreg.get_quantizer({backend!r}), or leave backend out."
+        )
+    if config != DEFAULT or registry not in (None, given.registry):
+        raise ConfigError("a quantizer brings its own config and registry: give one or the other")
+    return given

@@ -1,0 +1,111 @@
+"""From an exported program to a graph with observers, folded ahead of torchao's own preparation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.fx import GraphModule
+from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt2e
+from torchao.quantization.pt2e.quantizer import Quantizer
+
+from qreg.analysis.numerics import float_graph
+from qreg.folding.fold import folded
+from qreg.programs.export import dynamic_shapes_of, export, exported
+from qreg.programs.stateless import check_state
+from qreg.quantizer.registry_quantizer import RegistryQuantizer, get_quantizer
+from qreg.verification.agreement import check_agreement
+
+QUANTIZED = ("quantized_decomposed.", "torchao.")  # operators of converted models
+
+
+def prepare(
+    model: torch.nn.Module | ExportedProgram,
+    quantizer: Quantizer | str,
+    example_inputs: Any = None,
+    *,
+    dynamic_shapes: Any = None,
+) -> GraphModule:
+    """Inserts observers into a model, or fake quantizers where the config is for training.
+
+    Stands in for ``prepare_pt2e(program.module(), quantizer)``, whose folding of batch norms is
+    wrong where other operators read the output of a convolution or share its weight. Here constants
+    and batch norms are folded first, for each call separately, and the result is compared with the
+    float model. For a config of mode ``"qat"`` nothing is folded: it is ``prepare_qat_pt2e``.
+
+    Args:
+        model: an ``ExportedProgram``, or a module to export.
+        quantizer: what :func:`get_quantizer` returned, any other torchao Quantizer, or the name of
+            a backend, for its default config.
+        example_inputs: a tuple of tensors, or a lone tensor; a program has those that it was
+            exported with. The model is run on them once.
+        dynamic_shapes: as for ``torch.export.export``, for a module.
+
+    Returns:
+        The prepared graph, for :func:`calibrate` and :func:`convert`. The tensors of ``model`` stay
+        as they are.
+
+    Raises:
+        PreparationError: a transform of the backend changes what the model computes; the error
+            names the operator.
+        InputError: there are no example inputs, or they do not fit.
+        StateError: the model writes to a buffer, and the programs of the backend keep no state.
+        NothingQuantizedError: no operator would be quantized.
+    """
+    if isinstance(quantizer, str):
+        quantizer = get_quantizer(quantizer)
+    program, example = exported(model, example_inputs, dynamic_shapes)
+    prepared = prepare_program(program, quantizer)
+    if not _is_trained(quantizer):
+        check_agreement(program.module(check_guards=False), float_graph(prepared), example)
+    return prepared
+
+
+def prepare_program(program: ExportedProgram, quantizer: Quantizer) -> GraphModule:
+    """A program with observers; not compared with the float model.
+
+    Raises ``StateError`` for a program with state where those of the backend keep none.
+    """
+    if isinstance(quantizer, RegistryQuantizer):
+        check_state(quantizer.registry.backend(quantizer.backend).value, program)
+    model = program.module(check_guards=False)
+    if _is_trained(quantizer):
+        prepared: GraphModule = prepare_qat_pt2e(model, quantizer)
+    else:
+        prepared = prepare_pt2e(folded(model), quantizer)
+    return prepared
+
+
+def folded_program(program: ExportedProgram, example: tuple[Any, ...]) -> ExportedProgram:
+    """A float program with constants and batch norms folded; the same if there are none.
+
+    A converted program stays as it is: its constants are quantized.
+    """
+    if any(str(node.target).startswith(QUANTIZED) for node in program.graph.nodes):
+        return program
+    model = program.module(check_guards=False)
+    before = _operators(model)
+    if _operators(folded(model)) == before:
+        return program
+    return export(model, example, dynamic_shapes_of(program, example))
+
+
+def _operators(model: GraphModule) -> list[Any]:
+    return [node.target for node in model.graph.nodes if node.op == "call_function"]
+
+
+def _is_trained(quantizer: Quantizer) -> bool:
+    return isinstance(quantizer, RegistryQuantizer) and "qat" in quantizer.modes
+
+
+@contextmanager
+def allowing_float(quantizer: RegistryQuantizer, allow: bool) -> Iterator[None]:
+    before = quantizer.allow_float
+    quantizer.allow_float = before or allow
+    try:
+        yield
+    finally:
+        quantizer.allow_float = before

@@ -1,0 +1,86 @@
+"""Rows about what is installed, and what a backend covers. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qreg.plugins.manager import Plugin
+    from qreg.plugins.registry import Registry
+    from qreg.utils.tables import Row
+
+
+def plugin_rows(registry: Registry) -> list[Row]:
+    """One row for each plugin: its distribution, its backends, and what is wrong with it."""
+    registry.examine()
+    backends = registry.backends().values()
+    return [
+        {
+            "plugin": plugin.name,
+            "distribution": plugin.distribution,
+            "version": plugin.version,
+            "backends": [b.value.name for b in backends if b.plugin == plugin.name],
+            "summary": "; ".join(b.value.summary for b in backends if b.plugin == plugin.name),
+            "left out": plugin.left_out or plugin.unused or "",
+            "broken": _broken(plugin),
+        }
+        for plugin in registry.plugins
+    ]
+
+
+def _broken(plugin: Plugin) -> str:
+    errors = [*([plugin.error] if plugin.error else []), *plugin.faults]
+    return "; ".join(error.summary for error in errors)
+
+
+def config_rows(registry: Registry, backend: str) -> list[Row]:
+    """One row for each config of a backend: its mode, what it means, and its supplier.
+
+    Raises ``UnknownNameError`` for a backend that nothing supplies.
+    """
+    default = registry.backend(backend).value.default_config
+    return [
+        {
+            "config": name,
+            "mode": supplied.value.mode,
+            "default": "yes" if name == default else "",
+            "summary": supplied.value.summary,
+            "distribution": supplied.distribution,
+        }
+        for name, supplied in registry.configs(backend).items()
+    ]
+
+
+def pattern_rows(registry: Registry, backend: str) -> list[Row]:
+    """One row for each annotator, in the order they are asked: its pattern and its supplier.
+
+    An annotator covers the configs of its modes.
+    """
+    configs = registry.configs(backend)
+    return [
+        {
+            "annotator": supplied.value.name,
+            "configs": [
+                name for name, c in configs.items() if c.value.mode in supplied.value.modes
+            ],
+            "modes": " ".join(sorted(supplied.value.modes)),
+            "operators": list(supplied.value.targets),
+            "pattern": supplied.value.summary,
+            "replaces": list(supplied.value.replaces),
+            "distribution": supplied.distribution,
+        }
+        for supplied in registry.annotators(backend)
+    ]
+
+
+def option_rows(registry: Registry, backend: str) -> list[Row]:
+    """One row for each option of a backend: its default, what else it may be, what it means."""
+    return [
+        {
+            "option": option.name,
+            "default": str(option.default),
+            "choices": [str(choice) for choice in option.choices],
+            "summary": option.summary,
+        }
+        for option in registry.backend(backend).value.options
+    ]

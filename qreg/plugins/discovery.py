@@ -1,0 +1,176 @@
+"""Finds the plugins that installed distributions name in their entry points, and loads none.
+
+``importlib.metadata.entry_points()`` stops at the first malformed file of any distribution, so each
+distribution is read separately, and what is wrong with it stays its own problem.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import Distribution, distributions, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from attrs import field, frozen
+from packaging.utils import canonicalize_name
+
+if TYPE_CHECKING:
+    from packaging.markers import Marker
+    from packaging.specifiers import SpecifierSet
+
+
+GROUP = "qreg"
+HOST = "qreg"  # the distribution whose version plugins depend on
+
+
+@frozen
+class Found:
+    """An entry point of an installed distribution.
+
+    ``problem`` says why it cannot be used; ``fault`` what is wrong with its installation while it
+    can.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    load: Callable[[], object] = field(repr=False)
+    problem: str | None = None
+    cause: Exception | None = None
+    fault: str | None = None
+
+
+def discover() -> Iterator[Found]:
+    """Yield the plugins of all installed distributions.
+
+    Of a distribution that is installed twice, the first on ``sys.path`` counts, as for imports.
+    """
+    copies: dict[object, list[Distribution]] = {}
+    for distribution in distributions():
+        if f"[{GROUP}]" in _entry_points_text(distribution):
+            copies.setdefault(_identity(distribution), []).append(distribution)
+    for first, *others in copies.values():
+        yield from _plugins_of(first, _hidden_copies(first, others))
+
+
+def _entry_points_text(distribution: Distribution) -> str:
+    # Reading the text is much cheaper than parsing it, and a malformed line cannot raise.
+    try:
+        return distribution.read_text("entry_points.txt") or ""
+    except UnicodeDecodeError as stray:
+        return stray.object.decode(errors="replace")
+
+
+def _identity(distribution: Distribution) -> object:
+    """What tells distributions apart; one without a name is like no other at another place."""
+    name = _name(distribution)
+    if name is not None:
+        return canonicalize_name(name)
+    return _place(distribution), _entry_points_text(distribution)
+
+
+def _name(distribution: Distribution) -> str | None:
+    return _metadata(distribution, "Name")
+
+
+def _version(distribution: Distribution) -> str:
+    return _metadata(distribution, "Version") or ""
+
+
+def _metadata(distribution: Distribution, key: str) -> str | None:
+    try:
+        value = distribution.metadata[key]
+    except Exception:  # which reading its requirements raises again, as a fault of the plugin
+        return None
+    return None if value is None else str(value)
+
+
+def _place(distribution: Distribution) -> Path:
+    return Path(str(distribution.locate_file(""))).resolve()
+
+
+def _hidden_copies(first: Distribution, others: Sequence[Distribution]) -> str | None:
+    """What stays in force of a distribution that is installed more than once."""
+    hidden = [each for each in others if not _is_same(first, each)]
+    if not hidden:
+        return None
+    ignored = " and ".join(map(_whereabouts, hidden))
+    return (
+        f"its distribution is installed {len(hidden) + 1} times: {_whereabouts(first)} stays in "
+        f"force, as the first on sys.path; {ignored} is ignored"
+    )
+
+
+def _whereabouts(distribution: Distribution) -> str:
+    return f"{_version(distribution)} in {_place(distribution)}"
+
+
+def _is_same(one: Distribution, other: Distribution) -> bool:
+    """Whether two finds are one installation: a place named twice, or an editable project."""
+    places = _place(one), _place(other)
+    if places[0] == places[1] and _version(one) == _version(other):
+        return True
+    projects = _editable_project(one), _editable_project(other)
+    pairs = zip(projects, reversed(places), strict=True)
+    return any(project and place.is_relative_to(project) for project, place in pairs)
+
+
+def _editable_project(distribution: Distribution) -> Path | None:
+    """The folder that an editable installation points to; setuptools leaves metadata in it."""
+    try:
+        origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+        editable = origin.get("dir_info", {}).get("editable", False)
+        return Path(url2pathname(urlsplit(origin["url"]).path)).resolve() if editable else None
+    except (ValueError, LookupError, AttributeError):  # not the JSON that pip writes
+        return None
+
+
+def _plugins_of(distribution: Distribution, fault: str | None) -> Iterator[Found]:
+    name, number = _name(distribution) or "of unknown name", _version(distribution)
+    try:
+        points = [point for point in distribution.entry_points if point.group == GROUP]
+    except Exception as cause:
+        yield from _unreadable(distribution, cause)
+        return
+    problem, raised = _misfit(distribution)
+    for point in points:
+        yield Found(point.name, name, number, point.load, problem, raised, fault)
+
+
+def _unreadable(distribution: Distribution, cause: Exception) -> Iterator[Found]:
+    """The plugins of a malformed file, by the names that can be made out, to skip them by."""
+    text = _entry_points_text(distribution).partition(f"[{GROUP}]")[2].partition("\n[")[0]
+    name = _name(distribution) or "of unknown name"
+    problem = f"its metadata cannot be read: {cause!r}"
+    for plugin in re.findall(r"^\s*([^\s=#;\[]+)\s*=", text, re.MULTILINE) or [name]:
+        yield Found(plugin, name, _version(distribution), object, problem, cause)
+
+
+def _misfit(distribution: Distribution) -> tuple[str | None, Exception | None]:
+    """Why a distribution does not fit this version of qreg, by its own requirement."""
+    try:
+        wanted = _wanted(distribution)
+    except Exception as cause:
+        return f"its metadata cannot be read: {cause!r}", cause
+    ours = version(HOST) if wanted else ""
+    for each in wanted:
+        if not each.contains(ours, prereleases=True):
+            return f"it was made for qreg{each}, and this is qreg {ours}", None
+    return None, None
+
+
+def _wanted(distribution: Distribution) -> list[SpecifierSet]:
+    """The versions of qreg that a distribution requires here, one range for each requirement."""
+    from packaging.requirements import Requirement
+
+    texts = [text for text in distribution.requires or () if text.startswith(HOST)]
+    needed = [each for each in map(Requirement, texts) if each.name == HOST]
+    return [each.specifier for each in needed if _applies(each.marker)]
+
+
+def _applies(marker: Marker | None) -> bool:
+    return marker is None or marker.evaluate({"extra": ""})

@@ -1,0 +1,267 @@
+"""Finds the plugins, loads each behind its own ``try``, and calls their hooks one by one.
+
+pluggy's own loading stops at the first entry point that raises, and its hook calls lose the name of
+the plugin that failed. One broken distribution must not take the others down, so the host does both
+a plugin at a time, and keeps what went wrong.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pluggy
+from attrs import define, field
+
+from qreg.errors import IN_PROCESS, ConflictError, PluginError, UnknownNameError
+from qreg.plugins import hookspecs
+from qreg.plugins.discovery import Found, discover
+from qreg.plugins.probing import compared
+from qreg.plugins.settings import Switches
+
+
+class PluginWarning(UserWarning):
+    """A plugin is broken and skipped, or has a fault; the other plugins work."""
+
+
+@define(eq=False)
+class Plugin:
+    """One plugin: where it came from, and what is wrong with it or keeps it out, if anything.
+
+    ``error`` takes the plugin out of force; ``faults`` are reported, and leave it in force.
+    ``unused`` says which of its values are for a backend that is not installed.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    load: Callable[[], object] = field(repr=False)
+    instance: object = field(default=None, repr=False)
+    error: PluginError | None = None
+    left_out: str | None = None
+    unused: str | None = None
+    faults: list[PluginError] = field(factory=list)
+
+    @property
+    def works(self) -> bool:
+        return self.error is None and self.left_out is None
+
+    @property
+    def origin(self) -> str:
+        """Its distribution and version, as messages name them."""
+        return f"distribution {self.distribution!r} {self.version}".rstrip()
+
+    def blamed(
+        self,
+        problem: str,
+        cause: BaseException | None = None,
+        *,
+        hook: str | None = None,
+        in_force: bool = False,
+        remedy: str | None = None,
+    ) -> PluginError:
+        """The error that attributes a problem to this plugin, with its cause chained."""
+        who = self.name, self.distribution, self.version
+        error = PluginError(*who, problem, hook, in_force=in_force, remedy=remedy)
+        error.__cause__ = cause
+        return error
+
+
+class PluginHost:
+    """The loaded plugins, in the order of their names."""
+
+    def __init__(
+        self, plugins: Mapping[str, object], *, entry_points: bool, switches: Switches
+    ) -> None:
+        self._switches = switches
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        given = [Found(name, IN_PROCESS, "", _giving(each)) for name, each in plugins.items()]
+        found = [*given, *(discover() if entry_points else ())]
+        self._check_wanted(found)
+        self.plugins: list[Plugin] = []
+        for each in found:
+            self._add(each)
+        self.plugins.sort(key=lambda plugin: plugin.name)
+
+    def _check_wanted(self, found: list[Found]) -> None:
+        names = {each.name for each in found} | {each.distribution for each in found}
+        for name in sorted((self._switches.load or frozenset()) - names):
+            known = {each.name for each in found}
+            raise UnknownNameError("plugin", name, known, "`qreg list` shows what is installed.")
+
+    def _add(self, found: Found) -> None:
+        plugin = Plugin(found.name, found.distribution, found.version, found.load)
+        plugin.left_out = self._switches.why_not(plugin.name, plugin.distribution)
+        rival = self._in_force(plugin.name)
+        self.plugins.append(plugin)
+        if plugin.left_out is not None:
+            return
+        if found.problem is not None:
+            self.broken(plugin, found.problem, found.cause)
+        elif rival is not None:
+            self.broken(plugin, f"{plugin.name!r} already belongs to {_stays(rival)}", rival=rival)
+        else:
+            self._load(plugin)
+        if found.fault is not None:
+            remedy = (
+                f"Uninstall all but one: `pip uninstall {plugin.distribution}` removes the first."
+            )
+            self.fault(plugin, found.fault, remedy=remedy)
+
+    def _in_force(self, name: str) -> Plugin | None:
+        return next((p for p in self.plugins if p.name == name and p.left_out is None), None)
+
+    def _load(self, plugin: Plugin) -> None:
+        try:
+            instance = plugin.load()
+            twin = self._manager.get_name(instance)
+            if twin is None:
+                self._manager.register(instance, plugin.name)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as cause:  # a plugin may well raise SystemExit while importing
+            self.broken(plugin, f"loading it raised {cause!r}", cause)
+            return
+        if twin is not None:
+            rival = next(each for each in self.plugins if each.name == twin)
+            self.broken(plugin, f"it is the same object as plugin {twin!r} of {_stays(rival)}")
+            return
+        plugin.instance = instance
+        for problem in self._malformed_hooks(plugin):
+            self._manager.unregister(plugin.instance)
+            self.broken(plugin, problem)
+            return
+
+    def broken(
+        self,
+        plugin: Plugin,
+        problem: str,
+        cause: BaseException | None = None,
+        hook: str | None = None,
+        *,
+        rival: Plugin | None = None,
+    ) -> None:
+        """Takes a plugin out of force. Raises ``PluginError`` if the switches are strict.
+
+        ``rival`` is the plugin that has its name, so that only its distribution tells it apart.
+        """
+        remedy = None if rival is None else _without_one(plugin, rival)
+        plugin.error = plugin.blamed(problem, cause, hook=hook, remedy=remedy)
+        self._report(plugin.error)
+
+    def fault(
+        self, plugin: Plugin, problem: str, hook: str | None = None, remedy: str | None = None
+    ) -> None:
+        """Records once what is wrong with a plugin that stays in force; raises it if strict."""
+        if problem not in [each.problem for each in plugin.faults]:
+            error = plugin.blamed(problem, hook=hook, in_force=plugin.works, remedy=remedy)
+            plugin.faults.append(error)
+            self._report(error)
+
+    def conflict(self, plugins: Sequence[Plugin], error: ConflictError) -> None:
+        """Records that plugins claim one name as a fault of each; raises it if strict."""
+        for plugin in plugins:
+            plugin.faults.append(error)
+        self._report(error)
+
+    def _report(self, error: PluginError) -> None:
+        if self._switches.strict:
+            raise error
+        warnings.warn(str(error), PluginWarning, stacklevel=2)
+
+    def _malformed_hooks(self, plugin: Plugin) -> Iterator[str]:
+        callers = self._manager.get_hookcallers(plugin.instance) or []
+        implemented = {caller.name for caller in callers}
+        for caller in callers:
+            if not caller.has_spec():
+                yield f"it implements {caller.name!r}, which is no hook of qreg"
+        for name in vars(hookspecs):
+            unmarked = name.startswith("qreg_") and name not in implemented
+            if unmarked and hasattr(plugin.instance, name):
+                yield f"its {name!r} is not marked with @qreg.hookimpl"
+
+    @property
+    def working(self) -> list[Plugin]:
+        return [plugin for plugin in self.plugins if plugin.works]
+
+    def extends(self, plugin: Plugin, hook: str) -> list[str]:
+        """The backends that a hook of a plugin knows of, as far as it compares their names.
+
+        A hook is asked for every backend that is installed, so that one which raises for a
+        stranger is broken.
+        """
+        try:
+            return compared(lambda name: self.call(plugin, hook, backend=name))
+        except Exception as cause:
+            self.broken(
+                plugin, f"it raised {cause!r} for a backend that it does not know", cause, hook
+            )
+            return []
+
+    def call(self, plugin: Plugin, hook: str, **arguments: Any) -> list[Any]:
+        """What one plugin answers to one hook; empty where it does not implement the hook.
+
+        Raises whatever the hook raises: the caller knows whether that makes the plugin broken.
+        """
+        if not plugin.works:
+            return []
+        others = [p.instance for p in self.plugins if p is not plugin and p.instance is not None]
+        caller = self._manager.subset_hook_caller(hook, remove_plugins=others)
+        started = time.perf_counter()
+        answer = caller(**arguments)
+        if caller.spec is not None and caller.spec.opts["firstresult"]:
+            answers = [] if answer is None else [answer]
+        else:
+            answers = [value for values in answer for value in values]
+        if self._switches.trace and caller.get_hookimpls():
+            self._trace(plugin, hook, arguments, len(answers), time.perf_counter() - started)
+        return answers
+
+    def _trace(
+        self, plugin: Plugin, hook: str, arguments: dict[str, Any], count: int, seconds: float
+    ) -> None:
+        given = ", ".join(map(repr, filter(_is_short, arguments.values())))
+        sys.stderr.write(
+            f"qreg: {hook}({given}) of plugin {plugin.name} ({plugin.distribution} "
+            f"{plugin.version}): {count} in {1000 * seconds:.1f} ms\n"
+        )
+
+    def collect(
+        self, hook: str, expected: type, **arguments: Any
+    ) -> Iterator[tuple[Plugin, list[Any]]]:
+        """Each plugin with the values of ``expected`` type that it yields from ``hook``.
+
+        A plugin that raises or yields something else is broken from then on, and yields nothing.
+        """
+        for plugin in self.plugins:
+            try:
+                values = self.call(plugin, hook, **arguments)
+                strange = [value for value in values if not isinstance(value, expected)]
+                if strange:
+                    raise TypeError(f"yielded {strange[0]!r}, which is no {expected.__name__}")
+            except Exception as cause:
+                self.broken(plugin, f"it raised {cause!r}", cause, hook)
+            else:
+                yield plugin, values
+
+
+def _stays(rival: Plugin) -> str:
+    where = f"{rival.distribution!r} {rival.version}".rstrip()
+    return f"{where}, which stays in force" if rival.works else where
+
+
+def _without_one(plugin: Plugin, rival: Plugin) -> str:
+    names = [each.distribution for each in (plugin, rival) if each.distribution != IN_PROCESS]
+    return f"Skip one of them by its distribution: QREG_DISABLE_PLUGINS={' or '.join(names)}."
+
+
+def _is_short(argument: object) -> bool:
+    return isinstance(argument, str)
+
+
+def _giving(instance: object) -> Callable[[], object]:
+    return lambda: instance

@@ -1,0 +1,73 @@
+"""The options of a backend: what a user sets, checked, and what is left at its default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from qreg.errors import InputError, UnknownNameError
+from qreg.plugins.types.backend import Backend, Option
+
+WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def complete(backend: Backend, given: Mapping[str, Any]) -> dict[str, Any]:
+    """A value for each option of a backend.
+
+    Raises ``UnknownNameError`` for a name that is no option, and ``InputError`` for a value that
+    the option does not take.
+    """
+    known = {option.name: option for option in backend.options}
+    for name in given:
+        if name not in known:
+            remedy = f"`qreg ops {backend.name}` lists them."
+            raise UnknownNameError(f"option of backend {backend.name!r}", name, known, remedy)
+    return {name: _checked(option, given.get(name)) for name, option in known.items()}
+
+
+def _checked(option: Option, value: Any) -> str | int | float | bool:
+    if value is None:
+        return option.default
+    kind = type(option.default)
+    if type(value) is not kind:
+        raise InputError(f"option {option.name} is {value!r}: give a value of type {kind.__name__}")
+    if option.choices and value not in option.choices:
+        raise InputError(f"option {option.name} is {value!r}: give {_listed(option)}")
+    if option.least is not None and float(value) < option.least:
+        raise InputError(f"option {option.name} is {value!r}: give {option.least:g} or more")
+    return value
+
+
+def _listed(option: Option) -> str:
+    return " or ".join(map(repr, option.choices))
+
+
+def given_to(
+    backend: Backend, options: Mapping[str, Any], at: Literal["lower", "load"]
+) -> dict[str, Any]:
+    """Those of the options that the lowering, or the loading, is given."""
+    return {each.name: options[each.name] for each in backend.options if each.at == at}
+
+
+def parsed(backend: Backend, texts: Iterable[str]) -> dict[str, Any]:
+    """The options in texts like ``opset=21``, as a command line has them.
+
+    Raises ``InputError`` for a text of another form or a value of another type.
+    """
+    types = {option.name: type(option.default) for option in backend.options}
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"option {text!r} has no value: write {text}=VALUE")
+        found[name] = _read(name, value, types.get(name, str))
+    return found
+
+
+def _read(name: str, text: str, kind: type) -> Any:
+    try:
+        return WORDS[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError) as cause:
+        raise InputError(
+            f"option {name} is {text!r}: give a value of type {kind.__name__}"
+        ) from cause

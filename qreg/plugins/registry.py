@@ -1,0 +1,332 @@
+"""Backends, configs and annotators by name, each with the plugin that supplied it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from qreg.errors import (
+    ConflictError,
+    LoweringError,
+    OrderError,
+    PluginError,
+    QregError,
+    UnknownNameError,
+    near,
+)
+from qreg.plugins.manager import Plugin, PluginHost
+from qreg.plugins.operator_names import misfit
+from qreg.plugins.ordering import in_order
+from qreg.plugins.requirements import check_available
+from qreg.plugins.settings import from_environment
+from qreg.plugins.supplied import Supplied
+from qreg.plugins.types.annotator import Annotator
+from qreg.plugins.types.backend import Backend, SupportedConfig
+from qreg.plugins.types.program import Lowered
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+
+DEFAULT = "default"
+DEFAULT_BACKEND = "xnnpack"
+# The backends of this project, and the distribution that each is in.
+OURS = {
+    **{name: f"qreg-{name}" for name in ("arm", "onnxruntime", "openvino", "xnnpack")},
+    "x86_inductor": "qreg-x86-inductor",
+    **dict.fromkeys(("ethos_u55", "ethos_u65", "ethos_u85"), "qreg-arm"),
+}
+
+
+class Registry:
+    """What the plugins offer, as a value: two registries with different plugins live side by side.
+
+    ``plugins`` are given in process, by name; ``entry_points`` adds those of the installed
+    distributions. ``load`` and ``disable`` name the plugins to load and to leave out, ``strict``
+    makes a broken plugin an error, ``trace`` prints each call of a hook; what is None is as the
+    environment has it: ``QREG_LOAD_PLUGINS``, ``QREG_DISABLE_PLUGINS``, ``QREG_STRICT`` and
+    ``QREG_TRACE``.
+
+    Raises ``UnknownNameError`` for a plugin to load that is not there, and if ``strict``
+    ``PluginError`` for a broken one.
+    """
+
+    def __init__(
+        self,
+        plugins: Mapping[str, object] | None = None,
+        *,
+        entry_points: bool = True,
+        load: Iterable[str] | None = None,
+        disable: Iterable[str] | None = None,
+        strict: bool | None = None,
+        trace: bool | None = None,
+    ) -> None:
+        self.switches = from_environment(load, disable, strict, trace)
+        self._host = PluginHost(plugins or {}, entry_points=entry_points, switches=self.switches)
+        self._configs: dict[str, dict[str, Supplied]] = {}
+        self._annotators: dict[str, tuple[Supplied, ...]] = {}
+
+    @property
+    def plugins(self) -> tuple[Plugin, ...]:
+        return tuple(self._host.plugins)
+
+    def examine(self) -> None:
+        """Calls every hook that lists something, so that it is known which plugins have faults."""
+        for name in list(self.backends()):
+            for listing in (self.configs, self.annotators):
+                try:
+                    listing(name)
+                except OrderError as cycle:
+                    self._blame_for(cycle, name)
+                except PluginError:  # which the plugin has kept
+                    if self.switches.strict:
+                        raise
+        for plugin in self._host.plugins:
+            self._examine_extension(plugin)
+
+    def _blame_for(self, cycle: OrderError, backend: str) -> None:
+        """Records a cycle as a fault of the plugins that are in it, besides the backend's own."""
+        owner = self.backend(backend).plugin
+        named = {each.value.name: each for each in self._unordered(backend)}
+        plugins = dict.fromkeys(self._plugin(named[name]) for name in cycle.cycle)
+        others = [each for each in plugins if each.name != owner]
+        for plugin in others or plugins:
+            self._host.fault(plugin, f"{cycle}".rstrip("."), hook="qreg_annotators")
+
+    def _examine_extension(self, plugin: Plugin) -> None:
+        """Reports the backends that a plugin adds to and that are not installed."""
+        for hook in ("qreg_supported_configs", "qreg_annotators"):
+            for name in self._host.extends(plugin, hook):
+                if name in self._backends:
+                    continue
+                guesses = " or ".join(map(repr, near(name, self._backends)))
+                plugin.unused = f"it adds to the backend {name!r}, which is not installed"
+                if guesses:
+                    problem = f"it adds to the backend {name!r}, which is unknown (near: {guesses})"
+                    self._host.fault(plugin, problem, hook=hook)
+
+    @functools.cached_property
+    def _backends(self) -> dict[str, list[Supplied]]:
+        claims: dict[str, list[Supplied]] = {}
+        for plugin, backends in self._host.collect("qreg_backends", Backend):
+            supplied = [_supplied(backend, plugin) for backend in backends]
+            problem = _clash(supplied, ())
+            if problem is not None:
+                self._host.broken(plugin, problem, hook="qreg_backends")
+                continue
+            for each in supplied:
+                claims.setdefault(each.value.name, []).append(each)
+        for name, rivals in claims.items():
+            if len(rivals) > 1:
+                self._host.conflict(list(map(self._plugin, rivals)), _conflict(name, rivals))
+        return claims
+
+    def backends(self) -> dict[str, Supplied]:
+        """The backends that can be asked for: of plugins that work, and not claimed by two."""
+        return {
+            name: claims[0]
+            for name, claims in self._backends.items()
+            if len(claims) == 1 and self._plugin(claims[0]).error is None
+        }
+
+    def backend(self, name: str) -> Supplied:
+        """The backend of that name.
+
+        Raises ``PluginError`` if the plugin of that name is broken, ``ConflictError`` if two
+        plugins claim the backend, and ``UnknownNameError`` if none does.
+        """
+        claims = self._backends.get(name, [])
+        if len(claims) > 1:
+            raise _conflict(name, claims)
+        if not claims:
+            raise self._missing_backend(name)
+        fault = self._plugin(claims[0]).error
+        if fault is not None:
+            raise fault
+        return claims[0]
+
+    def _plugin(self, supplied: Supplied) -> Plugin:
+        """The plugin that supplied something."""
+        return next(
+            plugin
+            for plugin in self._host.plugins
+            if (plugin.name, plugin.distribution) == (supplied.plugin, supplied.distribution)
+        )
+
+    def _missing_backend(self, name: str) -> QregError:
+        for plugin in self._host.plugins:
+            if plugin.name == name and plugin.error is not None:
+                return plugin.error
+            if plugin.name == name and plugin.left_out is not None:
+                remedy = f"A plugin of that name is {plugin.left_out}."
+                return UnknownNameError("backend", name, self._backends, remedy)
+        return UnknownNameError("backend", name, self._backends, self._advice(name))
+
+    def _advice(self, name: str) -> str:
+        """What to install for a backend that nothing supplies; a guess is never a distribution."""
+        absent = [each for each in near(name, OURS) if each not in self._backends]
+        if absent:
+            return f"The backend {absent[0]!r} is in a distribution: pip install {OURS[absent[0]]}"
+        broken = [repr(each.name) for each in self._host.plugins if each.error is not None]
+        also = f", and what is wrong with {' and '.join(broken)}" if broken else ""
+        return f"`qreg list` shows what is installed{also}."
+
+    def configs(self, backend: str) -> dict[str, Supplied]:
+        """The named configs of a backend, its own plugin's first."""
+        if backend not in self._configs:
+            self._configs[backend] = self._collect(
+                "qreg_supported_configs", SupportedConfig, backend
+            )
+        return self._configs[backend]
+
+    def config(self, backend: str, name: str) -> SupportedConfig:
+        """The config of that name; ``"default"`` is the one that the backend says it is."""
+        wanted = self.backend(backend).value.default_config if name == DEFAULT else name
+        known = self.configs(backend)
+        if wanted not in known:
+            remedy = f"`qreg ops {backend}` lists what each of them covers."
+            raise UnknownNameError(f"config of backend {backend!r}", wanted, known, remedy)
+        value: SupportedConfig = known[wanted].value
+        return value
+
+    def report_fault(self, supplied: Supplied, error: PluginError) -> None:
+        """Record a fault of the plugin that supplied something.
+
+        Raises ``PluginError`` if the registry is strict; otherwise warns once.
+        """
+        self._host.fault(self._plugin(supplied), error.problem, error.hook)
+
+    def annotators(self, backend: str) -> tuple[Supplied, ...]:
+        """The annotators of a backend in the order in which they are asked."""
+        if backend not in self._annotators:
+            supplied = self._unordered(backend)
+            for each in supplied:
+                self._check_targets(each)
+            self._annotators[backend] = tuple(in_order(supplied))
+        return self._annotators[backend]
+
+    def _unordered(self, backend: str) -> list[Supplied]:
+        return list(self._collect("qreg_annotators", Annotator, backend).values())
+
+    def _check_targets(self, supplied: Supplied) -> None:
+        for target in supplied.value.targets:
+            problem = misfit(target)
+            if problem is not None:
+                problem = f"annotator {supplied.value.name!r}: its target {problem}"
+                self._host.fault(self._plugin(supplied), problem, hook="qreg_annotators")
+
+    def _collect(self, hook: str, expected: type, backend: str) -> dict[str, Supplied]:
+        owner = self.backend(backend).plugin
+        working = self._host.working
+        answers = list(self._host.collect(hook, expected, backend=backend))
+        self.backend(backend)  # raises if its own plugin broke just now
+        answers.sort(key=lambda answer: answer[0].name != owner)  # stable: the owner goes first
+        kept: list[Supplied] = []
+        for plugin, values in answers:
+            supplied = [_supplied(value, plugin) for value in values]
+            problem = _clash(supplied, kept)
+            if problem is None:
+                kept += supplied
+            else:
+                self._host.broken(plugin, f"{problem} for {backend!r}", hook=hook)
+        if self._host.working != working:  # what a plugin yielded before it broke goes with it
+            self._configs.clear()
+            self._annotators.clear()
+        replaced = {(name, each.plugin) for each in kept for name in _replaced(each)}
+        names = {name for name, _ in replaced}
+        return {
+            each.value.name: each
+            for each in kept
+            if each.value.name not in names or (each.value.name, each.plugin) in replaced
+        }
+
+    def check_installed(self, backend: str) -> None:
+        """Raises ``BackendUnavailableError`` if something that the backend needs is missing.
+
+        That is a package, a version of one that it works with, or a command.
+        """
+        others = [supplied.value for supplied in self.backends().values()]
+        check_available(self.backend(backend).value, others)
+
+    def call_lower(
+        self, backend: str, program: ExportedProgram, options: Mapping[str, Any]
+    ) -> Lowered:
+        """Call ``qreg_lower`` of each plugin, the backend's own first, until one lowers.
+
+        ``options`` are complete. Raises ``LoweringError``, with the backend's own error as its
+        cause, if that fails.
+        """
+        owner = self.backend(backend).plugin
+        asked = {"backend": backend, "program": program, "options": options}
+        for plugin in sorted(self._host.plugins, key=lambda each: each.name != owner):
+            lowered = self._ask_to_lower(plugin, asked)
+            if lowered is not None:
+                return lowered
+        raise LoweringError(f"no plugin lowers for backend {backend!r}")
+
+    def _ask_to_lower(self, plugin: Plugin, asked: Mapping[str, Any]) -> Lowered | None:
+        try:
+            answers = self._host.call(plugin, "qreg_lower", **asked)
+        except QregError:
+            raise
+        except Exception as cause:
+            problem = f"backend {asked['backend']!r} could not lower the program: {cause}"
+            raise _failed_lowering(plugin, problem) from cause
+        if answers and not isinstance(answers[0], Lowered):
+            problem = f"plugin {plugin.name!r} lowered to {answers[0]!r}, which is not a Lowered"
+            raise _failed_lowering(plugin, problem)
+        return answers[0] if answers else None
+
+
+def _failed_lowering(plugin: Plugin, problem: str) -> LoweringError:
+    return LoweringError(
+        f"{problem} (in qreg_lower of {plugin.origin})",
+        plugin=plugin.name,
+        distribution=plugin.distribution,
+        version=plugin.version,
+        hook="qreg_lower",
+    )
+
+
+def _conflict(name: str, claims: Sequence[Supplied]) -> ConflictError:
+    who = [(each.plugin, each.distribution, each.version) for each in claims]
+    return ConflictError("backend", name, who, "qreg_backends")
+
+
+def _clash(values: Sequence[Supplied], others: Sequence[Supplied]) -> str | None:
+    """Why a plugin's values cannot be added to those of others, or None if they can."""
+    names = [each.value.name for each in values]
+    for name in dict.fromkeys(names):
+        if names.count(name) > 1:
+            return f"it yields two of one name, {name!r}"
+    replaced = {name for each in values for name in _replaced(each)}
+    for other in others:
+        theirs = set(_replaced(other))
+        for name in sorted(replaced & theirs):
+            return f"it replaces {name!r}, which {_whose(other)} has replaced already"
+        name = other.value.name
+        if name in names and name not in replaced and name not in theirs:
+            return (
+                f"it yields {name!r}, a name that {other.distribution!r} yielded already: that of "
+                f"{_whose(other)} stays in force"
+            )
+    return None
+
+
+def _whose(supplied: Supplied) -> str:
+    return f"{supplied.distribution!r} {supplied.version}".rstrip()
+
+
+def _replaced(supplied: Supplied) -> Iterable[str]:
+    return supplied.value.replaces if isinstance(supplied.value, Annotator) else ()
+
+
+def _supplied(value: Any, plugin: Plugin) -> Supplied:
+    return Supplied(value, plugin.name, plugin.distribution, plugin.version)
+
+
+@functools.cache
+def installed() -> Registry:
+    """The registry of the installed plugins, made on first use."""
+    return Registry()

@@ -1,0 +1,107 @@
+"""What an annotator is: a pattern, the rules of a match, and the annotations that a match gets.
+
+Nothing here imports torch. Operators are therefore written as the strings that torch prints for
+them, ``"aten.linear.default"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from attrs import Factory, field, frozen, validators
+
+from qreg.plugins.types.backend import ALL_MODES, STATIC, Mode
+from qreg.plugins.types.fields import _callable, _name, _strings
+
+if TYPE_CHECKING:
+    from torch.fx import Node
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig
+    from torchao.quantization.pt2e.quantizer.quantizer import QuantizationSpecBase
+
+
+Matcher: TypeAlias = "Callable[[Node], Match | None]"
+Rule: TypeAlias = "Callable[[Match, QuantizationConfig], str | None]"
+Annotate: TypeAlias = "Callable[[Match, QuantizationConfig], Sequence[Annotation] | Refusal]"
+
+
+def _rules(values: Iterable[Rule]) -> tuple[Rule, ...]:
+    return tuple(values)
+
+
+def _nodes(values: Iterable[Node]) -> tuple[Node, ...]:
+    return tuple(values)
+
+
+def _modes(values: Iterable[Mode]) -> frozenset[Mode]:
+    found = frozenset(_strings(values))
+    if not found or found - ALL_MODES:
+        wrong = ", ".join(map(repr, sorted(found - ALL_MODES))) or "none"
+        raise ValueError(f"modes: {wrong} given (expected some of {', '.join(sorted(ALL_MODES))})")
+    return frozenset(each for each in ALL_MODES if each in found)
+
+
+@frozen
+class Match:
+    """Where a pattern was found.
+
+    ``nodes`` are its operators in execution order: the first decides which config applies, the
+    last gives the output. ``inputs`` are the activations that enter it; ``weight`` and
+    ``bias`` are its constants. All of them are nodes of the annotated graph.
+    """
+
+    nodes: tuple[Node, ...] = field(converter=_nodes, validator=validators.min_len(1))
+    inputs: tuple[Node, ...] = field(converter=_nodes)
+    weight: Node | None = None
+    bias: Node | None = None
+
+    @property
+    def anchor(self) -> Node:
+        return self.nodes[0]
+
+    @property
+    def output(self) -> Node:
+        return self.nodes[-1]
+
+
+@frozen
+class Refusal:
+    """Why a match is left in float, in words that a user of the model understands."""
+
+    reason: str
+
+
+@frozen
+class Annotation:
+    """The quantization specs of one node: of the edges into it, and of its output."""
+
+    node: Node
+    inputs: Mapping[Node, QuantizationSpecBase] = Factory(dict)
+    output: QuantizationSpecBase | None = None
+
+
+@frozen
+class Annotator:
+    """One operator pattern, and what it needs to be quantized.
+
+    ``targets`` are the operators that ``match`` is asked about, in their functional form: an
+    in-place ``aten.relu_.default`` is looked up as ``aten.relu.default``. ``match`` tells whether
+    the pattern is there; each of ``rules`` may refuse the match with a reason; ``annotate`` says
+    what is quantized, and if it is None, inputs, weight, bias and output get what the config has
+    for them. None of the three may change the graph: the host writes the annotations down.
+    ``before`` and ``after`` name annotators to be asked later or earlier, ``replaces`` those of
+    other plugins that this one stands in for.
+    """
+
+    name: str = field(validator=_name)
+    targets: tuple[str, ...] = field(converter=_strings, validator=validators.min_len(1))
+    match: Matcher = field(validator=_callable)
+    modes: frozenset[Mode] = field(default=STATIC, converter=_modes)
+    rules: tuple[Rule, ...] = field(
+        default=(), converter=_rules, validator=validators.deep_iterable(_callable)
+    )
+    annotate: Annotate | None = field(default=None, validator=validators.optional(_callable))
+    before: tuple[str, ...] = field(default=(), converter=_strings)
+    after: tuple[str, ...] = field(default=(), converter=_strings)
+    replaces: tuple[str, ...] = field(default=(), converter=_strings)
+    summary: str = ""

@@ -1,0 +1,174 @@
+"""What a backend is: its configs' names, what it needs, its options, and how its programs run.
+
+Nothing here imports torch: a plugin can be loaded and listed in milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from attrs import Attribute, field, frozen, validators
+from packaging.requirements import InvalidRequirement
+from packaging.requirements import Requirement as PipRequirement
+
+from qreg.plugins import processor
+from qreg.plugins.types.fields import _callable, _name, _strings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.export import ExportedProgram
+    from torch.fx import GraphModule
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantizer
+
+
+Mode: TypeAlias = Literal["static", "dynamic", "qat"]
+Runner: TypeAlias = "Callable[[Sequence[Tensor]], tuple[Tensor, ...]]"
+Transform: TypeAlias = "Callable[[GraphModule, frozenset[Mode]], GraphModule]"
+
+STATIC: frozenset[Mode] = frozenset({"static", "qat"})
+ALL_MODES: frozenset[Mode] = frozenset({"static", "dynamic", "qat"})
+
+
+def _is_for_pip(instance: object, attribute: object, value: str) -> None:
+    try:
+        PipRequirement(value)
+    except InvalidRequirement as error:
+        raise ValueError(f"{value!r} is no argument of `pip install`: {error}") from error
+
+
+def _unique_names(instance: object, attribute: Attribute[Any], values: tuple[Option, ...]) -> None:
+    names = [each.name for each in values]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{attribute.name}: {name!r} is there {names.count(name)} times")
+
+
+def _tuple_of(member: Any, *more: Any) -> Any:
+    """A field that is a tuple, of members that pass a validator."""
+    members = validators.deep_iterable(member)
+    return field(default=(), converter=tuple, validator=validators.and_(members, *more))
+
+
+@frozen
+class Requirement:
+    """An importable module that a backend needs, and the pip argument that provides it.
+
+    The versions in the argument are those that the backend works with.
+    """
+
+    module: str = field(validator=_name)
+    pip: str = field(validator=_is_for_pip)
+
+
+@frozen
+class Tool:
+    """A command that a backend needs, and how to install it.
+
+    ``variable`` is the environment variable that may name another command in its place.
+    """
+
+    command: str = field(validator=_name)
+    install: str = field(validator=_name)
+    variable: str | None = None
+
+
+@frozen
+class Option:
+    """Something that a backend leaves to its user, by name.
+
+    A value has the type of ``default``, is one of ``choices``, if there are any, and not below
+    ``least``. ``at`` says which of ``qreg_lower`` and ``Backend.load`` is given it.
+    """
+
+    name: str = field(validator=_name)
+    default: str | int | float | bool
+    summary: str
+    choices: tuple[str | int | float, ...] = ()
+    least: float | None = None
+    at: Literal["lower", "load"] = field(
+        default="lower", validator=validators.in_(("lower", "load"))
+    )
+
+
+@frozen
+class Files:
+    """How a program is written that takes more than one file.
+
+    ``beside`` are the suffixes of the files that stand beside that with the suffix of the backend.
+    ``split`` gives the content of each file by its suffix, ``join`` the program that they are.
+    """
+
+    beside: tuple[str, ...]
+    split: Callable[[bytes], Mapping[str, bytes]]
+    join: Callable[[Mapping[str, bytes]], bytes]
+
+
+@frozen
+class Backend:
+    """A target that quantized programs are lowered to.
+
+    ``default_config`` names the config that applies on this processor. ``reduced_config`` names the
+    default on x86 processors without VNNI, for a backend whose integer sums saturate there (see
+    ``qreg.plugins.processor``); None says that they do not saturate.
+    ``load`` turns a lowered program into a function from the flat input tensors to the flat output
+    tensors; ``None`` says that the backend only compiles and nothing is run on this machine.
+    ``requires`` and ``tools`` are looked for before any work. ``options`` are what a user may set;
+    one that is called ``threads`` is the number of threads that the runtime computes on.
+    ``refuses`` gives the reason why a config cannot be lowered, None if it can be; it is asked when
+    a config is chosen. ``fold_quantize`` says whether convert stores weights quantized, or float
+    with the operators that quantize them. ``dynamic_shapes`` says whether programs may take inputs
+    of more than one size. ``stateless`` is why programs do not keep what a model writes to its
+    buffers, in a clause for messages ("an ONNX program keeps nothing from one run to the next");
+    None for programs that keep it. ``files`` is for programs of several files. ``simulated`` says
+    that the runtime is a model of the hardware, whose times mean nothing.
+    ``dtypes`` are the tensor types that its observers and kernels quantize from. ``transforms``
+    take the graph, and the modes of the configs that it is annotated with, and return the graph.
+    ``profile`` tells how many seconds each operator of an exported program takes, by its origin;
+    ``None`` if that cannot be known. ``quantizer`` makes a torchao Quantizer of somebody else's for
+    a config; it annotates what the annotators of this backend leave.
+    """
+
+    name: str = field(validator=_name)
+    summary: str
+    _default_config: str = field(validator=_name)
+    runtime: str
+    suffix: str
+    requires: tuple[Requirement, ...] = _tuple_of(validators.instance_of(Requirement))
+    tools: tuple[Tool, ...] = _tuple_of(validators.instance_of(Tool))
+    options: tuple[Option, ...] = _tuple_of(validators.instance_of(Option), _unique_names)
+    refuses: Callable[[QuantizationConfig], str | None] | None = None
+    transforms: tuple[Transform, ...] = _tuple_of(_callable)
+    fold_quantize: bool = True
+    dynamic_shapes: bool = True
+    stateless: str | None = None
+    simulated: bool = False
+    load: Callable[..., Runner] | None = None
+    files: Files | None = None
+    dtypes: tuple[str, ...] = field(default=("torch.float32",), converter=_strings)
+    profile: Callable[[ExportedProgram], Mapping[str, float]] | None = None
+    quantizer: Callable[[QuantizationConfig], Quantizer] | None = None
+    reduced_config: str | None = None
+
+    @property
+    def default_config(self) -> str:
+        return (self.saturates and self.reduced_config) or self._default_config
+
+    @property
+    def saturates(self) -> bool:
+        """Whether sums of 8-bit products saturate in this backend on this processor."""
+        return self.reduced_config is not None and not processor.has_vnni()
+
+
+@frozen
+class SupportedConfig:
+    """A quantization config that a backend understands, under a name that stays.
+
+    Names are the keys because configs cannot be: two equal ``QuantizationConfig``s compare unequal
+    when their observer factories were made by different calls. ``factory`` may import torch.
+    """
+
+    name: str = field(validator=_name)
+    summary: str
+    mode: Mode = field(validator=validators.in_(("static", "dynamic", "qat")))
+    factory: Callable[[], QuantizationConfig] = field(validator=_callable)

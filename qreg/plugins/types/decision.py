@@ -1,0 +1,33 @@
+"""What the quantizer decided for one operator."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from attrs import frozen
+
+Status: TypeAlias = Literal["annotated", "shared", "float"]
+
+
+@frozen
+class Decision:
+    """What happened to one operator of the graph, and why.
+
+    ``status`` is ``"annotated"`` (it has specs of its own), ``"shared"`` (it runs on the
+    parameters of its input) or ``"float"``. ``pattern`` are the names of the nodes that were
+    annotated together.
+    """
+
+    node: str
+    operator: str
+    module: str
+    status: Status
+    reason: str
+    annotator: str | None = None
+    distribution: str | None = None
+    config: str | None = None
+    pattern: tuple[str, ...] = ()
+
+    @property
+    def quantized(self) -> bool:
+        return self.status != "float"

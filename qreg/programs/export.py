@@ -1,0 +1,156 @@
+"""From a module to the graph that is quantized, and from the quantized graph to a program."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.export import Dim, ExportedProgram
+from torch.nn.modules.module import register_module_buffer_registration_hook
+from torch.utils import _pytree as pytree
+from torchao.quantization.pt2e import (
+    AffineQuantizedObserverBase,
+    FakeQuantizeBase,
+    ObserverBase,
+)
+
+from qreg.errors import ExportError, InputError
+from qreg.programs.inputs import (
+    arguments,
+    check_batch,
+    input_specs,
+)
+
+OBSERVERS = (ObserverBase, FakeQuantizeBase, AffineQuantizedObserverBase)
+
+
+def is_prepared(model: object) -> bool:
+    """Whether a model has observers or fake quantizers in it."""
+    return isinstance(model, torch.nn.Module) and any(
+        isinstance(module, OBSERVERS) for module in model.modules()
+    )
+
+
+def export(
+    model: torch.nn.Module, example_inputs: tuple[Any, ...], dynamic_shapes: Any = None
+) -> ExportedProgram:
+    """Exports a module in eval mode, and leaves the module's own mode as it was.
+
+    Gradients are off meanwhile: a ``torch.no_grad()`` inside the model would otherwise hide its
+    operators in a subgraph that nothing annotates.
+
+    Raises ``ExportError`` with torch's own error as its cause, and for a submodule that assigns a
+    tensor to its buffer, which torch.export (2.13) does not see.
+    """
+    with _eval_mode(model), torch.no_grad(), _no_lost_assignment(model):
+        try:
+            return torch.export.export(model, example_inputs, dynamic_shapes=dynamic_shapes)
+        except Exception as cause:
+            name = type(model).__name__
+            raise ExportError(f"torch.export could not export {name}: {cause}") from cause
+
+
+def copied(program: ExportedProgram) -> ExportedProgram:
+    """A program that can be rewritten while the given one stays; both share their tensors."""
+    shared = [*program.state_dict.values(), *program.constants.values(), program.range_constraints]
+    return copy.deepcopy(program, {id(each): each for each in shared})
+
+
+@contextmanager
+def _eval_mode(model: torch.nn.Module) -> Iterator[None]:
+    if isinstance(model, torch.fx.GraphModule):  # exported graphs have no mode to switch
+        yield
+        return
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def _no_lost_assignment(model: torch.nn.Module) -> Iterator[None]:
+    assigned: list[tuple[torch.nn.Module, str]] = []
+
+    def note(module: torch.nn.Module, name: str, value: Any) -> None:
+        if name in module._buffers and module._buffers[name] is not value:
+            assigned.append((module, name))
+
+    hook = register_module_buffer_registration_hook(note)
+    try:
+        yield
+    finally:
+        hook.remove()
+    paths = {module: path for path, module in model.named_modules() if path}
+    for module, name in assigned:
+        if module in paths:
+            raise ExportError(
+                f"buffer {paths[module]}.{name}: the model assigns a new tensor to it, which "
+                f"torch.export loses in a submodule (expected a write to the buffer). "
+                f"Use self.{name}.copy_(...)."
+            )
+
+
+def exported(
+    model: torch.nn.Module | ExportedProgram, example_inputs: Any, dynamic_shapes: Any
+) -> tuple[ExportedProgram, tuple[Any, ...]]:
+    if isinstance(model, ExportedProgram):
+        return model, _example_of(model, example_inputs)
+    if not isinstance(model, torch.nn.Module):
+        raise InputError(f"{model!r} is no torch.nn.Module and no ExportedProgram")
+    if is_prepared(model):
+        raise InputError("the model has observers in it: convert it first, with qreg.convert")
+    if example_inputs is None:
+        raise InputError("example_inputs is missing: pass a tuple of tensors to export with")
+    example = arguments(example_inputs)
+    return export(model, example, dynamic_shapes), example
+
+
+def _example_of(program: ExportedProgram, example_inputs: Any) -> tuple[Any, ...]:
+    if example_inputs is not None:
+        example = arguments(example_inputs)
+        check_batch(0, example, input_specs(program))
+        return example
+    if program.example_inputs is None:
+        raise InputError("the program was saved without example inputs: pass example_inputs")
+    example, keywords = program.example_inputs
+    if keywords:
+        raise InputError(
+            f"the program takes keyword inputs ({', '.join(keywords)}): export it with positional "
+            "inputs only"
+        )
+    return tuple(example)
+
+
+def dynamic_shapes_of(program: ExportedProgram, example_inputs: tuple[Any, ...]) -> Any:
+    """The dynamic dimensions of a program, in the form in which ``export`` takes them again."""
+    names = set(program.graph_signature.user_inputs)
+    values = [
+        node.meta["val"]
+        for node in program.graph.nodes
+        if node.op == "placeholder" and node.name in names
+    ]
+    shapes = [_dynamic_dimensions(value, program.range_constraints) for value in values]
+    if not any(shapes):
+        return None
+    return pytree.tree_unflatten(shapes, pytree.tree_structure(example_inputs))
+
+
+def _dynamic_dimensions(value: Any, ranges: Any) -> dict[int, Any]:
+    return {
+        position: _dimension(ranges.get(size.node.expr))
+        for position, size in enumerate(value.shape)
+        if not isinstance(size, int)
+    }
+
+
+def _dimension(bounds: Any) -> Any:
+    if bounds is None:
+        return Dim.DYNAMIC
+    upper = None if bounds.upper > 2**31 else int(bounds.upper)
+    return Dim.DYNAMIC(min=int(bounds.lower), max=upper)

@@ -1,0 +1,165 @@
+"""Reads and writes files: what a user hands in is never executed, what is written is never half.
+
+``torch.export.load`` unpickles some records of a ``.pt2`` archive without restriction (torch 2.13).
+A program of plain tensors needs none of these, so an archive that has one is refused.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qreg.errors import InputError
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+
+ARITHMETIC = (
+    *(ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Call, ast.Name),
+    *(ast.Constant, ast.keyword, ast.operator, ast.unaryop, ast.boolop, ast.cmpop),
+    ast.expr_context,
+)
+
+
+def read_program(path: Path) -> ExportedProgram:
+    """Reads what ``torch.export.save`` wrote, without executing any code that is in the file.
+
+    Raises ``InputError`` for a file that is missing, that is no ``.pt2``, or that could only be
+    read by unpickling.
+    """
+    import torch
+
+    _check_exists(path)
+    _check_archive(path)
+    try:
+        return torch.export.load(path)
+    except Exception as cause:
+        raise InputError(f"{path} is no program that torch.export can load: {cause}") from cause
+
+
+def read_bytes(path: Path) -> bytes:
+    """Reads a file. Raises ``InputError`` for one that is missing."""
+    _check_exists(path)
+    return path.read_bytes()
+
+
+def read_batches(path: Path) -> list[Any]:
+    """Reads a list of batches that ``torch.save`` wrote: tuples of inputs, or dicts by name.
+
+    A lone tensor counts as a tuple of one.
+
+    Raises ``InputError`` for a file that is missing, is not such a list, or needs unpickling.
+    """
+    import torch
+
+    from qreg.programs.inputs import arguments
+
+    _check_exists(path)
+    try:
+        batches = torch.load(path, weights_only=True)
+    except Exception as cause:
+        raise InputError(
+            f"{path} cannot be read as tensors alone: it is damaged, or holds objects that only "
+            "unpickling makes. Save a list of tuples of tensors with torch.save."
+        ) from cause
+    if not isinstance(batches, (list, tuple)):
+        raise InputError(
+            f"{path} holds a {type(batches).__name__}; expected a list with one tuple of tensors "
+            "for each batch"
+        )
+    return [batch if isinstance(batch, dict) else arguments(batch) for batch in batches]
+
+
+def _check_exists(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"{path} is not a file")
+
+
+def _check_archive(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            records = archive.namelist()
+            if not any(record.endswith("archive_format") for record in records):
+                raise zipfile.BadZipFile("it has no record of its format")
+            if len(set(records)) < len(records):  # two readers may pick different ones
+                raise InputError(f"{path} is refused: it holds two records of one name")
+            problems = (_danger(archive, record) for record in records)
+            if problem := next(filter(None, problems), None):
+                raise InputError(f"{path} is refused: {problem}")
+    except InputError:
+        raise
+    except (zipfile.BadZipFile, ValueError, AttributeError, KeyError, TypeError) as cause:
+        raise InputError(
+            f"{path} is no .pt2 file, or is damaged ({cause}). Write one with "
+            "torch.export.save(program, path)."
+        ) from cause
+
+
+def _danger(archive: zipfile.ZipFile, record: str) -> str | None:
+    """What would execute code in a record, or None; raises what a damaged record raises."""
+    name = record.rpartition("/")[2]
+    if record == "version" or (name.startswith("serialized_") and record == name):
+        return "it has the format of torch 2.7 and older, which is read by unpickling"
+    if "aotinductor" in record:
+        return f"{record!r} is compiled code"
+    if name.endswith(".pt"):
+        return _unsafe_tensors(record, archive.read(record))
+    if name.endswith("_config.json"):
+        payloads = json.loads(archive.read(record))["config"]
+        pickled = [key for key, payload in payloads.items() if _is_pickled(payload)]
+        return f"{pickled[0]!r} is stored as a pickle, not as a plain tensor" if pickled else None
+    if name.endswith(".json"):
+        code = next(_code(json.loads(archive.read(record))), None)
+        return f"{record!r} has a size {code!r}, which is no arithmetic" if code else None
+    return None
+
+
+def _code(value: Any) -> Iterator[str]:
+    """The symbolic sizes in a program that are more than arithmetic; torch evaluates them all."""
+    if isinstance(value, dict):
+        size = value.get("expr_str")
+        if isinstance(size, str) and not _is_arithmetic(size):
+            yield size
+    inside = value.values() if isinstance(value, dict) else value
+    if isinstance(value, (dict, list)):
+        for each in inside:
+            yield from _code(each)
+
+
+def _is_arithmetic(size: str) -> bool:
+    try:
+        parts = list(ast.walk(ast.parse(size, mode="eval")))
+    except (SyntaxError, ValueError):
+        return False
+    values = [part.value for part in parts if isinstance(part, ast.Constant)]
+    names = [part.id for part in parts if isinstance(part, ast.Name)]
+    names += [value for value in values if isinstance(value, str)]  # Symbol('s31')
+    return (
+        all(isinstance(part, ARITHMETIC) for part in parts)
+        and all(isinstance(value, (int, float, str)) for value in values)
+        and all(name.isidentifier() and not hasattr(builtins, name) for name in names)
+    )
+
+
+def _is_pickled(payload: dict[str, Any]) -> bool:
+    stored_as = str(payload.get("path_name", ""))
+    return bool(payload.get("use_pickle")) or stored_as.startswith(("custom_obj", "opaque_obj"))
+
+
+def _unsafe_tensors(record: str, data: bytes) -> str | None:
+    import torch
+
+    if not data:
+        return None
+    try:
+        torch.load(io.BytesIO(data), weights_only=True)
+    except Exception as cause:
+        return f"{record!r} could only be read by executing code that is in it ({cause})"
+    return None

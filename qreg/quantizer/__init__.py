@@ -1,0 +1,1 @@
+"""The torchao quantizer that is made of annotators."""

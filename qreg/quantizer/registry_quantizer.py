@@ -1,0 +1,379 @@
+"""The torchao Quantizer that a registry puts together."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from weakref import WeakKeyDictionary
+
+import torch
+from attrs import evolve
+from torch.fx import GraphModule, Node
+from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantizer
+
+from qreg.configs.named import made_config, made_configs
+from qreg.configs.validation import check, equivalent, mode_of, saturates
+from qreg.errors import (
+    ConfigError,
+    InputError,
+    NothingQuantizedError,
+    UnknownModuleError,
+    near,
+)
+from qreg.folding.fold import folded
+from qreg.graph.compat import annotation_of
+from qreg.graph.composites import spelled_out
+from qreg.graph.mutation import own_state, written_buffers
+from qreg.graph.nodes import tensor_at
+from qreg.graph.provenance import mark, module_path, type_name
+from qreg.plugins.blame import call
+from qreg.plugins.operator_names import listed, operator_name
+from qreg.plugins.processor import VNNI, SaturationWarning
+from qreg.plugins.registry import DEFAULT, Registry, installed
+from qreg.plugins.types.backend import Backend, Mode
+from qreg.plugins.types.decision import Decision
+from qreg.quantizer.annotation_pass import LOOPS, NodeFilter, annotated
+from qreg.quantizer.scopes import Choice, Level, Scopes
+from qreg.quantizer.wrapped import ForeignQuantizers
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+Config: TypeAlias = str | QuantizationConfig | None
+
+
+class UnknownModuleWarning(UserWarning):
+    """A module name or type in a quantizer's config that no operator comes from."""
+
+
+class RegistryQuantizer(Quantizer):  # type: ignore[misc]
+    """A torchao Quantizer made of one backend's annotators, whoever supplied them.
+
+    Use it with ``prepare_pt2e`` or ``prepare_qat_pt2e``. A config is a name that the backend knows,
+    a ``QuantizationConfig``, or ``None`` to keep a scope in float. The setters return the
+    quantizer. After ``annotate``, ``decisions`` has one entry for each operator of the graph, in
+    its order.
+    """
+
+    def __init__(
+        self,
+        backend: str,
+        config: Config = DEFAULT,
+        *,
+        registry: Registry | None = None,
+        allow_float: bool = False,
+        unknown_modules: Literal["error", "warn"] = "error",
+    ) -> None:
+        """Raises ``UnknownNameError`` for a backend or config that nothing supplies.
+
+        Raises ``ConfigError`` for a config that the backend cannot lower, and where the quantizer
+        of the backend is a foreign one ``BackendUnavailableError`` for packages that are missing.
+
+        ``allow_float`` lets ``validate`` pass a graph in which nothing is quantized.
+        ``unknown_modules`` says what becomes of a module name or type that no operator comes from.
+        """
+        super().__init__()
+        self._registry = registry or installed()
+        supplied = self._supplied = self._registry.backend(backend)
+        self._backend: Backend = supplied.value
+        if self._backend.quantizer:
+            self._registry.check_installed(backend)  # which a foreign quantizer imports
+        self._scopes = Scopes()
+        self._foreign = (
+            ForeignQuantizers(self._backend.quantizer, supplied, self._scopes)
+            if self._backend.quantizer
+            else None
+        )
+        self._keep: NodeFilter | None = None
+        self.allow_float, self._unknown_modules = allow_float, unknown_modules
+        self._nested: WeakKeyDictionary[GraphModule, str] = WeakKeyDictionary()
+        self.decisions: list[Decision] = []
+        self._bodies_left = 0
+        if config is not None:
+            self.set_global(config)
+
+    @property
+    def backend(self) -> str:
+        return str(self._backend.name)
+
+    @property
+    def registry(self) -> Registry:
+        return self._registry
+
+    @property
+    def modes(self) -> frozenset[Mode]:
+        """The modes of all configs that were set."""
+        return frozenset(choice.mode for choice in self._scopes.choices() if choice.mode)
+
+    def set_global(self, config: Config) -> Self:
+        """The config for whatever no other setter covers."""
+        self._scopes.everywhere = self._choice("global", "", config)
+        return self
+
+    def set_module_name(self, module_name: str, config: Config) -> Self:
+        """The config for a module and all below it, by its path: ``"blocks.0.conv"``."""
+        self._scopes.names[module_name] = self._choice("name", module_name, config)
+        return self
+
+    def set_module_type(self, module_type: type | str, config: Config) -> Self:
+        """The config for the modules of exactly this class, and all below them."""
+        name = type_name(module_type)
+        self._scopes.types[name] = self._choice("type", name, config)
+        return self
+
+    def set_operator_type(self, operator: Any, config: Config) -> Self:
+        """The config for the patterns that start from an operator.
+
+        ``operator`` is an overload (``torch.ops.aten.add.Tensor``), a packet that stands for all
+        its overloads (``torch.ops.aten.add``), or the name of either (``"aten.add.Tensor"``).
+        Raises ``ConfigError`` for anything else.
+        """
+        name = _known_operator(operator)
+        self._scopes.operators[name] = self._choice("operator", name, config)
+        return self
+
+    def set_filter_function(self, keep: NodeFilter | None) -> Self:
+        """Quantizes only patterns whose operators all return True; on top of every other scope."""
+        self._keep = keep
+        return self
+
+    def _choice(self, level: Level, scope: str, config: Config) -> Choice:
+        self._scopes.forget()
+        if config is None:
+            return Choice(level, scope, "float", None, None)
+        named = isinstance(config, str)
+        value = made_config(self._registry, self.backend, config) if named else check(config)
+        self._check_taken(config, value)
+        return Choice(level, scope, self._label(config), value, mode_of(value))
+
+    def _check_taken(self, config: object, value: QuantizationConfig) -> None:
+        """Raises ``ConfigError`` for a config that the backend says it cannot lower."""
+        refuses, answers = self._backend.refuses, (str, type(None))
+        reason = (
+            call(self._supplied, "refuses", refuses, value, expected=answers) if refuses else ""
+        )
+        if reason:
+            name = f"config {config!r}" if isinstance(config, str) else "the config"
+            raise ConfigError(
+                f"{name} is not for backend {self.backend!r}: {reason}. "
+                f"Choose another: `qreg ops {self.backend}` lists what there is."
+            )
+
+        if config != DEFAULT and self._backend.saturates and saturates(value):
+            warnings.warn(self._saturation(config), SaturationWarning, stacklevel=4)
+
+    def _saturation(self, config: object) -> str:
+        name = f"config {config!r}" if isinstance(config, str) else "the config"
+        return (
+            f"{name}: 8-bit weights saturate in {self.backend} on this processor, which has no "
+            f"VNNI (expected weights in [-64, 63]). Use {self._backend.default_config!r}, or "
+            f"another that `qreg ops {self.backend}` lists as 7-bit. For a program that runs on a "
+            f"processor with VNNI, set {VNNI}=1."
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the processor means for the configs that were set, for reports."""
+        configs = [each.config for each in self._scopes.choices() if each.config]
+        if not self._backend.saturates or not configs:
+            return ()
+        if any(map(saturates, configs)):
+            return (
+                "8-bit weights: this processor has no VNNI, and sums of products saturate. Choose "
+                f"{self._backend.default_config!r}",
+            )
+        return (
+            "7-bit weights: this processor has no VNNI, and sums of products of 8 bits saturate",
+        )
+
+    def _label(self, config: str | QuantizationConfig) -> str:
+        if isinstance(config, str):
+            return str(self._registry.config(self.backend, config).name)
+        known = made_configs(self._registry, self.backend).items()
+        return next((name for name, each in known if equivalent(each, config)), "custom")
+
+    def transform_for_annotation(self, model: GraphModule) -> GraphModule:
+        """Runs the backend's transforms on the graph.
+
+        Without QAT, constants and batch norms are folded first, as far as :func:`qreg.prepare` has
+        not done so. Operators whose result nobody uses are removed: nothing would be gained from
+        observing them. The graph gets its own copies of the buffers that it writes to: calibration
+        runs it.
+        """
+        own_state(model)
+        for node in reversed(model.graph.nodes):  # fx's own elimination lints the whole graph
+            if _is_dead(node):
+                model.graph.erase_node(node)
+        if "qat" not in self.modes:
+            model = folded(model)
+        spelled_out(model, self._targets(), trained="qat" in self.modes)
+        for transform in self._backend.transforms:
+            role = f"transform {_spelled(transform)}"
+            model = call(self._supplied, role, transform, model, self.modes, expected=GraphModule)
+        return self._transformed_by_others(model) if self._foreign else model
+
+    def _transformed_by_others(self, model: GraphModule) -> GraphModule:
+        """Raises ``InputError`` where passes of a wrapped quantizer drop a write to a buffer."""
+        assert self._foreign is not None
+        written = written_buffers(model.graph)
+        transformed = self._foreign.transform(model)
+        lost = sorted(written - written_buffers(transformed.graph))
+        if lost:
+            raise InputError(
+                f"buffer {lost[0]!r}: the model writes to it, which the passes of "
+                f"{self.backend!r} drop (expected a model without state). Give the state in and "
+                "out as tensors."
+            )
+        return transformed
+
+    def _targets(self) -> set[str]:
+        annotators = self._registry.annotators(self.backend)
+        return {operator_name(target) for each in annotators for target in each.value.targets}
+
+    def annotate(self, model: GraphModule) -> GraphModule:
+        """Annotates the graph in place.
+
+        Raises ``UnknownModuleError`` for a module name or type that no operator comes from. An
+        annotator that fails is left out with an ``AnnotatorWarning``, unless the registry is
+        strict: then its ``AnnotatorError`` is raised. torchao calls this again for the bodies of
+        ``scan`` and ``while_loop``; their decisions are added to those of the model, under the
+        name of the body and that of the node.
+        """
+        prefix = f"{self._nested[model]}." if model in self._nested else ""
+        if not prefix:
+            self._check_scopes(model)
+            self.decisions, self._bodies_left = [], 0
+        mark(model.graph, prefix)
+        self._scopes.forget()
+        decisions = annotated(
+            model,
+            self._registry.annotators(self.backend),
+            self._scopes,
+            strict=self._registry.switches.strict,
+            backend=self.backend,
+            dtypes=self._backend.dtypes,
+            keep=self._keep,
+        )
+        if self._foreign:
+            decisions = self._foreign.annotate(model, decisions, self._keep)
+        self.decisions += [_prefixed(each, prefix) for each in decisions]
+        return model
+
+    def _check_scopes(self, model: GraphModule) -> None:
+        bodies = [(each, name) for name, each in model.named_modules() if each is not model]
+        self._nested = WeakKeyDictionary(
+            {each: name for each, name in bodies if isinstance(each, GraphModule)}
+        )
+        for error in self._scopes.unknown(_graph_modules(model)):
+            self._report_unknown(error)
+
+    def _report_unknown(self, error: UnknownModuleError) -> None:
+        if self._unknown_modules == "error":
+            raise error
+        warnings.warn(str(error), UnknownModuleWarning, stacklevel=2)
+
+    def validate(self, model: GraphModule) -> None:
+        """Checks the annotated graph.
+
+        Raises ``InputError`` for a weight that holds NaN or infinity, which has no range, and
+        ``NothingQuantizedError`` if no operator is quantized and that is not allowed.
+        """
+        _check_finite(model)
+        if self._foreign:
+            self._foreign.validate(model)
+        loops = sum(node.target in LOOPS for node in model.graph.nodes)
+        self._bodies_left += loops - (model in self._nested)
+        if self.allow_float or self._bodies_left:  # torchao annotates the body of a loop later
+            return
+        if not any(decision.quantized for decision in self.decisions):
+            raise NothingQuantizedError(
+                [f"{decision.operator}: {decision.reason}" for decision in self.decisions]
+            )
+
+    def prepare_obs_or_fq_callback(
+        self, model: GraphModule, edge_or_node_to_obs_or_fq: dict[Any, Any]
+    ) -> None:
+        """Lets a foreign quantizer of the backend adjust its observers."""
+        if self._foreign:
+            self._foreign.prepare_obs_or_fq_callback(model, edge_or_node_to_obs_or_fq)
+
+
+def is_operator(name: str) -> bool:
+    """Whether torch has an operator of that name, with or without its overload."""
+    found: Any = torch.ops
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return isinstance(found, (torch._ops.OpOverload, torch._ops.OpOverloadPacket))
+
+
+def _known_operator(operator: Any) -> str:
+    if isinstance(operator, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        return operator_name(operator)
+    found: Any = torch.ops
+    for part in str(operator).split("."):
+        found = getattr(found, part, None)
+    if not isinstance(operator, str) or found is None:
+        guesses = " or ".join(map(repr, near(operator, listed())))
+        raise ConfigError(
+            f"{operator!r} is no operator{f' (near: {guesses})' if guesses else ''}: pass "
+            "torch.ops.aten.linear.default, the packet torch.ops.aten.linear, or the name of one, "
+            '"aten.linear.default"'
+        )
+    return operator_name(operator)
+
+
+def _spelled(function: object) -> str:
+    return getattr(function, "__qualname__", None) or repr(function)
+
+
+def _is_dead(node: Node) -> bool:
+    return node.op == "call_function" and not node.users and not node.is_impure()
+
+
+def _prefixed(decision: Decision, prefix: str) -> Decision:
+    pattern = tuple(f"{prefix}{name}" for name in decision.pattern)
+    return evolve(decision, node=f"{prefix}{decision.node}", pattern=pattern)
+
+
+def _graph_modules(model: GraphModule) -> Iterator[GraphModule]:
+    return (module for module in model.modules() if isinstance(module, GraphModule))
+
+
+def _check_finite(model: GraphModule) -> None:
+    for node in model.graph.nodes:
+        found = annotation_of(node)
+        for entering in found.input_qspec_map if found else ():
+            if entering.op == "get_attr" and not tensor_at(entering).isfinite().all():
+                raise InputError(
+                    f"{entering.target!r}, a weight of {node.target} in module "
+                    f"{module_path(node)!r}, holds NaN or infinity: it has no range to quantize. "
+                    "Repair it, or keep the module in float with set_module_name(..., None)."
+                )
+
+
+def get_quantizer(backend: str, config: Config = DEFAULT, **options: Any) -> RegistryQuantizer:
+    """A quantizer for a backend, ready for ``prepare_pt2e``.
+
+    ``config`` is the global config: a name, a ``QuantizationConfig``, or None to start without one.
+    ``options`` are those of :class:`RegistryQuantizer`.
+
+    Raises ``UnknownNameError`` for a backend or config that nothing supplies, and ``PluginError``
+    for a backend whose plugin is broken.
+    """
+    return RegistryQuantizer(backend, config, **options)
+
+
+def keep_in_float(quantizer: RegistryQuantizer, names: Iterable[str]) -> RegistryQuantizer:
+    """The quantizer, set to keep these in float: modules by path, operators by name.
+
+    Raises ``ConfigError`` for an operator that torch does not have; the quantizer rejects a module
+    that the model does not have when it annotates.
+    """
+    for name in names:
+        if is_operator(name) or name.startswith("aten."):
+            quantizer.set_operator_type(name, None)
+        else:
+            quantizer.set_module_name(name, None)
+    return quantizer

@@ -1,0 +1,132 @@
+"""Which config applies to a node: by module name, module type, operator, or everywhere.
+
+The more particular wins: name before type before operator before everywhere; of two names the
+longer, of two types the inner. ``None`` as a config keeps the scope in float, and counts like any
+other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Literal
+
+from attrs import define, field, frozen
+
+from qreg.errors import UnknownModuleError, near
+from qreg.graph.provenance import module_path, module_stack
+from qreg.plugins.operator_names import operator_name
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule, Node
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig
+
+    from qreg.plugins.types.backend import Mode
+
+
+Level = Literal["name", "type", "operator", "global"]
+
+
+@frozen(eq=False)
+class Choice:
+    """A config that a scope was given; ``config`` is None where the scope stays in float."""
+
+    level: Level
+    scope: str
+    label: str
+    config: QuantizationConfig | None
+    mode: Mode | None
+
+    def __str__(self) -> str:
+        return "the global config" if self.level == "global" else f"{self.level} {self.scope!r}"
+
+    def covers(self, other: Choice | None) -> bool:
+        """Whether a pattern that starts under this choice may take in a node under ``other``.
+
+        A choice by operator names the operator a pattern starts from, so it takes the rest of the
+        pattern along, unless something more particular than the global config says otherwise.
+        """
+        if self.level == "operator" and (other is None or other.level == "global"):
+            return True
+        return other is not None and _same(self.config, other.config)
+
+
+@define
+class Scopes:
+    """The choices a user made, and the lookup of the one that holds for a node."""
+
+    names: dict[str, Choice] = field(factory=dict)
+    types: dict[str, Choice] = field(factory=dict)
+    operators: dict[str, Choice] = field(factory=dict)
+    everywhere: Choice | None = None
+    _by_place: dict[tuple[str, bool], Choice | None] = field(factory=dict, init=False)
+
+    def forget(self) -> None:
+        """Drops what was looked up, for a new graph or a new choice."""
+        self._by_place.clear()
+
+    def choices(self) -> Iterator[Choice]:
+        """All choices that were made."""
+        yield from (*self.names.values(), *self.types.values(), *self.operators.values())
+        if self.everywhere is not None:
+            yield self.everywhere
+
+    def choice(self, node: Node) -> Choice | None:
+        """The choice that holds for a node, or None if nothing was said about it."""
+        place = module_path(node), bool(node.meta.get("nn_module_stack"))
+        if place not in self._by_place:
+            self._by_place[place] = self._by_name(place[0]) or self._by_type(node)
+        return self._by_place[place] or self._by_operator(node) or self.everywhere
+
+    def _by_name(self, path: str) -> Choice | None:
+        if not self.names:
+            return None
+        return next((self.names[name] for name in _enclosing(path) if name in self.names), None)
+
+    def _by_type(self, node: Node) -> Choice | None:
+        if not self.types:
+            return None
+        inner_first = reversed([type_ for _, type_ in module_stack(node)])
+        return next((self.types[type_] for type_ in inner_first if type_ in self.types), None)
+
+    def _by_operator(self, node: Node) -> Choice | None:
+        if not self.operators:
+            return None
+        name = operator_name(node.target)
+        return self.operators.get(name) or self.operators.get(name.rpartition(".")[0])
+
+    def unknown(self, graph_modules: Iterable[GraphModule]) -> Iterator[UnknownModuleError]:
+        """An error for each module name and type that no operator of the graphs comes from."""
+        if not (self.names or self.types):
+            return
+        stacks: dict[str, list[tuple[str, str]]] = {}
+        for node in (node for each in graph_modules for node in each.graph.nodes):
+            if node.meta.get("nn_module_stack") and (path := module_path(node)) not in stacks:
+                stacks[path] = module_stack(node)
+        paths = {path for inner in stacks for path in _enclosing(inner)}
+        types = {type_ for stack in stacks.values() for _, type_ in stack}
+        for kind, wanted, known in (("name", self.names, paths), ("type", self.types, types)):
+            for name in wanted:
+                if name not in known:
+                    yield UnknownModuleError(kind, name, _near(name, known))
+
+
+def _near(name: str, known: Iterable[str]) -> list[str]:
+    """The names nearest to one, by their last parts: users leave out the package of a type."""
+    by_end = {each.rpartition(".")[2]: each for each in known if each}
+    ends = near(name.rpartition(".")[2], by_end)
+    return list(dict.fromkeys([*near(name, known), *(by_end[end] for end in ends)]))
+
+
+def _same(one: QuantizationConfig | None, other: QuantizationConfig | None) -> bool:
+    if one is other or one is None or other is None:
+        return one is other
+    from qreg.configs.validation import equivalent
+
+    return equivalent(one, other)
+
+
+def _enclosing(path: str) -> Iterator[str]:
+    while path:
+        yield path
+        path = path.rpartition(".")[0]
+    yield ""

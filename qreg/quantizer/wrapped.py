@@ -1,0 +1,125 @@
+"""A backend whose stock annotators are somebody else's torchao Quantizer.
+
+The host's own annotators, of whatever distribution, have been asked before; a foreign quantizer
+annotates what they left. It knows nothing of scopes, so for each config it is shown a graph in
+which everything else is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, evolve, field
+from torch.fx import GraphModule
+from torchao.quantization.pt2e.quantizer import Quantizer, SharedQuantizationSpec
+
+from qreg.annotators.annotate import output_spec
+from qreg.graph.compat import annotate_node, annotation_of, restore_annotation
+from qreg.graph.mutation import Mutations
+from qreg.plugins.blame import call
+from qreg.plugins.supplied import Supplied
+from qreg.plugins.types.decision import Decision
+from qreg.quantizer.scopes import Choice, Scopes
+
+if TYPE_CHECKING:
+    from torch.fx import Node
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig
+
+    from qreg.quantizer.annotation_pass import NodeFilter
+
+
+@define(eq=False)
+class ForeignQuantizers:
+    """A foreign quantizer for each config that the scopes have."""
+
+    make: Callable[[QuantizationConfig], Quantizer]
+    backend: Supplied
+    scopes: Scopes
+    _made: dict[int, Quantizer] = field(factory=dict, init=False)
+    _mutated: Mapping[Node, str] = field(factory=dict, init=False)
+
+    def parts(self) -> list[tuple[Choice, Quantizer]]:
+        """Each config that a scope has now, and the quantizer that was made for it."""
+        choices = {id(each.config): each for each in self.scopes.choices() if each.config}
+        return [(choice, self._quantizer(choice)) for choice in choices.values()]
+
+    def _quantizer(self, choice: Choice) -> Quantizer:
+        key = id(choice.config)
+        if key not in self._made:
+            role, wanted = "quantizer", Quantizer
+            self._made[key] = call(self.backend, role, self.make, choice.config, expected=wanted)
+        return self._made[key]
+
+    def _called(self, method: Callable[..., Any], *arguments: Any, expected: type = object) -> Any:
+        """What a method of a foreign quantizer returns, its distribution named if it fails."""
+        return call(self.backend, method.__name__, method, *arguments, expected=expected)
+
+    def transform(self, model: GraphModule) -> GraphModule:
+        for _, quantizer in self.parts():
+            model = self._called(quantizer.transform_for_annotation, model, expected=GraphModule)
+        return model
+
+    def annotate(
+        self, model: GraphModule, decisions: Sequence[Decision], keep: NodeFilter | None
+    ) -> list[Decision]:
+        """Annotates what is free, and returns the Decisions with those of the foreign quantizer."""
+        before = {node: annotation_of(node) for node in model.graph.nodes}
+        self._mutated = Mutations.of(model.graph).reasons(model.graph)
+        for choice, quantizer in self.parts():
+            self._annotate_under(choice, quantizer, model, keep)
+        for node, annotation in before.items():
+            if annotation is not None:
+                restore_annotation(node, annotation)
+        nodes = {node.name: node for node in model.graph.nodes}
+        return [self._decided(each, nodes.get(each.node), keep) for each in decisions]
+
+    def _annotate_under(
+        self, choice: Choice, quantizer: Quantizer, model: GraphModule, keep: NodeFilter | None
+    ) -> None:
+        free = [n for n in model.graph.nodes if n.op == "call_function" and not annotation_of(n)]
+        others = [n for n in free if not self._has(n, choice) or not _is_kept(n, keep)]
+        others += [n for n in free if n in self._mutated]
+        for node in others:
+            annotate_node(node, None)
+        try:
+            self._called(quantizer.annotate, model)
+        finally:
+            for node in others:
+                restore_annotation(node, None)
+
+    def _has(self, node: Node, choice: Choice) -> bool:
+        found = self.scopes.choice(node)
+        return found is not None and found.config is choice.config
+
+    def _decided(self, decision: Decision, node: Node | None, keep: NodeFilter | None) -> Decision:
+        choice = None if decision.quantized or node is None else self.scopes.choice(node)
+        if node is None or choice is None or choice.config is None or node in self._mutated:
+            return decision
+        if not _is_kept(node, keep):
+            return evolve(decision, reason=f"the filter function leaves {node.name} out")
+        name = type(self._quantizer(choice)).__name__
+        if annotation_of(node) is None:
+            return evolve(decision, reason=f"{name} does not annotate it")
+        shared = isinstance(output_spec(node), SharedQuantizationSpec)
+        return evolve(
+            decision,
+            status="shared" if shared else "annotated",
+            reason=f"{choice.label}, by {choice}",
+            annotator=name,
+            distribution=self.backend.distribution,
+            config=choice.label,
+            pattern=(node.name,),
+        )
+
+    def validate(self, model: GraphModule) -> None:
+        for _, quantizer in self.parts():
+            self._called(quantizer.validate, model)
+
+    def prepare_obs_or_fq_callback(self, model: GraphModule, observers: dict[Any, Any]) -> None:
+        for _, quantizer in self.parts():
+            self._called(quantizer.prepare_obs_or_fq_callback, model, observers)
+
+
+def _is_kept(node: Node, keep: NodeFilter | None) -> bool:
+    return keep is None or keep(node)

@@ -1,0 +1,73 @@
+"""What a reader of a report must know first: where quantizing gained less than it seems."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from qreg.utils.wording import percent, size, speed, than
+
+if TYPE_CHECKING:
+    from qreg.report.values import Operator, ReportData, Sizes
+
+
+SHOWN = 3  # names of operators in a sentence
+
+
+def cautions(report: ReportData) -> list[str]:
+    """The sentences that stand in the first lines of a report."""
+    return [*_mostly_float(report), *_uncounted(report), *_slower(report), *_larger(report)]
+
+
+def _mostly_float(report: ReportData) -> Iterator[str]:
+    share = report.int8_share
+    if share is not None and share < 0.5:
+        left = [each for each in report.operators if each.macs and not each.runs_in_int8]
+        left.sort(key=lambda each: -each.macs)
+        yield (
+            f"most of the work stays in float: {percent(1 - share)} of the multiply-accumulates, "
+            f"in {some([each.name for each in left])}"
+        )
+
+
+def _uncounted(report: ReportData) -> Iterator[str]:
+    """One sentence for each reason, which mostly names an operator that stands in many places."""
+    by_reason: dict[str, list[Operator]] = {}
+    for each in report.uncounted:
+        by_reason.setdefault(each.uncounted or "", []).append(each)
+    for reason, operators in by_reason.items():
+        names = some([each.name for each in operators])
+        yield f"not counted among the multiply-accumulates: {names} ({reason})"
+
+
+def _slower(report: ReportData) -> Iterator[str]:
+    found = report.timing
+    if found is not None and found.is_slower:
+        ratio = than(speed(found.milliseconds, found.float_milliseconds), "float")
+        yield f"the quantized program is {ratio}{_to_blame(report)}"
+
+
+def _to_blame(report: ReportData) -> str:
+    names = [name for split in report.splits for name in split.operators]
+    return f"; float operators that cost conversions: {some(names)}" if names else ""
+
+
+def _larger(report: ReportData) -> Iterator[str]:
+    sizes = report.sizes
+    if is_larger(sizes):
+        assert sizes.program is not None
+        ratio = than(size(sizes.program, sizes.float_parameters), "the float parameters")
+        yield (
+            f"the program ({sizes.program:,} bytes) is {ratio} ({sizes.float_parameters:,} bytes)"
+        )
+
+
+def is_larger(sizes: Sizes) -> bool:
+    """Whether a program is larger than the float parameters."""
+    return sizes.program is not None and sizes.program > sizes.float_parameters
+
+
+def some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

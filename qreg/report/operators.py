@@ -1,0 +1,117 @@
+"""The rows of a report: what happened to each operator."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import getitem
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+from qreg.analysis.audit import reason
+from qreg.analysis.macs import Count, counts
+from qreg.analysis.numerics import OperatorNoise
+from qreg.graph.provenance import origin
+from qreg.report.values import Operator
+
+if TYPE_CHECKING:
+    from qreg.analysis.audit import Placement
+    from qreg.plugins.types.decision import Decision
+
+
+FRAME = re.compile(r'File "(?P<file>.+)", line (?P<line>\d+), in .*\n\s*(?P<code>.*)')
+TORCHS_OWN = "/torch/nn/"  # the modules of torch, which a model is written in terms of
+
+
+def operators(
+    reference: GraphModule,
+    decisions: Iterable[Decision],
+    placements: Mapping[str, Placement] | None = None,
+    noise: Sequence[OperatorNoise] = (),
+) -> tuple[Operator, ...]:
+    """What is known of each operator that was decided on.
+
+    ``reference`` is the annotated graph without observers.
+    """
+    nodes = {origin(node): node for node in _nodes(reference) if origin(node)}
+    counted = counts(reference)
+    measured = {each.node: each for each in noise}
+    return tuple(
+        _operator(
+            decision,
+            nodes.get(decision.node),
+            (placements or {}).get(decision.node),
+            measured.get(decision.node),
+            counted.get(decision.node, Count()),
+        )
+        for decision in decisions
+    )
+
+
+def _nodes(model: GraphModule) -> Iterator[Node]:
+    """The nodes of a graph and of the bodies in it."""
+    graphs = [each for each in model.modules() if isinstance(each, GraphModule)]
+    return (node for each in graphs for node in each.graph.nodes)
+
+
+def _operator(
+    decision: Decision,
+    node: Node | None,
+    placement: Placement | None,
+    noise: OperatorNoise | None,
+    counted: Count,
+) -> Operator:
+    value = node.meta.get("val") if node else None
+    tensor = value if isinstance(value, Tensor) else None
+    return Operator(
+        name=decision.node,
+        operator=decision.operator,
+        module=decision.module,
+        status=decision.status,
+        reason=reason(decision, placement),
+        annotator=decision.annotator,
+        distribution=decision.distribution,
+        config=decision.config,
+        pattern=decision.pattern,
+        inputs=_inputs(node) if node else (),
+        shape=None if tensor is None else tuple(_size(size) for size in tensor.shape),
+        dtype=None if tensor is None else str(tensor.dtype).removeprefix("torch."),
+        source=source_line(node) if node else None,
+        macs=counted.macs,
+        uncounted="; ".join(counted.unknown) or None,
+        place=placement.place if placement else None,
+        lowered_as=(placement.operator or None) if placement else None,
+        types=(placement.types or None) if placement else None,
+        delegate=placement.delegate if placement else None,
+        sqnr=noise.sqnr if noise else None,
+        largest_difference=noise.largest if noise else None,
+    )
+
+
+def _size(size: Any) -> int | None:
+    return size if isinstance(size, int) else None
+
+
+def _inputs(node: Node) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for source in node.all_input_nodes:
+        while source.target is getitem:  # picks one of several
+            source = source.all_input_nodes[0]
+        if origin(source) or source.op == "placeholder":
+            found[origin(source) or source.name] = None
+    return tuple(found)
+
+
+def source_line(node: Node) -> str | None:
+    """Where in the model's source an operator comes from: file, line and code.
+
+    The innermost frame that is not in ``torch.nn``, or the innermost of all.
+    """
+    frames = list(FRAME.finditer(node.meta.get("stack_trace") or ""))
+    own = [frame for frame in frames if TORCHS_OWN not in frame["file"]]
+    if not frames:
+        return None
+    frame = (own or frames)[-1]
+    return f"{frame['file']}:{frame['line']}: {frame['code'].strip()}"

@@ -1,0 +1,74 @@
+"""What can have become of an operator, and how the page tells one from another.
+
+Each state has a shape, a kind of border and a word of its own, so that nothing hangs on colour.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from qreg.report.values import Operator, ReportData
+
+
+@frozen
+class State:
+    """``shape`` and ``border`` are in the words of the library that draws them."""
+
+    key: str
+    label: str
+    meaning: str
+    shape: str
+    border: str
+
+
+STATES = (
+    State("int8", "int8", "runs in int8 in a delegate", "round-rectangle", "solid"),
+    State("float", "float", "runs in float in a delegate", "cut-rectangle", "solid"),
+    State("outside", "outside", "runs outside of all delegates", "hexagon", "double"),
+    State(
+        "gone",
+        "gone",
+        "no kernel is left of it: it does nothing, or became part of another",
+        "ellipse",
+        "dotted",
+    ),
+    State(
+        "to-int8",
+        "int8, decided",
+        "decided for int8; there is no program to tell",
+        "round-rectangle",
+        "dashed",
+    ),
+    State(
+        "to-float",
+        "float, decided",
+        "decided for float; there is no program to tell",
+        "cut-rectangle",
+        "dashed",
+    ),
+    State("input", "input", "an input of the model", "rhomboid", "solid"),
+)
+BY_KEY = {state.key: state for state in STATES}
+
+
+def state_of(operator: Operator) -> State:
+    decided = "to-int8" if operator.quantized else "to-float"
+    return BY_KEY[operator.place or decided]
+
+
+def counted(report: ReportData) -> Counter[str]:
+    """How many nodes are in each state."""
+    found = Counter(state_of(each).key for each in report.operators)
+    found["input"] = len(model_inputs(report))
+    return found
+
+
+def model_inputs(report: ReportData) -> list[str]:
+    """What operators read that is no operator."""
+    operators = {each.name for each in report.operators}
+    read = dict.fromkeys(name for each in report.operators for name in each.inputs)
+    return [name for name in read if name not in operators]

@@ -1,0 +1,52 @@
+"""The tables of the page: those of the terminal, without the table of operators."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from qreg.report.text import conversion_rows, output_rows, range_rows, reason_rows, split_rows
+
+if TYPE_CHECKING:
+    from qreg.report.values import ReportData
+    from qreg.utils.tables import Row
+
+NUMBER = re.compile(r"-?(\d[\d,.]*(e[+-]?\d+)?|inf|nan)( dB| %| s)?")
+
+
+@frozen
+class Table:
+    """``numbers`` are the columns that are aligned on the right."""
+
+    title: str
+    columns: Sequence[str]
+    numbers: frozenset[str]
+    rows: Sequence[Row]
+
+
+def tables(report: ReportData) -> list[Table]:
+    """Those that have rows."""
+    return [_table(title, rows) for title, rows in _titled(report) if rows]
+
+
+def _titled(report: ReportData) -> Iterator[tuple[str, Sequence[Row]]]:
+    yield "Outputs of the program", output_rows(report.verification)
+    yield "Operators by what became of them", reason_rows(report.operators)
+    yield "Float operators that split int8 ones", split_rows(report.splits)
+    yield "Conversions that belong to no border", conversion_rows(report.leftover)
+    yield "Ranges that leave few codes", range_rows(report.ranges)
+    stages = report.seconds.items()
+    yield "Where the time went", [{"stage": name, "took": f"{took:.2f} s"} for name, took in stages]
+
+
+def _table(title: str, rows: Sequence[Row]) -> Table:
+    columns = [name for name in rows[0] if any(row[name] not in ("", None) for row in rows)]
+    numbers = [name for name in columns if all(_is_number(row[name]) for row in rows)]
+    return Table(title, columns, frozenset(numbers), rows)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) or bool(NUMBER.fullmatch(str(value)))

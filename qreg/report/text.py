@@ -1,0 +1,288 @@
+"""The report for a terminal: what counts first, then a table of operators."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from qreg.report.cautions import cautions, is_larger, some
+from qreg.utils.tables import WIDE, Row, console, table
+from qreg.utils.wording import percent, size, speed, than
+from qreg.verification.verdict import remedy, shortfall
+
+if TYPE_CHECKING:
+    from qreg.analysis.audit import Split
+    from qreg.analysis.ranges import Range
+    from qreg.plugins.types.program import Conversion
+    from qreg.report.values import Operator, ReportData
+    from qreg.verification.metrics import OutputComparison
+    from qreg.verification.verify import Verification
+
+
+POOR = "FAR FROM FLOAT"
+
+
+def text(report: ReportData) -> str:
+    """The report as plain text."""
+    plain = Console(width=WIDE, color_system=None)
+    with plain.capture() as captured:
+        print_report(report, plain)
+    return captured.get().rstrip("\n")
+
+
+def print_report(
+    report: ReportData,
+    to: Console | None = None,
+    *,
+    operators: bool = True,
+    reworded: Callable[[str], str] = str,
+) -> None:
+    """Prints the summary and, if wanted, the table of operators, the noisiest first.
+
+    ``reworded`` adapts each line of the summary, as to the command line.
+    """
+    to = to or console()
+    for line in headlines(report):
+        to.print(reworded(line), markup=False, highlight=False, soft_wrap=True)
+    for title, rows in (
+        ("Operators by what became of them", reason_rows(report.operators)),
+        ("Float operators that split int8 ones", split_rows(report.splits)),
+        ("Conversions that belong to no border", conversion_rows(report.leftover)),
+        ("Ranges that leave few codes", range_rows(report.ranges)),
+        ("Outputs of the program", output_rows(report.verification)),
+        (_order(report), operator_rows(report) if operators else []),
+    ):
+        if rows:
+            to.print(f"\n{title}", style="bold", highlight=False)
+            to.print(table(rows))
+
+
+def _order(report: ReportData) -> str:
+    return "Operators, the noisiest first" if report.worst else "Operators"
+
+
+def headlines(report: ReportData) -> Iterator[str]:
+    """What counts, a sentence each, the verdict on a poor program first."""
+    yield from _poor(report)
+    yield f"{report.model} for {report.backend}: {', '.join(report.configs) or 'no config'}"
+    yield from cautions(report)
+    count = len(report.operators)
+    yield f"{report.counts['int8']} of {count} operators in int8{_macs(report)}"
+    yield from _sizes(report)
+    if report.delegates is not None:
+        yield f"delegates: {report.delegates}, operators outside: {_outside(report)}"
+        yield _verified(report)
+    if report.timing:
+        yield _timing(report)
+    yield from _slower(report)
+    yield from report.notes
+    if report.defects:
+        yield (
+            f"DEFECTS: decided for int8, but not run in it: {', '.join(report.defects)}. "
+            "Report them to the distribution of their annotator."
+        )
+
+
+def _macs(report: ReportData) -> str:
+    share = report.int8_share
+    if share is None:
+        return ""
+    counted = "counted multiply-accumulates" if report.uncounted else "multiply-accumulates"
+    either = any(each.operator == "cond" and each.macs for each in report.operators)
+    branch = " (of a cond, those of the larger branch)" if either else ""
+    return f", {percent(share)} of the {counted}{branch}"
+
+
+def _sizes(report: ReportData) -> Iterator[str]:
+    """The sizes, but for a program that is larger than the parameters: a caution has these."""
+    sizes = report.sizes
+    parameters = f"float parameters {sizes.float_parameters:,} bytes"
+    if sizes.program is None:
+        yield f"{parameters}, no program was made"
+    elif not is_larger(sizes):
+        yield f"{parameters}, program {sizes.program:,} bytes: {program_size(report)}"
+
+
+def program_size(report: ReportData) -> str:
+    """How the program compares with the float parameters in size."""
+    compared = size(report.sizes.program or 0, report.sizes.float_parameters)
+    return than(compared, "the float parameters")
+
+
+def _outside(report: ReportData) -> str:
+    counted = Counter(report.outside).most_common()
+    return ", ".join(f"{count} x {name}" for name, count in counted) or "none"
+
+
+def _verified(report: ReportData) -> str:
+    found = report.verification
+    if found is None:
+        return report.unverified
+    return verified_line(found)
+
+
+def verified_line(found: Verification, reference: str = "float") -> str:
+    """That a program ran, where, and how it was found."""
+    ran = f"loaded in {found.runtime}, ran {found.samples} inputs"
+    if not found.good:
+        return f"{ran}; far from {reference}"
+    return f"verified: {ran}{_worst(found.worst_sqnr, reference)}"
+
+
+def _worst(sqnr: float | None, reference: str) -> str:
+    if sqnr is None:
+        return ""
+    return f", {sqnr:.1f} dB to {reference} at worst" if sqnr < math.inf else f", as {reference}"
+
+
+def _poor(report: ReportData) -> Iterator[str]:
+    found = report.verification
+    if found and not found.good:
+        yield f"{POOR}: {shortfall(found)}. {remedy(found)}"
+
+
+def _timing(report: ReportData) -> str:
+    found = report.timing
+    assert found is not None
+    ratio = than(speed(found.milliseconds, found.float_milliseconds), "float")
+    return (
+        f"latency: float {found.float_milliseconds:.3f} ms, quantized {found.milliseconds:.3f} ms: "
+        f"{ratio} (the fastest tenth of {found.rounds} rounds in turns)"
+    )
+
+
+def _slower(report: ReportData) -> Iterator[str]:
+    """The parts that take longer in int8 than in float, where each was timed by itself."""
+    names = [each.name for each in report.slower]
+    if names:
+        lost = sum((o.microseconds or 0) - (o.float_microseconds or 0) for o in report.slower)
+        yield f"slower in int8 than in float, by {lost:.0f} us in all: {some(names)}"
+
+
+def what(operator: Operator) -> str:
+    """Where an operator runs, in a word; as decided, where no program says."""
+    return operator.place or ("int8" if operator.quantized else "float")
+
+
+def reason_rows(operators: Iterable[Operator]) -> list[Row]:
+    """The operators, counted by type, by what became of them and why."""
+    counted = Counter((o.operator, what(o), o.annotator or "", o.reason) for o in operators)
+    return [
+        {"count": count, "operator": operator, "ends": end, "annotator": annotator, "why": why}
+        for (operator, end, annotator, why), count in counted.most_common()
+    ]
+
+
+def split_rows(splits: Iterable[Split]) -> list[Row]:
+    return [
+        {
+            "float": some(each.operators),
+            "behind int8": some(each.behind),
+            "before int8": some(each.before),
+        }
+        for each in splits
+    ]
+
+
+def conversion_rows(conversions: Iterable[Conversion]) -> list[Row]:
+    return [
+        {
+            "conversion": each.kind,
+            "runs": "outside" if each.delegate is None else f"delegate {each.delegate}",
+            "behind": ", ".join(each.behind),
+            "before": ", ".join(each.before),
+        }
+        for each in conversions
+    ]
+
+
+def range_rows(ranges: Iterable[Range]) -> list[Row]:
+    return [
+        {
+            "tensor": each.node,
+            "concern": each.concern,
+            "from": f"{each.low:.3g}",
+            "to": f"{each.high:.3g}",
+            "channels": f"{each.concerned} of {each.channels}",
+            "values": "" if each.values is None else str(each.values),
+            "eps": f"{each.eps:.3g}",
+        }
+        for each in ranges
+    ]
+
+
+def output_rows(found: Verification | None, reference: str = "float") -> list[Row]:
+    """Each output of the program against its reference and the converted model."""
+    if found is None:
+        return []
+    references = ((reference, found.to_float), ("converted", found.to_converted))
+    return [
+        _output_row(number, name, each)
+        for name, outputs in references
+        for number, each in enumerate(outputs)
+    ]
+
+
+def _output_row(number: int, reference: str, found: OutputComparison) -> Row:
+    return {
+        "output": number,
+        "against": reference,
+        "SQNR": _decibels(found.sqnr),
+        "worst slice": _slice(found),
+        "largest difference": f"{found.max_difference:.3g}",
+        "mean difference": f"{found.mean_difference:.3g}",
+        "cosine": f"{found.cosine:.5f}",
+        "same class": "" if found.agreement is None else percent(found.agreement),
+    }
+
+
+def _slice(found: OutputComparison) -> str:
+    part = found.worst_slice
+    if part is None or math.isinf(found.sqnr):
+        return ""
+    return f"{part.sqnr:.1f} dB, {part.index} of axis {part.axis}"
+
+
+def _decibels(sqnr: float) -> str:
+    """A ratio; without any noise there is none."""
+    return "equal" if sqnr == math.inf else f"{sqnr:.1f} dB"
+
+
+def _short(source: str | None) -> str:
+    """The file's name and the line, without the folders and the code."""
+    place = (source or "").split(": ")[0]
+    return PurePath(place).name
+
+
+def work(operator: Operator, report: ReportData) -> str:
+    """The share of an operator in the multiply-accumulates, as far as they are counted."""
+    counted = percent(operator.macs / report.macs) if operator.macs else ""
+    if not operator.uncounted:
+        return counted
+    return f"{counted} and more" if counted else "not counted"
+
+
+def operator_rows(report: ReportData) -> list[Row]:
+    """One row for each operator: the noisiest first, or in the order of the graph."""
+    measured = report.worst
+    rest = [each for each in report.operators if each.sqnr is None]
+    return [
+        {
+            "operator": each.name,
+            "module": each.module,
+            "ends": what(each),
+            "as": each.lowered_as or "",
+            "macs": work(each, report),
+            "us": "" if each.microseconds is None else f"{each.microseconds:.0f}",
+            "float us": "" if each.float_microseconds is None else f"{each.float_microseconds:.0f}",
+            "SQNR": "" if each.sqnr is None else _decibels(each.sqnr),
+            "why": each.reason,
+            "line": _short(each.source),
+        }
+        for each in (*measured, *rest)
+    ]

@@ -1,0 +1,1 @@
+"""Loggers, progress, tables, wording and atomic files: what knows nothing of quantization."""

@@ -1,0 +1,56 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from qreg.errors import InputError
+
+
+def check_writable(path: Path) -> None:
+    """Raises ``InputError`` if ``path`` cannot be written, by trying in its folder."""
+    try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; name a file to write")
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            pass
+    except OSError as cause:
+        raise InputError(f"{path} cannot be written: {cause}") from cause
+    if path.exists() and not os.access(path, os.W_OK):
+        raise InputError(f"{path} cannot be written: it is read-only")
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file in full or not at all; an older one stays until the new one is complete."""
+    write_all_atomically({path: data})
+
+
+def write_all_atomically(contents: Mapping[Path, bytes]) -> None:
+    """Writes files, each in full; older ones stay until all of the new ones are complete."""
+    with contextlib.ExitStack() as stack:
+        complete = [stack.enter_context(_complete(path, data)) for path, data in contents.items()]
+        for name, path in complete:
+            os.replace(name, path)
+
+
+@contextlib.contextmanager
+def _complete(path: Path, data: bytes) -> Iterator[tuple[str, Path]]:
+    """A file beside ``path`` with what that is to hold, and where it belongs."""
+    check_writable(path)
+    path = path.resolve()  # the file behind a link, not the link
+    mode = path.stat().st_mode if path.exists() else 0o644  # mkstemp makes it its owner's alone
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, mode)
+        yield name, path
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # it is where it belongs
+            os.unlink(name)

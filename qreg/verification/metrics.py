@@ -1,0 +1,137 @@
+"""How far the outputs of a program are from those of a reference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Sequence
+
+import torch
+from attrs import evolve, frozen
+from torch import Tensor
+
+from qreg.errors import VerificationError
+from qreg.verification.noise import NEGLIGIBLE, Slice, decibels, signal_and_noise, worst_slice
+
+Outputs = list[list[Tensor]]  # of each sample, flat
+
+
+@frozen
+class OutputComparison:
+    """How far one output of the program is from a reference, over all samples.
+
+    ``sqnr`` is the signal-to-quantization-noise ratio in dB, ``10 log10(sum(ref**2) /
+    sum((ref - out)**2))``, infinite where both are equal. ``max_difference`` and
+    ``mean_difference`` are of the absolute differences of elements, in units of the output,
+    ``cosine`` is that of the flattened tensors. ``agreement`` is the share of rows in which the
+    largest value is at the same place, for floating-point outputs of shape (rows, classes); None
+    for others. ``worst_slice`` is the slice along a channel axis with the least SQNR.
+    """
+
+    sqnr: float
+    max_difference: float
+    mean_difference: float
+    cosine: float
+    agreement: float | None = None
+    worst_slice: Slice | None = None
+    floating_point: bool = True
+
+    def is_below(self, least: float) -> bool:
+        """Whether the output or its worst slice is below an SQNR in dB, by more than rounding.
+
+        An output of integers, such as a class, has no SQNR to judge.
+        """
+        if not self.floating_point or self.max_difference <= NEGLIGIBLE:
+            return False
+        part = self.worst_slice
+        return is_far(self, least) or (part is not None and part.sqnr < least)
+
+
+SLACK = 3.0  # dB by which two right programs may differ in their distance from float
+# The same where the converted model has as much noise as signal. Its noise is then that of a few
+# values: measured on raw tabular features, right programs are up to 5 dB farther from float.
+SLACK_IN_NOISE = 10.0
+
+
+def is_as_close(program: OutputComparison, converted: OutputComparison) -> bool:
+    """Whether an output of the program is as close to float as that of the converted model is.
+
+    Noise that is large already takes two right programs apart at the first rounding that differs:
+    a transformer in static int8 may be 10 dB from itself after a change of 1e-4 in one weight.
+    What is wrong is farther from float than quantizing has brought it. Where the noise is as strong
+    as the signal, a program that is wrong cannot be told from one that is quantized badly: it is
+    the verdict against float that such an output does not pass.
+    """
+    slack = SLACK if converted.sqnr > SLACK else SLACK_IN_NOISE
+    return math.isfinite(converted.sqnr) and program.sqnr >= converted.sqnr - slack
+
+
+def judge(
+    found: Sequence[OutputComparison],
+    outputs: Outputs,
+    floor: float,
+    reference: str = "converted model",
+    remedy: str = "",
+    excused: Container[int] = (),
+) -> None:
+    """Raises ``VerificationError`` for a floating-point output that is mostly noise.
+
+    ``excused`` are the numbers of outputs that may be.
+    """
+    for number, (each, output) in enumerate(zip(found, outputs[0], strict=True)):
+        if number not in excused and output.is_floating_point() and is_far(each, floor):
+            raise VerificationError(
+                f"output {number} of the program is {each.sqnr:.1f} dB from the {reference}, "
+                f"less than {floor:.0f}: it does not compute what the model says. {remedy}".rstrip()
+            )
+
+
+def is_far(found: OutputComparison, floor: float) -> bool:
+    """Whether an output is closer to noise than ``floor`` in dB, and by more than rounding."""
+    near = found.sqnr >= floor or found.max_difference <= NEGLIGIBLE
+    return not near  # so that what is no number is far
+
+
+def compare_all(outputs: Outputs, references: Outputs) -> tuple[OutputComparison, ...]:
+    """One comparison for each output, over all samples."""
+    pairs = zip(zip(*references, strict=True), zip(*outputs, strict=True), strict=True)
+    return tuple(_compared(reference, output) for reference, output in pairs)
+
+
+def _compared(references: Sequence[Tensor], outputs: Sequence[Tensor]) -> OutputComparison:
+    return evolve(
+        compare(_joined(references), _joined(outputs)),
+        worst_slice=worst_slice(references, outputs),
+        floating_point=all(reference.is_floating_point() for reference in references),
+    )
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    """The samples of one output as rows of one tensor, or flat where that cannot be."""
+    rows = all(tensor.dim() == 2 for tensor in tensors)
+    alike = rows and len({tensor.shape[1] for tensor in tensors}) == 1
+    return torch.cat([(t if alike else t.reshape(-1)).double() for t in tensors])
+
+
+def compare(reference: Tensor, output: Tensor) -> OutputComparison:
+    """Compares two tensors of the same shape, in double precision."""
+    signal, noise = signal_and_noise(reference, output)
+    return OutputComparison(
+        sqnr=decibels(float(signal.square().sum()), float(noise.square().sum())),
+        max_difference=float(noise.max()) if noise.numel() else 0.0,
+        mean_difference=float(noise.mean()) if noise.numel() else 0.0,
+        cosine=_cosine(reference.double().reshape(-1), output.double().reshape(-1)),
+        agreement=_agreement(reference, output),
+    )
+
+
+def _agreement(reference: Tensor, output: Tensor) -> float | None:
+    is_rows = reference.dim() == 2 and reference.shape[1] > 1 and len(reference)
+    if not is_rows or not reference.is_floating_point():
+        return None
+    return float((reference.argmax(1) == output.argmax(1)).double().mean())
+
+
+def _cosine(reference: Tensor, output: Tensor) -> float:
+    if torch.equal(reference, output):
+        return 1.0
+    return float(torch.nn.functional.cosine_similarity(reference, output, dim=0))

@@ -1,0 +1,123 @@
+"""What the page is made of, before it is a page."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import re
+from importlib.resources import files
+from types import ModuleType
+
+import pytest
+from attrs import evolve
+
+from qreg.report.cautions import cautions
+from qreg.report.page import render
+from qreg.report.page.cards import cards
+from qreg.report.page.details import texts
+from qreg.report.page.modules import module_tree
+from qreg.report.page.numbers import decibels, short, size
+from qreg.report.page.picture import picture
+from qreg.report.page.states import STATES, counted, state_of
+from qreg.report.page.worst import worst
+from qreg.report.values import Sizes
+from qreg.verification.latency import Timing
+
+VENDOR = files("qreg.report.page").joinpath("vendor")
+
+
+def test_no_two_states_look_alike_without_colour() -> None:
+    assert len({(state.shape, state.border) for state in STATES}) == len(STATES)
+    assert len({state.label for state in STATES}) == len(STATES)
+
+
+def test_every_operator_has_a_state_of_its_own_right(reports: ModuleType) -> None:
+    report = reports.everything()
+    found = [state_of(each).key for each in report.operators]
+    assert found == ["int8", "gone", "float", "float", "int8", "outside", "int8"]
+    assert counted(report)["input"] == 1
+    assert counted(reports.decided()) == {"to-int8": 1, "to-float": 1, "input": 1}
+
+
+def test_a_module_has_the_sums_of_all_below_it(reports: ModuleType) -> None:
+    features = module_tree(reports.everything()).children["features"]
+    assert (features.operators, features.int8, features.sqnr) == (5, 2, -2.5)
+    assert (features.macs, features.int8_macs) == (4 * 1_234_567, 2 * 1_234_567)
+    assert list(features.children) == ["0", "1"]
+    assert features.children["0"].children["conv"].path == "features.0.conv"
+
+
+def test_bars_are_as_long_as_the_ratio_and_begin_at_zero(reports: ModuleType) -> None:
+    bars = worst(reports.everything())
+    assert [bar.name for bar in bars][:2] == ["conv2d_1", "add"]
+    first, second = bars[:2]
+    assert first.start + first.length == pytest.approx(second.start, abs=0.02)  # below 0 dB
+    assert first.length / second.length == pytest.approx(2.5 / 22.8, abs=0.001)
+    assert bars[-1].start + bars[-1].length == pytest.approx(100, abs=0.02)
+
+
+def test_only_edges_between_int8_and_float_are_marked(reports: ModuleType) -> None:
+    edges = picture(reports.everything())["edges"]
+    marked = {(edge["from"], edge["to"]) for edge in edges if edge["changes"]}
+    between = {("relu", "sigmoid"), ("conv2d_1", "add"), ("add", "view"), ("view", "linear")}
+    assert marked == between
+
+
+def test_cards_warn_of_what_is_not_as_it_could_be(reports: ModuleType) -> None:
+    warned = {card.label for card in cards(reports.everything()) if card.warns}
+    assert warned == {"Delegates"}
+    assert {card.label for card in cards(reports.decided()) if card.warns} == {"SQNR of outputs"}
+
+
+def test_numbers_are_short() -> None:
+    assert [short(n) for n in (12, 1234, 5_678_901, 999_999)] == ["12", "1.23 k", "5.68 M", "1 M"]
+    assert [size(n) for n in (12, 361_000)] == ["12 bytes", "361 kB"]
+    assert [decibels(x) for x in (31.44, float("inf"), float("-inf"))] == [
+        "31.4 dB",
+        "exact",
+        "no signal",
+    ]
+
+
+def test_only_named_scripts_run_and_nothing_is_loaded(reports: ModuleType) -> None:
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', render(reports.everything()))
+    assert policy is not None
+    rules = dict(rule.split(" ", 1) for rule in html.unescape(policy[1]).split("; "))
+    assert rules["default-src"] == "'none'"
+    assert all(source.startswith("'sha256-") for source in rules["script-src"].split())
+
+
+def test_the_vendored_library_is_the_one_that_its_table_names() -> None:
+    table = VENDOR.joinpath("README.md").read_text(encoding="utf-8")
+    named = dict(re.findall(r"\| `(\S+\.js)` \|.*`([0-9a-f]{64})` \|", table))
+    assert named
+    for name, digest in named.items():
+        content = VENDOR.joinpath(name).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == digest
+        assert b"</script" not in content  # it is written into one
+
+
+def test_what_to_know_first_stands_apart_and_once(reports: ModuleType) -> None:
+    report = reports.everything()
+    slow = evolve(report, timing=Timing(1.0, 1.15, 50), sizes=Sizes(300_000, 361_000))
+    page = render(slow)
+    for line in cautions(slow):
+        assert page.count(line) == 1
+    assert page.index("15 % slower than float; ") < page.index('<ul class="headlines">')
+    latency = next(card for card in cards(slow) if card.label == "Latency")
+    assert (latency.note, latency.warns) == ("15 % slower than float, which takes 1 ms", True)
+    program = next(card for card in cards(slow) if card.label == "Program")
+    assert program.note == "20 % larger than the float parameters, 300 kB"
+    assert "What to know first" not in render(report)
+
+
+def test_what_is_not_counted_is_said_on_its_card_and_its_node(reports: ModuleType) -> None:
+    report = reports.everything()
+    loop = evolve(report.operators[2], macs=0, uncounted="how often it runs is not known")
+    found = evolve(report, operators=(*report.operators[:2], loop, *report.operators[3:]))
+    work = next(card for card in cards(found) if card.label == "Multiply-accumulates in int8")
+    assert (work.note, work.warns) == (
+        "of 6.17 M; those of 1 operator are not counted",
+        True,
+    )
+    assert "not counted: how often it runs is not known" in texts(loop, found.macs)
