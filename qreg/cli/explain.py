@@ -44,11 +44,11 @@ def explain(
     """
     job = resolve_job(given, [each for each in (html, overlay) if each])
 
-    from qreg.pipeline import explain as explanation
+    import qreg
     from qreg.report.text import print_report
 
     with judging(given["strict"]):
-        report = explanation.explain(
+        report = qreg.explain(
             job.program,
             quantizer=job.quantizer,
             calibration=job.calibration,

@@ -40,11 +40,11 @@ def quantize(
     written = paths(kind, output)
     job = resolve_job(given, written)
 
-    from qreg.pipeline import quantize as pipeline
+    import qreg
     from qreg.report.text import print_report
 
     with judging(given["strict"]):
-        result = pipeline.quantize(
+        result = qreg.quantize(
             job.program,
             quantizer=job.quantizer,
             calibration=job.calibration,

@@ -80,7 +80,7 @@ class HistogramObserver(TorchaoHistogramObserver):  # type: ignore[misc]
     def _upscale_histogram(
         self, histogram: Tensor, low: Tensor, high: Tensor, new_low: Tensor, new_high: Tensor
     ) -> Tensor:
-        # torchao 0.18.0: what _combine_histograms calls; tests/observers/test_observers.py notices a change.
+        # torchao 0.18.0: what _combine_histograms calls; test_observers.py notices a change.
         ends = histogram, low, high, new_low, new_high
         alike = self.upsample_rate == UPSAMPLED and in_order(low, high)
         return rescaled(*ends) if alike else super()._upscale_histogram(*ends)
@@ -96,7 +96,7 @@ class HistogramObserver(TorchaoHistogramObserver):  # type: ignore[misc]
         return qparams
 
     def _non_linear_param_search(self) -> tuple[Tensor, Tensor]:
-        # torchao 0.18.0: what calculate_qparams calls; tests/observers/test_observers.py notices a change.
+        # torchao 0.18.0: what calculate_qparams calls; test_observers.py notices a change.
         start, end = best_range(
             self.histogram, float(self.min_val), float(self.max_val), self.dst_nbins
         )

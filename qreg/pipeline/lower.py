@@ -18,7 +18,7 @@ from qreg.programs.lowering import Target, target
 from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
 
 
-def _shapes(goal: Target, program: ExportedProgram, example: tuple[Any, ...]) -> Any:
+def supported_shapes(goal: Target, program: ExportedProgram, example: tuple[Any, ...]) -> Any:
     """The dynamic dimensions of a program; raises ``InputError`` if the backend has none."""
     found = dynamic_shapes_of(program, example)
     if found is not None and not goal.backend.dynamic_shapes:
@@ -49,7 +49,7 @@ def lower(
     program, example = exported(model, example_inputs, dynamic_shapes)
     if not goal.backend.dynamic_shapes:
         input_specs(program)
-        _shapes(goal, program, example)
+        supported_shapes(goal, program, example)
     folded = folded_program(program, example)
     return goal.lower(copied(folded) if folded is model else folded)
 

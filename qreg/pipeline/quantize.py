@@ -21,7 +21,7 @@ from qreg.errors import CalibrationError, ConfigError, ProgramError
 from qreg.graph.mutation import own_state
 from qreg.graph.provenance import module_stack
 from qreg.pipeline.calibrate import convert, feed
-from qreg.pipeline.lower import _shapes, chosen
+from qreg.pipeline.lower import chosen, supported_shapes
 from qreg.pipeline.prepare import allowing_float, prepare_program
 from qreg.pipeline.result import Result
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry
@@ -90,7 +90,7 @@ def quantize(
         with stages.stage("export"):
             program, example = exported(model, example_inputs, dynamic_shapes)
             specs = input_specs(program)
-            shapes = _shapes(goal, program, example)
+            shapes = supported_shapes(goal, program, example)
             float_model = own_state(program.module(check_guards=False))
         with stages.stage("prepare"), allowing_float(quantizer, allow_float):
             prepared = prepare_program(program, quantizer)

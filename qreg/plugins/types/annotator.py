@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from attrs import Factory, field, frozen, validators
 
 from qreg.plugins.types.backend import ALL_MODES, STATIC, Mode
-from qreg.plugins.types.fields import _callable, _name, _strings
+from qreg.plugins.types.fields import is_callable, non_empty, strings
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -34,7 +34,7 @@ def _nodes(values: Iterable[Node]) -> tuple[Node, ...]:
 
 
 def _modes(values: Iterable[Mode]) -> frozenset[Mode]:
-    found = frozenset(_strings(values))
+    found = frozenset(strings(values))
     if not found or found - ALL_MODES:
         wrong = ", ".join(map(repr, sorted(found - ALL_MODES))) or "none"
         raise ValueError(f"modes: {wrong} given (expected some of {', '.join(sorted(ALL_MODES))})")
@@ -93,15 +93,15 @@ class Annotator:
     other plugins that this one stands in for.
     """
 
-    name: str = field(validator=_name)
-    targets: tuple[str, ...] = field(converter=_strings, validator=validators.min_len(1))
-    match: Matcher = field(validator=_callable)
+    name: str = field(validator=non_empty)
+    targets: tuple[str, ...] = field(converter=strings, validator=validators.min_len(1))
+    match: Matcher = field(validator=is_callable)
     modes: frozenset[Mode] = field(default=STATIC, converter=_modes)
     rules: tuple[Rule, ...] = field(
-        default=(), converter=_rules, validator=validators.deep_iterable(_callable)
+        default=(), converter=_rules, validator=validators.deep_iterable(is_callable)
     )
-    annotate: Annotate | None = field(default=None, validator=validators.optional(_callable))
-    before: tuple[str, ...] = field(default=(), converter=_strings)
-    after: tuple[str, ...] = field(default=(), converter=_strings)
-    replaces: tuple[str, ...] = field(default=(), converter=_strings)
+    annotate: Annotate | None = field(default=None, validator=validators.optional(is_callable))
+    before: tuple[str, ...] = field(default=(), converter=strings)
+    after: tuple[str, ...] = field(default=(), converter=strings)
+    replaces: tuple[str, ...] = field(default=(), converter=strings)
     summary: str = ""

@@ -13,7 +13,7 @@ from packaging.requirements import InvalidRequirement
 from packaging.requirements import Requirement as PipRequirement
 
 from qreg.plugins import processor
-from qreg.plugins.types.fields import _callable, _name, _strings
+from qreg.plugins.types.fields import is_callable, non_empty, strings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +57,7 @@ class Requirement:
     The versions in the argument are those that the backend works with.
     """
 
-    module: str = field(validator=_name)
+    module: str = field(validator=non_empty)
     pip: str = field(validator=_is_for_pip)
 
 
@@ -68,8 +68,8 @@ class Tool:
     ``variable`` is the environment variable that may name another command in its place.
     """
 
-    command: str = field(validator=_name)
-    install: str = field(validator=_name)
+    command: str = field(validator=non_empty)
+    install: str = field(validator=non_empty)
     variable: str | None = None
 
 
@@ -81,7 +81,7 @@ class Option:
     ``least``. ``at`` says which of ``qreg_lower`` and ``Backend.load`` is given it.
     """
 
-    name: str = field(validator=_name)
+    name: str = field(validator=non_empty)
     default: str | int | float | bool
     summary: str
     choices: tuple[str | int | float, ...] = ()
@@ -129,23 +129,23 @@ class Backend:
     a config; it annotates what the annotators of this backend leave.
     """
 
-    name: str = field(validator=_name)
+    name: str = field(validator=non_empty)
     summary: str
-    _default_config: str = field(validator=_name)
+    _default_config: str = field(validator=non_empty)
     runtime: str
     suffix: str
     requires: tuple[Requirement, ...] = _tuple_of(validators.instance_of(Requirement))
     tools: tuple[Tool, ...] = _tuple_of(validators.instance_of(Tool))
     options: tuple[Option, ...] = _tuple_of(validators.instance_of(Option), _unique_names)
     refuses: Callable[[QuantizationConfig], str | None] | None = None
-    transforms: tuple[Transform, ...] = _tuple_of(_callable)
+    transforms: tuple[Transform, ...] = _tuple_of(is_callable)
     fold_quantize: bool = True
     dynamic_shapes: bool = True
     stateless: str | None = None
     simulated: bool = False
     load: Callable[..., Runner] | None = None
     files: Files | None = None
-    dtypes: tuple[str, ...] = field(default=("torch.float32",), converter=_strings)
+    dtypes: tuple[str, ...] = field(default=("torch.float32",), converter=strings)
     profile: Callable[[ExportedProgram], Mapping[str, float]] | None = None
     quantizer: Callable[[QuantizationConfig], Quantizer] | None = None
     reduced_config: str | None = None
@@ -168,7 +168,7 @@ class SupportedConfig:
     when their observer factories were made by different calls. ``factory`` may import torch.
     """
 
-    name: str = field(validator=_name)
+    name: str = field(validator=non_empty)
     summary: str
     mode: Mode = field(validator=validators.in_(("static", "dynamic", "qat")))
-    factory: Callable[[], QuantizationConfig] = field(validator=_callable)
+    factory: Callable[[], QuantizationConfig] = field(validator=is_callable)

@@ -7,11 +7,12 @@ from typing import Any
 
 from attrs import validators
 
-_name = validators.and_(validators.instance_of(str), validators.min_len(1))
-_callable: Any = validators.is_callable()
+non_empty = validators.and_(validators.instance_of(str), validators.min_len(1))
+is_callable: Any = validators.is_callable()
 
 
-def _strings(values: Iterable[str]) -> tuple[str, ...]:
+def strings(values: Iterable[str]) -> tuple[str, ...]:
+    """Convert to a tuple; a lone string is an error, not its letters."""
     if isinstance(values, str):  # which is an iterable of strings too, of one letter each
         raise TypeError(f"{values!r} is one string (expected a tuple of them). Write ({values!r},)")
     found = tuple(values)

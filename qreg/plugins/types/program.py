@@ -7,7 +7,7 @@ from typing import Literal
 
 from attrs import field, frozen
 
-from qreg.plugins.types.fields import _strings
+from qreg.plugins.types.fields import strings
 
 
 @frozen
@@ -24,8 +24,8 @@ class LoweredOperator:
     operator: str
     int8: bool
     delegate: int | None = None
-    reads: tuple[str, ...] = field(default=(), converter=_strings)
-    gives: tuple[str, ...] = field(default=(), converter=_strings)
+    reads: tuple[str, ...] = field(default=(), converter=strings)
+    gives: tuple[str, ...] = field(default=(), converter=strings)
 
 
 @frozen
@@ -38,8 +38,8 @@ class Conversion:
 
     kind: Literal["quantize", "dequantize", "requantize"]
     delegate: int | None
-    behind: tuple[str, ...] = field(default=(), converter=_strings)
-    before: tuple[str, ...] = field(default=(), converter=_strings)
+    behind: tuple[str, ...] = field(default=(), converter=strings)
+    before: tuple[str, ...] = field(default=(), converter=strings)
 
     @property
     def is_leftover(self) -> bool:
@@ -60,7 +60,7 @@ class Lowered:
 
     program: bytes = field(repr=lambda program: f"<{len(program)} bytes>")
     delegates: int
-    outside: tuple[str, ...] = field(default=(), converter=_strings)
+    outside: tuple[str, ...] = field(default=(), converter=strings)
     changed_inputs: int = 0
     operators: Sequence[LoweredOperator] | None = field(default=None, repr=False)
     conversions: Sequence[Conversion] = field(default=(), repr=False)
