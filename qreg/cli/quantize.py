@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qreg.cli.job import check_outputs, resolve_job
+from qreg.cli.job import check_decibels, check_outputs, resolve_job
 from qreg.cli.options import FILE, job_options
 from qreg.cli.remedies import as_options
 from qreg.cli.reporting import current_registry, judging, reports_errors
@@ -32,6 +32,7 @@ def quantize(
     from qreg.programs.loading import paths
     from qreg.programs.lowering import target
 
+    check_decibels(given["min_sqnr"])
     registry = current_registry()
     kind = registry.backend(given["backend"]).value
     target(registry, kind.name, parsed(kind, given["texts"]))
