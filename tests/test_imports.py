@@ -37,7 +37,9 @@ def test_the_probe_sees_torch() -> None:
     assert heavy_imports("import torch") == "torch,"
 
 
-@pytest.mark.parametrize("module", ["qreg", "qreg.cli.main", "qreg.errors", "qreg.annotators.rules"])
+@pytest.mark.parametrize(
+    "module", ["qreg", "qreg.cli.main", "qreg.errors", "qreg.annotators.rules"]
+)
 def test_importing_is_light(module: str) -> None:
     assert heavy_imports(f"import {module}") == ""
 
