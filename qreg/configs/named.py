@@ -9,6 +9,7 @@ from qreg.errors import ConfigError, PluginError
 from qreg.plugins.blame import blamed, call
 from qreg.plugins.registry import Registry
 from qreg.plugins.supplied import Supplied
+from qreg.plugins.types.backend import SupportedConfig
 
 
 def made_config(registry: Registry, backend: str, name: str) -> QuantizationConfig:
@@ -35,7 +36,7 @@ def made_configs(registry: Registry, backend: str) -> dict[str, QuantizationConf
     return made
 
 
-def _made(supplied: Supplied) -> QuantizationConfig:
+def _made(supplied: Supplied[SupportedConfig]) -> QuantizationConfig:
     role = f"the factory of config {supplied.value.name!r}"
     made = call(supplied, role, supplied.value.factory, expected=QuantizationConfig)
     try:

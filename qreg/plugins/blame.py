@@ -14,7 +14,7 @@ from qreg.plugins.supplied import Supplied
 
 
 def call(
-    supplied: Supplied,
+    supplied: Supplied[Any],
     role: str,
     function: Callable[..., Any],
     *arguments: Any,
@@ -38,6 +38,6 @@ def call(
     return answer
 
 
-def blamed(supplied: Supplied, role: str, problem: str) -> PluginError:
+def blamed(supplied: Supplied[Any], role: str, problem: str) -> PluginError:
     """The error that attributes a problem to the plugin of a supplied value."""
     return PluginError(supplied.plugin, supplied.distribution, supplied.version, problem, role)

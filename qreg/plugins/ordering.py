@@ -8,9 +8,10 @@ from qreg.errors import (
     OrderError,
 )
 from qreg.plugins.supplied import Supplied
+from qreg.plugins.types.annotator import Annotator
 
 
-def in_order(annotators: Iterable[Supplied]) -> list[Supplied]:
+def in_order(annotators: Iterable[Supplied[Annotator]]) -> list[Supplied[Annotator]]:
     """The annotators in their given order, moved only as far as before/after ask for.
 
     Raises ``OrderError`` with the cycle where these contradict each other. A name that no
@@ -23,7 +24,7 @@ def in_order(annotators: Iterable[Supplied]) -> list[Supplied]:
         for other in supplied.value.before:
             if other in by_name:
                 earlier[other].append(name)
-    ordered: dict[str, Supplied] = {}
+    ordered: dict[str, Supplied[Annotator]] = {}
     path: list[str] = []
 
     def place(name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qreg.errors import (
     ConflictError,
@@ -28,6 +28,9 @@ from qreg.plugins.types.program import Lowered
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
+
+T = TypeVar("T")
+Listed = TypeVar("Listed", SupportedConfig, Annotator)
 
 DEFAULT = "default"
 DEFAULT_BACKEND = "xnnpack"
@@ -64,8 +67,8 @@ class Registry:
     ) -> None:
         self.switches = from_environment(load, disable, strict, trace)
         self._host = PluginHost(plugins or {}, entry_points=entry_points, switches=self.switches)
-        self._configs: dict[str, dict[str, Supplied]] = {}
-        self._annotators: dict[str, tuple[Supplied, ...]] = {}
+        self._configs: dict[str, dict[str, Supplied[SupportedConfig]]] = {}
+        self._annotators: dict[str, tuple[Supplied[Annotator], ...]] = {}
 
     @property
     def plugins(self) -> tuple[Plugin, ...]:
@@ -107,8 +110,8 @@ class Registry:
                     self._host.fault(plugin, problem, hook=hook)
 
     @functools.cached_property
-    def _backends(self) -> dict[str, list[Supplied]]:
-        claims: dict[str, list[Supplied]] = {}
+    def _backends(self) -> dict[str, list[Supplied[Backend]]]:
+        claims: dict[str, list[Supplied[Backend]]] = {}
         for plugin, backends in self._host.collect("qreg_backends", Backend):
             supplied = [_supplied(backend, plugin) for backend in backends]
             problem = _clash(supplied, ())
@@ -122,7 +125,7 @@ class Registry:
                 self._host.conflict(list(map(self._plugin, rivals)), _conflict(name, rivals))
         return claims
 
-    def backends(self) -> dict[str, Supplied]:
+    def backends(self) -> dict[str, Supplied[Backend]]:
         """The backends that can be asked for: of plugins that work, and not claimed by two."""
         return {
             name: claims[0]
@@ -130,7 +133,7 @@ class Registry:
             if len(claims) == 1 and self._plugin(claims[0]).error is None
         }
 
-    def backend(self, name: str) -> Supplied:
+    def backend(self, name: str) -> Supplied[Backend]:
         """The backend of that name.
 
         Raises ``PluginError`` if the plugin of that name is broken, ``ConflictError`` if two
@@ -146,7 +149,7 @@ class Registry:
             raise fault
         return claims[0]
 
-    def _plugin(self, supplied: Supplied) -> Plugin:
+    def _plugin(self, supplied: Supplied[Any]) -> Plugin:
         """The plugin that supplied something."""
         return next(
             plugin
@@ -172,7 +175,7 @@ class Registry:
         also = f", and what is wrong with {' and '.join(broken)}" if broken else ""
         return f"`qreg list` shows what is installed{also}."
 
-    def configs(self, backend: str) -> dict[str, Supplied]:
+    def configs(self, backend: str) -> dict[str, Supplied[SupportedConfig]]:
         """The named configs of a backend, its own plugin's first."""
         if backend not in self._configs:
             self._configs[backend] = self._collect(
@@ -187,17 +190,16 @@ class Registry:
         if wanted not in known:
             remedy = f"`qreg ops {backend}` lists what each of them covers."
             raise UnknownNameError(f"config of backend {backend!r}", wanted, known, remedy)
-        value: SupportedConfig = known[wanted].value
-        return value
+        return known[wanted].value
 
-    def report_fault(self, supplied: Supplied, error: PluginError) -> None:
+    def report_fault(self, supplied: Supplied[Any], error: PluginError) -> None:
         """Record a fault of the plugin that supplied something.
 
         Raises ``PluginError`` if the registry is strict; otherwise warns once.
         """
         self._host.fault(self._plugin(supplied), error.problem, error.hook)
 
-    def annotators(self, backend: str) -> tuple[Supplied, ...]:
+    def annotators(self, backend: str) -> tuple[Supplied[Annotator], ...]:
         """The annotators of a backend in the order in which they are asked."""
         if backend not in self._annotators:
             supplied = self._unordered(backend)
@@ -206,23 +208,25 @@ class Registry:
             self._annotators[backend] = tuple(in_order(supplied))
         return self._annotators[backend]
 
-    def _unordered(self, backend: str) -> list[Supplied]:
+    def _unordered(self, backend: str) -> list[Supplied[Annotator]]:
         return list(self._collect("qreg_annotators", Annotator, backend).values())
 
-    def _check_targets(self, supplied: Supplied) -> None:
+    def _check_targets(self, supplied: Supplied[Annotator]) -> None:
         for target in supplied.value.targets:
             problem = misfit(target)
             if problem is not None:
                 problem = f"annotator {supplied.value.name!r}: its target {problem}"
                 self._host.fault(self._plugin(supplied), problem, hook="qreg_annotators")
 
-    def _collect(self, hook: str, expected: type, backend: str) -> dict[str, Supplied]:
+    def _collect(
+        self, hook: str, expected: type[Listed], backend: str
+    ) -> dict[str, Supplied[Listed]]:
         owner = self.backend(backend).plugin
         working = self._host.working
         answers = list(self._host.collect(hook, expected, backend=backend))
         self.backend(backend)  # raises if its own plugin broke just now
         answers.sort(key=lambda answer: answer[0].name != owner)  # stable: the owner goes first
-        kept: list[Supplied] = []
+        kept: list[Supplied[Listed]] = []
         for plugin, values in answers:
             supplied = [_supplied(value, plugin) for value in values]
             problem = _clash(supplied, kept)
@@ -289,12 +293,12 @@ def _failed_lowering(plugin: Plugin, problem: str) -> LoweringError:
     )
 
 
-def _conflict(name: str, claims: Sequence[Supplied]) -> ConflictError:
+def _conflict(name: str, claims: Sequence[Supplied[Backend]]) -> ConflictError:
     who = [(each.plugin, each.distribution, each.version) for each in claims]
     return ConflictError("backend", name, who, "qreg_backends")
 
 
-def _clash(values: Sequence[Supplied], others: Sequence[Supplied]) -> str | None:
+def _clash(values: Sequence[Supplied[Any]], others: Sequence[Supplied[Any]]) -> str | None:
     """Why a plugin's values cannot be added to those of others, or None if they can."""
     names = [each.value.name for each in values]
     for name in dict.fromkeys(names):
@@ -314,15 +318,15 @@ def _clash(values: Sequence[Supplied], others: Sequence[Supplied]) -> str | None
     return None
 
 
-def _whose(supplied: Supplied) -> str:
+def _whose(supplied: Supplied[Any]) -> str:
     return f"{supplied.distribution!r} {supplied.version}".rstrip()
 
 
-def _replaced(supplied: Supplied) -> Iterable[str]:
+def _replaced(supplied: Supplied[Any]) -> Iterable[str]:
     return supplied.value.replaces if isinstance(supplied.value, Annotator) else ()
 
 
-def _supplied(value: Any, plugin: Plugin) -> Supplied:
+def _supplied(value: T, plugin: Plugin) -> Supplied[T]:
     return Supplied(value, plugin.name, plugin.distribution, plugin.version)
 
 

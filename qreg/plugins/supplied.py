@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Generic, TypeVar
 
 from attrs import frozen
 
+T = TypeVar("T", covariant=True)
+
 
 @frozen
-class Supplied:
+class Supplied(Generic[T]):
     """A value together with the plugin and the distribution that supplied it."""
 
-    value: Any
+    value: T
     plugin: str
     distribution: str
     version: str = ""

@@ -27,14 +27,14 @@ def paths(backend: Backend, path: Path) -> list[Path]:
     return [path, *map(path.with_suffix, beside)]
 
 
-def write_program(supplied: Supplied, path: Path, program: bytes) -> None:
+def write_program(supplied: Supplied[Backend], path: Path, program: bytes) -> None:
     """Writes a program of a supplied backend to a file, and what belongs beside it.
 
     Older files stay until all new ones are complete. Raises ``InputError`` if one cannot be
     written, or has another suffix than the programs of the backend, and ``PluginError`` if the
     plugin fails to split the program.
     """
-    backend: Backend = supplied.value
+    backend = supplied.value
     wanted = paths(backend, path)
     parts = {backend.suffix: program}
     if backend.files:
@@ -45,13 +45,13 @@ def write_program(supplied: Supplied, path: Path, program: bytes) -> None:
     write_all_atomically({each: parts[each.suffix] for each in wanted})
 
 
-def read_lowered(supplied: Supplied, path: Path) -> bytes:
+def read_lowered(supplied: Supplied[Backend], path: Path) -> bytes:
     """Reads a program of a supplied backend from a file, and what stands beside it.
 
     Raises ``InputError`` if one of the files is not there, or has another suffix, and
     ``PluginError`` if the plugin fails to join them.
     """
-    backend: Backend = supplied.value
+    backend = supplied.value
     parts = {each.suffix: read_bytes(each) for each in paths(backend, path)}
     if backend.files is None:
         return parts[backend.suffix]

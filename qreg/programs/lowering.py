@@ -82,7 +82,7 @@ class Target:
         return self.backend.name
 
     @property
-    def supplied(self) -> Supplied:
+    def supplied(self) -> Supplied[Backend]:
         """The backend, with the plugin and the distribution that errors are attributed to."""
         return self.registry.backend(self.name)
 
@@ -121,7 +121,7 @@ def target(registry: Registry, backend: str, options: Mapping[str, Any] | None =
     Raises ``UnknownNameError`` for a backend or an option that there is none of, ``InputError`` for
     a value that an option does not take, and ``BackendUnavailableError`` for what is missing.
     """
-    found: Backend = registry.backend(backend).value
+    found = registry.backend(backend).value
     chosen = complete(found, options or {})
     registry.check_installed(backend)
     return Target(registry, found, chosen)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from attrs import frozen
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
 
+T = TypeVar("T")
 NodeFilter = Callable[["Node"], bool]
 
 # torchao prepares the bodies of these, each as a graph by itself.
@@ -57,14 +58,13 @@ NORMS = {
 class Claim:
     """A match, the annotator it belongs to, and the choice it is annotated under."""
 
-    supplied: Supplied
+    supplied: Supplied[Annotator]
     match: Match
     choice: Choice
 
     @property
     def annotator(self) -> Annotator:
-        annotator: Annotator = self.supplied.value
-        return annotator
+        return self.supplied.value
 
 
 class AnnotatorWarning(UserWarning):
@@ -73,7 +73,7 @@ class AnnotatorWarning(UserWarning):
 
 def annotated(
     graph_module: GraphModule,
-    annotators: Sequence[Supplied],
+    annotators: Sequence[Supplied[Annotator]],
     scopes: Scopes,
     *,
     strict: bool,
@@ -105,7 +105,7 @@ class AnnotationPass:
     def __init__(
         self,
         graph_module: GraphModule,
-        annotators: Sequence[Supplied],
+        annotators: Sequence[Supplied[Annotator]],
         scopes: Scopes,
         *,
         backend: str,
@@ -156,7 +156,7 @@ class AnnotationPass:
                 problem = f"it wrote an annotation to {node.name} itself, instead of returning one"
                 raise _failure(self._writer(node), node, problem)
 
-    def _writer(self, stray: Node) -> Supplied:
+    def _writer(self, stray: Node) -> Supplied[Annotator]:
         """Who writes to a node: found by doing all of it again, and looking after each step."""
         self.undo()
         self._claims.clear()
@@ -189,7 +189,7 @@ class AnnotationPass:
         claims = {claim.match.output: claim for claim in self._claims.values()}
         return sorted(claims.values(), key=lambda claim: position[claim.match.output])
 
-    def _consider(self, supplied: Supplied, node: Node) -> None:
+    def _consider(self, supplied: Supplied[Annotator], node: Node) -> None:
         if node in self._claims or node in self._taken:
             return
         match = _ask(supplied, node, supplied.value.match, node)
@@ -207,8 +207,8 @@ class AnnotationPass:
         else:
             self._reasons[match.anchor] = reason
 
-    def _refusal(self, supplied: Supplied, match: Match, choice: Choice) -> str | None:
-        annotator: Annotator = supplied.value
+    def _refusal(self, supplied: Supplied[Annotator], match: Match, choice: Choice) -> str | None:
+        annotator = supplied.value
         if choice.mode not in annotator.modes:
             modes = " and ".join(sorted(annotator.modes))
             return f"{annotator.name} is quantized in {modes} mode, {choice.label} is {choice.mode}"
@@ -355,25 +355,29 @@ def _is_operator(node: Node) -> bool:
     return any(isinstance(value, torch.Tensor) for value in listed)
 
 
-def _ask(supplied: Supplied, node: Node, function: Callable[..., object], *arguments: object):  # type: ignore[no-untyped-def]
+def _ask(
+    supplied: Supplied[Annotator], node: Node, function: Callable[..., T], *arguments: object
+) -> T:
     try:
         return function(*arguments)
     except Exception as cause:
         raise _failure(supplied, node, repr(cause)) from cause
 
 
-def _failure(supplied: Supplied, node: Node, problem: str) -> AnnotatorError:
-    annotator: Annotator = supplied.value
+def _failure(supplied: Supplied[Annotator], node: Node, problem: str) -> AnnotatorError:
+    annotator = supplied.value
     who = annotator.name, supplied.distribution, supplied.version, annotator.targets
     return AnnotatorError(*who, node.name, problem)
 
 
-def _check_type(supplied: Supplied, node: Node, role: str, answer: object, wanted: Any) -> None:
+def _check_type(
+    supplied: Supplied[Annotator], node: Node, role: str, answer: object, wanted: Any
+) -> None:
     if not isinstance(answer, wanted):
         raise _failure(supplied, node, f"its {role} returned {answer!r}")
 
 
-def _check_annotation(supplied: Supplied, node: Node, annotation: Annotation) -> None:
+def _check_annotation(supplied: Supplied[Annotator], node: Node, annotation: Annotation) -> None:
     _check_type(supplied, node, "annotate", annotation.inputs, Mapping)
     for part in (annotation.node, *annotation.inputs):
         _check_type(supplied, node, "annotate", part, Node)

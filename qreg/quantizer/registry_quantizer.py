@@ -31,7 +31,7 @@ from qreg.plugins.blame import call
 from qreg.plugins.operator_names import listed, operator_name
 from qreg.plugins.processor import VNNI, SaturationWarning
 from qreg.plugins.registry import DEFAULT, Registry, installed
-from qreg.plugins.types.backend import Backend, Mode
+from qreg.plugins.types.backend import Mode
 from qreg.plugins.types.decision import Decision
 from qreg.quantizer.annotation_pass import LOOPS, NodeFilter, annotated
 from qreg.quantizer.scopes import Choice, Level, Scopes
@@ -77,7 +77,7 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         super().__init__()
         self._registry = registry or installed()
         supplied = self._supplied = self._registry.backend(backend)
-        self._backend: Backend = supplied.value
+        self._backend = supplied.value
         if self._backend.quantizer:
             self._registry.check_installed(backend)  # which a foreign quantizer imports
         self._scopes = Scopes()

@@ -19,6 +19,7 @@ from qreg.graph.compat import annotate_node, annotation_of, restore_annotation
 from qreg.graph.mutation import Mutations
 from qreg.plugins.blame import call
 from qreg.plugins.supplied import Supplied
+from qreg.plugins.types.backend import Backend
 from qreg.plugins.types.decision import Decision
 from qreg.quantizer.scopes import Choice, Scopes
 
@@ -34,7 +35,7 @@ class ForeignQuantizers:
     """A foreign quantizer for each config that the scopes have."""
 
     make: Callable[[QuantizationConfig], Quantizer]
-    backend: Supplied
+    backend: Supplied[Backend]
     scopes: Scopes
     _made: dict[int, Quantizer] = field(factory=dict, init=False)
     _mutated: Mapping[Node, str] = field(factory=dict, init=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from unittest import SkipTest
 
 import torch
@@ -9,6 +10,7 @@ import torch
 import qreg
 from qreg.errors import ConflictError, LoweringError, QregError
 from qreg.plugins.registry import Registry
+from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.backend import Backend
 from qreg.programs.export import export
 from qreg.testing.listing import heavy_import
@@ -87,8 +89,11 @@ class HookTests(Suite):
     def test_it_adds_to_no_other_backend(self) -> None:
         subject = self.working()
         registry = subject.fresh_registry({"stranger": Stranger()})
-        supplied = [*registry.annotators(STRANGER), *registry.configs(STRANGER).values()]
-        mine = [each.value.name for each in supplied if each.plugin == subject.plugin]
+        supplied: dict[str, Supplied[Any]] = {
+            **{each.value.name: each for each in registry.annotators(STRANGER)},
+            **registry.configs(STRANGER),
+        }
+        mine = [name for name, each in supplied.items() if each.plugin == subject.plugin]
         assert not mine, (
             f"it yields {', '.join(mine)} for a backend that it does not know. Ask in the hook: "
             f"if backend == {subject.backend!r}"

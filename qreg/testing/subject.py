@@ -113,7 +113,7 @@ class Subject:
         """The backends of this plugin, by name."""
         return self._mine(self.registry.backends().values())
 
-    def _mine(self, supplied: Iterable[Supplied]) -> dict[str, Any]:
+    def _mine(self, supplied: Iterable[Supplied[Any]]) -> dict[str, Any]:
         return {each.value.name: each.value for each in supplied if each.plugin == self.plugin}
 
     def samples_of(self, name: str) -> list[Sample]:
