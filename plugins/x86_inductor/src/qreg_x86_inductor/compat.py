@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qreg.errors import LoweringError
+
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.export import ExportedProgram
@@ -55,7 +57,10 @@ def accumulator(node: Node) -> Node | None:
     else:
         found = node.args[ACCUMULATOR]
     if found is None:
-        raise RuntimeError(f"{node.target} has moved what it adds to: this torch is not known")
+        raise LoweringError(
+            f"{node.target}: the position of its accumulator is unknown (expected torch 2.13). "
+            "Install the version of torch that this plugin requires."
+        )
     return found  # type: ignore[return-value]
 
 
