@@ -37,7 +37,10 @@ class Docstrings(Extension):
     def on_class(self, *, cls: Class, **_: Any) -> None:
         if not any(str(each.callable_path) in ATTRS for each in cls.decorators):
             return
-        fields = [each for each in cls.attributes.values() if _is_field(each)]
+        own = (each for each in cls.members.values() if each.is_attribute)
+        fields = [each for each in own if _is_field(each)]
+        if not fields:  # the base has them
+            return
         made = Function("__init__", parameters=Parameters(*map(_parameter, fields)), parent=cls)
         cls.set_member("__init__", made)
         for each in fields:  # the docstring of the class says what they are
