@@ -10,8 +10,10 @@ from qreg import Lowered
 from qreg_openvino.checks import check_lowerable
 from qreg_openvino.container import GRAPH, WEIGHTS, join
 from qreg_openvino.converting import convert
+from qreg_openvino.extremes import keep_apart_from_quantization
 from qreg_openvino.max_pools import keep_apart_from_activations
 from qreg_openvino.passes import changed_inputs, copies, pad_ahead_of_averages
+from qreg_openvino.permutations import drop_undone_permutations
 from qreg_openvino.reading import Compiled
 from qreg_openvino.runtime import compiled_model
 
@@ -29,6 +31,8 @@ def lower(program: ExportedProgram) -> Lowered:
     check_lowerable(functional)
     pad_ahead_of_averages(functional)
     keep_apart_from_activations(functional)
+    keep_apart_from_quantization(functional)
+    drop_undone_permutations(functional)
     written = serialized(convert(functional))
     compiled = Compiled.of(compiled_model(written).get_runtime_model())
     return Lowered(
