@@ -6,7 +6,7 @@ load, it is halved until the chain that fails is alone; where numbers are wrong,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,12 +16,15 @@ from torch import Tensor, nn
 
 import qreg
 from qreg.plugins.registry import DEFAULT
+from qreg.verification.isolation import run_isolated
 from qreg.verification.metrics import compare_all
 
 KINDS = {kind.name: kind for kind in (*ANNOTATED, *FLOATS, *MORE)}
 CONVERTED_FLOOR, FLOAT_FLOOR = 30.0, 20.0  # dB
 PER_STEP = 2.0  # dB less for each step of a chain beyond three
 SAMPLES = 4
+
+Run = Callable[[qreg.Result, Sequence[tuple[Any, ...]]], Sequence[Any]]
 
 
 class Unfit(Exception):
@@ -109,21 +112,36 @@ def between(kind: Kind) -> Chain:
     return chain(shape, head, f"~{kind.name}", "linear")
 
 
+def run_here(result: qreg.Result, samples: Sequence[tuple[Any, ...]]) -> Sequence[Any]:
+    """The outputs of a program for each sample, in this process."""
+    return [result.run(*sample) for sample in samples]
+
+
+def run_apart(result: qreg.Result, samples: Sequence[tuple[Any, ...]]) -> Sequence[Any]:
+    """As ``run_here``, in a new process: one that crashes, or damages its memory, is named."""
+    return run_isolated(result.target.loader, result.lowered, samples)
+
+
 def failures(
-    chains: Sequence[Chain], backend: str, config: str = DEFAULT, at_once: int = 40
+    chains: Sequence[Chain],
+    backend: str,
+    config: str = DEFAULT,
+    at_once: int = 40,
+    run: Run = run_here,
 ) -> list[str]:
     """The chains that do not lower, load or agree, and how; ``at_once`` of them in a model."""
     batches = (chains[start : start + at_once] for start in range(0, len(chains), at_once))
-    return [each for batch in batches for each in _failures(batch, backend, config)]
+    return [each for batch in batches for each in _failures(batch, backend, config, run)]
 
 
-def _failures(chains: Sequence[Chain], backend: str, config: str) -> list[str]:
+def _failures(chains: Sequence[Chain], backend: str, config: str, run: Run) -> list[str]:
     model, batches = side_by_side(chains)
     try:
         result = _quantized(chains, model, batches, backend, config)
-        outputs = [result.run(*batch) for batch in batches]
+        outputs = run(result, batches)
     except Exception as problem:  # of any library: it has to name its chain
-        return _failing_parts(chains, backend, config, f"{type(problem).__name__}: {problem}")
+        described = f"{type(problem).__name__}: {problem}"
+        return _failing_parts(chains, backend, config, run, described)
     return list(_wrong(chains, model, batches, result, outputs))
 
 
@@ -135,12 +153,16 @@ def side_by_side(chains: Sequence[Chain]) -> tuple[Side, list[tuple[Tensor, ...]
     return model, batches
 
 
-def _failing_parts(chains: Sequence[Chain], backend: str, config: str, problem: str) -> list[str]:
+def _failing_parts(
+    chains: Sequence[Chain], backend: str, config: str, run: Run, problem: str
+) -> list[str]:
     if len(chains) == 1:
         return [f"{chains[0]}: {problem}"]
     half = len(chains) // 2
     found = [
-        each for part in (chains[:half], chains[half:]) for each in _failures(part, backend, config)
+        each
+        for part in (chains[:half], chains[half:])
+        for each in _failures(part, backend, config, run)
     ]
     return found or [f"{len(chains)} chains from {chains[0]} on, only together: {problem}"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from chains import failures
+from chains import failures, run_apart
 from walks import PARTS, surrounded, swept
 
 BACKEND = "openvino"
@@ -16,4 +16,4 @@ def test_what_a_scope_leaves_in_float_runs_beside_int8() -> None:
 @pytest.mark.sweep
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_pair_and_many_triples_run(part: int) -> None:
-    assert failures(swept(BACKEND)[part::PARTS], BACKEND) == []
+    assert failures(swept(BACKEND)[part::PARTS], BACKEND, run=run_apart) == []

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import pytest
-from chains import Chain, between, chain, failures
+from chains import Chain, between, chain, failures, run_apart
 from kinds import ANNOTATED, FLOATS, IMAGE, ROWS, SEQUENCE
 from walks import PARTS, swept
 
@@ -81,7 +81,8 @@ def test_what_a_scope_leaves_in_float_runs_beside_int8(
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("config", [STATIC, DYNAMIC])
 def test_every_pair_and_many_triples_run(config: str, part: int) -> None:
-    assert failures(swept("xnnpack", config)[part::PARTS], "xnnpack", config) == []
+    walks = swept("xnnpack", config)[part::PARTS]
+    assert failures(walks, "xnnpack", config, run=run_apart) == []
 
 
 def test_the_passes_that_quantize_ask_by_the_names_that_are_replaced() -> None:
