@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qreg import Annotator, patterns
-from qreg.annotators.annotate import carried_on, shared_in_and_out
+from qreg.annotators.annotate import carried_on, shared_in_and_out, standard
 from qreg.annotators.builders import chain
 from qreg.annotators.rules import (
     moderate_constants,
@@ -14,19 +14,21 @@ from qreg.annotators.rules import (
     with_dimensions,
 )
 from qreg.graph.operators import ADD, CAT, MUL, RELU, SUB
+from qreg_xnnpack.constant_operands import apart_from_float
 from qreg_xnnpack.delegate import computed_with
 
 BOTH = patterns.operands(0, 1)
+STANDARD = apart_from_float(standard)
 SUM_RULES = (quantized_operands, moderate_constants, with_dimensions, unscaled)
 PRODUCT_RULES = (quantized_operands, moderate_constants, with_dimensions)
 
 ANNOTATORS = (
-    chain("add_relu", ADD, BOTH, RELU, rules=SUM_RULES),
-    chain("add", ADD, BOTH, rules=SUM_RULES),
-    chain("sub", SUB, BOTH, rules=SUM_RULES),
+    chain("add_relu", ADD, BOTH, RELU, rules=SUM_RULES, annotate=STANDARD),
+    chain("add", ADD, BOTH, rules=SUM_RULES, annotate=STANDARD),
+    chain("sub", SUB, BOTH, rules=SUM_RULES, annotate=STANDARD),
     # The delegate does not fuse relu behind mul: each runs on its own.
-    chain("mul_relu", MUL, BOTH, RELU, rules=PRODUCT_RULES, annotate=carried_on),
-    chain("mul", MUL, BOTH, rules=PRODUCT_RULES),
+    chain("mul_relu", MUL, BOTH, RELU, rules=PRODUCT_RULES, annotate=apart_from_float(carried_on)),
+    chain("mul", MUL, BOTH, rules=PRODUCT_RULES, annotate=STANDARD),
     Annotator(
         "cat",
         CAT,
