@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan
 
 import qreg
-from qreg.analysis.fault_localization import Search
+from qreg.analysis.fault_localization import Search, suspect, up_to
 from qreg.plugins.registry import installed
-from qreg.programs.lowering import suspect, target, up_to
+from qreg.programs.lowering import target
 
 MODELS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "a convolution and a relu": (nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU()), (1, 4, 8, 8)),
