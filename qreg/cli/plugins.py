@@ -27,7 +27,7 @@ def list_(as_json: bool) -> None:
         return
     if not registry.backends():
         click.echo(
-            "No backend is installed. Each is a distribution of its own, for example:\n"
+            "No backend is installed. Each is a separate distribution, for example:\n"
             "  pip install qreg-xnnpack"
         )
     print_table(rows)

@@ -1,4 +1,4 @@
-"""A factor behind a convolution is folded into a copy of its weights, not into the caller's."""
+"""A factor downstream of a convolution is folded into a copy of its weights."""
 
 from __future__ import annotations
 

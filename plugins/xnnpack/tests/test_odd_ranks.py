@@ -52,7 +52,7 @@ OPERATORS: dict[str, Function] = {
 
 
 class Odd(nn.Module):
-    """All of the operators, on rows that each scales by a factor of its own."""
+    """All of the operators, on rows that each scales by a separate factor."""
 
     def __init__(self) -> None:
         super().__init__()

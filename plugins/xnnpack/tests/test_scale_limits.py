@@ -63,7 +63,7 @@ class Weighted(nn.Module):
 
 
 class Pair(nn.Module):
-    """A sum or product of two inputs, of which the first has a scale of its own."""
+    """A sum or product of two inputs, of which the first has a separate scale."""
 
     def __init__(self, name: str, ratio: float) -> None:
         super().__init__()

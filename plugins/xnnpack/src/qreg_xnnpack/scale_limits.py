@@ -27,7 +27,7 @@ Limit = Callable[["Node", float, Mapping[str, "Tensor"]], "str | None"]
 # input scale * weight scale / output scale from here on with "unsupported parameter".
 REQUANTIZATION = 256.0
 # src/microparams-init.c: a sum multiplies by input scale / output scale in fixed point, with
-# 20 - log2(ratio) bits behind the point, and rounds at the last one.
+# 20 - log2(ratio) fractional bits, and rounds at the last one.
 SUM_RATIO = 2.0**20
 # A product multiplies two differences of int8 values by scale * scale / output scale in float, and
 # converts the result to 32 bits.
@@ -133,7 +133,7 @@ def _weight_scales(weight: Any, constants: Mapping[str, Tensor]) -> Tensor | Non
 
 
 def _output_scale(node: Node) -> float | None:
-    """The scale that the output is quantized with, behind a clamp that is fused."""
+    """Return the scale of the output, downstream of a clamp that is fused."""
     user = sole_user(node)
     while user is not None and operator_name(user.target) in (*RELU, *CLAMPS):
         user = sole_user(user)
