@@ -34,7 +34,7 @@ from qreg.utils.progress import Stages
 from qreg.verification.agreement import check_agreement, checking_first
 from qreg.verification.drops import largest_drops
 from qreg.verification.verdict import check_min_sqnr, warn_if_poor
-from qreg.verification.verify import DYNAMIC_FLOOR, FLOOR, MIN_SQNR
+from qreg.verification.verify import DYNAMIC_FLOOR, FLOOR, MIN_SQNR, Verification
 from qreg.verification.verify import verify as verify_lowered
 
 SAMPLES = 4
@@ -122,15 +122,8 @@ def quantize(
                     )
         if verification and not verification.good:
             with stages.stage("find the noise"):
-                drops = largest_drops(
-                    reference,
-                    converted,
-                    kept.samples,
-                    quantizer.decisions,
-                    min_sqnr=min_sqnr,
-                    slices=not verification.far,
-                )
-                verification = evolve(verification, drops=drops)
+                graphs = reference, converted
+                verification = _with_drops(verification, graphs, kept.samples, quantizer.decisions)
     if verification:
         warn_if_poor(verification)
     return Result(
@@ -150,6 +143,23 @@ def quantize(
         seconds=stages.seconds,
         notes=quantizer.notes,
     )
+
+
+def _with_drops(
+    verification: Verification,
+    graphs: tuple[GraphModule, GraphModule],
+    samples: Sequence[tuple[Any, ...]],
+    decisions: Sequence[Decision],
+) -> Verification:
+    """Add the operators at which the SQNR of a poor program drops most."""
+    drops = largest_drops(
+        *graphs,
+        samples,
+        decisions,
+        min_sqnr=verification.min_sqnr,
+        slices=not verification.far,
+    )
+    return evolve(verification, drops=drops)
 
 
 @contextmanager

@@ -61,7 +61,8 @@ def _computed_on(node: Node) -> Node | None:
 
 
 def _is_number(node: Node) -> bool:
-    return all(size == 1 for size in node.meta["val"].shape)
+    """Whether a value is one number: a tensor of one element, or a symbolic size."""
+    return all(size == 1 for size in getattr(node.meta["val"], "shape", ()))
 
 
 def _order(node: Node) -> list[int] | None:

@@ -30,7 +30,7 @@ def transform(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
 
 
 def _clamp_of_a_convolution(node: Node) -> bool:
-    """Whether a clamp reads a convolution: it becomes a hardtanh, which torchao fuses."""
+    """Rewrite the clamp of a convolution as a hardtanh, which torchao fuses."""
     if operator_name(node.target) != "aten.clamp.default":
         return False
     before = node.all_input_nodes[0]
