@@ -7,6 +7,12 @@ import re
 SETTER = r"set_(?:module_name|operator_type)\((\"[^\"]*\"|\.\.\.), None\)"
 LINE = re.compile(rf"(?:quantizer\.)?{SETTER}(?:\.{SETTER})*")
 IN_OPTIONS = {
+    "pass calibration=[(x,), ...], a tuple of input tensors for each batch, or choose a dynamic "
+    "config": (
+        "pass --calibration FILE, a list of tuples of input tensors that torch.save wrote, or "
+        "choose a dynamic --config"
+    ),
+    "pass allow_float=True to go on in float": "pass --allow-float to go on in float",
     "qreg.explain with numerics=True shows them": "`qreg explain --numerics` shows them",
     ", or make the quantizer with unknown_modules='warn' to go on without it.": ".",
 }

@@ -251,8 +251,20 @@ def test_quantize_can_leave_a_model_in_float(tmp_path: Path, data: Path) -> None
 
 
 def test_quantize_without_calibration_data_asks_for_it(model: Path) -> None:
-    assert "needs calibration data" in failed("quantize", model, "--backend", "toy")
+    message = failed("quantize", model, "--backend", "toy")
+    assert "needs calibration data" in message
+    assert "pass --calibration FILE" in message
+    assert "calibration=[" not in message
     assert not model.with_suffix(".toy").exists()
+
+
+def test_a_model_without_anything_to_quantize_names_the_option_that_goes_on(
+    tmp_path: Path, data: Path
+) -> None:
+    path = tmp_path / "model.pt2"
+    torch.export.save(torch.export.export(torch.nn.Tanh(), (torch.zeros(8, 4),)), path)
+    message = failed("quantize", path, "--backend", "toy", "--calibration", data)
+    assert "pass --allow-float to go on in float" in message
 
 
 def test_an_unknown_backend_is_found_before_the_files_are_read(tmp_path: Path) -> None:
