@@ -40,6 +40,8 @@ NEXT_TO = [f"tests/{each}" for each in (*READING, "testing", "test_imports.py")]
 # The host's tests that take long: in a browser, with many processes, of whole projects.
 SLOW = ("report/page", "comparison", "observers", "scaffold", "testing")
 FAST = ("tests", *(f"--ignore=tests/{name}" for name in SLOW))
+# Next to examples, whose own tests run the kit of qreg.testing: what they could break.
+BESIDE = [each for each in NEXT_TO if each.removeprefix("tests/") not in SLOW]
 TOOLS = ("nox", "pre-commit", "ruff", "mypy")
 # What the distributions and their tests need from elsewhere: the host, and each backend.
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -70,10 +72,10 @@ COMBINATIONS: dict[str, tuple[list[str], list[str]]] = {
     "none": ([], ["tests"]),
     "oldest": ([], [*FAST]),
     "xnnpack": ([XNNPACK], [*NEXT_TO, "plugins/xnnpack/tests"]),
-    "xnnpack+addmm": ([XNNPACK, EXAMPLES[0]], [*NEXT_TO, "examples/qreg-addmm/tests"]),
-    "xnnpack+examples": ([XNNPACK, *EXAMPLES], [*NEXT_TO, *(f"{each}/tests" for each in EXAMPLES)]),
-    "xnnpack+broken": ([XNNPACK, *BROKEN], [*NEXT_TO, f"{BROKEN[0]}/tests"]),
-    "xnnpack+conflict": ([XNNPACK, *CONFLICT], [*NEXT_TO, f"{CONFLICT[0]}/tests"]),
+    "xnnpack+addmm": ([XNNPACK, EXAMPLES[0]], [*BESIDE, "examples/qreg-addmm/tests"]),
+    "xnnpack+examples": ([XNNPACK, *EXAMPLES], [*BESIDE, *(f"{each}/tests" for each in EXAMPLES)]),
+    "xnnpack+broken": ([XNNPACK, *BROKEN], [*BESIDE, f"{BROKEN[0]}/tests"]),
+    "xnnpack+conflict": ([XNNPACK, *CONFLICT], [*BESIDE, f"{CONFLICT[0]}/tests"]),
 }
 
 
