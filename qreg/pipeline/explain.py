@@ -12,7 +12,7 @@ from qreg.analysis.numerics import float_graph
 from qreg.analysis.sizes import parameter_bytes
 from qreg.errors import InputError
 from qreg.pipeline.lower import chosen
-from qreg.pipeline.prepare import allowing_float, prepare
+from qreg.pipeline.prepare import prepare
 from qreg.pipeline.quantize import name_of, quantize
 from qreg.pipeline.result import report_of
 from qreg.plugins.options import complete
@@ -62,7 +62,7 @@ def explain(
             raise InputError(
                 "numerics, timing and profile run the quantized model: pass calibration data"
             )
-        given = chosen(quantizer, backend, config, registry)
+        given = chosen(quantizer, backend, config, registry).for_one_run(allow_float=True)
         complete(given.registry.backend(given.backend).value, options or {})
         return _decisions(model, example_inputs, dynamic_shapes, given, progress)
     result = quantize(
@@ -94,7 +94,7 @@ def _decisions(
     with Stages(progress) as stages:
         with stages.stage("export"):
             program, example = exported(model, example_inputs, dynamic_shapes)
-        with stages.stage("annotate"), allowing_float(quantizer, True):
+        with stages.stage("annotate"):
             reference = float_graph(prepare(program, quantizer, example))
     return Report(
         backend=quantizer.backend,

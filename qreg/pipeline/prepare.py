@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -99,13 +97,3 @@ def _operators(model: GraphModule) -> list[Any]:
 
 def _is_trained(quantizer: Quantizer) -> bool:
     return isinstance(quantizer, RegistryQuantizer) and "qat" in quantizer.modes
-
-
-@contextmanager
-def allowing_float(quantizer: RegistryQuantizer, allow: bool) -> Iterator[None]:
-    before = quantizer.allow_float
-    quantizer.allow_float = before or allow
-    try:
-        yield
-    finally:
-        quantizer.allow_float = before

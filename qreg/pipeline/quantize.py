@@ -22,7 +22,7 @@ from qreg.graph.mutation import own_state
 from qreg.graph.provenance import module_stack
 from qreg.pipeline.calibrate import convert, feed
 from qreg.pipeline.lower import chosen, supported_shapes
-from qreg.pipeline.prepare import allowing_float, prepare_program
+from qreg.pipeline.prepare import prepare_program
 from qreg.pipeline.result import Result
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry
 from qreg.plugins.types.decision import Decision
@@ -79,7 +79,7 @@ def quantize(
     quantized, and a program that does not lower, load or run.
     """
     check_min_sqnr(min_sqnr)
-    quantizer = chosen(quantizer, backend, config, registry)
+    quantizer = chosen(quantizer, backend, config, registry).for_one_run(allow_float=allow_float)
     goal = target(quantizer.registry, quantizer.backend, options)
     _check_modes(quantizer, calibration)
     batches = None if calibration is None else capped(calibration, max_batches)
@@ -92,7 +92,7 @@ def quantize(
             specs = input_specs(program)
             shapes = supported_shapes(goal, program, example)
             float_model = own_state(program.module(check_guards=False))
-        with stages.stage("prepare"), allowing_float(quantizer, allow_float):
+        with stages.stage("prepare"):
             prepared = prepare_program(program, quantizer)
             reference = float_graph(prepared)
         # Without activations to observe, one input is enough for the observers of the weights.

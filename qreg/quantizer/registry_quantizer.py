@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -76,23 +77,37 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         """
         super().__init__()
         self._registry = registry or installed()
-        supplied = self._supplied = self._registry.backend(backend)
-        self._backend = supplied.value
+        self._supplied = self._registry.backend(backend)
+        self._backend = self._supplied.value
         if self._backend.quantizer:
             self._registry.check_installed(backend)  # which a foreign quantizer imports
-        self._scopes = Scopes()
+        self._keep: NodeFilter | None = None
+        self.allow_float, self._unknown_modules = allow_float, unknown_modules
+        self._start(Scopes())
+        if config is not None:
+            self.set_global(config)
+
+    def _start(self, scopes: Scopes) -> None:
+        """Set what belongs to these scopes and to one run; nothing has been annotated yet."""
+        self._scopes = scopes
         self._foreign = (
-            ForeignQuantizers(self._backend.quantizer, supplied, self._scopes)
+            ForeignQuantizers(self._backend.quantizer, self._supplied, scopes)
             if self._backend.quantizer
             else None
         )
-        self._keep: NodeFilter | None = None
-        self.allow_float, self._unknown_modules = allow_float, unknown_modules
         self._nested: WeakKeyDictionary[GraphModule, str] = WeakKeyDictionary()
         self.decisions: list[Decision] = []
         self._bodies_left = 0
-        if config is not None:
-            self.set_global(config)
+
+    def for_one_run(self, *, allow_float: bool = False) -> Self:
+        """Return a quantizer with the same scopes and no state in common with this one.
+
+        ``allow_float`` permits a graph in which nothing is quantized, as this one may too.
+        """
+        found = copy.copy(self)
+        found.allow_float = self.allow_float or allow_float
+        found._start(self._scopes.copy())
+        return found
 
     @property
     def backend(self) -> str:

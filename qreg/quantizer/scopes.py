@@ -64,6 +64,10 @@ class Scopes:
         """Drops what was looked up, for a new graph or a new choice."""
         self._by_place.clear()
 
+    def copy(self) -> Scopes:
+        """Return the same choices; what either is given later is not in the other."""
+        return Scopes(dict(self.names), dict(self.types), dict(self.operators), self.everywhere)
+
     def choices(self) -> Iterator[Choice]:
         """All choices that were made."""
         yield from (*self.names.values(), *self.types.values(), *self.operators.values())

@@ -1,9 +1,11 @@
-"""Whatever fails in the middle, the caller's model, program and inputs stay as they were."""
+"""Whatever fails in the middle, the caller's model, program, inputs and quantizer stay the same."""
 
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -15,8 +17,8 @@ from torch.export import ExportedProgram
 from toy import Extension
 
 import qreg
-from qreg import Registry, get_quantizer
-from qreg.errors import QregError
+from qreg import Registry, RegistryQuantizer, get_quantizer
+from qreg.errors import CalibrationError, NothingQuantizedError, QregError
 
 Step = Callable[["Given", Registry], object]
 
@@ -176,3 +178,89 @@ def test_an_error_in_the_lowering_leaves_everything_as_it_was(name: str, toy: Mo
 
     values = Extension([toy.BACKEND], toy.CONFIGS, toy.ANNOTATORS, broken)
     check_untouched(IN_THE_LOWERING[name], Registry({"toy": values}, entry_points=False))
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x).sigmoid())
+
+
+X = torch.ones(2, 4)
+
+
+def held(quantizer: RegistryQuantizer) -> dict[str, Any]:
+    """Everything that a quantizer holds, with copies of what could be changed in place."""
+    values = vars(quantizer)
+    scopes = values["_scopes"]
+    return {
+        "identities": {name: id(each) for name, each in values.items()},
+        "choices": list(map(id, scopes.choices())),
+        "looked up": dict(scopes._by_place),
+        "decisions": list(quantizer.decisions),
+        "values": (quantizer.allow_float, values["_bodies_left"], len(values["_nested"])),
+    }
+
+
+def annotated_before(registry: Registry) -> RegistryQuantizer:
+    """A quantizer with scopes, and with the decisions of a run."""
+    quantizer = get_quantizer("toy", registry=registry).set_module_name("first", "histogram")
+    qreg.prepare(Net().eval(), quantizer, X)
+    return quantizer
+
+
+@pytest.mark.parametrize("calibration", [None, [X]], ids=["decisions", "program"])
+def test_explain_leaves_the_quantizer_as_it_was(
+    calibration: list[Tensor] | None, registry: Registry
+) -> None:
+    quantizer = annotated_before(registry)
+    before = held(quantizer)
+    report = qreg.explain(
+        Net().eval(), X, quantizer=quantizer, calibration=calibration, progress=False
+    )
+    assert report.counts == {"int8": 2, "float": 1}
+    assert held(quantizer) == before
+
+
+@pytest.mark.parametrize("allow_float", [False, True])
+def test_an_error_leaves_the_quantizer_as_it_was(allow_float: bool, registry: Registry) -> None:
+    quantizer = annotated_before(registry)
+    before = held(quantizer)
+    batches = iter([X, torch.ones(2, 5)])
+    with pytest.raises(CalibrationError, match="calibration batch 1"):
+        qreg.quantize(
+            Net().eval(),
+            X,
+            quantizer=quantizer,
+            calibration=batches,
+            allow_float=allow_float,
+            progress=False,
+        )
+    assert held(quantizer) == before
+
+
+def test_what_one_thread_allows_another_does_not_get(registry: Registry) -> None:
+    """The second run begins and ends while the first, of the same quantizer, annotates."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def waits(node: torch.fx.Node) -> bool:
+        begun.set()
+        return ended.wait(60)
+
+    quantizer = get_quantizer("toy", registry=registry).set_filter_function(waits)
+    before = held(quantizer)
+    first = torch.export.export(nn.Linear(4, 4).eval(), (X,))
+    second = torch.export.export(nn.Sigmoid().eval(), (X,))
+    with ThreadPoolExecutor() as threads:
+        report = threads.submit(qreg.explain, first, quantizer=quantizer, progress=False)
+        try:
+            assert begun.wait(60)
+            with pytest.raises(NothingQuantizedError, match="sigmoid"):
+                qreg.quantize(second, quantizer=quantizer, calibration=[X], progress=False)
+        finally:
+            ended.set()
+    assert [each.name for each in report.result().operators] == ["linear"]
+    assert held(quantizer) == before
