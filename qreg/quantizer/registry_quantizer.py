@@ -34,7 +34,8 @@ from qreg.plugins.processor import VNNI, SaturationWarning
 from qreg.plugins.registry import DEFAULT, Registry, installed
 from qreg.plugins.types.backend import Mode
 from qreg.plugins.types.decision import Decision
-from qreg.quantizer.annotation_pass import LOOPS, NodeFilter, annotated
+from qreg.quantizer.annotation_pass import annotated
+from qreg.quantizer.eligibility import LOOPS, NodeFilter
 from qreg.quantizer.scopes import Choice, Level, Scopes
 from qreg.quantizer.wrapped import ForeignQuantizers
 

@@ -1,8 +1,8 @@
-"""A backend whose stock annotators are somebody else's torchao Quantizer.
+"""A backend whose stock annotators are a third-party torchao Quantizer.
 
-The host's own annotators, of whatever distribution, have been asked before; a foreign quantizer
-annotates what they left. It knows nothing of scopes, so for each config it is shown a graph in
-which everything else is taken.
+The host's own annotators, of whatever distribution, are asked first; a wrapped quantizer annotates
+what they left. It knows nothing of scopes, so for each config it is shown a graph in which
+everything else is taken.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from qreg.annotators.annotate import output_spec
 from qreg.graph.compat import annotate_node, annotation_of, restore_annotation
 from qreg.graph.mutation import Mutations
 from qreg.plugins.blame import call
+from qreg.plugins.operator_names import operator_name
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.backend import Backend
 from qreg.plugins.types.decision import Decision
+from qreg.quantizer.eligibility import NodeFilter, no_annotator
 from qreg.quantizer.scopes import Choice, Scopes
 
 if TYPE_CHECKING:
     from torch.fx import Node
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
-
-    from qreg.quantizer.annotation_pass import NodeFilter
 
 
 @define(eq=False)
@@ -65,15 +65,17 @@ class ForeignQuantizers:
         self, model: GraphModule, decisions: Sequence[Decision], keep: NodeFilter | None
     ) -> list[Decision]:
         """Annotates what is free, and returns the Decisions with those of the foreign quantizer."""
-        before = {node: annotation_of(node) for node in model.graph.nodes}
+        taken = {node: found for node in model.graph.nodes if (found := annotation_of(node))}
         self._mutated = Mutations.of(model.graph).reasons(model.graph)
         for choice, quantizer in self.parts():
             self._annotate_under(choice, quantizer, model, keep)
-        for node, annotation in before.items():
-            if annotation is not None:
-                restore_annotation(node, annotation)
-        nodes = {node.name: node for node in model.graph.nodes}
-        return [self._decided(each, nodes.get(each.node), keep) for each in decisions]
+        for node, annotation in taken.items():
+            restore_annotation(node, annotation)
+        free = {node.name: node for node in model.graph.nodes if node not in taken}
+        return [
+            self._decided(each, free[each.node], keep) if each.node in free else each
+            for each in decisions
+        ]
 
     def _annotate_under(
         self, choice: Choice, quantizer: Quantizer, model: GraphModule, keep: NodeFilter | None
@@ -93,15 +95,15 @@ class ForeignQuantizers:
         found = self.scopes.choice(node)
         return found is not None and found.config is choice.config
 
-    def _decided(self, decision: Decision, node: Node | None, keep: NodeFilter | None) -> Decision:
-        choice = None if decision.quantized or node is None else self.scopes.choice(node)
-        if node is None or choice is None or choice.config is None or node in self._mutated:
+    def _decided(self, decision: Decision, node: Node, keep: NodeFilter | None) -> Decision:
+        choice = self.scopes.choice(node)
+        if choice is None or choice.config is None or node in self._mutated:
             return decision
         if not _is_kept(node, keep):
             return evolve(decision, reason=f"the filter function leaves {node.name} out")
         name = type(self._quantizer(choice)).__name__
         if annotation_of(node) is None:
-            return evolve(decision, reason=f"{name} does not annotate it")
+            return evolve(decision, reason=self._why_left(decision, node, name))
         shared = isinstance(output_spec(node), SharedQuantizationSpec)
         return evolve(
             decision,
@@ -112,6 +114,12 @@ class ForeignQuantizers:
             config=choice.label,
             pattern=(node.name,),
         )
+
+    def _why_left(self, decision: Decision, node: Node, quantizer: str) -> str:
+        """The host's reason, where an annotator or a rule gave one, and that of the quantizer."""
+        left = f"{quantizer} does not annotate it"
+        nobody = no_annotator(self.backend.value.name, operator_name(node.target))
+        return left if decision.reason == nobody else f"{decision.reason}; {left}"
 
     def validate(self, model: GraphModule) -> None:
         for _, quantizer in self.parts():

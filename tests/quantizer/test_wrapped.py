@@ -148,6 +148,41 @@ def test_what_the_foreign_quantizer_leaves_says_so(toy: ModuleType, capture: Any
     assert found["add"].reason == "Foreign does not annotate it"
 
 
+def rejected(match: Any, config: Any) -> str:
+    return "the kernel reads rows only"
+
+
+def test_the_reason_of_a_rule_stays_beside_that_of_the_foreign_quantizer(
+    toy: ModuleType, capture: Any
+) -> None:
+    backend = evolve(toy.BACKEND, name="foreign", quantizer=Foreign)
+    add, linear = (
+        next(each for each in toy.ANNOTATORS if each.name == name) for name in ("add", "linear")
+    )
+    annotators = [
+        evolve(add, rules=[rejected]),
+        evolve(linear, match=second_only, rules=[rejected]),
+    ]
+    owner = toy.Extension([backend], toy.CONFIGS, annotators, extends="foreign")
+    found = decided(Registry({"owner": owner}, entry_points=False), capture)
+    assert found["add"].reason == "the kernel reads rows only; Foreign does not annotate it"
+    assert found["linear_1"].annotator == "Foreign"
+    assert found["linear_1"].reason == "minmax, by the global config"
+
+
+def test_what_an_earlier_quantizer_annotated_is_not_claimed(
+    registry: Registry, capture: Callable[..., GraphModule]
+) -> None:
+    first, second = (get_quantizer("foreign", registry=registry) for _ in range(2))
+    graph_module = capture(Net(), X)
+    first.annotate(graph_module)
+    second.annotate(graph_module)
+    assert {each.status for each in first.decisions} == {"annotated"}
+    assert {(each.status, each.reason) for each in second.decisions} == {
+        ("float", "was annotated before")
+    }
+
+
 def test_everything_that_torchao_asks_is_passed_on(
     registry: Registry, capture: Callable[..., GraphModule]
 ) -> None:

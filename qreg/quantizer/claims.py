@@ -1,0 +1,51 @@
+"""What annotators claim in a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import define, field, frozen
+from torch.fx import Node
+
+from qreg.plugins.supplied import Supplied
+from qreg.plugins.types.annotator import Annotator, Match
+from qreg.quantizer.scopes import Choice
+
+
+@frozen
+class Claim:
+    """A match, the annotator it belongs to, and the choice it is annotated under."""
+
+    supplied: Supplied[Annotator]
+    match: Match
+    choice: Choice
+
+    @property
+    def annotator(self) -> Annotator:
+        return self.supplied.value
+
+
+@define
+class Claims:
+    """The claims on a graph by node, and the reasons of those that were refused.
+
+    ``position`` is the place of each node in the graph. A reason is at the node that the refused
+    pattern starts from.
+    """
+
+    position: Mapping[Node, int]
+    by_node: dict[Node, Claim] = field(factory=dict)
+    reasons: dict[Node, str] = field(factory=dict)
+
+    def add(self, claim: Claim) -> None:
+        self.by_node.update(dict.fromkeys(claim.match.nodes, claim))
+
+    def withdraw(self, claim: Claim, reason: str) -> None:
+        """Take a claim back, and keep the reason."""
+        for node in claim.match.nodes:
+            del self.by_node[node]
+        self.reasons[claim.match.anchor] = reason
+
+    def in_graph_order(self) -> list[Claim]:
+        claims = {claim.match.output: claim for claim in self.by_node.values()}
+        return sorted(claims.values(), key=lambda claim: self.position[claim.match.output])
