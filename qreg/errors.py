@@ -329,6 +329,23 @@ class QualityWarning(UserWarning):
         super().__init__(message)
 
 
+class UnknownOperatorWarning(UserWarning):
+    """An operator in a quantizer's config that the model does not have: it has no effect.
+
+    ``known`` are the operators of the model when it is annotated: composites are spelled out by
+    then, as far as annotators do not start from them.
+    """
+
+    def __init__(self, operator: str, known: Iterable[str]) -> None:
+        self.operator, self.known = operator, tuple(sorted(known))
+        self.near = tuple(near(operator, self.known))
+        guess = f" Did you mean {' or '.join(map(repr, self.near))}?" if self.near else ""
+        super().__init__(
+            f"scope of operator {operator!r}: it has no effect, as the model has no such operator "
+            f"when it is annotated (expected one of {', '.join(self.known) or 'none'}).{guess}"
+        )
+
+
 def keeping_in_float(scopes: Sequence[str]) -> str:
     """A sentence with the line that makes these calls; empty without any."""
     if not scopes:

@@ -42,12 +42,13 @@ def current_registry() -> Registry:
 
 @contextmanager
 def judging(strict: bool) -> Iterator[None]:
-    """Print quality warnings to standard error; raise them instead if ``strict``."""
-    from qreg.errors import QualityWarning
+    """Print warnings for users to standard error; raise those of quality instead if ``strict``."""
+    from qreg.errors import QualityWarning, UnknownOperatorWarning
 
     raises = strict or current_registry().switches.strict
     with warnings.catch_warnings():
         warnings.simplefilter("error" if raises else "always", QualityWarning)
+        warnings.simplefilter("always", UnknownOperatorWarning)
         show = warnings.showwarning
 
         def shown(
@@ -58,7 +59,7 @@ def judging(strict: bool) -> Iterator[None]:
             file: TextIO | None = None,
             line: str | None = None,
         ) -> None:
-            if issubclass(category, QualityWarning):
+            if issubclass(category, (QualityWarning, UnknownOperatorWarning)):
                 click.echo(f"Warning: {as_options(str(message))}", err=True)
             else:
                 show(message, category, filename, lineno, file, line)

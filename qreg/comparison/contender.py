@@ -10,7 +10,9 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,7 @@ import torch
 from attrs import evolve, frozen
 
 from qreg.comparison.values import FLOAT, Entry
-from qreg.errors import QregError, VerificationError
+from qreg.errors import QregError, UnknownOperatorWarning, VerificationError
 from qreg.programs.files import read_batches, read_program
 from qreg.programs.inputs import cloned, flat
 from qreg.utils.logging import quiet_imports
@@ -27,6 +29,7 @@ from qreg.verification.verdict import shortfall
 
 if TYPE_CHECKING:
     from qreg.pipeline.result import Result
+    from qreg.plugins.registry import Registry
 
 LAP = "lap"
 LAST_WORDS = 300  # characters of what a process wrote before it ended
@@ -149,32 +152,54 @@ def _float(task: Task) -> tuple[Entry, Callable[[], object]]:
 
 
 def _quantized(task: Task) -> tuple[Entry, Callable[[], object] | None]:
-    from qreg.pipeline.quantize import quantize
     from qreg.plugins.registry import Registry
-    from qreg.quantizer.registry_quantizer import RegistryQuantizer, keep_in_float
 
     registry = Registry(**task.switches)
     settable = {option.name for option in registry.backend(task.backend).value.options}
-    sets_threads = task.threads is not None and "threads" in settable
+    threads = task.threads if "threads" in settable else None
+    with _scopes_without_effect() as notes:
+        result = _result(task, registry, {} if threads is None else {"threads": threads})
+    entry = evolve(_described(result), threads=threads)
+    entry = evolve(entry, notes=(*entry.notes, *notes, *_why_untimed(result, task, threads)))
+    runs = result.target.load is not None and not result.target.backend.simulated
+    return entry, _runner(result) if runs else None
+
+
+def _result(task: Task, registry: Registry, options: dict[str, Any]) -> Result:
+    from qreg.pipeline.quantize import quantize
+    from qreg.quantizer.registry_quantizer import RegistryQuantizer, keep_in_float
+
     batches = read_batches(task.calibration)
     quantizer = RegistryQuantizer(task.backend, task.config, registry=registry)
-    result = quantize(
+    return quantize(
         read_program(task.model),
         batches[0],
         quantizer=keep_in_float(quantizer, task.kept),
         calibration=batches,
         min_sqnr=task.min_sqnr,
-        options={"threads": task.threads} if sets_threads else {},
+        options=options,
         progress=False,
     )
-    entry = evolve(_described(result), threads=task.threads if sets_threads else None)
+
+
+@contextmanager
+def _scopes_without_effect() -> Iterator[list[str]]:
+    """What is warned of scopes; nobody sees the other warnings of this process."""
+    found: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UnknownOperatorWarning)
+        yield found
+    found += [str(each.message) for each in caught if each.category is UnknownOperatorWarning]
+
+
+def _why_untimed(result: Result, task: Task, threads: int | None) -> Iterator[str]:
+    """That a program is not timed, or on threads that nobody set."""
     if result.target.load is None:
-        return entry, None
+        return
     if result.target.backend.simulated:
-        return evolve(entry, notes=(*entry.notes, SIMULATED)), None
-    if task.threads and not sets_threads:
-        entry = evolve(entry, notes=(*entry.notes, UNTIMED))
-    return entry, _runner(result)
+        yield SIMULATED
+    elif task.threads and threads is None:
+        yield UNTIMED
 
 
 def _runner(result: Result) -> Callable[[], object]:

@@ -16,6 +16,18 @@ def is_in_place(node: Node) -> bool:
     return str(node.target) != operator_name(node.target)
 
 
+def computes_tensors(node: Node) -> bool:
+    """Whether a node is an operator that returns tensors; assertions and symbolic sizes are not."""
+    import torch
+
+    operator = isinstance(node.target, (torch._ops.OpOverload, torch._ops.HigherOrderOperator))
+    if node.op != "call_function" or not operator:
+        return False
+    values = node.meta.get("val")
+    listed = values if isinstance(values, (tuple, list)) else (values,)
+    return any(isinstance(value, torch.Tensor) for value in listed)
+
+
 def sole_user(node: Node) -> Node | None:
     """The one user of a node, or None if it has none or several."""
     return next(iter(node.users)) if len(node.users) == 1 else None

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from qreg.errors import near
+from qreg.errors import ConfigError, near
 
 # torchgen of torch 2.13.0; a test compares it with the operators that torch has.
 NATIVE_FUNCTIONS = "packaged/ATen/native/native_functions.yaml"
@@ -73,6 +73,31 @@ def registered(target: str) -> object | None:
     for part in target.split("."):
         found = getattr(found, part, None)
     return found
+
+
+def is_operator(name: str) -> bool:
+    """Whether torch has an operator of that name, with or without its overload."""
+    from torch._ops import OpOverload, OpOverloadPacket
+
+    return isinstance(registered(name), (OpOverload, OpOverloadPacket))
+
+
+def checked_operator(operator: object) -> str:
+    """The name of an overload, of a packet, or of what has the name of either.
+
+    Raises ``ConfigError`` for anything else.
+    """
+    from torch._ops import OpOverload, OpOverloadPacket
+
+    known = isinstance(operator, (OpOverload, OpOverloadPacket))
+    if not known and not (isinstance(operator, str) and registered(operator)):
+        guesses = " or ".join(map(repr, near(str(operator), listed())))
+        raise ConfigError(
+            f"{operator!r} is no operator{f' (near: {guesses})' if guesses else ''}: pass "
+            "torch.ops.aten.linear.default, the packet torch.ops.aten.linear, or the name of one, "
+            '"aten.linear.default"'
+        )
+    return operator_name(operator)
 
 
 @functools.cache

@@ -20,13 +20,14 @@ from qreg.annotators.profitability import one_pass
 from qreg.annotators.rules import forget_masks
 from qreg.configs.validation import mode_of
 from qreg.errors import AnnotatorError
+from qreg.graph.nodes import computes_tensors
 from qreg.graph.provenance import module_path
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.annotator import Annotator, Match, Refusal
 from qreg.plugins.types.decision import Decision
 from qreg.quantizer.answers import annotations_of, match_at
 from qreg.quantizer.claims import Claim, Claims
-from qreg.quantizer.eligibility import Eligibility, NodeFilter, is_operator
+from qreg.quantizer.eligibility import Eligibility, NodeFilter
 from qreg.quantizer.scopes import Choice, Scopes
 from qreg.quantizer.strays import Annotations, check_strays
 
@@ -86,7 +87,7 @@ class AnnotationPass:
     ) -> None:
         graph = self._graph = graph_module.graph
         self._annotators, self._failed = annotators, failed
-        self._operators = list(filter(is_operator, graph.nodes))
+        self._operators = list(filter(computes_tensors, graph.nodes))
         self._annotations = Annotations.of(graph)
         taken = self._annotations.taken
         self._eligible = Eligibility.of(graph, taken, scopes, backend, dtypes, keep)

@@ -148,16 +148,6 @@ def no_annotator(backend: str, operator: str) -> str:
     return f"{backend} has no annotator for {operator}"
 
 
-def is_operator(node: Node) -> bool:
-    """Whether a node computes tensors; assertions and symbolic sizes do not."""
-    operator = isinstance(node.target, (torch._ops.OpOverload, torch._ops.HigherOrderOperator))
-    if node.op != "call_function" or not operator:
-        return False
-    values = node.meta.get("val")
-    listed = values if isinstance(values, (tuple, list)) else (values,)
-    return any(isinstance(value, torch.Tensor) for value in listed)
-
-
 def _wrong_mode(claim: Claim) -> str | None:
     annotator, choice = claim.annotator, claim.choice
     if choice.mode in annotator.modes:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
-import torch
 from attrs import evolve
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantizer
@@ -20,7 +19,6 @@ from qreg.errors import (
     InputError,
     NothingQuantizedError,
     UnknownModuleError,
-    near,
 )
 from qreg.folding.fold import folded
 from qreg.graph.compat import annotation_of
@@ -29,7 +27,7 @@ from qreg.graph.mutation import own_state, written_buffers
 from qreg.graph.nodes import tensor_at
 from qreg.graph.provenance import mark, module_path, type_name
 from qreg.plugins.blame import call
-from qreg.plugins.operator_names import listed, operator_name
+from qreg.plugins.operator_names import checked_operator, is_operator, operator_name
 from qreg.plugins.processor import VNNI, SaturationWarning
 from qreg.plugins.registry import DEFAULT, Registry, installed
 from qreg.plugins.types.backend import Mode
@@ -146,7 +144,7 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         its overloads (``torch.ops.aten.add``), or the name of either (``"aten.add.Tensor"``).
         Raises ``ConfigError`` for anything else.
         """
-        name = _known_operator(operator)
+        name = checked_operator(operator)
         self._scopes.operators[name] = self._choice("operator", name, config)
         return self
 
@@ -251,8 +249,9 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
     def annotate(self, model: GraphModule) -> GraphModule:
         """Annotates the graph in place.
 
-        Raises ``UnknownModuleError`` for a module name or type that no operator comes from. An
-        annotator that fails is left out with an ``AnnotatorWarning``, unless the registry is
+        Raises ``UnknownModuleError`` for a module name or type that no operator comes from, and
+        warns of an operator that the graph does not have with an ``UnknownOperatorWarning``. An
+        annotator that fails is skipped with an ``AnnotatorWarning``, unless the registry is
         strict: then its ``AnnotatorError`` is raised. torchao calls this again for the bodies of
         ``scan`` and ``while_loop``; their decisions are added to those of the model, under the
         name of the body and that of the node.
@@ -284,6 +283,8 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         )
         for error in self._scopes.unknown(_graph_modules(model)):
             self._report_unknown(error)
+        for unused in self._scopes.unused(_graph_modules(model)):
+            warnings.warn(unused, stacklevel=3)
 
     def _report_unknown(self, error: UnknownModuleError) -> None:
         if self._unknown_modules == "error":
@@ -314,30 +315,6 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         """Lets a foreign quantizer of the backend adjust its observers."""
         if self._foreign:
             self._foreign.prepare_obs_or_fq_callback(model, edge_or_node_to_obs_or_fq)
-
-
-def is_operator(name: str) -> bool:
-    """Whether torch has an operator of that name, with or without its overload."""
-    found: Any = torch.ops
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    return isinstance(found, (torch._ops.OpOverload, torch._ops.OpOverloadPacket))
-
-
-def _known_operator(operator: Any) -> str:
-    if isinstance(operator, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
-        return operator_name(operator)
-    found: Any = torch.ops
-    for part in str(operator).split("."):
-        found = getattr(found, part, None)
-    if not isinstance(operator, str) or found is None:
-        guesses = " or ".join(map(repr, near(operator, listed())))
-        raise ConfigError(
-            f"{operator!r} is no operator{f' (near: {guesses})' if guesses else ''}: pass "
-            "torch.ops.aten.linear.default, the packet torch.ops.aten.linear, or the name of one, "
-            '"aten.linear.default"'
-        )
-    return operator_name(operator)
 
 
 def _spelled(function: object) -> str:

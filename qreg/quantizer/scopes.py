@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 from attrs import define, field, frozen
 
-from qreg.errors import UnknownModuleError, near
+from qreg.errors import UnknownModuleError, UnknownOperatorWarning, near
+from qreg.graph.nodes import computes_tensors
 from qreg.graph.provenance import module_path, module_stack
 from qreg.plugins.operator_names import operator_name
 
@@ -112,6 +113,17 @@ class Scopes:
             for name in wanted:
                 if name not in known:
                     yield UnknownModuleError(kind, name, _near(name, known))
+
+    def unused(self, graph_modules: Iterable[GraphModule]) -> Iterator[UnknownOperatorWarning]:
+        """A warning for each operator that the graphs do not have."""
+        if not self.operators:
+            return
+        nodes = (node for each in graph_modules for node in each.graph.nodes)
+        known = {operator_name(node.target) for node in nodes if computes_tensors(node)}
+        packets = {name.rpartition(".")[0] for name in known}
+        for name in self.operators:
+            if name not in known | packets:
+                yield UnknownOperatorWarning(name, known)
 
 
 def _near(name: str, known: Iterable[str]) -> list[str]:

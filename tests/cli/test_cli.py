@@ -365,6 +365,19 @@ def test_a_module_to_keep_in_float_that_is_not_there_has_near_names(
     assert "near: 'aten.add" in failed(command, model, *arguments, "--float", "aten.ad.Tensor")
 
 
+@pytest.mark.usefixtures("_in_this_process")
+@pytest.mark.parametrize("command", ["quantize", "explain"])
+def test_an_operator_to_keep_in_float_that_the_model_does_not_have_is_a_warning(
+    command: str, model: Path, data: Path
+) -> None:
+    arguments = (model, "--backend", "toy", "--calibration", data)
+    found = run(command, *arguments, "--float", "aten.add.Scalar")
+    assert found.exit_code == 0, found.output
+    assert found.stderr.count("Warning: scope of operator 'aten.add.Scalar': it has no eff") == 1
+    assert "Did you mean 'aten.add.Tensor'?" in found.stderr
+    assert "UserWarning" not in found.stderr
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "-3"])
 @pytest.mark.parametrize("command", ["quantize", "explain", "verify", "compare"])
 def test_no_command_begins_with_a_least_ratio_that_is_not_one(

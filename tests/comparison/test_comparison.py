@@ -131,6 +131,29 @@ def test_the_command_prints_a_table_json_or_a_page(
     assert "write --config BACKEND=histogram" in mistaken.output
 
 
+def test_an_operator_to_keep_in_float_that_the_model_does_not_have_is_a_note_of_the_row(
+    model: nn.Module, batches: list[tuple[torch.Tensor]], plugins: Registry
+) -> None:
+    kept = ["0", "aten.add.Tensor"]
+    found = compare(
+        model,
+        batches[0],
+        backends=["toy"],
+        calibration=batches,
+        rounds=1,
+        keep_in_float=kept,
+        progress=False,
+        registry=plugins,
+    )
+    (toy,) = found.entries[1:]
+    assert (toy.operators, toy.int8_operators) == (3, 1)
+    notes = [note for note in toy.notes if "has no effect" in note]
+    assert len(notes) == 1
+    assert "'aten.add.Tensor'" in notes[0]
+    assert "aten.linear.default, aten.relu.default" in notes[0]
+    assert f"toy: {notes[0]}" in " ".join(str(found).split())
+
+
 def test_nothing_to_compare_is_an_error(
     model: nn.Module, batches: list[tuple[torch.Tensor]], registry: Registry
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from qreg import Registry, RegistryQuantizer, SupportedConfig, errors, get_quantizer
+from qreg.errors import UnknownOperatorWarning
 from qreg.quantizer.registry_quantizer import UnknownModuleWarning
 
 Capture = Callable[..., GraphModule]
@@ -306,6 +308,38 @@ def test_an_unknown_name_can_be_a_warning(
     with pytest.warns(UnknownModuleWarning, match="'nowhere'"):
         quantizer.annotate(graph())
     assert all(decision.quantized for decision in quantizer.decisions)
+
+
+@pytest.mark.parametrize(
+    ("operator", "near"),
+    [
+        ("aten.relu6.default", "aten.relu.default"),
+        (aten.add.Scalar, "aten.add.Tensor"),
+        (aten.softmax, None),
+    ],
+)
+def test_an_operator_that_the_model_does_not_have_is_a_warning_with_those_it_has(
+    operator: object, near: str | None, graph: Callable[[], GraphModule], registry: Registry
+) -> None:
+    quantizer = get_quantizer("toy", registry=registry).set_operator_type(operator, None)
+    with pytest.warns(UnknownOperatorWarning, match="it has no effect") as caught:
+        quantizer.annotate(graph())
+    (warning,) = (each.message for each in caught if isinstance(each.message, UserWarning))
+    assert isinstance(warning, UnknownOperatorWarning)
+    assert warning.known == tuple(sorted({each.operator for each in quantizer.decisions}))
+    assert next(iter(warning.near), None) == near
+    assert all(decision.quantized for decision in quantizer.decisions)
+
+
+@pytest.mark.parametrize("operator", [aten.relu, aten.relu.default, "aten.add", "aten.add.Tensor"])
+def test_an_operator_that_the_model_has_is_no_warning(
+    operator: object, graph: Callable[[], GraphModule], registry: Registry
+) -> None:
+    quantizer = get_quantizer("toy", registry=registry).set_operator_type(operator, None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quantizer.annotate(graph())
+    assert not all(decision.quantized for decision in quantizer.decisions)
 
 
 def test_a_config_that_is_none_of_its_kinds_is_refused(registry: Registry) -> None:
