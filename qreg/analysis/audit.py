@@ -45,12 +45,12 @@ class Placement:
 class Split:
     """Float operators that stand between int8 ones, and cost a conversion on either side.
 
-    All of them are nodes of the annotated graph.
+    ``producers`` and ``consumers`` are the int8 ones. All of them are nodes of the annotated graph.
     """
 
     operators: tuple[str, ...]
-    behind: tuple[str, ...]
-    before: tuple[str, ...]
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
 
 
 @frozen
@@ -143,23 +143,24 @@ def splitting(converted: GraphModule, placements: Mapping[str, Placement]) -> It
     edges = list(_edges(converted))
     is_float = {name for name, found in placements.items() if _is_float(found)}
     for part in _connected(is_float, [(a, b) for a, b, _ in edges]):
-        behind = {a for a, b, quantized in edges if quantized and b in part and a not in is_float}
-        before = {b for a, b, quantized in edges if quantized and a in part and b not in is_float}
-        if behind and before:
+        border = [(a, b) for a, b, quantized in edges if quantized]
+        producers = {a for a, b in border if b in part and a not in is_float}
+        consumers = {b for a, b in border if a in part and b not in is_float}
+        if producers and consumers:
             order = [name for name in placements if name in part]
-            yield Split(tuple(order), tuple(sorted(behind)), tuple(sorted(before)))
+            yield Split(tuple(order), tuple(sorted(producers)), tuple(sorted(consumers)))
 
 
 def _edges(converted: GraphModule) -> Iterator[tuple[str, str, bool]]:
     """Which operator reads which, by their origins, and whether through a static quantization."""
     for node in converted.graph.nodes:
-        reader = origin(node)
-        if reader is None:
+        consumer = origin(node)
+        if consumer is None:
             continue
         for source in node.all_input_nodes:
             producer, quantized = _producer(source)
             if producer is not None:
-                yield producer, reader, quantized
+                yield producer, consumer, quantized
 
 
 def _producer(node: Node) -> tuple[str | None, bool]:

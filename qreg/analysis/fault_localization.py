@@ -1,6 +1,6 @@
 """Finds the operator at which a backend goes wrong, by lowering the model up to a point.
 
-What is wrong at one point stays wrong behind it, so a search by halves finds the first: a handful
+What is wrong at one point stays wrong downstream, so a search by halves finds the first: a handful
 of lowerings, made only where a program has failed already. A part ends where no pattern is torn
 apart, since a backend takes a half pattern for something else.
 """
@@ -124,7 +124,7 @@ def suspect(
 
 
 def _ends(converted: GraphModule, decisions: Sequence[Decision]) -> list[Node]:
-    """The nodes behind which the graph can be cut without tearing a pattern apart."""
+    """The nodes after which the graph can be cut without tearing a pattern apart."""
     position = {node: number for number, node in enumerate(converted.graph.nodes)}
     nodes = {origin(node): node for node in position if origin(node)}
     spans = []
@@ -151,7 +151,7 @@ def _behind(node: Node) -> Node:
 
 
 def _given(converted: GraphModule, end: Node) -> list[Node]:
-    """What a part that ends with a node gives: the floating-point tensors that are read behind."""
+    """The floating-point tensors of a part that ends with a node, as far as they are read after it."""
     inside, computed = set[Node](), set[Node]()
     for node in converted.graph.nodes:
         inside.add(node)

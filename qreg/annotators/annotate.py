@@ -58,14 +58,14 @@ def shared_with_producer(
 
 
 def carried_on(match: Match, config: QuantizationConfig) -> Sequence[Annotation]:
-    """The first operator gets the specs of the config, those behind it share its output's."""
+    """The first operator gets the specs of the config, those downstream share its output's."""
     from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
 
     head = Match(match.nodes[:1], match.inputs, match.weight, match.bias)
     carried = []
-    for before, node in zip(match.nodes, match.nodes[1:], strict=False):
-        spec = SharedQuantizationSpec(before)
-        carried.append(Annotation(node, {before: spec}, spec))
+    for producer, node in zip(match.nodes, match.nodes[1:], strict=False):
+        spec = SharedQuantizationSpec(producer)
+        carried.append(Annotation(node, {producer: spec}, spec))
     return [*standard(head, config), *carried]
 
 

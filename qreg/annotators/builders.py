@@ -22,7 +22,7 @@ def chain(
 ) -> Annotator:
     """An operator that ``head`` finds, and what the backend computes in one step with it.
 
-    ``targets`` are the operators that it starts from; behind it comes one operator out of each of
+    ``targets`` are the operators that it starts from; downstream comes one operator out of each of
     ``followers``. ``summary`` describes the head alone.
     """
     links = [frozenset(each) for each in followers]

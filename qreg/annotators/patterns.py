@@ -74,7 +74,7 @@ def weighted(activation: int = 0, weight: int = 1, bias: int = 2) -> Matcher:
 
 
 def leading(matcher: Matcher, operators: Iterable[str]) -> Matcher:
-    """One operator on one tensor, and behind it what ``matcher`` finds at one of ``operators``.
+    """One operator on one tensor, then what ``matcher`` finds at one of ``operators``.
 
     What enters the match is what enters the first operator.
     """
@@ -93,7 +93,7 @@ def leading(matcher: Matcher, operators: Iterable[str]) -> Matcher:
 
 
 def fused(head: Matcher, *followers: Iterable[str]) -> Matcher:
-    """``head``, and behind it one operator out of each of ``followers``.
+    """``head``, then one operator out of each of ``followers``.
 
     Nothing else may use what flows between them, since a backend that fuses them computes it
     nowhere.

@@ -70,9 +70,9 @@ class Islands:
             if self._computes(user, facts):
                 return True
             if self._passes(user, facts) and not joined.is_taken_apart_by(user):
-                behind = joined.behind(user)
-                if behind is not None:
-                    waiting += [(each, behind) for each in user.users]
+                left = joined.through(user)
+                if left is not None:
+                    waiting += [(each, left) for each in user.users]
                 elif user in reached:
                     return True
         return False

@@ -1,9 +1,10 @@
 """Takes the batch norms out of a graph that is quantized after training.
 
-A norm behind a convolution or linear layer that feeds nothing else becomes a part of its weight and
-bias; each call gets its own. Any other becomes a multiplication and an addition. torchao 0.18 folds
-norms too, before a quantizer sees the graph, and checks neither who else reads the output of the
-convolution nor whether its weight serves other calls: nothing must be left for it to fold.
+A norm downstream of a convolution or linear layer that feeds nothing else becomes a part of its
+weight and bias; each call gets its own. Any other becomes a multiplication and an addition. torchao
+0.18 folds norms too, before a quantizer sees the graph, and checks neither who else reads the
+output of the convolution nor whether its weight serves other calls: nothing must be left for it to
+fold.
 
 Only the graph is rewritten here: new weights are operators on the old ones, which
 :func:`~qreg.folding.parameters.fold_constants` computes.

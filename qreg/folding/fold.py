@@ -1,4 +1,4 @@
-"""What is computed ahead of quantization: constants, and batch norms behind a layer."""
+"""What is computed ahead of quantization: constants, and batch norms downstream of a layer."""
 
 from __future__ import annotations
 

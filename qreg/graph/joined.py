@@ -40,8 +40,8 @@ class JoinedDimension:
             return None
         return cls(dimension, tuple(accumulate(sizes, initial=0)))
 
-    def behind(self, node: Node) -> JoinedDimension | None:
-        """That of what an operator makes of the values; None where they are no longer in a row."""
+    def through(self, node: Node) -> JoinedDimension | None:
+        """That of the output of an operator; None where the values are no longer in a row."""
         name = operator_name(node.target)
         if name == "aten.permute.default":
             rank, order = node.meta["val"].dim(), argument(node, 1)

@@ -107,8 +107,7 @@ def _timing(result: Result) -> Timing:
     plain = result.target.lower(_exported(result, result.reference))
     programs = [plain.program, result.program]
     seconds = side_by_side(load, programs, result.samples[0])
-    before, behind = (each * 1000 for each in seconds)
-    return Timing(before, behind, ROUNDS)
+    return Timing(*(1000 * each for each in seconds), rounds=ROUNDS)
 
 
 @contextmanager

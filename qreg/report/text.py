@@ -182,8 +182,8 @@ def split_rows(splits: Iterable[Split]) -> list[Row]:
     return [
         {
             "float": some(each.operators),
-            "behind int8": some(each.behind),
-            "before int8": some(each.before),
+            "int8 producers": some(each.producers),
+            "int8 consumers": some(each.consumers),
         }
         for each in splits
     ]
@@ -194,8 +194,8 @@ def conversion_rows(conversions: Iterable[Conversion]) -> list[Row]:
         {
             "conversion": each.kind,
             "runs": "outside" if each.delegate is None else f"delegate {each.delegate}",
-            "behind": ", ".join(each.behind),
-            "before": ", ".join(each.before),
+            "producers": ", ".join(each.producers),
+            "consumers": ", ".join(each.consumers),
         }
         for each in conversions
     ]

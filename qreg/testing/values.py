@@ -104,7 +104,7 @@ class BackendTests(Suite):
             for mode in MODES:
                 after = outputs_of(_transformed(backend, program, mode, what), inputs)
                 assert _same(before, after), (
-                    f"{what} gives something else behind the transforms of {supplied_backend!r} in "
+                    f"{what} gives something else after the transforms of {supplied_backend!r} in "
                     f"{mode} mode. A transform may change how a graph computes, not what"
                 )
 

@@ -82,7 +82,7 @@ def test_a_float_part_between_int8_operators_is_listed_with_its_neighbours(
     found = audited(registry)
     (split,) = found.splits
     assert split.operators == ("softmax", "mul", "tanh")
-    assert (split.behind, split.before) == (("linear",), ("linear_1",))
+    assert (split.producers, split.consumers) == (("linear",), ("linear_1",))
     assert found.defects == ()
     assert {p.place for name, p in found.placements.items() if name in split.operators} == {"float"}
 

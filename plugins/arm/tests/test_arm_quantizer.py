@@ -61,7 +61,7 @@ def test_an_input_of_float_operators_only_is_not_quantized(quantized: Any) -> No
     result = quantized(net(), ROW, quantizer=quantizer)
     assert places(result) == {"linear": "float", "tanh": "float", "linear_1": "int8"}
     assert [each.kind for each in result.lowered.conversions] == ["quantize", "dequantize"]
-    assert result.lowered.conversions[0].behind == ("tanh",)
+    assert result.lowered.conversions[0].producers == ("tanh",)
 
 
 def test_two_configs_in_one_model(quantized: Any) -> None:
@@ -104,6 +104,6 @@ def test_a_model_with_state_is_rejected_by_the_name_of_its_buffer() -> None:
             return y
 
     model, x = Counting().eval(), torch.randn(2, 4)
-    with pytest.raises(InputError, match="buffer 'seen': the model writes to it"):
+    with pytest.raises(InputError, match="changes its buffer 'seen', and a TOSA program keeps no"):
         qreg.quantize(model, (x,), backend="arm", calibration=[(x,)], progress=False)
     assert torch.equal(model.seen, torch.ones(4))

@@ -87,7 +87,7 @@ def test_conversions_are_those_at_the_borders_of_int8(quantized: Any) -> None:
     )
     assert result.audit.leftover == ()
     (split,) = result.audit.splits
-    assert (split.operators, split.behind, split.before) == (
+    assert (split.operators, split.producers, split.consumers) == (
         ("softmax",),
         ("linear",),
         ("linear_1",),

@@ -32,14 +32,15 @@ class LoweredOperator:
 class Conversion:
     """A change between float and int8, or of parameters, that a lowered program carries out.
 
-    ``kind`` is ``"quantize"``, ``"dequantize"`` or ``"requantize"``. ``behind`` and ``before`` are
-    the origins of the operators that give and read the value, where these are in the same subgraph.
+    ``kind`` is ``"quantize"``, ``"dequantize"`` or ``"requantize"``. ``producers``
+    and ``consumers`` are the origins of the operators that write and read the value, where these
+    are in the same subgraph.
     """
 
     kind: Literal["quantize", "dequantize", "requantize"]
     delegate: int | None
-    behind: tuple[str, ...] = field(default=(), converter=strings)
-    before: tuple[str, ...] = field(default=(), converter=strings)
+    producers: tuple[str, ...] = field(default=(), converter=strings)
+    consumers: tuple[str, ...] = field(default=(), converter=strings)
 
     @property
     def is_leftover(self) -> bool:

@@ -150,8 +150,8 @@ def _bends(start: Point, joints: Sequence[_Box], end: Point) -> list[Point]:
     points = [start, *((box.x, start[1] + ROW * n) for n, box in enumerate(joints, 1)), end]
     return [
         here
-        for (before, _), here, (behind, _) in zip(points, points[1:], points[2:], strict=False)
-        if abs(before + behind - 2 * here[0]) > 1
+        for (above, _), here, (below, _) in zip(points, points[1:], points[2:], strict=False)
+        if abs(above + below - 2 * here[0]) > 1
     ]
 
 

@@ -74,8 +74,8 @@ class DelegateGraph:
                 yield Conversion(
                     kind=_kind(*self._types((*node.reads, *node.gives))),
                     delegate=self.number,
-                    behind=self._givers(node),
-                    before=self._readers(node),
+                    producers=self._givers(node),
+                    consumers=self._readers(node),
                 )
 
     def _givers(self, node: XNNNode) -> Iterator[str]:
