@@ -151,7 +151,7 @@ def _behind(node: Node) -> Node:
 
 
 def _given(converted: GraphModule, end: Node) -> list[Node]:
-    """The floating-point tensors of a part that ends with a node, as far as they are read after it."""
+    """The floating-point tensors of a part that ends with a node that are read after it."""
     inside, computed = set[Node](), set[Node]()
     for node in converted.graph.nodes:
         inside.add(node)
