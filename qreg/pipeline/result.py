@@ -106,8 +106,8 @@ def _timing(result: Result) -> Timing:
     load = result.target.loader
     plain = result.target.lower(_exported(result, result.reference))
     programs = [plain.program, result.program]
-    seconds = side_by_side(load, programs, result.samples[0])
-    return Timing(*(1000 * each for each in seconds), rounds=ROUNDS)
+    in_float, quantized = side_by_side(load, programs, result.samples[0])
+    return Timing(1000 * in_float, 1000 * quantized, ROUNDS)
 
 
 @contextmanager
