@@ -28,11 +28,9 @@ from qreg.plugins.registry import DEFAULT, Registry, installed
 from qreg.programs.export import exported
 from qreg.programs.inputs import capped, checked, input_specs
 from qreg.utils.progress import Stages
-from qreg.verification.latency import latency
+from qreg.verification.latency import ROUNDS, WARM_UP, latency
 from qreg.verification.verdict import check_min_sqnr
 from qreg.verification.verify import MIN_SQNR
-
-ROUNDS, WARM_UP = 50, 5
 
 
 def compare(

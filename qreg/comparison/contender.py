@@ -9,7 +9,6 @@ import contextlib
 import multiprocessing
 import os
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from qreg.errors import QregError, UnknownOperatorWarning, VerificationError
 from qreg.programs.files import read_batches, read_program
 from qreg.programs.inputs import cloned, flat
 from qreg.utils.logging import quiet_imports
+from qreg.verification.latency import timed
 from qreg.verification.verdict import shortfall
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _serve(connection: Connection, task: Task, written: str) -> None:
     connection.send((entry, run is not None))
     with contextlib.suppress(EOFError):  # the other side is through
         while run is not None and connection.recv() == LAP:
-            connection.send(_timed(run))
+            connection.send(timed(run))
 
 
 def _redirect(written: str) -> None:
@@ -122,12 +122,6 @@ def _redirect(written: str) -> None:
     target = os.open(written, os.O_WRONLY | os.O_APPEND)
     for descriptor in (1, 2):
         os.dup2(target, descriptor)
-
-
-def _timed(run: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
 
 
 def _prepared(task: Task) -> tuple[Entry, Callable[[], object] | None]:

@@ -157,9 +157,14 @@ class Result:
 
     @property
     def counts(self) -> Counter[str]:
+        """How many operators run in ``int8`` and ``float``, as ``report.counts`` has them."""
+        return self.report.counts
+
+    @property
+    def decided(self) -> Counter[str]:
         """How many operators are ``annotated``, ``shared`` and ``float`` by their Decisions.
 
-        A Decision is what was asked for. What the program does is in ``report.counts``.
+        A Decision is what was requested; ``counts`` is what the program does.
         """
         return Counter(decision.status for decision in self.decisions)
 

@@ -147,12 +147,13 @@ def _poor(report: ReportData) -> Iterator[str]:
 
 
 def _timing(report: ReportData) -> str:
+    """The latencies; of a slower program without the ratio, which a caution has."""
     found = report.timing
     assert found is not None
-    ratio = than(speed(found.milliseconds, found.float_milliseconds), "float")
+    ratio = f": {than(speed(found.milliseconds, found.float_milliseconds), 'float')}"
     return (
-        f"latency: float {found.float_milliseconds:.3f} ms, quantized {found.milliseconds:.3f} ms: "
-        f"{ratio} (the fastest tenth of {found.rounds} rounds in turns)"
+        f"latency: float {found.float_milliseconds:.3f} ms, quantized {found.milliseconds:.3f} ms"
+        f"{'' if found.is_slower else ratio} (the fastest tenth of {found.rounds} rounds in turns)"
     )
 
 

@@ -116,7 +116,7 @@ class ReportData:
     def counts(self) -> Counter[str]:
         """How many operators run in ``int8`` and in ``float``, and how many are ``gone``.
 
-        This is what the program does. ``Result.counts`` has the Decisions, by their status.
+        This is what the program does. ``Result.decided`` counts the Decisions, by their status.
         """
         return Counter(
             "gone" if each.place == "gone" else "int8" if each.runs_in_int8 else "float"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -77,10 +78,12 @@ def _tenth(times: Sequence[float]) -> float:
     return statistics.quantiles(times, n=10, method="inclusive")[0]
 
 
+def timed(run: Callable[[], object]) -> float:
+    """The seconds that one run takes, by the wall clock."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
 def _round(runners: Sequence[Runner], inputs: Sequence[torch.Tensor]) -> list[float]:
-    times = []
-    for run in runners:
-        started = time.perf_counter()
-        run(inputs)
-        times.append(time.perf_counter() - started)
-    return times
+    return [timed(partial(run, inputs)) for run in runners]

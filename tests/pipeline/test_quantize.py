@@ -83,7 +83,8 @@ def test_the_verification_is_that_of_the_calibration_batches(
 
 
 def test_every_operator_is_counted(result: Result) -> None:
-    assert result.counts == {"annotated": 3}
+    assert result.decided == {"annotated": 3}
+    assert result.counts == result.report.counts == {"int8": 3}
     assert [decision.node for decision in result.decisions] == ["linear", "relu", "add"]
     assert result.backend == "toy"
 
@@ -199,7 +200,7 @@ def test_a_batch_without_a_value_is_an_error(registry: Registry) -> None:
 
 def test_a_dynamic_config_needs_no_calibration(registry: Registry) -> None:
     found = quantize(registry, example=batches(1)[0], config="dynamic", calibration=None)
-    assert found.counts == {"annotated": 2, "float": 1}
+    assert found.decided == {"annotated": 2, "float": 1}
     assert found.verification is not None
     assert found.verification.to_float[0].sqnr > 30
 
@@ -240,7 +241,7 @@ def test_operators_under_no_grad_are_quantized(registry: Registry) -> None:
             with torch.no_grad():
                 return super().forward(x)
 
-    assert quantize(registry, Frozen()).counts == {"annotated": 3}
+    assert quantize(registry, Frozen()).decided == {"annotated": 3}
 
 
 def test_a_model_that_does_not_export_is_an_export_error(registry: Registry) -> None:
@@ -323,7 +324,7 @@ def program() -> torch.export.ExportedProgram:
 def test_an_exported_program_needs_no_example(
     program: torch.export.ExportedProgram, registry: Registry
 ) -> None:
-    assert quantize(registry, program, None).counts == {"annotated": 3}
+    assert quantize(registry, program, None).decided == {"annotated": 3}
 
 
 def test_a_program_saved_without_an_example_asks_for_one(registry: Registry) -> None:
@@ -331,7 +332,7 @@ def test_a_program_saved_without_an_example_asks_for_one(registry: Registry) -> 
     program._example_inputs = None
     with pytest.raises(errors.InputError, match="without example inputs: pass example_inputs"):
         quantize(registry, program, None)
-    assert quantize(registry, program, X).counts == {"annotated": 3}
+    assert quantize(registry, program, X).decided == {"annotated": 3}
 
 
 def test_a_program_of_keyword_inputs_is_refused_by_their_names(registry: Registry) -> None:

@@ -216,8 +216,9 @@ def test_the_text_has_the_summary_the_reasons_and_the_operators(report: Report) 
 def test_slower_than_float_is_said_with_the_operators_to_blame(report: Report) -> None:
     slow = str(evolve(report, timing=Timing(1.0, 1.5, 50)))
     ratio = "1.5 times slower than float"
-    assert f"quantized 1.500 ms: {ratio} (the fastest tenth of 50 rounds in turns)" in slow
+    assert "quantized 1.500 ms (the fastest tenth of 50 rounds in turns)" in slow
     assert f"the quantized program is {ratio}; " in slow
+    assert slow.count(ratio) == 1
     assert "float operators that cost conversions: softmax" in slow
     assert "2.0 times faster than float" in str(evolve(report, timing=Timing(1.0, 0.5, 50)))
     assert "as fast as float" in str(evolve(report, timing=Timing(1.0, 1.01, 50)))

@@ -98,7 +98,7 @@ def test_the_warning_names_the_operator_that_adds_the_noise_and_the_line_that_he
         warnings.simplefilter("error", QualityWarning)
         healed = qreg.quantize(Tabular().eval(), raw()[0], quantizer=quantizer, **options(registry))
     assert healed.verification.to_float[0].sqnr > 25
-    assert healed.counts["annotated"] > 0
+    assert healed.decided["annotated"] > 0
 
 
 def test_an_operator_that_only_inherits_noise_is_not_named(poor: qreg.Result) -> None:

@@ -37,7 +37,7 @@ def test_a_model_is_quantized_next_to_it() -> None:
     x = torch.randn(2, 8)
     with pytest.warns(PluginWarning, match="broken on purpose"):
         result = qreg.quantize(nn.Linear(8, 4), x, calibration=[x], registry=qreg.Registry())
-    assert result.counts == {"annotated": 1}
+    assert result.decided == {"annotated": 1}
 
 
 def test_the_list_says_what_is_wrong_with_it() -> None:

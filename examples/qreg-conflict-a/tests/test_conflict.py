@@ -32,7 +32,7 @@ def test_a_model_is_quantized_next_to_them() -> None:
     x = torch.randn(2, 8)
     with pytest.warns(PluginWarning, match="'contested'"):
         result = qreg.quantize(nn.Linear(8, 4), x, calibration=[x], registry=qreg.Registry())
-    assert result.counts == {"annotated": 1}
+    assert result.decided == {"annotated": 1}
 
 
 def test_without_one_of_them_the_other_has_the_names() -> None:

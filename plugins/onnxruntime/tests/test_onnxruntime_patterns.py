@@ -109,7 +109,7 @@ def test_a_module_that_is_called_twice_keeps_a_bias_for_each_call(quantized: Any
         layer.bias.copy_(torch.linspace(-5, 5, 4))
     result = quantized(nn.Sequential(layer, Call(lambda x: x * 10), layer), IMAGE)
     assert result.verification.to_converted[0].sqnr > 35
-    assert result.counts == {"annotated": 3}
+    assert result.decided == {"annotated": 3}
 
 
 def test_a_residual_block_is_integer_throughout(quantized: Any) -> None:

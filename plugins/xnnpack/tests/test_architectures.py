@@ -61,7 +61,7 @@ def quantized(name: str, config: str) -> tuple[qreg.Result, float]:
 def test_the_program_runs_and_computes_what_it_says(name: str, config: str) -> None:
     result, converted_to_float = quantized(name, config)
     (to_float,), (to_converted,) = result.verification.to_float, result.verification.to_converted
-    assert result.counts["annotated"]
+    assert result.decided["annotated"]
     assert to_converted.sqnr >= FLOORS[config]
     assert to_float.sqnr >= max(15, converted_to_float - 3)
 

@@ -37,13 +37,13 @@ def test_a_weight_without_a_range_is_no_matter_where_it_stays_float() -> None:
         module[1].weight[0, 0] = float("inf")
     quantizer = qreg.get_quantizer("xnnpack").set_module_name("1", None)
     result = quantize(module, ROW, quantizer=quantizer, verify=False)
-    assert result.counts == {"annotated": 1, "float": 1}
+    assert result.decided == {"annotated": 1, "float": 1}
 
 
 def test_a_tensor_as_both_operands_works() -> None:
     result = quantize(Call(lambda self, x: x * x + x), ROW)
     assert agrees(result)
-    assert result.counts == {"annotated": 2}
+    assert result.decided == {"annotated": 2}
 
 
 def test_cat_of_a_tensor_with_itself_stays_float_and_says_so() -> None:
@@ -59,7 +59,7 @@ def test_a_tensor_without_dimensions_works() -> None:
     module.scale = nn.Parameter(torch.tensor(0.5))
     result = quantize(module, ROW)
     assert agrees(result)
-    assert result.counts == {"annotated": 2}
+    assert result.decided == {"annotated": 2}
 
 
 def test_a_half_precision_model_says_why_nothing_is_quantized() -> None:
@@ -87,7 +87,7 @@ def test_control_flow_stays_float_and_says_so_and_the_rest_is_quantized() -> Non
     result = quantize(Branching(), ROW)
     reasons = {decision.operator: decision.reason for decision in result.decisions}
     assert reasons["cond"] == "control flow: what is inside its branches stays in float"
-    assert result.counts["annotated"] == 1
+    assert result.decided["annotated"] == 1
     assert agrees(result)
 
 

@@ -217,7 +217,7 @@ def test_what_can_run_in_int8_does(name: str) -> None:
 def test_a_dynamic_linear_over_the_channels_of_a_convolution_runs_in_int8() -> None:
     module, (shape,) = MODELS["a linear over the channels of a convolution"]
     result = qreg.quantize(module, (torch.randn(shape),), config="int8_dynamic_per_channel")
-    assert result.counts["annotated"] == 2
+    assert result.decided["annotated"] == 2
     assert (result.lowered.delegates, result.lowered.outside) == (1, ())
 
 
@@ -272,7 +272,7 @@ def test_a_convolution_with_same_padding_used_twice_has_a_bias_for_each_call() -
     batches = [(torch.randn(IMAGE),) for _ in range(4)]
     module = Call(lambda m, x: m.conv(m.conv(x) * 20), conv=conv)
     result = qreg.quantize(module, batches[0], calibration=batches)
-    assert result.counts == {"annotated": 3}
+    assert result.decided == {"annotated": 3}
     assert result.verification.to_converted[0].sqnr > 35
 
 

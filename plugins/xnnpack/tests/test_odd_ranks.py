@@ -90,7 +90,7 @@ def test_operands_of_odd_ranks_run_close_to_float(config: str) -> None:
     assert level > 25, name
     assert result.audit is not None
     assert not result.audit.defects
-    assert result.counts["annotated"] > 0
+    assert result.decided["annotated"] > 0
 
 
 def test_operands_of_odd_ranks_are_right_in_a_float_program() -> None:

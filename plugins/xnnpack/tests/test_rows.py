@@ -117,7 +117,7 @@ def test_4_a_slice_between_convolutions_shares_parameters_and_loads() -> None:
     )
     data = batches(1, 4, 8, 8)
     result = qreg.quantize(module, data[0], calibration=data)
-    assert "shared" in result.counts
+    assert "shared" in result.decided
     assert (result.lowered.delegates, result.lowered.outside) == (1, ())
     assert agrees(result)
 
@@ -290,7 +290,7 @@ def test_17_a_model_that_switches_gradients_off_is_annotated() -> None:
     prepared = prepare_pt2e(graph_module, quantizer)
     prepared(x)
     assert {decision.annotator for decision in quantizer.decisions} == {"linear_relu"}
-    assert qreg.quantize(Inside(), (x,), calibration=[(x,)]).counts["annotated"] == 2
+    assert qreg.quantize(Inside(), (x,), calibration=[(x,)]).decided["annotated"] == 2
 
 
 @pytest.mark.parametrize("kept", ["weight", "input_activation"])
@@ -329,7 +329,7 @@ def test_21_max_pooling_without_a_stride_runs_in_int8() -> None:
     module = Call(lambda self, x: F.max_pool2d(self.conv(x), 2), conv=nn.Conv2d(4, 4, 3))
     data = batches(1, 4, 8, 8)
     result = qreg.quantize(module, data[0], calibration=data)
-    assert result.counts == {"annotated": 1, "shared": 1}
+    assert result.decided == {"annotated": 1, "shared": 1}
     assert (result.lowered.delegates, result.lowered.outside) == (1, ())
     assert agrees(result)
 
@@ -352,7 +352,7 @@ def test_22_a_convolution_in_3d_stays_float_and_the_rest_runs_in_int8() -> None:
     result = qreg.quantize(module, data[0], calibration=data)
     reasons = {decision.operator: decision.reason for decision in result.decisions}
     assert reasons["aten.conv3d.default"] == "convolution in 3d: the delegate takes 1d and 2d"
-    assert result.counts["annotated"] == 1
+    assert result.decided["annotated"] == 1
     assert agrees(result)
 
 

@@ -133,7 +133,7 @@ def test_dynamic_programs_run_in_one_delegate_and_agree(case: str, quantized: An
     """The delegate quantizes each row by its own range, PT2E the whole tensor: 25 dB are left."""
     module, shapes = DYNAMIC[case]
     result = quantized(module, *shapes, config="int8_dynamic_per_channel")
-    assert "annotated" in result.counts
+    assert "annotated" in result.decided
     assert (result.lowered.delegates, result.lowered.outside) == (1, ())
     assert result.audit.defects == ()
     assert result.verification.to_converted[0].sqnr > 25

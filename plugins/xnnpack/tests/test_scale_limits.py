@@ -152,4 +152,4 @@ def test_features_of_six_decades_are_answered_and_the_line_in_the_answer_helps()
     eval(line[0], {"quantizer": quantizer})
     healed = quantize(model, batches, quantizer=quantizer)
     assert sqnr(model, healed) > 25
-    assert healed.counts["annotated"] > 0
+    assert healed.decided["annotated"] > 0
