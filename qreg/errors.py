@@ -45,6 +45,16 @@ class UnknownNameError(QregError, LookupError):
         super().__init__(f"unknown {kind} {name!r}.{guess} Known: {listed}. {remedy}")
 
 
+class UnknownArgumentError(UnknownNameError, TypeError):
+    """An argument that a function does not have."""
+
+    def __init__(self, function: str, name: str, known: Iterable[str]) -> None:
+        listed = list(known)
+        of_backend = "options" in listed and not near(name, listed)
+        remedy = f"Pass what is for the backend in options={{{name!r}: ...}}." if of_backend else ""
+        super().__init__(f"argument of {function}()", name, listed, remedy)
+
+
 class UnknownModuleError(QregError, LookupError):
     """A module name or type in a quantizer's config that no operator of the model comes from."""
 

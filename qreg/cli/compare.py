@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from qreg.cli.options import FILE, FORMAT, KEPT, MAX_BATCHES, MIN_SQNR, NAMES, S
 from qreg.cli.remedies import as_options
 from qreg.cli.reporting import current_registry, reports_errors
 from qreg.utils.logging import quiet_imports
+
+if TYPE_CHECKING:
+    from qreg.comparison import Comparison
 
 
 @click.command()
@@ -54,19 +58,13 @@ def compare(
     A backend that fails is a row with its reason; the exit code is 1 if all do, and with --strict
     if any fails or is far from float.
     """
-    from qreg.programs.files import read_batches, read_program
-
     check_decibels(min_sqnr)
     quiet_imports()
-    registry = current_registry()
     chosen = dict(map(_pair, configs))
     check_outputs([html] if html else [], model, calibration)
 
-    from attrs import evolve
-
     from qreg.comparison import compare as compared
-    from qreg.comparison.text import print_comparison
-    from qreg.utils.tables import console
+    from qreg.programs.files import read_batches, read_program
 
     found = compared(
         read_program(model),
@@ -78,20 +76,39 @@ def compare(
         threads=threads or None,
         rounds=rounds,
         min_sqnr=least_sqnr(min_sqnr),
-        registry=registry,
+        registry=current_registry(),
     )
+    _write(_reworded(found), html, as_json)
+    if not _passed(found, strict or current_registry().switches.strict):
+        raise SystemExit(1)
+
+
+def _reworded(found: Comparison) -> Comparison:
+    """The comparison with failures in the words of the command line."""
+    from attrs import evolve
+
     entries = (evolve(e, failure=e.failure and as_options(e.failure)) for e in found.entries)
-    found = evolve(found, entries=tuple(entries))
+    return evolve(found, entries=tuple(entries))
+
+
+def _write(found: Comparison, html: Path | None, as_json: bool) -> None:
+    from qreg.comparison.text import print_comparison
+    from qreg.utils.tables import console
+
     if html:
         found.save_html(html)
     if as_json:
         click.echo(found.to_json())
     else:
         print_comparison(found, console())
-    strict = strict or registry.switches.strict
-    passed = [each.works and not (strict and each.verdict == "poor") for each in found.entries[1:]]
-    if not (all(passed) if strict else any(passed)):
-        raise SystemExit(1)
+
+
+def _passed(found: Comparison, strict: bool) -> bool:
+    """Whether a backend works; if ``strict``, whether all do, and none is far from float."""
+    backends = found.entries[1:]
+    if strict:
+        return all(each.works and each.verdict != "poor" for each in backends)
+    return any(each.works for each in backends)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -49,15 +49,7 @@ def explain(
 
     with judging(given["strict"]):
         report = qreg.explain(
-            job.program,
-            quantizer=job.quantizer,
-            calibration=job.calibration,
-            max_batches=job.max_batches,
-            min_sqnr=job.min_sqnr,
-            numerics=numerics,
-            timing=timing,
-            profile=profile,
-            options=job.options,
+            job.program, numerics=numerics, timing=timing, profile=profile, **job.arguments
         )
     if html:
         report.save_html(html)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attrs import frozen
 
@@ -15,19 +15,15 @@ from qreg.utils.logging import quiet_imports
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-    from qreg.quantizer.registry_quantizer import RegistryQuantizer
+    from qreg.pipeline.arguments import QuantizeOptions
 
 
 @frozen
 class Job:
-    """A model to quantize for one backend, with everything that is needed for it."""
+    """A model to quantize for one backend, and the arguments to quantize or explain it with."""
 
     program: ExportedProgram
-    quantizer: RegistryQuantizer
-    calibration: list[Any] | None
-    max_batches: int | None
-    options: dict[str, Any]
-    min_sqnr: float
+    arguments: QuantizeOptions
 
 
 def resolve_job(given: JobOptions, outputs: Sequence[Path] = ()) -> Job:
@@ -50,8 +46,14 @@ def resolve_job(given: JobOptions, outputs: Sequence[Path] = ()) -> Job:
     program = read_program(given["model"])
     batches = read_batches(calibration) if calibration else None
     quantizer = keep_in_float(RegistryQuantizer(backend, config, registry=registry), given["kept"])
-    least = least_sqnr(given["min_sqnr"])
-    return Job(program, quantizer, batches, given["max_batches"], options, least)
+    arguments: QuantizeOptions = {
+        "quantizer": quantizer,
+        "calibration": batches,
+        "max_batches": given["max_batches"],
+        "options": options,
+        "min_sqnr": least_sqnr(given["min_sqnr"]),
+    }
+    return Job(program, arguments)
 
 
 def check_outputs(outputs: Sequence[Path], *inputs: Path | None) -> None:

@@ -45,16 +45,8 @@ def quantize(
     from qreg.report.text import print_report
 
     with judging(given["strict"]):
-        result = qreg.quantize(
-            job.program,
-            quantizer=job.quantizer,
-            calibration=job.calibration,
-            max_batches=job.max_batches,
-            allow_float=allow_float,
-            verify=not no_verify,
-            min_sqnr=job.min_sqnr,
-            options=job.options,
-        )
+        job.arguments["verify"] = not no_verify
+        result = qreg.quantize(job.program, allow_float=allow_float, **job.arguments)
     result.save(output)
     print_report(result.report, operators=False, reworded=as_options)
     click.echo(f"wrote {' and '.join(map(str, written))} ({len(result.program)} bytes)")

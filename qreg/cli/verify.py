@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +12,11 @@ from qreg.cli.job import check_decibels, least_sqnr
 from qreg.cli.options import BACKEND, FILE, FORMAT, MIN_SQNR, OPTIONS, STRICT
 from qreg.cli.reporting import current_registry, judging, reports_errors
 from qreg.utils.logging import quiet_imports
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+    from qreg.verification.verify import Verification
 
 
 @click.command()
@@ -36,27 +42,12 @@ def verify(
     as_json: bool,
 ) -> None:
     """Load PROGRAM in its backend's runtime, run it, and compare it with a reference."""
-    from qreg.plugins.options import parsed
-    from qreg.programs.files import read_batches, read_program
-    from qreg.programs.loading import read_lowered
-    from qreg.programs.lowering import target
-
     check_decibels(min_sqnr, floor)
     quiet_imports()
-    registry = current_registry()
-    kind = registry.backend(backend).value
-    options = parsed(kind, texts)
-    target(registry, backend, options)
-    lowered = read_lowered(registry.backend(backend), program)
-    model, batches = read_program(reference), read_batches(inputs)
+    options = _checked_options(backend, texts)
+    lowered, model, batches = _read(backend, program, reference, inputs)
 
-    from attrs import asdict
-
-    from qreg.pipeline.verify import REFERENCE
     from qreg.pipeline.verify import verify as compare
-    from qreg.report.text import output_rows, verified_line
-    from qreg.report.values import plain
-    from qreg.utils.tables import print_table
     from qreg.verification.isolation import run_isolated
 
     with judging(strict):
@@ -68,9 +59,40 @@ def verify(
             min_sqnr=least_sqnr(min_sqnr),
             floor=floor,
             options=options,
-            registry=registry,
+            registry=current_registry(),
             run=run_isolated,
         )
+    _print(found, as_json)
+
+
+def _checked_options(backend: str, texts: tuple[str, ...]) -> dict[str, Any]:
+    """The options of a backend, which is known and can be used here."""
+    from qreg.plugins.options import parsed
+    from qreg.programs.lowering import target
+
+    options = parsed(current_registry().backend(backend).value, texts)
+    target(current_registry(), backend, options)
+    return options
+
+
+def _read(
+    backend: str, program: Path, reference: Path, inputs: Path
+) -> tuple[bytes, ExportedProgram, list[Any]]:
+    from qreg.programs.files import read_batches, read_program
+    from qreg.programs.loading import read_lowered
+
+    lowered = read_lowered(current_registry().backend(backend), program)
+    return lowered, read_program(reference), read_batches(inputs)
+
+
+def _print(found: Verification, as_json: bool) -> None:
+    from attrs import asdict
+
+    from qreg.pipeline.verify import REFERENCE
+    from qreg.report.text import output_rows, verified_line
+    from qreg.report.values import plain
+    from qreg.utils.tables import print_table
+
     if as_json:
         click.echo(json.dumps(asdict(found, value_serializer=plain), indent=2))
         return

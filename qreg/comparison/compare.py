@@ -23,9 +23,9 @@ from qreg.errors import (
     VerificationError,
     several,
 )
-from qreg.pipeline.quantize import name_of
+from qreg.pipeline.arguments import names_unknown
 from qreg.plugins.registry import DEFAULT, Registry, installed
-from qreg.programs.export import exported
+from qreg.programs.export import exported, name_of
 from qreg.programs.inputs import capped, checked, input_specs
 from qreg.utils.progress import Stages
 from qreg.verification.latency import ROUNDS, WARM_UP, latency
@@ -33,6 +33,7 @@ from qreg.verification.verdict import check_min_sqnr
 from qreg.verification.verify import MIN_SQNR
 
 
+@names_unknown
 def compare(
     model: torch.nn.Module | ExportedProgram,
     example_inputs: Any = None,

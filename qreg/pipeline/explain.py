@@ -11,13 +11,14 @@ from torch.export import ExportedProgram
 from qreg.analysis.numerics import float_graph
 from qreg.analysis.sizes import parameter_bytes
 from qreg.errors import InputError
+from qreg.pipeline.arguments import names_unknown
 from qreg.pipeline.lower import chosen
 from qreg.pipeline.prepare import prepare
-from qreg.pipeline.quantize import name_of, quantize
+from qreg.pipeline.quantize import quantize
 from qreg.pipeline.result import report_of
 from qreg.plugins.options import complete
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry
-from qreg.programs.export import exported
+from qreg.programs.export import exported, name_of
 from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
 from qreg.report.operators import operators
 from qreg.report.report import Report
@@ -26,6 +27,7 @@ from qreg.utils.progress import Stages
 from qreg.verification.verify import MIN_SQNR
 
 
+@names_unknown
 def explain(
     model: torch.nn.Module | ExportedProgram,
     example_inputs: Any = None,

@@ -9,6 +9,7 @@ import torch
 from torch.export import ExportedProgram
 
 from qreg.errors import ConfigError, InputError
+from qreg.pipeline.arguments import names_unknown
 from qreg.pipeline.prepare import folded_program
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry, installed
 from qreg.plugins.types.program import Lowered
@@ -29,6 +30,7 @@ def supported_shapes(goal: Target, program: ExportedProgram, example: tuple[Any,
     return found
 
 
+@names_unknown
 def lower(
     model: torch.nn.Module | ExportedProgram,
     example_inputs: Any = None,

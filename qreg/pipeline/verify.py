@@ -9,6 +9,7 @@ from torch.export import ExportedProgram
 
 from qreg.errors import InputError, VerificationError
 from qreg.graph.mutation import own_state
+from qreg.pipeline.arguments import names_unknown
 from qreg.plugins.registry import DEFAULT_BACKEND, Registry, installed
 from qreg.plugins.types.program import Lowered
 from qreg.programs.inputs import checked, input_specs
@@ -22,6 +23,7 @@ REFERENCE = "reference"
 REMEDY = "Is the reference the model it was made from?"
 
 
+@names_unknown
 def verify(
     program: bytes,
     reference: ExportedProgram,

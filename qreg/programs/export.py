@@ -18,6 +18,7 @@ from torchao.quantization.pt2e import (
 )
 
 from qreg.errors import ExportError, InputError
+from qreg.graph.provenance import module_stack
 from qreg.programs.inputs import (
     arguments,
     check_batch,
@@ -154,3 +155,16 @@ def _dimension(bounds: Any) -> Any:
         return Dim.DYNAMIC
     upper = None if bounds.upper > 2**31 else int(bounds.upper)
     return Dim.DYNAMIC(min=int(bounds.lower), max=upper)
+
+
+def name_of(model: torch.nn.Module | ExportedProgram) -> str:
+    """What a model is called in reports: its class."""
+    if isinstance(model, ExportedProgram):
+        return _class_of(model)
+    return type(model).__name__
+
+
+def _class_of(program: ExportedProgram) -> str:
+    stacks = (module_stack(node) for node in program.graph.nodes)
+    outermost = next((stack[0][1] for stack in stacks if stack), "a program")
+    return outermost.rpartition(".")[2]

@@ -55,7 +55,7 @@ def warn_if_poor(found: Verification, advice: str = "", reference: str = FLOAT) 
     """
     if not found.good:
         message = f"{shortfall(found, reference)}. {advice or remedy(found)}"
-        warnings.warn(QualityWarning(message, found), stacklevel=3)
+        warnings.warn(QualityWarning(message, found), stacklevel=4)  # the caller of the caller
 
 
 def shortfall(found: Verification, reference: str = FLOAT) -> str:

@@ -1,0 +1,54 @@
+"""The arguments that several public functions accept, and an error for one that they lack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from inspect import signature
+from typing import Any, ParamSpec, TypedDict, TypeVar
+
+from qreg.errors import UnknownArgumentError
+from qreg.plugins.registry import Registry
+from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class LowerOptions(TypedDict, total=False):
+    """The arguments of :func:`qreg.lower`, which all functions of the pipeline accept."""
+
+    backend: str
+    dynamic_shapes: Any
+    options: Mapping[str, Any] | None
+    registry: Registry | None
+
+
+class QuantizeOptions(LowerOptions, total=False):
+    """The arguments that :func:`qreg.quantize` and :func:`qreg.explain` share.
+
+    The functions spell them out, with their defaults, for readers, ``help`` and editors. What
+    passes them on uses this type. A test compares the two.
+    """
+
+    calibration: Iterable[Any] | None
+    max_batches: int | None
+    config: Config
+    quantizer: RegistryQuantizer | None
+    verify: bool
+    min_sqnr: float
+    progress: bool | None
+
+
+def names_unknown(function: Callable[P, T]) -> Callable[P, T]:
+    """Raise ``UnknownArgumentError``, with the nearest names, for an argument of no such name."""
+    known = signature(function).parameters
+
+    @wraps(function)
+    def checked(*arguments: P.args, **named: P.kwargs) -> T:
+        for name in named:
+            if name not in known:
+                raise UnknownArgumentError(function.__name__, name, known)
+        return function(*arguments, **named)
+
+    return checked

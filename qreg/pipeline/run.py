@@ -1,0 +1,237 @@
+"""The stages of a run, from a float module to a program that has been loaded and run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from attrs import evolve, field, frozen
+from torch.export import ExportedProgram
+from torch.fx import GraphModule
+
+from qreg.analysis.audit import audit
+from qreg.analysis.fault_localization import Search, name_suspect
+from qreg.analysis.numerics import float_graph
+from qreg.analysis.ranges import Range, concerns
+from qreg.analysis.sizes import parameter_bytes
+from qreg.errors import ProgramError
+from qreg.graph.mutation import own_state
+from qreg.pipeline.calibrate import convert, feed
+from qreg.pipeline.lower import supported_shapes
+from qreg.pipeline.prepare import prepare_program
+from qreg.pipeline.result import Result
+from qreg.plugins.types.program import Lowered
+from qreg.programs.export import export, exported
+from qreg.programs.inputs import InputSpec, capped, checked, input_specs, length
+from qreg.programs.lowering import Loader, Target
+from qreg.quantizer.registry_quantizer import RegistryQuantizer
+from qreg.utils.progress import Stages
+from qreg.verification.agreement import check_agreement, checking_first
+from qreg.verification.drops import largest_drops
+from qreg.verification.verify import DYNAMIC_FLOOR, FLOOR, Verification, verify
+
+SAMPLES = 4
+
+Batch = tuple[Any, ...]
+
+
+@frozen
+class Source:
+    """A float model as it was exported, with its example inputs and its dynamic dimensions.
+
+    ``model`` is its graph, with state of its own.
+    """
+
+    program: ExportedProgram
+    example: Batch
+    shapes: Any
+    specs: Sequence[InputSpec]
+    model: GraphModule
+
+
+@frozen
+class Graphs:
+    """The float graph that was annotated and the converted one, with the samples for both."""
+
+    reference: GraphModule
+    converted: GraphModule
+    samples: Sequence[Batch]
+    ranges: Sequence[Range]
+
+
+@frozen
+class Data:
+    """The calibration data: at most ``most`` batches. None are the example inputs of the model.
+
+    Raises ``InputError`` if ``most`` is not a number of batches.
+    """
+
+    calibration: Iterable[Any] | None
+    most: int | None
+    _capped: Iterable[Any] | None = field(init=False)
+
+    @_capped.default
+    def _first(self) -> Iterable[Any] | None:
+        return None if self.calibration is None else capped(self.calibration, self.most)
+
+    @property
+    def steps(self) -> int | None:
+        """How many batches there are, as far as that is known."""
+        return None if self.calibration is None else length(self.calibration, self.most) or None
+
+    def batches(self, source: Source) -> Iterable[Batch]:
+        """The batches, each checked when it is due; an example is enough for observed weights."""
+        return checked([source.example] if self._capped is None else self._capped, source.specs)
+
+
+@frozen
+class Run:
+    """A quantizer and a backend with its options, and a method for each stage.
+
+    ``load`` loads a program to verify it, None to do without.
+    """
+
+    quantizer: RegistryQuantizer
+    goal: Target
+    load: Loader | None
+    stages: Stages
+
+    @property
+    def floor(self) -> float:
+        """The SQNR in dB to the converted model below which a program is an error."""
+        return DYNAMIC_FLOOR if "dynamic" in self.quantizer.modes else FLOOR
+
+    def export(self, model: torch.nn.Module | ExportedProgram, inputs: Any, shapes: Any) -> Source:
+        """Export the model. Raises ``ExportError``, and ``InputError`` for inputs and shapes."""
+        with self.stages.stage("export"):
+            program, example = exported(model, inputs, shapes)
+            specs = input_specs(program)
+            dynamic = supported_shapes(self.goal, program, example)
+            graph = own_state(program.module(check_guards=False))
+        return Source(program, example, dynamic, specs, graph)
+
+    def quantize(self, source: Source, data: Data) -> Graphs:
+        """Prepare the program, calibrate it and convert it."""
+        with self.stages.stage("prepare"):
+            prepared = prepare_program(source.program, self.quantizer)
+            reference = float_graph(prepared)
+        samples = self._calibrate(source, data, prepared, reference)
+        with self.stages.stage("convert"):
+            ranges = concerns(prepared, samples)
+            converted = convert(prepared, fold_quantize=self.goal.backend.fold_quantize)
+        return Graphs(reference, converted, samples, ranges)
+
+    def _calibrate(
+        self, source: Source, data: Data, prepared: GraphModule, reference: GraphModule
+    ) -> Sequence[Batch]:
+        """Feed the batches, and return the first; the graph is compared with the model on one."""
+        kept = _Kept(data.batches(source))
+        with self.stages.stage("calibrate", data.steps) as each:
+            check = partial(check_agreement, source.model, reference)
+            feed(prepared, checking_first(kept, check), each)
+        return kept.samples
+
+    def lower(
+        self, source: Source, graphs: Graphs, min_sqnr: float
+    ) -> tuple[Lowered, Verification | None]:
+        """Lower the converted program and verify it. Raises ``ProgramError`` with suspects."""
+        with self._naming_suspects(graphs):
+            with self.stages.stage("lower"):
+                lowered = self.goal.lower(export(graphs.converted, source.example, source.shapes))
+            verification = self._verify(source, graphs, lowered, min_sqnr)
+        return lowered, self._with_drops(verification, graphs)
+
+    @contextmanager
+    def _naming_suspects(self, graphs: Graphs) -> Iterator[None]:
+        """Look for the operator that an error is due to, before the error goes on."""
+        try:
+            yield
+        except ProgramError as error:
+            with self.stages.stage("find the operator"):
+                named = self._named(error, graphs)
+            raise named from error.__cause__
+
+    def _named(self, error: ProgramError, graphs: Graphs) -> ProgramError:
+        search = Search(self.goal.lower, self.load, self.floor)
+        decisions = self.quantizer.decisions
+        try:
+            return name_suspect(error, graphs.converted, decisions, graphs.samples, search)
+        except Exception as trouble:  # the search must not hide what it is made for
+            return error.suspecting(f"the search for the operator failed: {trouble!r}")
+
+    def _verify(
+        self, source: Source, graphs: Graphs, lowered: Lowered, min_sqnr: float
+    ) -> Verification | None:
+        if self.load is None:
+            return None
+        with self.stages.stage("verify"):
+            return verify(
+                self.load,
+                lowered,
+                graphs.samples,
+                runtime=self.goal.backend.runtime,
+                floor=self.floor,
+                min_sqnr=min_sqnr,
+                float_model=source.model,
+                converted=graphs.converted,
+            )
+
+    def _with_drops(self, found: Verification | None, graphs: Graphs) -> Verification | None:
+        """Add the operators at which the SQNR of a poor program drops most."""
+        if found is None or found.good:
+            return found
+        with self.stages.stage("find the noise"):
+            drops = largest_drops(
+                graphs.reference,
+                graphs.converted,
+                graphs.samples,
+                self.quantizer.decisions,
+                min_sqnr=found.min_sqnr,
+                slices=not found.far,
+            )
+        return evolve(found, drops=drops)
+
+    def result(
+        self,
+        name: str,
+        source: Source,
+        graphs: Graphs,
+        lowered: Lowered,
+        verification: Verification | None,
+    ) -> Result:
+        """Put together what the stages returned, with the audit of the program."""
+        decisions = tuple(self.quantizer.decisions)
+        return Result(
+            backend=self.goal.name,
+            model=name,
+            lowered=lowered,
+            decisions=decisions,
+            audit=audit(decisions, lowered, graphs.converted),
+            ranges=graphs.ranges,
+            verification=verification,
+            reference=graphs.reference,
+            converted=graphs.converted,
+            samples=graphs.samples,
+            dynamic_shapes=source.shapes,
+            target=self.goal,
+            parameter_bytes=parameter_bytes(source.program),
+            seconds=self.stages.seconds,
+            notes=self.quantizer.notes,
+        )
+
+
+class _Kept(Iterable[Batch]):
+    """Batches passed through once; the first few stay, to verify the program with."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches = batches
+        self.samples: list[Batch] = []
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._batches:
+            if len(self.samples) < SAMPLES:
+                self.samples.append(batch)
+            yield batch
