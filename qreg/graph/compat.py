@@ -5,13 +5,16 @@ Each with the version it was seen in; ``tests/graph/test_compat.py`` notices whe
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.fx.experimental.symbolic_shapes import guarding_hint_or_throw, has_guarding_hint
 
 # torchao 0.18.0; of these observers only the base is exported.
+from torchao.quantization.pt2e import qat_utils
 from torchao.quantization.pt2e._affine_quantization import (
     AffineQuantizedMinMaxObserver,
     AffineQuantizedMovingAverageMinMaxObserver,
@@ -22,11 +25,12 @@ from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 if TYPE_CHECKING:
-    from torch.fx import Node
+    from torch.fx import GraphModule, Node
 
     from qreg.plugins.types.annotator import Annotation
 
 
+FOLD = "_fold_conv_bn_qat_helper"  # torchao 0.18.0: once for each kind of convolution
 # Affine observers that observe a range; the others are placeholders.
 AFFINE_RANGED = (AffineQuantizedMinMaxObserver, AffineQuantizedMovingAverageMinMaxObserver)
 
@@ -70,3 +74,33 @@ def size_hint(size: int | torch.SymInt) -> int | None:
     """
     # torch 2.13.0: symbolic_shapes is experimental, and its functions for hints change their names.
     return int(guarding_hint_or_throw(size)) if has_guarding_hint(size) else None
+
+
+@contextmanager
+def folding_where_qat_scaled() -> Iterator[None]:
+    """Lets ``convert_pt2e`` look for the scaled convolutions of QAT only where there may be some.
+
+    torchao 0.18.0 exports 24 patterns for each of four kinds of convolution as soon as a batch norm
+    is in the graph, which takes 27 s, be the model from QAT or not. Each of them has the
+    convolution, and the division by the scale that ``prepare_qat_pt2e`` put in front of the batch
+    norm. Without a match the graph stays as it is.
+    """
+    fold = getattr(qat_utils, FOLD)
+    setattr(qat_utils, FOLD, _only_where_possible(fold))
+    try:
+        yield
+    finally:
+        setattr(qat_utils, FOLD, fold)
+
+
+def _only_where_possible(fold: Callable[..., GraphModule]) -> Callable[..., GraphModule]:
+    @wraps(fold)
+    def folded(
+        graph_module: GraphModule, conv: Any, *arguments: Any, **options: Any
+    ) -> GraphModule:
+        operators = {getattr(n.target, "overloadpacket", None) for n in graph_module.graph.nodes}
+        if not {torch.ops.aten.div, getattr(torch.ops.aten, conv.__name__)} <= operators:
+            return graph_module
+        return fold(graph_module, conv, *arguments, **options)
+
+    return folded

@@ -15,7 +15,7 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 from qreg.analysis.interpreter import first_nan
 from qreg.annotators.rules import LARGEST_SCALAR
 from qreg.errors import CalibrationError, InputError
-from qreg.graph.compat import AFFINE_RANGED
+from qreg.graph.compat import AFFINE_RANGED, folding_where_qat_scaled
 from qreg.graph.mutation import keeping_state
 from qreg.graph.provenance import module_path
 from qreg.programs.export import OBSERVERS, is_prepared
@@ -100,7 +100,8 @@ def convert(prepared: GraphModule, *, fold_quantize: bool = True) -> GraphModule
         raise InputError(f"{type(prepared).__name__} is not what prepare_pt2e returned")
     _check_observers(prepared)
     try:
-        with keeping_state(prepared):  # to fold constants, torchao runs what writes to buffers too
+        # To fold constants, torchao runs what writes to buffers too.
+        with keeping_state(prepared), folding_where_qat_scaled():
             converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold_quantize)
     except AssertionError as cause:
         if is_prepared(prepared):

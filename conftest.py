@@ -1,0 +1,66 @@
+"""What every test shares: torchao's patterns are exported once in a process, and not once a model.
+
+torchao, and executorch's quantizer, export the patterns that they look for anew for each model,
+0.15 s each: a hundred for a QAT model. What they get is a copy, which they may change.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import sys
+from collections.abc import Hashable, Iterator
+from types import FunctionType
+from typing import Any
+
+import pytest
+import torch
+
+EXPORT = "_get_aten_graph_module_for_pattern"  # torchao 0.18.0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patterns_exported_once() -> Iterator[None]:
+    """Replaces the export of patterns in torchao, and in what has imported it from there."""
+    from torchao.quantization.pt2e import utils
+
+    export = getattr(utils, EXPORT)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in list(sys.modules.values()):
+            if vars(module).get(EXPORT) is export:
+                patch.setattr(module, EXPORT, once_for_each_content(export))
+        yield
+
+
+def once_for_each_content(export: Any) -> Any:
+    known: dict[Hashable, Any] = {}
+
+    @functools.wraps(export)
+    def exported(pattern: Any, *arguments: Any, **options: Any) -> Any:
+        try:
+            key = content((pattern, arguments, options))
+            hash(key)
+        except TypeError:
+            return export(pattern, *arguments, **options)
+        if key not in known:
+            known[key] = export(pattern, *arguments, **options)
+        return copy.deepcopy(known[key])
+
+    return exported
+
+
+def content(value: Any) -> Any:
+    """What a pattern depends on: code with what it closes over, and the shapes of tensors."""
+    if isinstance(value, FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        return value.__code__, content(cells), content(value.__defaults__)
+    if isinstance(value, torch.nn.Module):
+        own = {name: each for name, each in vars(value).items() if not name.startswith("_")}
+        return type(value), content(own)
+    if isinstance(value, torch.Tensor):
+        return value.shape, value.dtype, value.device
+    if isinstance(value, dict):
+        return tuple((name, content(each)) for name, each in value.items())
+    if isinstance(value, (list, tuple)):
+        return tuple(map(content, value))
+    return value
