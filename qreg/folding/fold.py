@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from torch.fx import GraphModule, Node
+from torch.fx import GraphModule
 
 from qreg.folding.batch_norms import rewrite_batch_norms
 from qreg.folding.parameters import fold_constants
 from qreg.graph.grad_modes import inline_grad_modes
-from qreg.graph.nodes import argument
-from qreg.graph.operators import DROPOUTS
-from qreg.graph.rewrites import bypass, rewritten
-from qreg.plugins.operator_names import operator_name
+from qreg.graph.rewrites import without_dropouts
 
 
 def folded(model: GraphModule) -> GraphModule:
@@ -24,12 +21,8 @@ def folded(model: GraphModule) -> GraphModule:
     model = inline_grad_modes(model)
     for each in model.modules():
         if isinstance(each, GraphModule):
-            rewritten(each, _bypass_dropout)
+            without_dropouts(each)
             fold_constants(each)
             rewrite_batch_norms(each)
             fold_constants(each)
     return model
-
-
-def _bypass_dropout(node: Node) -> bool:
-    return operator_name(node.target) in DROPOUTS and not argument(node, 2) and bypass(node)

@@ -38,6 +38,15 @@ def simplified(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
     return rewritten(model, lambda node: simplify(model, node, "qat" in modes))
 
 
+def without_dropouts(model: GraphModule) -> GraphModule:
+    """The graph without the dropouts that are off, which return their input."""
+    return rewritten(model, _bypass_dropout)
+
+
+def _bypass_dropout(node: Node) -> bool:
+    return operator_name(node.target) in DROPOUTS and not argument(node, 2) and bypass(node)
+
+
 def simplify(model: GraphModule, node: Node, trained: bool) -> bool:
     """Scalars become tensors that can be quantized, paddings by name become numbers.
 
@@ -52,7 +61,7 @@ def simplify(model: GraphModule, node: Node, trained: bool) -> bool:
     if name in SAME:
         return spell_out_padding(node, SAME[name])
     if name in DROPOUTS and not trained:
-        return not argument(node, 2) and bypass(node)
+        return _bypass_dropout(node)
     return name in IDENTITIES and changes_nothing(node) and bypass(node)
 
 

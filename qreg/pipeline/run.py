@@ -128,10 +128,10 @@ class Run:
         self, source: Source, data: Data, prepared: GraphModule, reference: GraphModule
     ) -> Sequence[Batch]:
         """Feed the batches, and return the first; the graph is compared with the model on one."""
-        kept = _Kept(data.batches(source))
+        check = partial(check_agreement, source.model, reference)
+        kept = _Kept(checking_first(data.batches(source), check))
         with self.stages.stage("calibrate", data.steps) as each:
-            check = partial(check_agreement, source.model, reference)
-            feed(prepared, checking_first(kept, check), each)
+            feed(prepared, kept, each)
         return kept.samples
 
     def lower(
