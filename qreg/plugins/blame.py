@@ -40,4 +40,4 @@ def call(
 
 def blamed(supplied: Supplied[Any], role: str, problem: str) -> PluginError:
     """The error that attributes a problem to the plugin of a supplied value."""
-    return PluginError(supplied.plugin, supplied.distribution, supplied.version, problem, role)
+    return supplied.source.blamed(problem, hook=role)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from qreg.plugins.manager import Plugin
+    from qreg.plugins.plugin import Plugin
     from qreg.plugins.registry import Registry
     from qreg.utils.tables import Row
 

@@ -14,60 +14,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pluggy
-from attrs import define, field
 
 from qreg.errors import IN_PROCESS, ConflictError, PluginError, UnknownNameError
 from qreg.plugins import hookspecs
 from qreg.plugins.discovery import Found, discover
+from qreg.plugins.plugin import Plugin
 from qreg.plugins.probing import compared
 from qreg.plugins.settings import Switches
 
 
 class PluginWarning(UserWarning):
     """A plugin is broken and skipped, or has a fault; the other plugins work."""
-
-
-@define(eq=False)
-class Plugin:
-    """One plugin: where it came from, and what is wrong with it or keeps it out, if anything.
-
-    ``error`` takes the plugin out of force; ``faults`` are reported, and leave it in force.
-    ``unused`` says which of its values are for a backend that is not installed.
-    """
-
-    name: str
-    distribution: str
-    version: str
-    load: Callable[[], object] = field(repr=False)
-    instance: object = field(default=None, repr=False)
-    error: PluginError | None = None
-    left_out: str | None = None
-    unused: str | None = None
-    faults: list[PluginError] = field(factory=list)
-
-    @property
-    def works(self) -> bool:
-        return self.error is None and self.left_out is None
-
-    @property
-    def origin(self) -> str:
-        """Its distribution and version, as messages name them."""
-        return f"distribution {self.distribution!r} {self.version}".rstrip()
-
-    def blamed(
-        self,
-        problem: str,
-        cause: BaseException | None = None,
-        *,
-        hook: str | None = None,
-        in_force: bool = False,
-        remedy: str | None = None,
-    ) -> PluginError:
-        """The error that attributes a problem to this plugin, with its cause chained."""
-        who = self.name, self.distribution, self.version
-        error = PluginError(*who, problem, hook, in_force=in_force, remedy=remedy)
-        error.__cause__ = cause
-        return error
 
 
 class PluginHost:

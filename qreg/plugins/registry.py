@@ -15,9 +15,10 @@ from qreg.errors import (
     UnknownNameError,
     near,
 )
-from qreg.plugins.manager import Plugin, PluginHost
+from qreg.plugins.manager import PluginHost
 from qreg.plugins.operator_names import misfit
 from qreg.plugins.ordering import in_order
+from qreg.plugins.plugin import Plugin
 from qreg.plugins.requirements import check_available
 from qreg.plugins.settings import from_environment
 from qreg.plugins.supplied import Supplied
@@ -92,7 +93,7 @@ class Registry:
         """Records a cycle as a fault of the plugins that are in it, besides the backend's own."""
         owner = self.backend(backend).plugin
         named = {each.value.name: each for each in self._unordered(backend)}
-        plugins = dict.fromkeys(self._plugin(named[name]) for name in cycle.cycle)
+        plugins = dict.fromkeys(named[name].source for name in cycle.cycle)
         others = [each for each in plugins if each.name != owner]
         for plugin in others or plugins:
             self._host.fault(plugin, f"{cycle}".rstrip("."), hook="qreg_annotators")
@@ -113,7 +114,7 @@ class Registry:
     def _backends(self) -> dict[str, list[Supplied[Backend]]]:
         claims: dict[str, list[Supplied[Backend]]] = {}
         for plugin, backends in self._host.collect("qreg_backends", Backend):
-            supplied = [_supplied(backend, plugin) for backend in backends]
+            supplied = [Supplied(backend, plugin) for backend in backends]
             problem = _clash(supplied, ())
             if problem is not None:
                 self._host.broken(plugin, problem, hook="qreg_backends")
@@ -122,7 +123,7 @@ class Registry:
                 claims.setdefault(each.value.name, []).append(each)
         for name, rivals in claims.items():
             if len(rivals) > 1:
-                self._host.conflict(list(map(self._plugin, rivals)), _conflict(name, rivals))
+                self._host.conflict([each.source for each in rivals], _conflict(name, rivals))
         return claims
 
     def backends(self) -> dict[str, Supplied[Backend]]:
@@ -130,7 +131,7 @@ class Registry:
         return {
             name: claims[0]
             for name, claims in self._backends.items()
-            if len(claims) == 1 and self._plugin(claims[0]).error is None
+            if len(claims) == 1 and claims[0].source.error is None
         }
 
     def backend(self, name: str) -> Supplied[Backend]:
@@ -144,18 +145,10 @@ class Registry:
             raise _conflict(name, claims)
         if not claims:
             raise self._missing_backend(name)
-        fault = self._plugin(claims[0]).error
+        fault = claims[0].source.error
         if fault is not None:
             raise fault
         return claims[0]
-
-    def _plugin(self, supplied: Supplied[Any]) -> Plugin:
-        """The plugin that supplied something."""
-        return next(
-            plugin
-            for plugin in self._host.plugins
-            if (plugin.name, plugin.distribution) == (supplied.plugin, supplied.distribution)
-        )
 
     def _missing_backend(self, name: str) -> QregError:
         for plugin in self._host.plugins:
@@ -197,7 +190,7 @@ class Registry:
 
         Raises ``PluginError`` if the registry is strict; otherwise warns once.
         """
-        self._host.fault(self._plugin(supplied), error.problem, error.hook)
+        self._host.fault(supplied.source, error.problem, error.hook)
 
     def annotators(self, backend: str) -> tuple[Supplied[Annotator], ...]:
         """The annotators of a backend in the order in which they are asked."""
@@ -216,7 +209,7 @@ class Registry:
             problem = misfit(target)
             if problem is not None:
                 problem = f"annotator {supplied.value.name!r}: its target {problem}"
-                self._host.fault(self._plugin(supplied), problem, hook="qreg_annotators")
+                self._host.fault(supplied.source, problem, hook="qreg_annotators")
 
     def _collect(
         self, hook: str, expected: type[Listed], backend: str
@@ -228,7 +221,7 @@ class Registry:
         answers.sort(key=lambda answer: answer[0].name != owner)  # stable: the owner goes first
         kept: list[Supplied[Listed]] = []
         for plugin, values in answers:
-            supplied = [_supplied(value, plugin) for value in values]
+            supplied = [Supplied(value, plugin) for value in values]
             problem = _clash(supplied, kept)
             if problem is None:
                 kept += supplied
@@ -324,10 +317,6 @@ def _whose(supplied: Supplied[Any]) -> str:
 
 def _replaced(supplied: Supplied[Any]) -> Iterable[str]:
     return supplied.value.replaces if isinstance(supplied.value, Annotator) else ()
-
-
-def _supplied(value: T, plugin: Plugin) -> Supplied[T]:
-    return Supplied(value, plugin.name, plugin.distribution, plugin.version)
 
 
 @functools.cache

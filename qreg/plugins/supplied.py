@@ -1,4 +1,4 @@
-"""A value of a plugin, with the distribution that it came from."""
+"""A value of a plugin, with the plugin that it came from."""
 
 from __future__ import annotations
 
@@ -6,14 +6,27 @@ from typing import Generic, TypeVar
 
 from attrs import frozen
 
+from qreg.plugins.plugin import Plugin
+
 T = TypeVar("T", covariant=True)
 
 
 @frozen
 class Supplied(Generic[T]):
-    """A value together with the plugin and the distribution that supplied it."""
+    """A value together with the plugin that supplied it."""
 
     value: T
-    plugin: str
-    distribution: str
-    version: str = ""
+    source: Plugin
+
+    @property
+    def plugin(self) -> str:
+        """The name of the plugin."""
+        return self.source.name
+
+    @property
+    def distribution(self) -> str:
+        return self.source.distribution
+
+    @property
+    def version(self) -> str:
+        return self.source.version

@@ -91,10 +91,8 @@ class Target:
         """Loads a program with the options that are for this; None if nothing runs here."""
         if self.backend.load is None:
             return None
-        supplied = self.supplied
         options = given_to(self.backend, self.options, "load")
-        where = f"distribution {supplied.distribution!r} {supplied.version}".rstrip()
-        return Loader(self.backend.load, options, f"load of {where}")
+        return Loader(self.backend.load, options, f"load of {self.supplied.source.origin}")
 
     @property
     def loader(self) -> Loader:

@@ -22,6 +22,7 @@ from qreg.configs.validation import mode_of
 from qreg.errors import AnnotatorError
 from qreg.graph.nodes import computes_tensors
 from qreg.graph.provenance import module_path
+from qreg.plugins.plugin import Plugin
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.annotator import Annotator, Match, Refusal
 from qreg.plugins.types.decision import Decision
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
 
+NOBODY = Plugin("", "", "", load=object)  # the caller of annotate_with supplies annotators
 SHARES = "runs on the parameters of its input"
 
 
@@ -184,7 +186,7 @@ def annotate_with(
     scopes = Scopes(everywhere=Choice("global", "", "custom", config, mode_of(config)))
     walk = AnnotationPass(
         graph_module,
-        [Supplied(annotator, "", "") for annotator in annotators],
+        [Supplied(annotator, NOBODY) for annotator in annotators],
         scopes,
         backend="the backend",
         dtypes=("torch.float32",),

@@ -16,7 +16,8 @@ from typing import Any, TypeAlias
 from attrs import define, evolve, field, frozen
 from torch.nn import Module
 
-from qreg.plugins.manager import Plugin, PluginWarning
+from qreg.plugins.manager import PluginWarning
+from qreg.plugins.plugin import Plugin
 from qreg.plugins.registry import Registry
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.annotator import Annotator

@@ -17,6 +17,7 @@ from qreg import Annotator, Lowered, Registry, Requirement, SupportedConfig, err
 from qreg.annotators.patterns import operands
 from qreg.plugins.manager import PluginWarning
 from qreg.plugins.ordering import in_order
+from qreg.plugins.plugin import Plugin
 from qreg.plugins.supplied import Supplied
 
 orders, positions = st.permutations(range(6)), st.integers(0, 5)
@@ -148,13 +149,16 @@ def test_an_order_towards_an_annotator_that_is_not_there_is_ignored(toy: ModuleT
     assert asked(extended(toy, more=toy.Extension(annotators=[mine]))) == [*OWN, "mine"]
 
 
+PLUGIN = Plugin("p", "d", "1.0", load=object)
+
+
 @given(orders, orders, st.sets(st.tuples(positions, positions)))
 def test_every_order_without_a_cycle_is_kept(
     given_order: list[int], wanted: list[int], pairs: set[tuple[int, int]]
 ) -> None:
     rules = [(wanted[i], wanted[j]) for i, j in pairs if i < j]
     supplied = [
-        Supplied(annotator(str(n), before=[str(b) for a, b in rules if a == n]), "p", "d")
+        Supplied(annotator(str(n), before=[str(b) for a, b in rules if a == n]), PLUGIN)
         for n in given_order
     ]
     ordered = [int(each.value.name) for each in in_order(supplied)]
@@ -164,7 +168,7 @@ def test_every_order_without_a_cycle_is_kept(
 
 @given(orders)
 def test_without_wishes_the_given_order_stays(given_order: list[int]) -> None:
-    supplied = [Supplied(annotator(str(n)), "p", "d") for n in given_order]
+    supplied = [Supplied(annotator(str(n)), PLUGIN) for n in given_order]
     assert in_order(supplied) == supplied
 
 

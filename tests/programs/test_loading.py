@@ -15,6 +15,7 @@ from torch import nn
 import qreg
 from qreg import Backend, Files, Registry
 from qreg.errors import ConfigError, InputError
+from qreg.plugins.plugin import Plugin
 from qreg.plugins.supplied import Supplied
 from qreg.programs.loading import read_lowered, write_program
 
@@ -32,7 +33,7 @@ def join(parts: Mapping[str, bytes]) -> bytes:
 @pytest.fixture
 def two_files(toy: ModuleType) -> Supplied:
     backend = evolve(toy.BACKEND, files=Files((".rest",), split, join))
-    return Supplied(backend, "toy", "qreg-toy", "0.7")
+    return Supplied(backend, Plugin("toy", "qreg-toy", "0.7", load=object))
 
 
 @pytest.fixture
