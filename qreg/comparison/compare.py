@@ -75,14 +75,11 @@ def compare(
         Stages(progress) as stages,
         contextlib.ExitStack() as running,
     ):
-        entries, contenders, kept = [], [], tuple(keep_in_float)
-        for name in (FLOAT, *names):
-            config = (configs or {}).get(name, DEFAULT)
-            task = Task(name, stored, data, config, threads, _switches(registry), min_sqnr, kept)
-            with stages.stage(name):
-                contender = running.enter_context(contextlib.closing(Contender(task)))
-                entries.append(contender.entry())
-            contenders.append(contender)
+        kept, switches = tuple(keep_in_float), asdict(registry.switches, recurse=False)
+        plain = Task(FLOAT, stored, data, DEFAULT, threads, switches, min_sqnr, kept)
+        chosen = {name: (configs or {}).get(name, DEFAULT) for name in names}
+        tasks = [plain, *(evolve(plain, backend=n, config=c) for n, c in chosen.items())]
+        entries, contenders = _begun(tasks, stages, running)
         with stages.stage("run in turns", WARM_UP + rounds) as each:
             times = _timed(entries, contenders, rounds, each)
     entries = [evolve(e, milliseconds=times.get(e.backend) if e.works else None) for e in entries]
@@ -103,8 +100,17 @@ def _check_configs(configs: Mapping[str, str], names: Sequence[str]) -> None:
             raise UnknownNameError("backend to compare", name, names, remedy)
 
 
-def _switches(registry: Registry) -> dict[str, Any]:
-    return asdict(registry.switches, recurse=False)
+def _begun(
+    tasks: Sequence[Task], stages: Stages, running: contextlib.ExitStack
+) -> tuple[list[Entry], list[Contender]]:
+    """The processes of the tasks, which ``running`` ends, and what each made of the model."""
+    entries, contenders = [], []
+    for task in tasks:
+        with stages.stage(task.backend):
+            contender = running.enter_context(contextlib.closing(Contender(task)))
+            entries.append(contender.entry())
+        contenders.append(contender)
+    return entries, contenders
 
 
 @contextmanager

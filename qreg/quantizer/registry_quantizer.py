@@ -13,29 +13,26 @@ from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantizer
 
 from qreg.configs.named import made_config, made_configs
-from qreg.configs.validation import check, equivalent, mode_of, saturates
+from qreg.configs.validation import check, equivalent, mode_of
 from qreg.errors import (
-    ConfigError,
     InputError,
     NothingQuantizedError,
     UnknownModuleError,
 )
 from qreg.folding.fold import folded
-from qreg.graph.compat import annotation_of
 from qreg.graph.composites import spelled_out
 from qreg.graph.mutation import own_state, written_buffers
-from qreg.graph.nodes import tensor_at
-from qreg.graph.provenance import mark, module_path, type_name
+from qreg.graph.provenance import mark, type_name
 from qreg.plugins.blame import call
 from qreg.plugins.operator_names import checked_operator, is_operator, operator_name
-from qreg.plugins.processor import VNNI, SaturationWarning
 from qreg.plugins.registry import DEFAULT, Registry, installed
 from qreg.plugins.types.backend import Mode
 from qreg.plugins.types.decision import Decision
 from qreg.quantizer.annotation_pass import annotated
+from qreg.quantizer.checks import check_finite, check_supported, notes_on, warn_of_saturation
 from qreg.quantizer.eligibility import LOOPS, NodeFilter
 from qreg.quantizer.scopes import Choice, Level, Scopes
-from qreg.quantizer.wrapped import ForeignQuantizers
+from qreg.quantizer.wrapped import WrappedQuantizers
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -69,7 +66,7 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         """Raises ``UnknownNameError`` for a backend or config that nothing supplies.
 
         Raises ``ConfigError`` for a config that the backend cannot lower, and where the quantizer
-        of the backend is a foreign one ``BackendUnavailableError`` for packages that are missing.
+        of the backend is a wrapped one ``BackendUnavailableError`` for packages that are missing.
 
         ``allow_float`` lets ``validate`` pass a graph in which nothing is quantized.
         ``unknown_modules`` says what becomes of a module name or type that no operator comes from.
@@ -79,7 +76,7 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         self._supplied = self._registry.backend(backend)
         self._backend = self._supplied.value
         if self._backend.quantizer:
-            self._registry.check_installed(backend)  # which a foreign quantizer imports
+            self._registry.check_installed(backend)  # which a wrapped quantizer imports
         self._keep: NodeFilter | None = None
         self.allow_float, self._unknown_modules = allow_float, unknown_modules
         self._start(Scopes())
@@ -89,8 +86,8 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
     def _start(self, scopes: Scopes) -> None:
         """Set what belongs to these scopes and to one run; nothing has been annotated yet."""
         self._scopes = scopes
-        self._foreign = (
-            ForeignQuantizers(self._backend.quantizer, self._supplied, scopes)
+        self._wrapped = (
+            WrappedQuantizers(self._backend.quantizer, self._supplied, scopes)
             if self._backend.quantizer
             else None
         )
@@ -159,48 +156,14 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
             return Choice(level, scope, "float", None, None)
         named = isinstance(config, str)
         value = made_config(self._registry, self.backend, config) if named else check(config)
-        self._check_taken(config, value)
+        check_supported(self._supplied, config, value)
+        warn_of_saturation(self._backend, config, value)
         return Choice(level, scope, self._label(config), value, mode_of(value))
-
-    def _check_taken(self, config: object, value: QuantizationConfig) -> None:
-        """Raises ``ConfigError`` for a config that the backend says it cannot lower."""
-        refuses, answers = self._backend.refuses, (str, type(None))
-        reason = (
-            call(self._supplied, "refuses", refuses, value, expected=answers) if refuses else ""
-        )
-        if reason:
-            name = f"config {config!r}" if isinstance(config, str) else "the config"
-            raise ConfigError(
-                f"{name} is not for backend {self.backend!r}: {reason}. "
-                f"Choose another: `qreg ops {self.backend}` lists what there is."
-            )
-
-        if config != DEFAULT and self._backend.saturates and saturates(value):
-            warnings.warn(self._saturation(config), SaturationWarning, stacklevel=4)
-
-    def _saturation(self, config: object) -> str:
-        name = f"config {config!r}" if isinstance(config, str) else "the config"
-        return (
-            f"{name}: 8-bit weights saturate in {self.backend} on this processor, which has no "
-            f"VNNI (expected weights in [-64, 63]). Use {self._backend.default_config!r}, or "
-            f"another that `qreg ops {self.backend}` lists as 7-bit. For a program that runs on a "
-            f"processor with VNNI, set {VNNI}=1."
-        )
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the processor means for the configs that were set, for reports."""
-        configs = [each.config for each in self._scopes.choices() if each.config]
-        if not self._backend.saturates or not configs:
-            return ()
-        if any(map(saturates, configs)):
-            return (
-                "8-bit weights: this processor has no VNNI, and sums of products saturate. Choose "
-                f"{self._backend.default_config!r}",
-            )
-        return (
-            "7-bit weights: this processor has no VNNI, and sums of products of 8 bits saturate",
-        )
+        return notes_on(self._backend, [each.config for each in self._scopes.choices()])
 
     def _label(self, config: str | QuantizationConfig) -> str:
         if isinstance(config, str):
@@ -226,13 +189,13 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         for transform in self._backend.transforms:
             role = f"transform {_spelled(transform)}"
             model = call(self._supplied, role, transform, model, self.modes, expected=GraphModule)
-        return self._transformed_by_others(model) if self._foreign else model
+        return self._transformed_by_others(model) if self._wrapped else model
 
     def _transformed_by_others(self, model: GraphModule) -> GraphModule:
         """Raises ``InputError`` where passes of a wrapped quantizer drop a write to a buffer."""
-        assert self._foreign is not None
+        assert self._wrapped is not None
         written = written_buffers(model.graph)
-        transformed = self._foreign.transform(model)
+        transformed = self._wrapped.transform(model)
         lost = sorted(written - written_buffers(transformed.graph))
         if lost:
             raise InputError(
@@ -271,8 +234,8 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
             dtypes=self._backend.dtypes,
             keep=self._keep,
         )
-        if self._foreign:
-            decisions = self._foreign.annotate(model, decisions, self._keep)
+        if self._wrapped:
+            decisions = self._wrapped.annotate(model, decisions, self._keep)
         self.decisions += [_prefixed(each, prefix) for each in decisions]
         return model
 
@@ -297,9 +260,9 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         Raises ``InputError`` for a weight that holds NaN or infinity, which has no range, and
         ``NothingQuantizedError`` if no operator is quantized and that is not allowed.
         """
-        _check_finite(model)
-        if self._foreign:
-            self._foreign.validate(model)
+        check_finite(model)
+        if self._wrapped:
+            self._wrapped.validate(model)
         loops = sum(node.target in LOOPS for node in model.graph.nodes)
         self._bodies_left += loops - (model in self._nested)
         if self.allow_float or self._bodies_left:  # torchao annotates the body of a loop later
@@ -312,9 +275,9 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
     def prepare_obs_or_fq_callback(
         self, model: GraphModule, edge_or_node_to_obs_or_fq: dict[Any, Any]
     ) -> None:
-        """Lets a foreign quantizer of the backend adjust its observers."""
-        if self._foreign:
-            self._foreign.prepare_obs_or_fq_callback(model, edge_or_node_to_obs_or_fq)
+        """Lets a wrapped quantizer of the backend adjust its observers."""
+        if self._wrapped:
+            self._wrapped.prepare_obs_or_fq_callback(model, edge_or_node_to_obs_or_fq)
 
 
 def _spelled(function: object) -> str:
@@ -332,18 +295,6 @@ def _prefixed(decision: Decision, prefix: str) -> Decision:
 
 def _graph_modules(model: GraphModule) -> Iterator[GraphModule]:
     return (module for module in model.modules() if isinstance(module, GraphModule))
-
-
-def _check_finite(model: GraphModule) -> None:
-    for node in model.graph.nodes:
-        found = annotation_of(node)
-        for entering in found.input_qspec_map if found else ():
-            if entering.op == "get_attr" and not tensor_at(entering).isfinite().all():
-                raise InputError(
-                    f"{entering.target!r}, a weight of {node.target} in module "
-                    f"{module_path(node)!r}, holds NaN or infinity: it has no range to quantize. "
-                    "Repair it, or keep the module in float with set_module_name(..., None)."
-                )
 
 
 def get_quantizer(backend: str, config: Config = DEFAULT, **options: Any) -> RegistryQuantizer:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 @define(eq=False)
-class ForeignQuantizers:
-    """A foreign quantizer for each config that the scopes have."""
+class WrappedQuantizers:
+    """A wrapped quantizer for each config that the scopes have."""
 
     make: Callable[[QuantizationConfig], Quantizer]
     backend: Supplied[Backend]
@@ -53,7 +53,7 @@ class ForeignQuantizers:
         return self._made[key]
 
     def _called(self, method: Callable[..., Any], *arguments: Any, expected: type = object) -> Any:
-        """What a method of a foreign quantizer returns, its distribution named if it fails."""
+        """What a method of a wrapped quantizer returns, its distribution named if it fails."""
         return call(self.backend, method.__name__, method, *arguments, expected=expected)
 
     def transform(self, model: GraphModule) -> GraphModule:
@@ -64,7 +64,7 @@ class ForeignQuantizers:
     def annotate(
         self, model: GraphModule, decisions: Sequence[Decision], keep: NodeFilter | None
     ) -> list[Decision]:
-        """Annotates what is free, and returns the Decisions with those of the foreign quantizer."""
+        """Annotates what is free, and returns the Decisions with those of the wrapped quantizer."""
         taken = {node: found for node in model.graph.nodes if (found := annotation_of(node))}
         self._mutated = Mutations.of(model.graph).reasons(model.graph)
         for choice, quantizer in self.parts():
