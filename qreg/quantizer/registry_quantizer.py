@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 
 Config: TypeAlias = str | QuantizationConfig | None
+UnknownModules: TypeAlias = Literal["error", "warn"]
 
 
 class UnknownModuleWarning(UserWarning):
@@ -61,7 +62,7 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         *,
         registry: Registry | None = None,
         allow_float: bool = False,
-        unknown_modules: Literal["error", "warn"] = "error",
+        unknown_modules: UnknownModules = "error",
     ) -> None:
         """Raises ``UnknownNameError`` for a backend or config that nothing supplies.
 
@@ -297,16 +298,29 @@ def _graph_modules(model: GraphModule) -> Iterator[GraphModule]:
     return (module for module in model.modules() if isinstance(module, GraphModule))
 
 
-def get_quantizer(backend: str, config: Config = DEFAULT, **options: Any) -> RegistryQuantizer:
+def get_quantizer(
+    backend: str,
+    config: Config = DEFAULT,
+    *,
+    registry: Registry | None = None,
+    allow_float: bool = False,
+    unknown_modules: UnknownModules = "error",
+) -> RegistryQuantizer:
     """A quantizer for a backend, ready for ``prepare_pt2e``.
 
     ``config`` is the global config: a name, a ``QuantizationConfig``, or None to start without one.
-    ``options`` are those of :class:`RegistryQuantizer`.
+    The other arguments are those of :class:`RegistryQuantizer`.
 
     Raises ``UnknownNameError`` for a backend or config that nothing supplies, and ``PluginError``
     for a backend whose plugin is broken.
     """
-    return RegistryQuantizer(backend, config, **options)
+    return RegistryQuantizer(
+        backend,
+        config,
+        registry=registry,
+        allow_float=allow_float,
+        unknown_modules=unknown_modules,
+    )
 
 
 def keep_in_float(quantizer: RegistryQuantizer, names: Iterable[str]) -> RegistryQuantizer:
