@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from qreg.programs.export import export
-from qreg_onnxruntime.compat import fx_node_name, untranslated
+from qreg_onnxruntime.compat import fx_node_name, translations_read_once, untranslated
 
 
 def exported(module: nn.Module) -> torch.onnx.ONNXProgram:
@@ -30,3 +31,39 @@ def test_torch_says_which_operator_it_has_no_translation_for() -> None:
     with pytest.raises(torch.onnx.OnnxExporterError) as raised:
         exported(Odd())
     assert untranslated(raised.value) == ["aten._linalg_eigh.default"]
+
+
+def test_a_program_is_the_same_with_a_table_that_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    module, reads = nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Softmax(-1)), []
+    wanted = exported(module).model_proto
+    own = ONNXRegistry.from_torchlib
+    noted = lambda opset_version: reads.append(opset_version) or own(opset_version)  # noqa: E731
+    monkeypatch.setattr(ONNXRegistry, "from_torchlib", noted)
+    monkeypatch.setattr("qreg_onnxruntime.compat.TABLES", {})
+    for _ in range(2):
+        with translations_read_once():
+            assert exported(module).model_proto == wanted
+    assert len(reads) == 1
+
+
+def test_a_table_is_read_again_when_operators_were_registered() -> None:
+    with translations_read_once():
+        before = ONNXRegistry.from_torchlib(18)
+        with torch.library._scoped_library("qreg_onnxruntime_tests", "DEF") as library:
+            library.define("later(Tensor x) -> Tensor")
+            after = ONNXRegistry.from_torchlib(18)
+        again = ONNXRegistry.from_torchlib(18)
+    relu = "aten::relu"
+    assert before.functions[relu][0] is again.functions[relu][0]
+    assert before.functions[relu][0] is not after.functions[relu][0]
+
+
+def test_an_export_adds_to_no_table_but_its_own() -> None:
+    with translations_read_once():
+        first = ONNXRegistry.from_torchlib(18)
+        first.register_op(torch.ops.aten.relu.default, lambda x: x)
+        second = ONNXRegistry.from_torchlib(18)
+    found = [each.functions["aten::relu"] for each in (first, second)]
+    assert len(found[0]) == len(found[1]) + 1
+    assert isinstance(vars(ONNXRegistry)["from_torchlib"], classmethod)

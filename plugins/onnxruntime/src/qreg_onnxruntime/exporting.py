@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from qreg.errors import LoweringError
 from qreg.graph.provenance import origin
 from qreg_onnxruntime.checks import described
-from qreg_onnxruntime.compat import fx_node_name, untranslated
+from qreg_onnxruntime.compat import fx_node_name, translations_read_once, untranslated
 from qreg_onnxruntime.translations import dynamic
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def export(program: ExportedProgram, opset: int) -> Any:
     import torch
 
     try:
-        with _quiet():
+        with _quiet(), translations_read_once():
             exported = torch.onnx.export(
                 program,
                 dynamo=True,

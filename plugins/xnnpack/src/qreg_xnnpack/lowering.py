@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from qreg import Conversion, Lowered, LoweredOperator
 from qreg_xnnpack.clamps import one_clamp_in_a_row
+from qreg_xnnpack.compat import without_bilinear_patterns
 from qreg_xnnpack.layouts import layouts_put_right
 from qreg_xnnpack.neighbours import float_beside_int8, taken_for_int8
 from qreg_xnnpack.passes import ready
@@ -57,7 +58,7 @@ def to_edge(program: ExportedProgram, *, per_operator: bool = False) -> EdgeProg
 
     passes = [one_clamp_in_a_row, taken_for_int8]
     partitioner = XnnpackPartitioner(per_op_mode=per_operator)
-    with _quiet(), layouts_put_right(), float_beside_int8():
+    with _quiet(), layouts_put_right(), float_beside_int8(), without_bilinear_patterns():
         return to_edge_transform_and_lower(
             ready(program), transform_passes=passes, partitioner=[partitioner]
         )
