@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from attrs import field, frozen
 
 from qreg.graph.provenance import origin
+from qreg.graph.walks import reachable
 from qreg.plugins.types.decision import Decision
 from qreg.plugins.types.program import Conversion, Lowered, LoweredOperator
 
@@ -179,12 +180,8 @@ def _connected(names: set[str], edges: Sequence[tuple[str, str]]) -> Iterator[se
         if one in names and other in names:
             neighbours[one].add(other)
             neighbours[other].add(one)
-    left = dict.fromkeys(names)
+    left = set(names)
     while left:
-        reached, part = [left.popitem()[0]], set()
-        while reached:
-            name = reached.pop()
-            left.pop(name, None)
-            part.add(name)
-            reached += neighbours[name] - part
+        part = set(reachable([next(iter(left))], neighbours.__getitem__))
+        left -= part
         yield part

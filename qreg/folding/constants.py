@@ -13,6 +13,7 @@ from torch.fx import Node
 
 from qreg.graph.mutation import Mutations
 from qreg.graph.nodes import tensor_at
+from qreg.graph.walks import reachable
 
 if TYPE_CHECKING:
     from torch.fx import Graph
@@ -87,13 +88,7 @@ def _read(node: Node) -> Sequence[Node]:
 
 def ancestors(nodes: Iterable[Node]) -> set[Node]:
     """What these nodes are computed from, and they themselves."""
-    waiting, found = list(nodes), set[Node]()
-    while waiting:
-        node = waiting.pop()
-        if node not in found:
-            found.add(node)
-            waiting += sources_of(node)
-    return found
+    return set(reachable(nodes, sources_of))
 
 
 def sources_of(node: Node) -> Sequence[Node]:

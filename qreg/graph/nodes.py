@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from qreg.graph.walks import reachable
 from qreg.plugins.operator_names import operator_name as operator_name
 
 if TYPE_CHECKING:
@@ -38,15 +39,15 @@ def is_constant(node: Node) -> bool:
 
     Looks back until it meets an input of the graph; ``GraphIndex.constants`` has them all.
     """
-    waiting, seen = [node], {node}
-    while waiting:
-        each = waiting.pop()
-        if each.op != "get_attr" and (each.op != "call_function" or not each.all_input_nodes):
-            return False
-        fresh = [source for source in each.all_input_nodes if source not in seen]
-        seen.update(fresh)
-        waiting += fresh
-    return True
+    return all(
+        each.op == "get_attr" or (each.op == "call_function" and bool(each.all_input_nodes))
+        for each in reachable([node], sources)
+    )
+
+
+def sources(node: Node) -> list[Node]:
+    """The nodes that a node reads; ``reachable([node], sources)`` is all it depends on."""
+    return node.all_input_nodes
 
 
 def tensor_at(node: Node) -> Tensor:

@@ -33,6 +33,31 @@ def origin(node: Node) -> str | None:
     return found
 
 
+def producer(node: Node) -> Node:
+    """The operator that gives a node its first operand, through nodes without an origin.
+
+    An input or constant of the graph where there is none.
+    """
+    while node.all_input_nodes:
+        node = node.all_input_nodes[0]
+        if origin(node) is not None:
+            break
+    return node
+
+
+def described(node: Node) -> str:
+    """An operator or an input as errors name it: ``aten.add.Tensor (add_1) in module 'head'``."""
+    if node.op == "placeholder":
+        return f"the input {node.name!r}"
+    return f"{node.target} ({node.name}){in_module(node)}"
+
+
+def in_module(node: Node) -> str:
+    """The module of a node in a clause for errors, ``" in module 'head'"``; empty for the model."""
+    path = module_path(node)
+    return f" in module {path!r}" if path else ""
+
+
 def module_stack(node: Node) -> list[tuple[str, str]]:
     """The modules a node comes from, outermost first: path as the user writes it, and type."""
     stack = node.meta.get("nn_module_stack") or {}

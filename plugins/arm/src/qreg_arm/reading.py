@@ -15,9 +15,10 @@ from attrs import field, frozen
 
 from qreg import Conversion, LoweredOperator
 from qreg.errors import InputError
+from qreg.graph.provenance import origin, producer
 
 if TYPE_CHECKING:
-    from torch.fx import Graph, Node
+    from torch.fx import Graph
 
 IDENTIFIER = slice(4, 8)
 CONSTANTS = frozenset({"CONST", "CONST_SHAPE"})
@@ -129,27 +130,13 @@ def absorbed(
 
     ``source`` is the graph that the program was made of.
     """
-    from qreg.graph.provenance import origin
-
     parts = {str(each.origin): each for each in reversed(operators)}
     for node in source.nodes:
         name = origin(node)
-        host = parts.get(_origin_before(node)) if name and name not in parts else None
+        host = parts.get(origin(producer(node)) or "") if name and name not in parts else None
         if name and host:
             parts[name] = host
             yield LoweredOperator(name, f"within {host.operator}", host.int8, delegate)
-
-
-def _origin_before(node: Node) -> str:
-    """The operator that gives a node its first operand, through what convert has put between."""
-    from qreg.graph.provenance import origin
-
-    while node.all_input_nodes:
-        node = node.all_input_nodes[0]
-        found = origin(node)
-        if found is not None:
-            return found
-    return ""
 
 
 def read(program: bytes) -> TosaGraph:

@@ -11,7 +11,7 @@ from operator import getitem
 from typing import TYPE_CHECKING, Any
 
 from qreg.errors import InputError, LoweringError
-from qreg.graph.provenance import module_path
+from qreg.graph.provenance import in_module
 from qreg_arm.compat import delegates_of, reordered
 
 if TYPE_CHECKING:
@@ -59,16 +59,11 @@ def one_flatbuffer(edge: ExportedProgram) -> bytes:
 
 def _check_all_taken(left: Sequence[Node]) -> None:
     if left:
-        named = ", ".join(f"{name_of(node)}{_place(node)}" for node in left)
+        named = ", ".join(f"{name_of(node)}{in_module(node)}" for node in left)
         raise LoweringError(
             f"TOSA programs cannot have {named}: Arm's lowering does not take it. Compute it "
             "outside of the model, or write it with other operators"
         )
-
-
-def _place(node: Node) -> str:
-    path = module_path(node)
-    return f" in module {path!r}" if path else ""
 
 
 def _taken(edge: ExportedProgram) -> list[int]:

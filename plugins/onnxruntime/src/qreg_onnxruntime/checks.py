@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from qreg.errors import LoweringError
-from qreg.graph.provenance import module_path
+from qreg.graph.provenance import described
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -46,11 +46,3 @@ def _check_range(node: Node) -> None:
             f"QuantizeLinear of ONNX knows no range but that of its type, [{ends.min}, {ends.max}]:"
             " quantize with a config of that range"
         )
-
-
-def described(node: Node) -> str:
-    """An operator or an input, with its module, as a user knows it."""
-    if node.op == "placeholder":
-        return f"the input {node.name!r}"
-    module = module_path(node)
-    return f"{node.target} ({node.name}){f' in module {module!r}' if module else ''}"

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from qreg.errors import LoweringError
-from qreg.graph.provenance import origin
-from qreg_onnxruntime.checks import described
+from qreg.graph.provenance import described, origin
 from qreg_onnxruntime.compat import fx_node_name, translations_read_once, untranslated
 from qreg_onnxruntime.translations import dynamic
 

@@ -10,8 +10,10 @@ stands in the way of all that, and changes nothing.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from qreg.graph.walks import reachable
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 SLOWER = ("AveragePool", "Softmax")
@@ -32,31 +34,26 @@ def with_kept_float(model: Any) -> Any:
         for name in node.input:
             readers[name].append(node)
 
-    def before(node: Any) -> Iterable[Any]:
-        return [givers[node.input[0]]] if node.input[0] in givers else []
+    def upstream(value: str) -> Iterator[str]:
+        if value in givers and givers[value].op_type in PASSING:
+            yield givers[value].input[0]
 
-    def behind(node: Any) -> Iterable[Any]:
-        return readers[node.output[0]]
+    def downstream(value: str) -> Iterator[str]:
+        return (each.output[0] for each in readers[value] if each.op_type in PASSING)
 
     for node in list(graph.node):
-        enclosed = _meets(node, before, "DequantizeLinear") and _meets(
-            node, behind, "QuantizeLinear"
+        before = (givers.get(value) for value in reachable(node.input[:1], upstream))
+        behind = (
+            each for value in reachable(node.output[:1], downstream) for each in readers[value]
         )
+        enclosed = _has(before, "DequantizeLinear") and _has(behind, "QuantizeLinear")
         if enclosed and _is_float(node, givers):
             _protect(graph, node, readers[node.output[0]])
     return model
 
 
-def _meets(node: Any, following: Callable[[Any], Iterable[Any]], wanted: str) -> bool:
-    """Whether one comes to an operator from a node, across those that the runtime passes over."""
-    waiting = list(following(node))
-    while waiting:
-        each = waiting.pop()
-        if each.op_type == wanted:
-            return True
-        if each.op_type in PASSING:
-            waiting += following(each)
-    return False
+def _has(nodes: Iterable[Any], operator: str) -> bool:
+    return any(each is not None and each.op_type == operator for each in nodes)
 
 
 def _is_float(node: Any, givers: dict[str, Any]) -> bool:

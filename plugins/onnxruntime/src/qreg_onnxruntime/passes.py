@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qreg.graph.nodes import argument, operator_name, sole_user
-from qreg.graph.provenance import CUSTOM, origin
+from qreg.graph.provenance import CUSTOM, origin, producer
 from qreg_onnxruntime.checks import QUANTIZE, quantizations
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ def ready(program: ExportedProgram) -> dict[str, str]:
     their origins: clamps that the quantization behind them does, and copies. ``""`` is a value that
     comes from a quantization.
     """
-    absorbed = {_known(node): _giver(node) for node in program.graph.nodes if _copies(node)}
+    absorbed = {
+        _known(node): _known(producer(node)) for node in program.graph.nodes if _copies(node)
+    }
     for quantize in list(quantizations(program.graph)):
         clamp = quantize.all_input_nodes[0]
         if _is_done_by(quantize, clamp):
@@ -50,14 +52,6 @@ def _copies(node: Node) -> bool:
 
 def _known(node: Node) -> str:
     return origin(node) or node.name
-
-
-def _giver(node: Node) -> str:
-    """The operator that a copied value comes from, quantized or not."""
-    before = node.all_input_nodes[0]
-    while origin(before) is None and before.all_input_nodes:
-        before = before.all_input_nodes[0]
-    return _known(before)
 
 
 def _is_done_by(quantize: Node, clamp: Node) -> bool:

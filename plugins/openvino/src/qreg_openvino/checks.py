@@ -1,15 +1,14 @@
-"""What an OpenVINO model cannot do, found before anything is converted, and places in words."""
+"""What an OpenVINO model cannot do, found before anything is converted."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from qreg.errors import LoweringError
-from qreg.graph.provenance import module_path
+from qreg.graph.provenance import described
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
-    from torch.fx import Node
 
 CHOOSING = "quantized_decomposed.choose_qparams"
 
@@ -22,11 +21,3 @@ def check_lowerable(program: ExportedProgram) -> None:
                 f"{described(node.all_input_nodes[0])} is quantized dynamically, which OpenVINO "
                 "has no operator for: use a static config"
             )
-
-
-def described(node: Node) -> str:
-    """An operator or an input, with its module, as a user knows it."""
-    if node.op == "placeholder":
-        return f"the input {node.name!r}"
-    module = module_path(node)
-    return f"{node.target} ({node.name}){f' in module {module!r}' if module else ''}"

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from qreg.errors import LoweringError
-from qreg.graph.provenance import origin
-from qreg_openvino.checks import described
+from qreg.graph.provenance import described, origin
 from qreg_openvino.compat import decoder, decomposed, fx_node_name, unconverted
 from qreg_openvino.passes import as_function
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qreg.graph.nodes import argument, operator_name
-from qreg.graph.provenance import origin
+from qreg.graph.provenance import origin, producer
 from qreg_openvino.reach import COPIES
 
 if TYPE_CHECKING:
@@ -18,15 +18,11 @@ AVERAGES = {f"aten.avg_pool{planes}d.default": planes for planes in (1, 2, 3)}
 
 def copies(program: ExportedProgram) -> dict[str, str]:
     """The copies in a program, which nothing is left of, each with what it is a copy of."""
-    found = {}
-    for node in program.graph.nodes:
-        name, giver = origin(node), node
-        if name is None or operator_name(node.target) not in COPIES:
-            continue
-        while giver is node or (origin(giver) is None and giver.all_input_nodes):
-            giver = giver.all_input_nodes[0]
-        found[name] = origin(giver) or ""
-    return found
+    return {
+        name: origin(producer(node)) or ""
+        for node in program.graph.nodes
+        if (name := origin(node)) and operator_name(node.target) in COPIES
+    }
 
 
 def changed_inputs(program: ExportedProgram) -> int:

@@ -15,6 +15,7 @@ from attrs import define, field
 
 from qreg import Conversion, LoweredOperator
 from qreg.graph.provenance import CUSTOM, origin
+from qreg.graph.walks import reachable
 from qreg_x86_inductor.compat import kernel
 
 if TYPE_CHECKING:
@@ -84,14 +85,9 @@ class _Absorbed:
 
     def _fused(self, last: Node) -> Iterator[Node]:
         """From the last operator back to those that are computed elsewhere."""
-        waiting, seen = [last], {last}
-        while waiting:
-            each = waiting.pop()
+        for each in reachable([last], lambda node: filter(self._is_inside, node.all_input_nodes)):
             if each is last or each.name not in self._steps:
                 yield each
-            fresh = [n for n in each.all_input_nodes if n not in seen and self._is_inside(n)]
-            seen.update(fresh)
-            waiting += fresh
 
     def _is_inside(self, node: Node) -> bool:
         name = str(node.target)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from qreg.annotators.profitability import Islands
 from qreg.annotators.rules import is_dynamic
-from qreg.graph.nodes import argument, is_constant, operator_name
+from qreg.graph.nodes import argument, is_constant, operator_name, sources
 from qreg.graph.operators import ADD, CAT, LINEAR, MAX_POOL2D
+from qreg.graph.walks import reachable
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -119,7 +120,7 @@ def _takes(compute: Node, residual: Node, add: Node) -> bool:
         return False
     if not _is_float32(residual) or _shape(residual) != _shape(compute) or not _is_flat(compute):
         return False
-    before = _ancestors(compute)
+    before = set(reachable([compute], sources))
     return all(user is add or user in before for user in residual.users)
 
 
@@ -128,15 +129,6 @@ def _is_flat(compute: Node) -> bool:
     is_linear = operator_name(compute.target) in LINEAR
     sizes = _shape(compute) if is_linear else []
     return not is_linear or len(sizes) < 3 or all(isinstance(size, int) for size in sizes)
-
-
-def _ancestors(node: Node) -> set[Node]:
-    waiting, seen = [node], {node}
-    while waiting:
-        fresh = [each for each in waiting.pop().all_input_nodes if each not in seen]
-        seen.update(fresh)
-        waiting += fresh
-    return seen
 
 
 ODD = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from qreg.errors import LoweringError
@@ -10,6 +11,7 @@ from qreg.graph.clamping import clamp_as_hardtanh
 from qreg.graph.nodes import argument, operator_name
 from qreg.graph.operators import IDENTITIES, PADS
 from qreg.graph.rewrites import changes_nothing
+from qreg.graph.walks import reachable
 from qreg_xnnpack.attention import spell_out_attention
 from qreg_xnnpack.decompositions import by_others
 from qreg_xnnpack.scale_limits import check_scales
@@ -301,17 +303,16 @@ def _is_over_width(softmax: Node) -> bool:
 
 def _has_channels_last(node: Node) -> bool:
     """Whether the delegate may have laid an image out for an operator further up."""
-    waiting, seen = [node], {node}
-    while waiting:
-        each = waiting.pop()
-        name = str(each.target)
-        if any(kind in name for kind in CHANNELS_LAST):
-            return True
-        if not name.startswith(CHANNELS_FIRST):
-            fresh = set(filter(_is_image, each.all_input_nodes)) - seen
-            seen |= fresh
-            waiting += fresh
-    return False
+    return any(
+        kind in str(each.target)
+        for each in reachable([node], _of_same_layout)
+        for kind in CHANNELS_LAST
+    )
+
+
+def _of_same_layout(node: Node) -> Iterator[Node]:
+    changed = str(node.target).startswith(CHANNELS_FIRST)
+    return filter(_is_image, () if changed else node.all_input_nodes)
 
 
 def _is_image(node: Node) -> bool:

@@ -15,6 +15,7 @@ from attrs import frozen
 
 from qreg import Conversion, LoweredOperator
 from qreg.graph.provenance import origin
+from qreg.graph.walks import reachable
 from qreg_xnnpack.compat import delegates_of, graph_of, program_of
 
 if TYPE_CHECKING:
@@ -147,20 +148,14 @@ def _host(node: Node, present: set[str]) -> str | None:
     quantized input is its output.
     """
     carries = bool(node.users) and all(map(_kind_of, (*node.all_input_nodes, *node.users)))
-    for neighbours in (_sources, lambda each: list(each.users)):
-        reached, seen = [node], {node}
-        while reached:
-            each = reached.pop()
-            if origin(each) in present:
-                return origin(each)
-            near = [other for other in neighbours(each) if carries or not _kind_of(other)]
-            reached += [other for other in near if other not in seen]
-            seen.update(reached)
-    return None
 
+    def near(nodes: Iterable[Node]) -> Iterator[Node]:
+        return (each for each in nodes if carries or not _kind_of(each))
 
-def _sources(node: Node) -> list[Node]:
-    return node.all_input_nodes
+    upstream = reachable([node], lambda each: near(each.all_input_nodes))
+    downstream = reachable([node], lambda each: near(each.users))
+    found = map(origin, chain(upstream, downstream))
+    return next((name for name in found if name in present), None)
 
 
 def outside_operators(
