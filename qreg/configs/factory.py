@@ -8,12 +8,13 @@ activations, in that of weights, and in the smallest scale. The observers are qr
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import frozen
 
 from qreg.plugins.processor import has_vnni
+from qreg.plugins.types.backend import Mode, SupportedConfig
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
@@ -43,6 +44,58 @@ INT8 = Codes("int8", -128, 127)
 UINT8 = Codes("uint8", 0, 255)
 SYMMETRIC_INT8 = Codes("int8", -127, 127)
 REDUCED_INT8 = Codes("int8", -64, 63)  # for x86 processors without VNNI, see qreg.plugins.processor
+
+
+Variants = tuple[tuple[Mode, bool], ...]  # the mode, and whether weights are per channel
+STATIC_VARIANTS: Variants = (("static", True), ("static", False), ("qat", True), ("qat", False))
+VARIANTS: Variants = (*STATIC_VARIANTS[:2], ("dynamic", True), *STATIC_VARIANTS[2:])
+
+
+def named(
+    make: Callable[..., QuantizationConfig],
+    variants: Variants,
+    activation: str = "int8",
+    *,
+    bits: str = "int8",
+    suffix: str = "",
+    **arguments: Any,
+) -> Iterator[SupportedConfig]:
+    """Yield a config of each variant, named as in ``int8_static_per_channel``.
+
+    Args:
+        make: Called with ``is_per_channel``, ``is_qat``, ``is_dynamic`` for dynamic variants, and
+            ``arguments``, when a config is used.
+        variants: The mode and the granularity of each.
+        activation: The dtype of activations, for names and summaries.
+        bits: How summaries call the weights.
+        suffix: What names end with.
+        **arguments: What ``make`` is called with besides.
+    """
+    for mode, per_channel in variants:
+        granularity = "channel" if per_channel else "tensor"
+        dynamic = {"is_dynamic": True} if mode == "dynamic" else {}
+        yield SupportedConfig(
+            f"{activation}_{mode}_per_{granularity}{suffix}",
+            f"{activation} activations per tensor, {mode}; {bits} weights per {granularity}",
+            mode,
+            functools.partial(
+                make, is_per_channel=per_channel, is_qat=mode == "qat", **dynamic, **arguments
+            ),
+        )
+
+
+def named_by_processor(
+    make: Callable[..., QuantizationConfig], variants: Variants, activation: str = "int8"
+) -> tuple[SupportedConfig, ...]:
+    """As ``named``, each with weights of 8 and of 7 bits, those for this processor first.
+
+    ``make`` is called with ``weight_qmin`` and ``weight_qmax`` for weights of 7 bits.
+    """
+    reduced = {"weight_qmin": REDUCED_INT8.low, "weight_qmax": REDUCED_INT8.high}
+    return preferred(
+        named(make, variants, activation),
+        named(make, variants, activation, bits="7-bit", suffix="_reduced", **reduced),
+    )
 
 
 @functools.cache

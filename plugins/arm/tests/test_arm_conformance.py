@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from qreg.testing import PluginConformance, Sample
-from qreg_arm.config import supported_configs
+from qreg_arm.config import CONFIGS
 from qreg_arm.targets import TARGETS
 
 torch.manual_seed(0)
@@ -18,6 +18,4 @@ SAMPLE = Sample(nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4)), tor
 class TestArm(PluginConformance):
     plugin = "arm"
     backend = "arm"
-    samples: ClassVar = dict.fromkeys(
-        [*TARGETS, *(config.name for config in supported_configs())], SAMPLE
-    )
+    samples: ClassVar = dict.fromkeys([*TARGETS, *(config.name for config in CONFIGS)], SAMPLE)

@@ -7,18 +7,14 @@ histogram observer is replaced by qreg's, which finds the same parameters in a f
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from qreg import SupportedConfig
+from qreg.backends.limits import ConfigLimits
+from qreg.configs.factory import STATIC_VARIANTS, named
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
-
-    from qreg import Mode
-
-WHOLE = (-128, 127)
 
 
 @functools.cache
@@ -61,33 +57,10 @@ def _is_per_channel(config: QuantizationConfig) -> bool:
     return config.weight is not None and config.weight.qscheme == torch.per_channel_symmetric
 
 
-def refusal(config: QuantizationConfig) -> str | None:
-    """Why Arm's quantizer cannot take a config, None if it can."""
-    import torch
-
-    given, result, weight = config.input_activation, config.output_activation, config.weight
-    if given is None or result is None or weight is None:
-        return "it has no activations or no weights: Arm computes on int8 tensors only"
-    if given.is_dynamic or result.is_dynamic:
-        return "its activations are dynamic: Arm takes the scales of tensors from calibration"
-    for role, spec in (("input", given), ("output", result), ("weight", weight)):
-        if spec.dtype != torch.int8:
-            return f"its {role} is {spec.dtype}: this backend is for torch.int8"
-    for role, spec in (("input", given), ("output", result)):
-        ends = spec.quant_min, spec.quant_max
-        if ends not in (WHOLE, (None, None)):
-            return f"its {role} is in {list(ends)}: TOSA clamps to no range but {list(WHOLE)}"
-    return None
-
-
-def supported_configs() -> Iterator[SupportedConfig]:
-    yield _named("int8_static_per_channel", "static")
-    yield _named("int8_static_per_tensor", "static", is_per_channel=False)
-    yield _named("int8_qat_per_channel", "qat", is_qat=True)
-    yield _named("int8_qat_per_tensor", "qat", is_per_channel=False, is_qat=True)
-
-
-def _named(name: str, mode: Mode, **arguments: bool) -> SupportedConfig:
-    weights = "channel" if arguments.get("is_per_channel", True) else "tensor"
-    summary = f"int8 activations per tensor, {mode}; int8 weights per {weights}"
-    return SupportedConfig(name, summary, mode, functools.partial(symmetric, **arguments))
+LIMITS = ConfigLimits(
+    "Arm",
+    whole_range=True,  # TOSA clamps to no other
+    required=("input_activation", "output_activation", "weight"),
+    unchecked=("bias",),  # which Arm derives, whatever the config has
+)
+CONFIGS = tuple(named(symmetric, STATIC_VARIANTS))

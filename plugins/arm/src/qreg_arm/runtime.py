@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qreg.backends.inputs import TensorSpec, check_inputs
 from qreg.errors import InputError, VerificationError
 from qreg_arm.compat import reference_model
 from qreg_arm.reading import TosaGraph, TosaTensor, read
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
 
     from qreg import Runner
 
-DTYPES = {"FP32": "float32", "FP16": "float16", "BOOL": "bool"} | {
-    f"INT{bits}": f"int{bits}" for bits in (8, 16, 32, 64)
-}
-
 
 def load(program: bytes) -> Runner:
     """Loads a program; the runner takes and gives flat tensors.
@@ -33,11 +30,12 @@ def load(program: bytes) -> Runner:
     Raises ``InputError`` for what is no TOSA program or is cut short.
     """
     graph = read(program)
+    wanted = [TensorSpec.of(each.dtype, each.shape) for each in graph.inputs]
 
     def run(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         if len(inputs) == len(graph.inputs):
             inputs = [_narrowed(*pair) for pair in zip(inputs, graph.inputs, strict=True)]
-        _check(graph.inputs, inputs)
+        check_inputs(wanted, inputs)
         with tempfile.TemporaryDirectory(prefix="qreg-tosa-") as name:
             return _run(Path(name), program, graph, inputs)
 
@@ -55,17 +53,6 @@ def _narrowed(given: Tensor, wanted: TosaTensor) -> Tensor:
     if not narrow.equal(given):
         raise InputError(f"the program takes {wanted}, and got a number that is beyond int32")
     return narrow
-
-
-def _check(wanted: Sequence[TosaTensor], given: Sequence[Tensor]) -> None:
-    expected = [(DTYPES.get(each.dtype, each.dtype), each.shape) for each in wanted]
-    found = [(str(each.dtype).removeprefix("torch."), tuple(each.shape)) for each in given]
-    if found != expected:
-        raise InputError(f"the program takes {_listed(expected)}, and got {_listed(found)}")
-
-
-def _listed(tensors: Sequence[tuple[str, tuple[int, ...]]]) -> str:
-    return ", ".join(f"{dtype} {shape}" for dtype, shape in tensors) or "nothing"
 
 
 def _run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qreg import Backend, BackendPlugin, Option, Requirement
 from qreg.graph.rewrites import separate_odd_biases, simplified
 from qreg_onnxruntime.annotators import ANNOTATORS
-from qreg_onnxruntime.config import refuses, supported_configs
+from qreg_onnxruntime.config import LIMITS, supported_configs
 from qreg_onnxruntime.lowering import lower
 from qreg_onnxruntime.profiling import profile
 from qreg_onnxruntime.runtime import load
@@ -31,7 +31,7 @@ ONNXRUNTIME = Backend(
         ),
         Option("threads", 0, "the threads of an operator; 0 leaves them to the runtime", at="load"),
     ),
-    refuses=refuses,
+    refuses=LIMITS,
     transforms=(simplified, separate_odd_biases),
     stateless="an ONNX program keeps nothing from one run to the next",
     load=load,

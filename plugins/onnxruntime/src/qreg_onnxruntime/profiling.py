@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qreg.backends.inputs import TensorSpec
 from qreg_onnxruntime.exporting import SEPARATOR
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def _measured(model: bytes) -> dict[str, list[int]]:
     with tempfile.TemporaryDirectory() as folder:
         prefix = str(Path(folder) / "profile")
         loaded = session(model, enable_profiling=True, profile_file_prefix=prefix)
-        feed = {each.name: _made_up(each) for each in loaded.get_inputs()}
+        specs = {each.name: TensorSpec.of(each.type, each.shape) for each in loaded.get_inputs()}
+        feed = {name: spec.example().numpy() for name, spec in specs.items()}
         for _ in range(ROUNDS):
             loaded.run(None, feed)
         events = json.loads(Path(loaded.end_profiling()).read_text())
@@ -55,14 +57,3 @@ def _kernels(events: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
         if event.get("cat") == "Node" and event["name"].endswith(KERNEL):
             times[event["name"].removesuffix(KERNEL)].append(event["dur"])
     return times
-
-
-def _made_up(described: Any) -> Any:
-    import numpy
-
-    shape = [size if isinstance(size, int) else 1 for size in described.shape]
-    generator = numpy.random.default_rng(0)
-    if described.type == "tensor(float)":
-        return generator.standard_normal(shape).astype(numpy.float32)
-    kinds = {"tensor(bool)": bool, "tensor(double)": numpy.float64, "tensor(int32)": numpy.int32}
-    return generator.integers(0, 2, shape).astype(kinds.get(described.type, numpy.int64))

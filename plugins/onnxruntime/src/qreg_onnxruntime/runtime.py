@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from qreg.backends.inputs import TensorSpec, misfit
 from qreg.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,17 +27,18 @@ def load(program: bytes, threads: int = 0) -> Runner:
 
     loaded = session(_checked(program), intra_op_num_threads=threads)
     wanted = loaded.get_inputs()
+    accepted = [TensorSpec.of(each.type, each.shape) for each in wanted]
 
     def run(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         if len(inputs) != len(wanted):
-            raise InputError(_misfit(f"{len(inputs)} inputs", wanted, inputs))
+            raise misfit(f"{len(inputs)} inputs", accepted, inputs)
         feed = {
             each.name: value.detach().numpy() for each, value in zip(wanted, inputs, strict=True)
         }
         try:
             outputs = loaded.run(None, feed)
         except Exception as cause:  # the runtime's errors have no class in common but this
-            raise InputError(_misfit(str(cause), wanted, inputs)) from cause
+            raise misfit(cause, accepted, inputs) from cause
         return tuple(torch.as_tensor(output) for output in outputs)
 
     return run
@@ -67,32 +69,3 @@ def _checked(program: bytes) -> bytes:
     if not model.graph.output:
         raise InputError(f"it is no ONNX model: {len(program):,} bytes without a graph")
     return program
-
-
-def _misfit(problem: str, wanted: Sequence[Any], given: Sequence[Tensor]) -> str:
-    takes = ", ".join(_described(each.type, each.shape) for each in wanted) or "nothing"
-    got = ", ".join(_tensors(given)) or "nothing"
-    return f"{problem}; the program takes {takes}, and got {got}"
-
-
-def _tensors(values: Sequence[Tensor]) -> Iterator[str]:
-    for value in values:
-        yield _described(str(value.dtype).removeprefix("torch."), list(value.shape))
-
-
-def _described(dtype: str, shape: Sequence[Any]) -> str:
-    sizes = ", ".join(map(str, shape))
-    return f"{SPELLED.get(dtype, dtype)} ({sizes}{',' if len(shape) == 1 else ''})"
-
-
-# What ONNX Runtime calls the types of tensors, as torch calls them.
-SPELLED = {
-    "tensor(float)": "float32",
-    "tensor(double)": "float64",
-    "tensor(float16)": "float16",
-    "tensor(int64)": "int64",
-    "tensor(int32)": "int32",
-    "tensor(int8)": "int8",
-    "tensor(uint8)": "uint8",
-    "tensor(bool)": "bool",
-}

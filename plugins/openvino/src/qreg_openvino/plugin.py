@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qreg import Backend, BackendPlugin, Files, Option, Requirement
 from qreg_openvino.annotators import ANNOTATORS
-from qreg_openvino.config import refuses, supported_configs
+from qreg_openvino.config import LIMITS, supported_configs
 from qreg_openvino.container import WEIGHTS, join, split
 from qreg_openvino.lowering import lower
 from qreg_openvino.runtime import PRECISIONS, load
@@ -29,7 +29,7 @@ OPENVINO = Backend(
         ),
         Option("threads", 0, "the threads of the runtime; 0 leaves them to it", at="load"),
     ),
-    refuses=refuses,
+    refuses=LIMITS,
     transforms=(transform,),
     fold_quantize=False,  # OpenVINO's frontend takes weights with their quantization
     stateless="an OpenVINO program keeps nothing from one run to the next",

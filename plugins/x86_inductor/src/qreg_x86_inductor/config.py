@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from qreg import SupportedConfig
+from qreg.backends.limits import ConfigLimits
 from qreg.configs.factory import REDUCED_INT8, preferred
 
 if TYPE_CHECKING:
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 
     from qreg import Mode
 
+LIMITS = ConfigLimits(
+    "oneDNN's kernels in Inductor",
+    activations=("uint8",),
+    dynamic=("uint8",),
+    scheme="per_channel_symmetric",
+    required=("input_activation", "weight"),
+    unchecked=("output_activation",),
+)
 MODES: dict[Mode, str] = {
     "static": "convolutions and linears",
     "dynamic": "linears only",
@@ -51,22 +60,3 @@ def _config(reduced: bool, **arguments: bool) -> QuantizationConfig:
         return config
     weight = replace(config.weight, quant_min=REDUCED_INT8.low, quant_max=REDUCED_INT8.high)
     return replace(config, weight=weight)
-
-
-def refuses(config: QuantizationConfig) -> str | None:
-    """The reason why Inductor has no int8 kernel for a config."""
-    import torch
-
-    from qreg.configs.validation import is_float
-
-    entering, weight = config.input_activation, config.weight
-    if entering is None or weight is None:
-        return "Inductor's int8 kernels read quantized activations and weights: give it both"
-    if entering.dtype != torch.uint8:
-        return f"activations are {entering.dtype}: oneDNN's kernels in Inductor read torch.uint8"
-    if weight.dtype != torch.int8 or weight.qscheme != torch.per_channel_symmetric:
-        return (
-            f"weights are {weight.dtype} with {weight.qscheme}: Inductor's kernels take torch.int8 "
-            "with torch.per_channel_symmetric"
-        )
-    return None if is_float(config.bias) else "the bias is quantized: Inductor adds it in float"

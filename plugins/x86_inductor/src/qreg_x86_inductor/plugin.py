@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qreg import Backend, BackendPlugin, Option, Requirement, Tool
-from qreg_x86_inductor.config import refuses, supported_configs
+from qreg_x86_inductor.config import LIMITS, supported_configs
 from qreg_x86_inductor.lowering import lower
 from qreg_x86_inductor.quantizer import quantizer
 from qreg_x86_inductor.runtime import load
@@ -19,7 +19,7 @@ X86_INDUCTOR = Backend(
     requires=(Requirement("torchao", "torchao>=0.18,<0.19"),),
     tools=(Tool("g++", "apt-get install g++", "CXX"),),
     options=(Option("threads", 0, "threads to compute on; 0 leaves it to torch", at="load"),),
-    refuses=refuses,
+    refuses=LIMITS,
     transforms=(transform,),
     stateless="an AOTInductor package of torch 2.13 forgets that from one run to the next",
     load=load,

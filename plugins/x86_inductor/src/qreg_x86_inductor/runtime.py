@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qreg.backends.inputs import TensorSpec, check_inputs
 from qreg.errors import InputError
 from qreg_x86_inductor.compat import load_package
 from qreg_x86_inductor.signature import read
@@ -40,10 +41,10 @@ def load(program: bytes, threads: int = 0) -> Runner:
         call, metadata = load_package(path)  # which unpacks it to a folder of its own
     signature = read(metadata)
     inputs = signature.inputs
+    wanted = [TensorSpec(each.dtype, each.shape) for each in inputs]
 
     def run(given: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        if len(given) != len(inputs):
-            raise InputError(f"the program takes {len(inputs)} inputs, and got {len(given)}")
+        check_inputs(wanted, given)
         taken = [each.taken(value) for each, value in zip(inputs, given, strict=True)]
         with _on_threads(threads):
             outputs = call(taken)

@@ -33,26 +33,11 @@ class Input:
     changed: bool
 
     def taken(self, value: Tensor) -> Tensor:
-        """A value in the layout that the code expects; a copy if the program changes it.
-
-        Raises ``InputError`` for a value of another type or size.
-        """
+        """A value in the layout that the code expects; a copy if the program changes it."""
         import torch
 
-        given = str(value.dtype).removeprefix("torch.")
-        if given != self.dtype or not self._fits(value.shape):
-            wanted = tuple("any" if size is None else size for size in self.shape)
-            raise InputError(
-                f"input {self.name!r} is {given} {tuple(value.shape)}, and the program takes "
-                f"{self.dtype} {wanted}"
-            )
         laid_out = value.permute(self.order).contiguous().permute(_inverse(self.order))
         return laid_out.clone(memory_format=torch.preserve_format) if self.changed else laid_out
-
-    def _fits(self, shape: Sequence[int]) -> bool:
-        return len(shape) == len(self.shape) and all(
-            wanted in (None, size) for wanted, size in zip(self.shape, shape, strict=True)
-        )
 
 
 @frozen

@@ -7,16 +7,13 @@ The defaults are those of executorch's own quantizer: int8 activations, affine a
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from qreg import SupportedConfig
-from qreg.configs.factory import EPS, Codes, config
+from qreg.backends.limits import ConfigLimits
+from qreg.configs.factory import EPS, VARIANTS, Codes, config, named
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
-
-    from qreg import Mode
 
 
 @functools.cache
@@ -46,53 +43,9 @@ def get_symmetric_quantization_config(
     )
 
 
-def supported_configs() -> Iterator[SupportedConfig]:
-    """The named configs. Dynamic per tensor is none of them: the delegate does not lower it."""
-    yield _named("int8_static_per_channel", "static", is_per_channel=True)
-    yield _named("int8_static_per_tensor", "static")
-    yield _named("int8_dynamic_per_channel", "dynamic", is_per_channel=True, is_dynamic=True)
-    yield _named("int8_qat_per_channel", "qat", is_per_channel=True, is_qat=True)
-    yield _named("int8_qat_per_tensor", "qat", is_qat=True)
+# executorch 1.4.1 lowers uint8 activations and quantized biases too, but the runtime does not load
+# the program. It quantizes a dynamic activation to its own type.
+LIMITS = ConfigLimits("the delegate", dynamic=("int8", "uint8"))
 
-
-def _named(name: str, mode: Mode, **arguments: bool) -> SupportedConfig:
-    weights = "channel" if arguments.get("is_per_channel") else "tensor"
-    factory: Callable[[], QuantizationConfig] = functools.partial(
-        get_symmetric_quantization_config, **arguments
-    )
-    summary = f"int8 activations per tensor, {mode}; int8 weights per {weights}"
-    return SupportedConfig(name, summary, mode, factory)
-
-
-def refuses(config: QuantizationConfig) -> str | None:
-    """Why the delegate cannot run a config in int8; None if it can.
-
-    executorch 1.4.1 lowers uint8 activations and quantized biases too, but the runtime does not
-    load the program.
-    """
-    import torch
-
-    from qreg.configs.validation import is_float
-
-    for role, spec in (
-        ("input", config.input_activation),
-        ("output", config.output_activation),
-    ):
-        reason = None if spec is None else _refuses_activation(role, spec)
-        if reason:
-            return reason
-    if not is_float(config.bias):
-        return "its bias is quantized, which the delegate does itself: leave bias at None"
-    if config.weight is not None and config.weight.dtype != torch.int8:
-        return f"its weights are {config.weight.dtype}: the delegate has kernels for torch.int8"
-    return None
-
-
-def _refuses_activation(role: str, spec: Any) -> str | None:
-    """A dynamic activation is quantized by the delegate, to its own type."""
-    import torch
-
-    taken = (torch.int8, torch.uint8) if getattr(spec, "is_dynamic", False) else (torch.int8,)
-    if spec.dtype in taken:
-        return None
-    return f"its {role} activations are {spec.dtype}: the delegate has kernels for torch.int8"
+# The delegate does not lower dynamic activations with weights per tensor.
+CONFIGS = tuple(named(get_symmetric_quantization_config, VARIANTS))

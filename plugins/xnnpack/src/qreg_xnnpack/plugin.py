@@ -5,7 +5,7 @@ from __future__ import annotations
 from qreg import Backend, BackendPlugin, Option, Requirement
 from qreg.graph.rewrites import separate_odd_biases
 from qreg_xnnpack.annotators import ANNOTATORS
-from qreg_xnnpack.config import refuses, supported_configs
+from qreg_xnnpack.config import CONFIGS, LIMITS
 from qreg_xnnpack.lowering import lower
 from qreg_xnnpack.profiling import profile
 from qreg_xnnpack.runtime import load
@@ -21,10 +21,10 @@ XNNPACK = Backend(
     suffix=".pte",
     requires=(Requirement("executorch", "executorch==1.4.1"),),
     options=(THREADS,),
-    refuses=refuses,
+    refuses=LIMITS,
     transforms=(transform, separate_odd_biases),
     load=load,
     profile=profile,
 )
 
-PLUGIN = BackendPlugin(XNNPACK, supported_configs, annotators=ANNOTATORS, lower=lower)
+PLUGIN = BackendPlugin(XNNPACK, CONFIGS, annotators=ANNOTATORS, lower=lower)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from qreg.backends.inputs import TensorSpec
 from qreg.graph.provenance import origin
 from qreg_xnnpack.compat import delegates_of
 from qreg_xnnpack.lowering import to_edge
@@ -37,7 +38,11 @@ def profile(program: ExportedProgram) -> dict[str, float]:
         nodes = list(delegate.original_module.graph.nodes)
         names = [name for node in nodes if (name := origin(node))]
         if names:
-            inputs = [_made_up(node) for node in nodes if _is_input(node, delegate.original_module)]
+            inputs = [
+                TensorSpec.of_tensor(node.meta["val"]).example()
+                for node in nodes
+                if _is_input(node, delegate.original_module)
+            ]
             seconds = _fastest(load(bytes(delegate.buffer())), inputs)
             found[names[0]] = found.get(names[0], 0.0) + seconds
     return found
@@ -45,15 +50,6 @@ def profile(program: ExportedProgram) -> dict[str, float]:
 
 def _is_input(node: Node, module: Any) -> bool:
     return node.name in module.graph_signature.user_inputs
-
-
-def _made_up(node: Node) -> Tensor:
-    import torch
-
-    value = node.meta["val"]
-    if value.dtype.is_floating_point:
-        return torch.randn(value.shape, dtype=value.dtype)
-    return torch.randint(0, 2, value.shape, dtype=value.dtype)
 
 
 def _fastest(run: Runner, inputs: list[Tensor]) -> float:

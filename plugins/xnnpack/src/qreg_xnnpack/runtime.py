@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from qreg.backends.inputs import TensorSpec, misfit
 from qreg.errors import InputError
 from qreg_xnnpack.compat import planned_memory, set_threads
 
@@ -49,9 +50,7 @@ def load(program: bytes, threads: int = 0) -> Runner:
         try:
             outputs = method.execute(list(inputs))
         except RuntimeError as cause:
-            wanted = ", ".join(_inputs(loaded.metadata("forward")))
-            given = ", ".join(_described(tuple(value.shape), value.dtype) for value in inputs)
-            raise InputError(f"{cause}; the program takes {wanted}, and got {given}") from cause
+            raise misfit(cause, _accepted(loaded.metadata("forward")), inputs) from cause
         # The outputs lie in the memory of the runtime, which the next call overwrites; numbers and
         # None are not among what is compared.
         return tuple(output.clone() for output in outputs if hasattr(output, "clone"))
@@ -76,13 +75,9 @@ def check_header(program: bytes) -> None:
         raise InputError(f"it is cut short: {len(program):,} of {whole:,} bytes are there")
 
 
-def _inputs(metadata: Any) -> Iterator[str]:
+def _accepted(metadata: Any) -> Iterator[TensorSpec]:
     from executorch.exir.scalar_type import ScalarType
 
     for position in range(metadata.num_inputs()):
         info = metadata.input_tensor_meta(position)
-        yield _described(tuple(info.sizes()), ScalarType(info.dtype()).name.lower())
-
-
-def _described(shape: tuple[int, ...], dtype: object) -> str:
-    return f"{str(dtype).removeprefix('torch.')} {shape}"
+        yield TensorSpec.of(ScalarType(info.dtype()).name, info.sizes())

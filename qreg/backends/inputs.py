@@ -1,0 +1,91 @@
+"""The inputs that a program accepts, and the error for those that do not fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+
+from qreg.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KINDS = {"f": "float", "fp": "float", "bf": "bfloat", "i": "int", "u": "uint"}
+SHORT = re.compile(rf"({'|'.join(KINDS)})(\d+)")
+NAMED = {
+    **{"float": "float32", "double": "float64", "half": "float16", "boolean": "bool"},
+    **{"long": "int64", "int": "int32", "short": "int16", "char": "int8", "byte": "uint8"},
+}
+
+
+def dtype_name(name: object) -> str:
+    """Return torch's name, without ``torch.``, of a dtype in the words of a runtime.
+
+    >>> [dtype_name(each) for each in ("f32", "FP16", "INT8", "boolean", "tensor(float)")]
+    ['float32', 'float16', 'int8', 'bool', 'float32']
+    """
+    plain = str(name).removeprefix("torch.").removeprefix("tensor(").removesuffix(")").lower()
+    short = SHORT.fullmatch(plain)
+    return f"{KINDS[short[1]]}{short[2]}" if short else NAMED.get(plain, plain)
+
+
+@frozen
+class TensorSpec:
+    """A tensor that a program accepts: its dtype in torch's words, and None for a dynamic size."""
+
+    dtype: str
+    shape: tuple[int | None, ...]
+
+    @classmethod
+    def of(cls, dtype: object, shape: Iterable[Any]) -> TensorSpec:
+        """The spec of a dtype in any runtime's words; sizes that are not numbers are dynamic."""
+        sizes = tuple(size if isinstance(size, int) else None for size in shape)
+        return cls(dtype_name(dtype), sizes)
+
+    @classmethod
+    def of_tensor(cls, value: Tensor) -> TensorSpec:
+        return cls.of(value.dtype, value.shape)
+
+    def problem(self, value: Tensor) -> str | None:
+        """What is wrong with a tensor in the place of this input, None if it fits."""
+        given = self.of_tensor(value)
+        if given.dtype != self.dtype:
+            return "has another type"
+        fits = len(given.shape) == len(self.shape) and all(
+            wanted in (None, size) for wanted, size in zip(self.shape, given.shape, strict=True)
+        )
+        return None if fits else "has another shape"
+
+    def example(self) -> Tensor:
+        """A tensor of this kind to measure a program with; 1 for a dynamic size."""
+        import torch
+
+        dtype, sizes = getattr(torch, self.dtype), [1 if n is None else n for n in self.shape]
+        made = torch.randn(sizes) if dtype.is_floating_point else torch.randint(0, 2, sizes)
+        return made.to(dtype)
+
+    def __str__(self) -> str:
+        sizes = ", ".join("any" if size is None else str(size) for size in self.shape)
+        return f"{self.dtype} ({sizes}{',' if len(self.shape) == 1 else ''})"
+
+
+def check_inputs(wanted: Sequence[TensorSpec], given: Sequence[Tensor]) -> None:
+    """Raise ``InputError`` for inputs of another number, dtype or shape than a program accepts."""
+    if len(given) != len(wanted):
+        raise misfit(f"{len(given)} inputs", wanted, given)
+    for number, (spec, value) in enumerate(zip(wanted, given, strict=True)):
+        problem = spec.problem(value)
+        if problem:
+            raise misfit(f"input {number} {problem}", wanted, given)
+
+
+def misfit(problem: object, wanted: Iterable[TensorSpec], given: Iterable[Tensor]) -> InputError:
+    """Return the error for inputs that a program rejects, with what it accepts and what it got."""
+    accepted, got = (
+        ", ".join(map(str, specs)) or "nothing"
+        for specs in (wanted, map(TensorSpec.of_tensor, given))
+    )
+    return InputError(f"{problem}; the program takes {accepted}, and got {got}")
