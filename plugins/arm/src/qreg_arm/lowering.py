@@ -14,24 +14,18 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from qreg import Conversion, Lowered, LoweredOperator
-from qreg.graph.provenance import origin
+from qreg.backends.exported import changed_inputs, float_conversions, float_operators, name_of
 from qreg_arm.compat import delegates_of, traced_and_exact
 from qreg_arm.reading import absorbed, read
 from qreg_arm.repairs import spell_out_strides
-from qreg_arm.whole import left_outside, name_of, one_flatbuffer
+from qreg_arm.whole import left_outside, one_flatbuffer
 
 if TYPE_CHECKING:
     from executorch.exir import EdgeProgramManager
     from torch.export import ExportedProgram
-    from torch.fx import Node
-
-CONVERSIONS: tuple[tuple[str, Literal["quantize", "dequantize"]], ...] = (
-    ("quantized_decomposed.quantize_per_", "quantize"),
-    ("quantized_decomposed.dequantize_per_", "dequantize"),
-)
 
 
 def lower_to_tosa(program: ExportedProgram, spec: Any) -> Lowered:
@@ -45,11 +39,10 @@ def lower_to_tosa(program: ExportedProgram, spec: Any) -> Lowered:
     source = edge.exported_program()
     written = one_flatbuffer(source)
     operators, conversions = _read([written], delegates_of(source))
-    changed = len(source.graph_signature.user_inputs_to_mutate)
     return Lowered(
         program=written,
         delegates=1,
-        changed_inputs=changed,
+        changed_inputs=changed_inputs(source),
         operators=operators,
         conversions=conversions,
     )
@@ -65,16 +58,15 @@ def lower_to_ethos_u(program: ExportedProgram, spec: Any) -> Lowered:
     delegates = delegates_of(source)
     operators, conversions = _read([flatbuffers[_tag(each)] for each in delegates], delegates)
     outside = left_outside(source)
-    changed = len(source.graph_signature.user_inputs_to_mutate)
     with _quiet():
         written = bytes(edge.to_executorch().buffer)
     return Lowered(
         program=written,
         delegates=len(delegates),
         outside=[name_of(node) for node in outside],
-        changed_inputs=changed,
-        operators=[*operators, *map(_operator_outside, filter(origin, outside))],
-        conversions=[*conversions, *_conversions_outside(outside)],
+        changed_inputs=changed_inputs(source),
+        operators=[*operators, *float_operators(outside)],
+        conversions=[*conversions, *float_conversions(outside)],
     )
 
 
@@ -119,30 +111,8 @@ def _read(
     operators: list[LoweredOperator] = []
     conversions: list[Conversion] = []
     for number, (flatbuffer, delegate) in enumerate(zip(flatbuffers, delegates, strict=True)):
-        graph = read(flatbuffer)
-        found = graph.lowered(number)
-        operators += [*found, *absorbed(delegate.original_module.graph, found, number)]
-        conversions += graph.conversions(number)
+        read_back = read(flatbuffer, number)
+        found = read_back.lowered()
+        operators += [*found, *absorbed(delegate.original_module.graph, found)]
+        conversions += read_back.graph.conversions()
     return operators, conversions
-
-
-def _operator_outside(node: Node) -> LoweredOperator:
-    """What ExecuTorch's own kernels compute, in float."""
-    reads = [_dtype(each) for each in node.all_input_nodes]
-    return LoweredOperator(origin(node), name_of(node), False, None, reads, [_dtype(node)])
-
-
-def _dtype(node: Node) -> str:
-    return str(getattr(node.meta.get("val"), "dtype", "")).removeprefix("torch.")
-
-
-def _conversions_outside(nodes: Sequence[Node]) -> Iterator[Conversion]:
-    """The changes between float and int8 that ExecuTorch's own kernels carry out.
-
-    An Ethos-U computes on integers only, so there is one at each input and output at least.
-    """
-    for node in nodes:
-        kind = next((kind for start, kind in CONVERSIONS if name_of(node).startswith(start)), None)
-        if kind is not None:
-            behind = filter(None, map(origin, node.all_input_nodes))
-            yield Conversion(kind, None, behind, filter(None, map(origin, node.users)))

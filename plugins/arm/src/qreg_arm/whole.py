@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from operator import getitem
 from typing import TYPE_CHECKING, Any
 
+from qreg.backends.exported import name_of
 from qreg.errors import InputError, LoweringError
 from qreg.graph.provenance import in_module
 from qreg_arm.compat import delegates_of, reordered
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from torch.fx import Node
 
 CALL, CAST = "executorch_call_delegate", "dim_order_ops._to_dim_order_copy.default"
-
-
-def name_of(node: Node) -> str:
-    return str(getattr(node.target, "__name__", node.target))
 
 
 def left_outside(edge: ExportedProgram) -> list[Node]:

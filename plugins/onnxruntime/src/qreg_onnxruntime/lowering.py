@@ -35,5 +35,5 @@ def lower(program: ExportedProgram, opset: int = 21) -> Lowered:
         program=written,
         delegates=1,
         operators=tuple(optimized.operators()),
-        conversions=tuple(optimized.conversions()),
+        conversions=tuple(optimized.graph.conversions()),
     )

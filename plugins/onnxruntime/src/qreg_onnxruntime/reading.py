@@ -6,11 +6,12 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
-from qreg import Conversion, LoweredOperator
+from qreg import LoweredOperator
+from qreg.backends.program_graph import Kernel, Kind, ProgramGraph, passed_on
 from qreg_onnxruntime.exporting import SEPARATOR
 
 QUANTIZE, DEQUANTIZE = ("QuantizeLinear", "DynamicQuantizeLinear"), ("DequantizeLinear",)
@@ -22,8 +23,6 @@ LAYOUTS = ("Reshape", "Transpose", "ReorderInput", "ReorderOutput")  # the runti
 BLOCKED = "_nchwc"  # how the runtime names a convolution on blocks of channels, after its tensor
 COPY = "_token_"  # what the runtime puts behind the name of a node that it changes
 GEMM_SCALE = 7  # the input of a QGemm that says at which scale its output is quantized
-
-Kind: TypeAlias = Literal["quantize", "dequantize", "requantize"]
 
 
 @frozen
@@ -71,22 +70,44 @@ class Optimized:
     def operators(self) -> Iterator[LoweredOperator]:
         """The kernels, and what the runtime has taken away as the kernels that do it."""
         found: dict[str, LoweredOperator] = {}
-        for node in self.nodes:
-            if node.op_type not in (*QUANTIZE, *DEQUANTIZE):
-                operator = self._operator(node)
-                yield operator
-                if operator.origin:
-                    found[operator.origin] = operator
+        for operator in self.graph.operators():
+            yield operator
+            if operator.origin:
+                found[operator.origin] = operator
         yield from self._moved_by_nobody(found)
         for name in self.absorbed:
             yield from self._absorbed(name, found)
 
-    def _operator(self, node: Any) -> LoweredOperator:
-        tensors = [name for name in node.input if name and name not in self.parameters]
-        reads, gives = ([self.types[name] for name in names] for names in (tensors, node.output))
-        moved = bool(reads) and reads[0] in EIGHT_BITS
-        integer = moved or node.op_type.startswith(INTEGER)
-        return LoweredOperator(self._origin(node), node.op_type, integer, 0, reads, gives)
+    @property
+    def graph(self) -> ProgramGraph:
+        return ProgramGraph(list(self._kernels()), self.types)
+
+    def _kernels(self) -> Iterator[Kernel]:
+        """The kernels, but for what dequantizes a value that is only quantized again."""
+        floats = {name for n in self.nodes if n.op_type in DEQUANTIZE for name in n.output}
+        for node in self.nodes:
+            kind: Kind | None = None
+            if node.op_type in QUANTIZE:
+                kind = "requantize" if node.input[0] in floats else "quantize"
+            elif node.op_type in DEQUANTIZE:
+                if _only_quantized(self._readers.get(node.output[0], ())):
+                    continue
+                kind = "dequantize"
+            yield self._kernel(node, kind)
+
+    def _kernel(self, node: Any, kind: Kind | None) -> Kernel:
+        reads = [name for name in node.input if name and name not in self.parameters]
+        moved = bool(reads) and self.types[reads[0]] in EIGHT_BITS
+        int8 = moved or node.op_type.startswith(INTEGER)
+        origin = None if kind else self._origin(node)
+        return Kernel(
+            node.op_type,
+            (origin,) if origin else (),
+            tuple(reads),
+            tuple(node.output),
+            int8,
+            (kind,) if kind else (),
+        )
 
     def _origin(self, node: Any) -> str | None:
         """By the name; of what the runtime made up, by the tensor that it gives, or its readers."""
@@ -115,7 +136,7 @@ class Optimized:
         for node in self.source:
             origin, before = origin_of(node), behind.get(node.input[0], "") if node.input else ""
             if origin and origin not in found and node.op_type in MOVES and before in found:
-                found[origin] = within(found[before], origin)
+                found[origin] = passed_on(found[before], origin)
                 yield found[origin]
             behind.update(dict.fromkeys(node.output, origin if origin in found else before))
 
@@ -127,42 +148,13 @@ class Optimized:
         while base in self.absorbed:
             base = self.absorbed[base]
         if base in found:
-            yield within(found[base], name)
+            yield passed_on(found[base], name)
         elif not base:
             yield LoweredOperator(name, QUANTIZE[0], True, 0, (FLOAT,), EIGHT_BITS[:1])
-
-    def conversions(self) -> Iterator[Conversion]:
-        """The changes between float and integers; of one that follows another, one change."""
-        givers = {name: node for node in self.nodes for name in node.output}
-        readers: dict[str, list[Any]] = defaultdict(list)
-        for node in self.nodes:
-            for name in node.input:
-                readers[name].append(node)
-        for node in self.nodes:
-            giver, users = givers.get(node.input[0]), readers[node.output[0]]
-            again = giver is not None and giver.op_type in DEQUANTIZE
-            if node.op_type in QUANTIZE:
-                kind: Kind = "requantize" if again else "quantize"
-            elif node.op_type in DEQUANTIZE and not _only_quantized(users):
-                kind = "dequantize"
-            else:
-                continue
-            yield Conversion(kind, 0, _known([giver] if giver else []), _known(users))
-
-
-def within(giver: LoweredOperator, name: str) -> LoweredOperator:
-    """An operator that is left to the kernel which gives its value, and computes on that value."""
-    operator = f"within {giver.operator.removeprefix('within ')}"
-    int8 = giver.gives[0] in EIGHT_BITS
-    return evolve(giver, origin=name, operator=operator, int8=int8, reads=giver.gives[:1])
 
 
 def _only_quantized(users: Sequence[Any]) -> bool:
     return bool(users) and all(user.op_type in QUANTIZE for user in users)
-
-
-def _known(nodes: Sequence[Any]) -> list[str]:
-    return [origin for node in nodes if (origin := origin_of(node))]
 
 
 def origin_of(node: Any) -> str | None:

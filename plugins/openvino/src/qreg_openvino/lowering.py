@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qreg import Lowered
+from qreg.backends.exported import changed_inputs
 from qreg_openvino.checks import check_lowerable
 from qreg_openvino.container import GRAPH, WEIGHTS, join
 from qreg_openvino.converting import convert
 from qreg_openvino.extremes import keep_apart_from_quantization
 from qreg_openvino.max_pools import keep_apart_from_activations
-from qreg_openvino.passes import changed_inputs, copies, pad_ahead_of_averages
+from qreg_openvino.passes import copies, pad_ahead_of_averages
 from qreg_openvino.permutations import drop_undone_permutations
 from qreg_openvino.reading import Compiled
 from qreg_openvino.runtime import compiled_model
@@ -40,7 +41,7 @@ def lower(program: ExportedProgram) -> Lowered:
         delegates=1,
         changed_inputs=changed_inputs(functional),
         operators=tuple(compiled.operators(copies(functional))),
-        conversions=tuple(compiled.conversions()),
+        conversions=tuple(compiled.graph.conversions()),
     )
 
 

@@ -25,14 +25,6 @@ def copies(program: ExportedProgram) -> dict[str, str]:
     }
 
 
-def changed_inputs(program: ExportedProgram) -> int:
-    """How many of its inputs a program changes in place."""
-    from torch.export.graph_signature import OutputKind
-
-    kinds = [spec.kind for spec in program.graph_signature.output_specs]
-    return kinds.count(OutputKind.USER_INPUT_MUTATION)
-
-
 def as_function(program: ExportedProgram) -> GraphModule:
     """The graph of a program, with its weights, and with the inputs that it changes as outputs.
 

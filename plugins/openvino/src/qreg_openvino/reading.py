@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-from attrs import evolve, frozen
+from attrs import frozen
 
-from qreg import Conversion, LoweredOperator
+from qreg import LoweredOperator
+from qreg.backends.program_graph import Kernel, Kind, ProgramGraph, passed_on
 from qreg_openvino.compat import layer
 from qreg_openvino.converting import SEPARATOR
 
@@ -16,53 +17,39 @@ NO_KERNELS = frozenset({"Input", "Output"})
 QUANTIZE = "FakeQuantize"
 DEQUANTIZATION = "/Dequantization"  # in the name of one that moved behind its operator
 
-Kind: TypeAlias = Literal["quantize", "dequantize", "requantize"]
-
-
-@frozen
-class Kernel:
-    """One operation of the compiled model.
-
-    ``origins`` are the operators of the annotated graph that it computes, the fused ones too.
-    ``scaled`` are those among them of which it may have no more than the dequantization.
-    """
-
-    name: str
-    type: str
-    int8: bool
-    gives: tuple[str, ...]
-    origins: tuple[str, ...]
-    scaled: frozenset[str]
-    before: tuple[str, ...]
-
-    @staticmethod
-    def of(operation: Any) -> Kernel:
-        told = layer(operation)
-        names = told["originalLayersNames"].split(",")
-        return Kernel(
-            name=operation.get_friendly_name(),
-            type=told["layerType"],
-            # The plugin writes I8 for u8: "brgconv_avx512_I8".
-            int8=told["primitiveType"].lower().endswith("_i8"),
-            gives=tuple(told["outputPrecisions"].split(",")),
-            origins=_origins(names),
-            scaled=frozenset(_origins(names)) - set(_origins(names, DEQUANTIZATION)),
-            before=tuple(
-                value.get_node().get_friendly_name() for value in operation.input_values()
-            ),
-        )
-
 
 @frozen
 class Compiled:
-    """The kernels of a compiled model by name, in the order in which they run."""
+    """What a compiled model computes.
 
-    kernels: Mapping[str, Kernel]
+    ``scaled`` has the kernels, each with those of its operators of which it may compute no more
+    than the dequantization.
+    """
+
+    graph: ProgramGraph
+    scaled: Mapping[Kernel, frozenset[str]]
 
     @staticmethod
     def of(runtime_model: Any) -> Compiled:
-        kernels = map(Kernel.of, runtime_model.get_ordered_ops())
-        return Compiled({kernel.name: kernel for kernel in kernels})
+        dtypes: dict[str, str] = {}
+        constant: set[str] = set()
+        scaled: dict[Kernel, frozenset[str]] = {}
+        for operation in runtime_model.get_ordered_ops():
+            told, name = layer(operation), operation.get_friendly_name()
+            before = [each.get_node().get_friendly_name() for each in operation.input_values()]
+            precisions = told["outputPrecisions"].split(",")
+            gives = (name, *(f"{name}:{number}" for number in range(1, len(precisions))))
+            if told["layerType"] != "Const":
+                dtypes.update(zip(gives, precisions, strict=True))
+            # What depends on constants alone is computed when the model loads.
+            if told["layerType"] == "Const" or (before and constant.issuperset(before)):
+                constant.add(name)
+            elif told["layerType"] not in NO_KERNELS:
+                reads = [each for each in before if each in dtypes]
+                kernel = _kernel(told, reads, gives, dtypes)
+                names = told["originalLayersNames"].split(",")
+                scaled[kernel] = frozenset(kernel.origins) - set(_origins(names, DEQUANTIZATION))
+        return Compiled(ProgramGraph(list(scaled), dtypes), scaled)
 
     def operators(self, copies: Mapping[str, str]) -> Iterator[LoweredOperator]:
         """Each operator of the annotated graph as the kernel that computes it.
@@ -75,65 +62,36 @@ class Compiled:
             yield operator
         for name, giver in copies.items():
             if giver in found and name not in found:
-                found[name] = _within(found[giver], name)
+                found[name] = passed_on(found[giver], name)
                 yield found[name]
 
     def _computed(self) -> Iterator[LoweredOperator]:
-        running = list(self._running())
-        computed = {name for each in running for name in each.origins if name not in each.scaled}
-        for kernel in running:
-            reads = self._reads(kernel)
-            for origin in kernel.origins:
-                if origin in kernel.scaled and origin in computed:
-                    continue
-                yield LoweredOperator(origin, kernel.type, kernel.int8, 0, reads, kernel.gives)
-
-    def conversions(self) -> Iterator[Conversion]:
-        """The kernels that change between float and 8 bits, and that no operator is left to."""
-        for kernel in self._running():
-            if not kernel.origins:
-                for kind in self._kinds(kernel):
-                    yield Conversion(kind, 0, self._behind(kernel), self._readers(kernel.name))
-
-    def _kinds(self, kernel: Kernel) -> tuple[Kind, ...]:
-        entered = bool(EIGHT_BITS.intersection(self._reads(kernel)[:1]))
-        left = bool(EIGHT_BITS.intersection(kernel.gives))
-        if kernel.type == QUANTIZE and entered == left:
-            return ("requantize",) if entered else ("quantize", "dequantize")
-        if entered == left:
-            return ()
-        return ("dequantize",) if entered else ("quantize",)
-
-    def _running(self) -> Iterator[Kernel]:
-        """The kernels that compute on activations: others are done with when the model loads."""
-        constant: set[str] = set()
-        for kernel in self.kernels.values():
-            if kernel.type == "Const" or (kernel.before and constant.issuperset(kernel.before)):
-                constant.add(kernel.name)
-            elif kernel.type not in NO_KERNELS:
-                yield kernel
-
-    def _reads(self, kernel: Kernel) -> tuple[str, ...]:
-        givers = [self.kernels[name] for name in kernel.before]
-        return tuple(giver.gives[0] for giver in givers if giver.type != "Const")
-
-    def _behind(self, kernel: Kernel) -> tuple[str, ...]:
-        """The operators that give what a kernel reads, through other kernels without one."""
-        givers = [self.kernels[name] for name in kernel.before[:1]]
-        found = [giver.origins[-1:] or self._behind(giver) for giver in givers]
-        return tuple(name for names in found for name in names)
-
-    def _readers(self, name: str) -> tuple[str, ...]:
-        readers = [each for each in self.kernels.values() if name in each.before]
-        found = [reader.origins[:1] or self._readers(reader.name) for reader in readers]
-        return tuple(dict.fromkeys(name for names in found for name in names))
+        pairs = [(kernel, name) for kernel in self.scaled for name in kernel.origins]
+        computed = {name for kernel, name in pairs if name not in self.scaled[kernel]}
+        for kernel, name in pairs:
+            if name not in self.scaled[kernel] or name not in computed:
+                yield self.graph.operator(kernel, name)
 
 
-def _within(giver: LoweredOperator, name: str) -> LoweredOperator:
-    """A copy, which is left to the kernel that gives its value, and has the type of that."""
-    operator = f"within {giver.operator.removeprefix('within ')}"
-    int8 = giver.gives[0] in EIGHT_BITS
-    return evolve(giver, origin=name, operator=operator, int8=int8, reads=giver.gives[:1])
+def _kernel(
+    told: Mapping[str, str], reads: Sequence[str], gives: Sequence[str], dtypes: Mapping[str, str]
+) -> Kernel:
+    origins = _origins(told["originalLayersNames"].split(","))
+    before, behind = ([dtypes[each] for each in names] for names in (reads[:1], gives))
+    # The plugin writes I8 for u8: "brgconv_avx512_I8".
+    int8 = told["primitiveType"].lower().endswith("_i8")
+    kinds = () if origins else _conversions(told["layerType"], before, behind)
+    return Kernel(told["layerType"], origins, tuple(reads), tuple(gives), int8, kinds)
+
+
+def _conversions(type_: str, before: Sequence[str], behind: Sequence[str]) -> tuple[Kind, ...]:
+    """The changes between float and 8 bits of a kernel that no operator is left to."""
+    entered, left = (not EIGHT_BITS.isdisjoint(types) for types in (before, behind))
+    if type_ == QUANTIZE and entered == left:
+        return ("requantize",) if entered else ("quantize", "dequantize")
+    if entered == left:
+        return ()
+    return ("dequantize",) if entered else ("quantize",)
 
 
 def _origins(names: Sequence[str], without: str | None = None) -> tuple[str, ...]:

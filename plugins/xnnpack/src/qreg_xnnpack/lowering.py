@@ -9,6 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from qreg import Conversion, Lowered, LoweredOperator
+from qreg.backends.exported import changed_inputs, float_conversions, float_operators
 from qreg_xnnpack.clamps import one_clamp_in_a_row
 from qreg_xnnpack.compat import without_bilinear_patterns
 from qreg_xnnpack.layouts import layouts_put_right
@@ -17,8 +18,7 @@ from qreg_xnnpack.passes import ready
 from qreg_xnnpack.reading import (
     DelegateGraph,
     delegate_graphs,
-    outside_conversions,
-    outside_operators,
+    outside_nodes,
 )
 
 if TYPE_CHECKING:
@@ -33,18 +33,18 @@ def lower(program: ExportedProgram) -> Lowered:
     edge = to_edge(program)
     source = edge.exported_program()
     calls = [node.target.__name__ for node in source.graph.nodes if node.op == "call_function"]
-    changed = len(source.graph_signature.user_inputs_to_mutate)
     with _quiet():
         written = bytes(edge.to_executorch(_with_state(source)).buffer)
     delegates = delegate_graphs(written, source)
     inside = list(_operators(delegates))
+    outside = outside_nodes(source, {each.origin for each in inside})
     return Lowered(
         program=written,
         delegates=len(delegates),
         outside=[call for call in calls if call not in NO_OPERATORS],
-        changed_inputs=changed,
-        operators=(*inside, *outside_operators(source, {each.origin for each in inside})),
-        conversions=(*_conversions(delegates), *outside_conversions(source)),
+        changed_inputs=changed_inputs(source),
+        operators=(*inside, *float_operators(outside)),
+        conversions=(*_conversions(delegates), *float_conversions(source.graph.nodes)),
     )
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from operator import getitem
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
 from qreg import Conversion, LoweredOperator
+from qreg.backends.exported import conversion_of, name_of
+from qreg.backends.program_graph import Kernel, Kind, ProgramGraph, within
 from qreg.graph.provenance import origin
 from qreg.graph.walks import reachable
 from qreg_xnnpack.compat import delegates_of, graph_of, program_of
@@ -23,78 +25,28 @@ if TYPE_CHECKING:
     from torch.fx import Graph, Node
 
 INT8 = frozenset({"qint8", "quint8", "qdint8", "qpint8"})
+DYNAMIC = (["qdint8"], ["qpint8"])  # whose output is float
 CONVERT = "XNNConvert"
-CONVERSIONS: dict[str, Literal["quantize", "dequantize"]] = {
-    "quantized_decomposed.quantize_per_": "quantize",
-    "quantized_decomposed.dequantize_per_": "dequantize",
-}
 CAST = "_to_dim_order_copy"
 
 
 @frozen
-class XNNNode:
-    """One node of a delegate's graph, by the numbers of the values that it reads and gives."""
-
-    kind: str
-    origin: str | None
-    reads: tuple[int, ...]
-    gives: tuple[int, ...]
-
-
-@frozen
 class DelegateGraph:
-    """What one delegate runs; ``datatypes`` are those of its values, without ``xnn_datatype_``."""
+    """What one delegate runs, on dtypes without ``xnn_datatype_``."""
 
-    number: int
-    nodes: tuple[XNNNode, ...]
-    datatypes: Mapping[int, str]
+    graph: ProgramGraph
     absorbed: Mapping[str, str]  # origin -> origin of the operator whose node does its work
 
     def operators(self) -> Iterator[LoweredOperator]:
         """The operators, and those that were fused into another or that nothing is left of."""
-        found = [self._operator(node) for node in self.nodes if node.kind != CONVERT]
+        found = list(self.graph.operators())
         yield from found
-        by_origin = {each.origin: each for each in found}
-        for name, into in self.absorbed.items():
-            host = by_origin[into]
-            yield LoweredOperator(name, f"within {host.operator}", host.int8, self.number)
-
-    def _operator(self, node: XNNNode) -> LoweredOperator:
-        reads, gives = self._types(node.reads), self._types(node.gives)
-        dynamic = reads[:1] == ["qdint8"] or reads[:1] == ["qpint8"]
-        int8 = INT8.issuperset(reads[:1]) and (dynamic or INT8.issuperset(gives))
-        return LoweredOperator(node.origin, node.kind, int8, self.number, reads, gives)
-
-    def _types(self, values: Iterable[int]) -> list[str]:
-        return [self.datatypes[value] for value in values]
+        hosts = {each.origin: each for each in found}
+        yield from (within(hosts[into], name) for name, into in self.absorbed.items())
 
     def conversions(self) -> Iterator[Conversion]:
         """The changes between float and int8 that the delegate carries out."""
-        for node in self.nodes:
-            if node.kind == CONVERT:
-                yield Conversion(
-                    kind=_kind(*self._types((*node.reads, *node.gives))),
-                    delegate=self.number,
-                    producers=self._givers(node),
-                    consumers=self._readers(node),
-                )
-
-    def _givers(self, node: XNNNode) -> Iterator[str]:
-        """The origins of what gives a node its values, behind what the delegate itself added."""
-        for other in self.nodes:
-            if set(other.gives) & set(node.reads):
-                yield from [other.origin] if other.origin else self._givers(other)
-
-    def _readers(self, node: XNNNode) -> Iterator[str]:
-        for other in self.nodes:
-            if set(other.reads) & set(node.gives):
-                yield from [other.origin] if other.origin else self._readers(other)
-
-
-def _kind(before: str, behind: str) -> Literal["quantize", "dequantize", "requantize"]:
-    if behind == "fp32":
-        return "dequantize"
-    return "quantize" if before == "fp32" else "requantize"
+        return self.graph.conversions()
 
 
 def delegate_graphs(program: bytes, edge: ExportedProgram) -> list[DelegateGraph]:
@@ -117,8 +69,8 @@ def _delegate_graph(number: int, raw: dict[str, Any], source: Graph) -> Delegate
     operators = [node for node in source.nodes if node.op == "call_function"]
     names = {node.meta.get("debug_handle"): origin(node) for node in operators}
     nodes = [_node(each, names.get(each["debug_handle"]), datatypes) for each in raw["xnodes"]]
-    present = {node.origin for node in nodes if node.origin and node.kind != CONVERT}
-    return DelegateGraph(number, tuple(nodes), datatypes, _absorbed(operators, present))
+    present = {name for node in nodes if not node.conversions for name in node.origins}
+    return DelegateGraph(ProgramGraph(nodes, datatypes, number), _absorbed(operators, present))
 
 
 def _datatype(value: dict[str, Any]) -> tuple[int, str]:
@@ -126,12 +78,22 @@ def _datatype(value: dict[str, Any]) -> tuple[int, str]:
     return tensor["id_out"], tensor["datatype"].removeprefix("xnn_datatype_")
 
 
-def _node(raw: dict[str, Any], name: str | None, datatypes: Mapping[int, str]) -> XNNNode:
-    ids = [(key, value) for key, value in raw["xnode_union"].items() if key.endswith("_id")]
-    known = [(key, value) for key, value in ids if value in datatypes]  # a bias may be missing
-    gives = [value for key, value in known if key.startswith("output")]
-    reads = [value for key, value in known if not key.startswith("output")]
-    return XNNNode(raw["xnode_union_type"], name, tuple(reads), tuple(gives))
+def _node(raw: dict[str, Any], name: str | None, datatypes: Mapping[int, str]) -> Kernel:
+    kind, ids = raw["xnode_union_type"], raw["xnode_union"].items()
+    # a bias may be missing
+    known = [(key, id_) for key, id_ in ids if key.endswith("_id") and id_ in datatypes]
+    gives = tuple(id_ for key, id_ in known if key.startswith("output"))
+    reads = tuple(id_ for key, id_ in known if not key.startswith("output"))
+    before, behind = ([datatypes[each] for each in ids] for ids in (reads, gives))
+    int8 = INT8.issuperset(before[:1]) and (before[:1] in DYNAMIC or INT8.issuperset(behind))
+    conversions = (_kind(*before, *behind),) if kind == CONVERT else ()
+    return Kernel(kind, (name,) if name else (), reads, gives, int8, conversions)
+
+
+def _kind(before: str, behind: str) -> Kind:
+    if behind == "fp32":
+        return "dequantize"
+    return "quantize" if before == "fp32" else "requantize"
 
 
 def _absorbed(operators: Iterable[Node], present: set[str]) -> dict[str, str]:
@@ -147,10 +109,10 @@ def _host(node: Node, present: set[str]) -> str | None:
     A change between the two is crossed only from an operator that stands between two of them, whose
     quantized input is its output.
     """
-    carries = bool(node.users) and all(map(_kind_of, (*node.all_input_nodes, *node.users)))
+    carries = bool(node.users) and all(map(conversion_of, (*node.all_input_nodes, *node.users)))
 
     def near(nodes: Iterable[Node]) -> Iterator[Node]:
-        return (each for each in nodes if carries or not _kind_of(each))
+        return (each for each in nodes if carries or not conversion_of(each))
 
     upstream = reachable([node], lambda each: near(each.all_input_nodes))
     downstream = reachable([node], lambda each: near(each.users))
@@ -158,23 +120,20 @@ def _host(node: Node, present: set[str]) -> str | None:
     return next((name for name in found if name in present), None)
 
 
-def outside_operators(
-    edge: ExportedProgram, delegated: Collection[str | None] = ()
-) -> Iterator[LoweredOperator]:
+def outside_nodes(edge: ExportedProgram, delegated: Collection[str | None] = ()) -> list[Node]:
     """What was left to the runtime's own kernels, which compute in float.
 
     Of the origins that are ``delegated``, casts and what is made of constants alone are skipped:
     the operator itself is in the delegate.
     """
     varying = _varying(edge)
-    for node in edge.graph.nodes:
-        if node.op != "call_function" or node.target is getitem or not origin(node):
-            continue
-        name = node.target.__name__
-        if origin(node) in delegated and (node not in varying or name.startswith(CAST)):
-            continue
-        reads = chain.from_iterable(map(_dtypes, _read(node)))
-        yield LoweredOperator(origin(node), name, False, None, reads, _dtypes(node))
+
+    def is_of_a_delegate(node: Node) -> bool:
+        passive = node not in varying or name_of(node).startswith(CAST)
+        return origin(node) in delegated and passive
+
+    calls = [node for node in edge.graph.nodes if node.op == "call_function"]
+    return [node for node in calls if node.target is not getitem and not is_of_a_delegate(node)]
 
 
 def _varying(edge: ExportedProgram) -> set[Node]:
@@ -191,32 +150,3 @@ def _varying(edge: ExportedProgram) -> set[Node]:
         if given or found.intersection(node.all_input_nodes):
             found.add(node)
     return found
-
-
-def _read(node: Node) -> list[Node]:
-    """The inputs of a node, without the memory that its output is written to."""
-    outputs = {each for name, each in node.kwargs.items() if name.startswith("out")}
-    return [each for each in node.all_input_nodes if each not in outputs]
-
-
-def _dtypes(node: Node) -> list[str]:
-    value = node.meta.get("val")
-    values = value if isinstance(value, (tuple, list)) else [value]
-    dtypes = [getattr(each, "dtype", None) for each in values]
-    return [str(dtype).removeprefix("torch.") for dtype in dtypes if dtype is not None]
-
-
-def outside_conversions(edge: ExportedProgram) -> Iterator[Conversion]:
-    """The conversions that were left to the runtime's own kernels."""
-    for node in edge.graph.nodes:
-        kind = _kind_of(node)
-        if kind is not None:
-            behind = filter(None, map(origin, node.all_input_nodes))
-            before = filter(None, map(origin, node.users))
-            yield Conversion(kind, None, behind, before)
-
-
-def _kind_of(node: Node) -> Literal["quantize", "dequantize"] | None:
-    """Which conversion a node is, if it is one."""
-    name = getattr(node.target, "__name__", "")
-    return next((kind for start, kind in CONVERSIONS.items() if name.startswith(start)), None)
