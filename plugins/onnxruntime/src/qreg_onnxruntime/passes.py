@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qreg.graph.insertion import call_before
 from qreg.graph.nodes import argument, operator_name, sole_user
 from qreg.graph.provenance import CUSTOM, origin, producer
 from qreg_onnxruntime.checks import QUANTIZE, quantizations
@@ -106,16 +107,14 @@ def _separate_bias(node: Node) -> None:
     import torch
 
     bias: Any
-    aten, graph = torch.ops.aten, node.graph
+    aten = torch.ops.aten
     if node.target == aten.addmm.default:
         bias, factors, target = node.args[0], node.args[1:3], aten.mm.default
     else:
         bias, factors, target = argument(node, 2), node.args[:2], aten.linear.default
     if bias is None:
         return
-    with graph.inserting_before(node):
-        total = graph.call_function(target, tuple(factors))
-        negative = graph.call_function(aten.neg.default, (bias,))
-    total.meta, negative.meta = dict(node.meta), {"val": bias.meta["val"]}
+    total = call_before(node, target, *factors, inherit=True)
+    negative = call_before(node, aten.neg.default, bias)
     node.meta = {name: value for name, value in node.meta.items() if name != CUSTOM}
     node.target, node.args = aten.sub.Tensor, (total, negative)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING
 
+from qreg.graph.insertion import call_before
 from qreg.graph.nodes import operator_name
 
 if TYPE_CHECKING:
@@ -39,8 +40,5 @@ def _is_extreme(node: Node) -> bool:
 def _separate(value: Node) -> None:
     import torch
 
-    with value.graph.inserting_after(value):
-        kept = value.graph.call_function(torch.ops.aten.maximum.default)
-    kept.meta["val"] = value.meta["val"]
-    value.replace_all_uses_with(kept)
-    kept.args = (value, value)
+    kept = call_before(value.next, torch.ops.aten.maximum.default, value, value)
+    value.replace_all_uses_with(kept, lambda user: user is not kept)

@@ -7,8 +7,9 @@ not ``|largest x|``. A Maximum with the least number in between prevents it, and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from qreg.graph.insertion import call_before
 from qreg.graph.nodes import argument, operator_name
 from qreg_openvino.reach import VIEWS
 
@@ -56,10 +57,6 @@ def _passes(value: Node) -> bool:
 def _separate(activation: Node, value: Node) -> None:
     import torch
 
-    aten: Any = torch.ops.aten
-    meta = value.meta["val"]
-    least = torch.finfo(meta.dtype).min
-    with activation.graph.inserting_before(activation):
-        kept = activation.graph.call_function(aten.clamp_min.default, (value, least))
-    kept.meta["val"] = meta
+    least = torch.finfo(value.meta["val"].dtype).min
+    kept = call_before(activation, torch.ops.aten.clamp_min.default, value, least)
     activation.replace_input_with(value, kept)

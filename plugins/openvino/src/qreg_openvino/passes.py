@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from qreg.graph.insertion import call_before
 from qreg.graph.nodes import argument, operator_name
 from qreg.graph.provenance import origin, producer
 from qreg_openvino.reach import COPIES
@@ -100,8 +101,5 @@ def _pad_ahead(node: Node, padding: list[int]) -> None:
 
     entering: Any = node.args[0]
     amounts = [amount for size in reversed(padding) for amount in (size, size)]
-    pad = torch.ops.aten.constant_pad_nd.default
-    with node.graph.inserting_before(node):
-        padded = node.graph.call_function(pad, (entering, amounts, 0.0))
-    padded.meta["val"] = pad(entering.meta["val"], amounts, 0.0)
+    padded = call_before(node, torch.ops.aten.constant_pad_nd.default, entering, amounts, 0.0)
     node.args = (padded, *node.args[1:3], [0] * len(padding), *node.args[4:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qreg.graph.clamping import clamp_as_hardtanh
+from qreg.graph.insertion import call_before
 from qreg.graph.nodes import is_constant, operator_name, tensor_at
 from qreg.graph.operators import ADD, CONV, LINEAR
 from qreg.graph.rewrites import new_constant, rewritten, simplified
@@ -54,10 +55,7 @@ def _spell_out_alpha(node: Node) -> None:
     one, other = node.args[:2]
     if alpha == 1 or not isinstance(other, torch.fx.Node):
         return
-    with node.graph.inserting_before(node):
-        scaled = node.graph.call_function(torch.ops.aten.mul.Tensor, (other, alpha))
-    # Shapes and notes as of the sum, whose type the product of an integer tensor may not have.
-    scaled.meta = {**node.meta, "val": other.meta["val"] * alpha}
+    scaled = call_before(node, torch.ops.aten.mul.Tensor, other, alpha, inherit=True)
     node.args, node.kwargs = (one, scaled), {}
 
 

@@ -9,8 +9,11 @@ a constant one that hides nothing, a plain softmax gives the same values.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from qreg.graph.insertion import call_before
 from qreg.graph.nodes import operator_name
 
 if TYPE_CHECKING:
@@ -104,26 +107,17 @@ def _spelled_out(node: Node, given: dict[str, Any]) -> Node:
     query, key, value = (given[name] for name in ARGUMENTS[:3])
     scale = given.get("scale")
     scale = query.meta["val"].shape[3] ** -0.5 if scale is None else scale
-    with node.graph.inserting_before(node):
-        scaled = _call(node, aten.mul.Tensor, _merged(node, query), scale)
-        turned = _call(node, aten.permute.default, _merged(node, key), [0, 2, 1])
-        weights = _call(node, aten.softmax.int, _call(node, aten.bmm.default, scaled, turned), -1)
-        mixed = _call(node, aten.bmm.default, weights, _merged(node, value))
-        return _call(node, aten.reshape.default, mixed, list(node.meta["val"].shape))
+    call = partial(call_before, node, inherit=True)
+    scaled = call(aten.mul.Tensor, _merged(call, query), scale)
+    turned = call(aten.permute.default, _merged(call, key), [0, 2, 1])
+    weights = call(aten.softmax.int, call(aten.bmm.default, scaled, turned), -1)
+    mixed = call(aten.bmm.default, weights, _merged(call, value))
+    return call(aten.reshape.default, mixed, list(node.meta["val"].shape))
 
 
-def _merged(node: Node, value: Node) -> Node:
+def _merged(call: Callable[..., Node], value: Node) -> Node:
     """Batch and heads as one dimension: the delegate multiplies tensors of three."""
     import torch
 
     batch, heads, *rest = value.meta["val"].shape
-    return _call(node, torch.ops.aten.reshape.default, value, [batch * heads, *rest])
-
-
-def _call(node: Node, target: Any, *args: Any) -> Node:
-    """A call at the graph's insertion point, with the origin of the node that it stands for."""
-    from torch.fx.node import map_arg
-
-    made = node.graph.call_function(target, args)
-    made.meta = node.meta | {"val": target(*map_arg(args, lambda each: each.meta["val"]))}
-    return made
+    return call(torch.ops.aten.reshape.default, value, [batch * heads, *rest])

@@ -18,8 +18,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+from qreg.graph.insertion import call_before
 from qreg.graph.nodes import sole_user
 from qreg_xnnpack.compat import is_absorbed, passes_that_quantize
 
@@ -89,13 +90,10 @@ def _quantize_behind(node: Node) -> Node | None:
 
 def _through(value: Node, quantize: Node, *, before: Node) -> Node:
     """``value``, quantized and dequantized with the parameters of a quantize."""
-    graph, parameters = value.graph, quantize.args[1:]
-    with graph.inserting_before(before):
-        codes = graph.call_function(cast(Any, quantize.target), (value, *parameters))
-        result = graph.call_function(cast(Any, value.target), (codes, *parameters))
-    codes.meta["val"] = value.meta["val"].to(parameters[-1])
-    result.meta["val"] = value.meta["val"]
-    return result
+    parameters, floats = quantize.args[1:], value.meta["val"]
+    integers = floats.to(parameters[-1])
+    codes = call_before(before, quantize.target, value, *parameters, value=integers)
+    return call_before(before, value.target, codes, *parameters, value=floats)
 
 
 def _copied(dequantize: Node) -> Node:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from qreg.errors import LoweringError
 from qreg.graph.clamping import clamp_as_hardtanh
+from qreg.graph.insertion import call_before
 from qreg.graph.nodes import argument, operator_name
 from qreg.graph.operators import IDENTITIES, PADS
 from qreg.graph.rewrites import changes_nothing
@@ -115,9 +116,7 @@ def _linear_by_a_vector(node: Node) -> None:
     source, weight = cast("list[Node]", list(node.args[:2]))
     if weight.meta["val"].dim() != 1 or len(node.args) > 2:
         return
-    with node.graph.inserting_before(node):
-        product = node.graph.call_function(torch.ops.aten.mul.Tensor, (source, weight))
-    product.meta["val"] = source.meta["val"] * weight.meta["val"]
+    product = call_before(node, torch.ops.aten.mul.Tensor, source, weight)
     node.target, node.args = torch.ops.aten.sum.dim_IntList, (product, [-1])
 
 
@@ -133,18 +132,11 @@ def _without_factors(node: Node) -> None:
     beta, alpha = (node.kwargs.get(name, 1) for name in ("beta", "alpha"))
     if (alpha, beta) == (1, 1) and bias.meta["val"].shape == value.shape[-1:]:
         return
-
-    def call(target: Any, *arguments: Any, like: Any = value) -> Node:
-        with node.graph.inserting_before(node):
-            made = node.graph.call_function(target, arguments)
-        made.meta["val"] = like
-        return made
-
-    product = call(aten.mm.default, *factors)
+    product = call_before(node, aten.mm.default, *factors)
     if alpha != 1:
-        product = call(aten.mul.Tensor, product, alpha)
+        product = call_before(node, aten.mul.Tensor, product, alpha)
     if beta != 1:
-        bias = call(aten.mul.Tensor, bias, beta, like=bias.meta["val"])
+        bias = call_before(node, aten.mul.Tensor, bias, beta)
     node.target, node.args, node.kwargs = aten.add.Tensor, (product, bias), {}
 
 
@@ -156,9 +148,7 @@ def _bias_apart(node: Node) -> None:
     value = node.meta["val"]
     if bias is None or bias.meta["val"].shape == value.shape[-1:]:
         return
-    with node.graph.inserting_before(node):
-        product = node.graph.call_function(cast(Any, node.target), node.args[:2])
-    product.meta["val"] = value
+    product = call_before(node, node.target, *node.args[:2], value=value)
     node.target, node.args = torch.ops.aten.add.Tensor, (product, bias)
 
 
@@ -171,12 +161,9 @@ def _with_a_batch(node: Node) -> None:
 
     aten, value = torch.ops.aten, node.meta["val"]
     source: Any = node.args[0]
-    with node.graph.inserting_before(node):
-        image = node.graph.call_function(aten.unsqueeze.default, (source, 0))
-        pooled = node.graph.call_function(
-            cast(Any, node.target), (image, *node.args[1:]), node.kwargs
-        )
-    image.meta["val"], pooled.meta["val"] = source.meta["val"].unsqueeze(0), value.unsqueeze(0)
+    image = call_before(node, aten.unsqueeze.default, source, 0)
+    pooled = call_before(node, node.target, image, *node.args[1:], value=value.unsqueeze(0))
+    pooled.kwargs = node.kwargs
     node.target, node.args, node.kwargs = aten.squeeze.dim, (pooled, 0), {}
 
 
@@ -194,10 +181,7 @@ def _compute_written_weights(program: ExportedProgram) -> None:
     for node in list(program.graph.nodes) if mutations.writers else ():
         if operator_name(node.target) in BIAS_POSITION:
             for constant in filter(mutations.is_written, node.all_input_nodes):
-                with node.graph.inserting_before(node):
-                    multiply = torch.ops.aten.mul.Tensor
-                    computed = node.graph.call_function(multiply, (constant, 1.0))
-                computed.meta["val"] = constant.meta["val"] * 1.0
+                computed = call_before(node, torch.ops.aten.mul.Tensor, constant, 1.0)
                 node.replace_input_with(constant, computed)
 
 
@@ -223,11 +207,7 @@ def _crop_by_slices(pad: Node) -> None:
         dimension = source.meta["val"].dim() - 1 - place
         ends = max(0, -first), last if last < 0 else sys.maxsize
         if ends != (0, sys.maxsize):
-            cut = torch.ops.aten.slice.Tensor
-            with pad.graph.inserting_before(pad):
-                value = cut(source.meta["val"], dimension, *ends)
-                source = pad.graph.call_function(cut, (source, dimension, *ends))
-            source.meta["val"] = value
+            source = call_before(pad, torch.ops.aten.slice.Tensor, source, dimension, *ends)
     pad.args = (source, [max(0, each) for each in amounts], *pad.args[2:])
 
 
@@ -238,20 +218,14 @@ def _prelu_of_two_sides(node: Node) -> None:
     """
     import torch
 
-    aten, graph, rank = torch.ops.aten, node.graph, node.meta["val"].dim()
+    aten, rank = torch.ops.aten, node.meta["val"].dim()
     source, weight = cast("list[Any]", node.args)
-    with graph.inserting_before(node):
-        if rank > 2 and weight.meta["val"].numel() > 1:
-            sizes = [-1] + [1] * (rank - 2)
-            shaped = weight.meta["val"].reshape(sizes)
-            weight = graph.call_function(aten.reshape.default, (weight, sizes))
-            weight.meta["val"] = shaped
-        negative = graph.call_function(aten.neg.default, (source,))
-        below = graph.call_function(aten.relu.default, (negative,))
-        scaled = graph.call_function(aten.mul.Tensor, (below, weight))
-        above = graph.call_function(aten.relu.default, (source,))
-    for made in (negative, below, scaled, above):
-        made.meta["val"] = node.meta["val"]
+    if rank > 2 and weight.meta["val"].numel() > 1:
+        weight = call_before(node, aten.reshape.default, weight, [-1] + [1] * (rank - 2))
+    negative = call_before(node, aten.neg.default, source)
+    below = call_before(node, aten.relu.default, negative)
+    scaled = call_before(node, aten.mul.Tensor, below, weight)
+    above = call_before(node, aten.relu.default, source)
     node.target, node.args = aten.sub.Tensor, (above, scaled)
 
 
@@ -268,9 +242,7 @@ def _align_ranks(node: Node) -> None:
         sizes = [1] * (IMAGE - value.dim()) + list(value.shape)
         static = all(isinstance(size, int) for size in sizes)
         if value.dim() < IMAGE and static and not _is(source, DEQUANTIZE):
-            with node.graph.inserting_before(node):
-                raised = node.graph.call_function(torch.ops.aten.reshape.default, (source, sizes))
-            raised.meta["val"] = value.reshape(sizes)
+            raised = call_before(node, torch.ops.aten.reshape.default, source, sizes)
             node.replace_input_with(source, raised)
 
 
@@ -282,16 +254,15 @@ def _softmax_in_rows(node: Node) -> None:
     """
     import torch
 
-    source, target = cast("Node", node.args[0]), cast(Any, node.target)
+    source = cast("Node", node.args[0])
     reshape = torch.ops.aten.reshape.default
     if not _is_over_width(node) or not _has_channels_last(source):
         return
     value = node.meta["val"]
-    with node.graph.inserting_before(node):
-        rows = node.graph.call_function(reshape, (source, [-1, value.shape[-1]]))
-        picked = node.graph.call_function(target, (rows, -1, *node.args[2:]), node.kwargs)
-    rows.meta["val"] = source.meta["val"].reshape(-1, value.shape[-1])
-    picked.meta["val"] = value.reshape(-1, value.shape[-1])
+    rows = call_before(node, reshape, source, [-1, value.shape[-1]])
+    flat = value.reshape(-1, value.shape[-1])
+    picked = call_before(node, node.target, rows, -1, *node.args[2:], value=flat)
+    picked.kwargs = node.kwargs
     node.target, node.args, node.kwargs = reshape, (picked, list(value.shape)), {}
 
 

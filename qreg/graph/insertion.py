@@ -1,0 +1,26 @@
+"""Calls that rewrites add to a graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch.fx import Node
+
+
+def call_before(
+    node: Node, target: Any, *args: Any, value: Any = None, inherit: bool = False
+) -> Node:
+    """Insert a call ahead of a node, and return it.
+
+    Its fake tensor is ``value``, by default what ``target`` makes of those of the arguments. With
+    ``inherit`` it comes from where the node comes from: its origin, its module, its line.
+    """
+    from torch.fx.node import map_arg
+
+    with node.graph.inserting_before(node):
+        made = node.graph.call_function(target, args)
+    if value is None:
+        value = target(*map_arg(args, lambda each: each.meta["val"]))
+    made.meta = {**(node.meta if inherit else {}), "val": value}
+    return made
