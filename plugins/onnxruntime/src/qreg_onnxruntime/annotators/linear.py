@@ -5,51 +5,21 @@ With dynamic activations alone: their output stays float, so that there is nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
-from qreg import ALL_MODES, Annotate, Annotator, Matcher, Rule, patterns
+from qreg import ALL_MODES, patterns
 from qreg.annotators.builders import chain
-from qreg.annotators.rules import (
-    constant_weight,
-    matrices,
-    nonempty,
-    plain_matrix,
-    quantized_operands,
-    unscaled_product,
-)
-from qreg.graph.operators import ADDMM, LINEAR, MATMUL
+from qreg.annotators.families import products
+from qreg.annotators.rules import matrices, nonempty, quantized_operands
+from qreg.graph.operators import MATMUL
 from qreg_onnxruntime.reach import BOUNDED, ISLANDS
 from qreg_onnxruntime.rules import clamped_around_zero
 
-WEIGHTED = (quantized_operands, constant_weight, nonempty)
-
-
-def _family(
-    name: str, targets: Sequence[str], head: Matcher, annotate: Annotate, *rules: Rule
-) -> Iterator[Annotator]:
-    fused = (*rules, clamped_around_zero, ISLANDS.feeds_products)
-    yield chain(f"{name}_relu", targets, head, BOUNDED, rules=fused, annotate=annotate)
-    yield chain(name, targets, head, modes=ALL_MODES, rules=rules, annotate=annotate)
-
-
 ANNOTATORS = (
-    *_family("linear", LINEAR, patterns.weighted(), ISLANDS.product, *WEIGHTED),
-    *_family(
-        "addmm",
-        ADDMM,
-        patterns.weighted(1, 2, 0),
-        ISLANDS.product_along_axis_1,
-        *WEIGHTED,
-        unscaled_product,
-    ),
-    *_family(
-        "matmul_weight",
-        MATMUL,
-        patterns.weighted(),
-        ISLANDS.product_along_axis_1,
-        *WEIGHTED,
-        matrices,
-        plain_matrix,
+    *products(
+        ISLANDS,
+        BOUNDED,
+        "relu",
+        modes=ALL_MODES,
+        fused_rules=(clamped_around_zero, ISLANDS.feeds_products),
     ),
     chain(
         "matmul",

@@ -1,0 +1,103 @@
+"""Annotators that backends share whose kernels fuse a product with what follows it.
+
+``fused`` are the operators that the backend computes in one step with a product, and ``suffix`` is
+what patterns that end in one are called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from qreg.annotators import patterns
+from qreg.annotators.builders import chain
+from qreg.annotators.profitability import Islands
+from qreg.annotators.rules import (
+    batched,
+    constant_weight,
+    matrices,
+    nonempty,
+    plain_matrix,
+    quantized_operands,
+    unscaled_product,
+)
+from qreg.graph.operators import ADDMM, BATCH_NORM, CONV, LINEAR, MATMUL
+from qreg.plugins.types.annotator import Annotate, Annotator, Matcher, Rule
+from qreg.plugins.types.backend import STATIC, Mode
+
+CONVOLUTIONS = (*CONV, "aten.conv1d.padding", "aten.conv2d.padding")
+QAT: frozenset[Mode] = frozenset({"qat"})
+
+
+def convolutions(
+    annotate: Annotate,
+    fused: Iterable[str],
+    suffix: str,
+    *,
+    rules: Sequence[Rule] = (),
+    fused_rules: Sequence[Rule] = (),
+) -> Iterator[Annotator]:
+    """Convolutions, with what folds into them or is fused with them.
+
+    Batch norm is a part of the pattern in QAT only, since prepare has folded it before.
+    ``fused_rules`` are for patterns that end in a fused operator.
+    """
+    asked = (quantized_operands, constant_weight, batched, *rules, nonempty)
+
+    def conv(
+        name: str, *followers: Iterable[str], modes: frozenset[Mode] = STATIC, more: bool = False
+    ) -> Annotator:
+        return chain(
+            name,
+            CONVOLUTIONS,
+            patterns.weighted(),
+            *followers,
+            modes=modes,
+            rules=(*asked, *fused_rules) if more else asked,
+            annotate=annotate,
+            summary="conv1d, conv2d or conv3d",
+        )
+
+    yield conv(f"conv_bn_{suffix}", BATCH_NORM, fused, modes=QAT, more=True)
+    yield conv("conv_bn", BATCH_NORM, modes=QAT)
+    yield conv(f"conv_{suffix}", fused, more=True)
+    yield conv("conv")
+
+
+def products(
+    islands: Islands,
+    fused: Iterable[str],
+    suffix: str,
+    *,
+    modes: Iterable[Mode] = STATIC,
+    linear_rules: Sequence[Rule] = (),
+    fused_rules: Sequence[Rule] = (),
+) -> Iterator[Annotator]:
+    """Linear layers, and products with a constant matrix, alone and with what is fused with them.
+
+    ``modes`` are those of the patterns of one operator.
+    """
+    along = islands.product_along_axis_1
+    kinds: tuple[tuple[str, Sequence[str], Matcher, Annotate, Sequence[Rule]], ...] = (
+        ("linear", LINEAR, patterns.weighted(), islands.product, linear_rules),
+        ("addmm", ADDMM, patterns.weighted(1, 2, 0), along, (unscaled_product,)),
+        ("matmul_weight", MATMUL, patterns.weighted(), along, (matrices, plain_matrix)),
+    )
+    for name, targets, head, annotate, more in kinds:
+        rules = (quantized_operands, constant_weight, nonempty, *more)
+        both = (*rules, *fused_rules)
+        yield chain(f"{name}_{suffix}", targets, head, fused, rules=both, annotate=annotate)
+        yield chain(name, targets, head, modes=modes, rules=rules, annotate=annotate)
+
+
+def continuing(
+    islands: Islands, name: str, targets: Sequence[str], *rules: Rule, summary: str = ""
+) -> Annotator:
+    """An operator on one tensor that is quantized between products, with its own parameters."""
+    return chain(
+        name,
+        targets,
+        patterns.operands(0),
+        rules=(quantized_operands, *rules, nonempty, islands.feeds_products),
+        annotate=islands.continued,
+        summary=summary,
+    )
