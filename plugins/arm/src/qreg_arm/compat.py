@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial, partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from attrs import frozen
 
+from qreg.backends.patching import patched
 from qreg.graph.provenance import origin
 
 if TYPE_CHECKING:
@@ -108,8 +109,7 @@ class OriginHook:
         return Source(origin(node))
 
 
-@contextmanager
-def traced_and_exact() -> Iterator[None]:
+def traced_and_exact() -> AbstractContextManager[None]:
     """Has Arm's lowering say where each operator comes from, and quantize as torch does."""
     # executorch 1.4.1
     from executorch.backends.arm._passes import decompose_quant_nodes, insert_table_ops
@@ -118,13 +118,12 @@ def traced_and_exact() -> Iterator[None]:
     )
     from executorch.backends.arm.tosa import backend
 
-    with (
-        _replaced(backend, "DebugHook", OriginHook),
-        _replaced(Casting, "call_operator", partialmethod(casting, Casting.call_operator)),
-        _replaced(insert_table_ops, "create_node", with_origin_of_table),
-        _replaced(decompose_quant_nodes, "create_node", rounding_to_even),
-    ):
-        yield
+    return patched(
+        (backend, "DebugHook", lambda _: OriginHook),
+        (Casting, "call_operator", lambda decorate: partialmethod(casting, decorate)),
+        (insert_table_ops, "create_node", lambda _: with_origin_of_table),
+        (decompose_quant_nodes, "create_node", lambda _: rounding_to_even),
+    )
 
 
 def with_origin_of_table(graph: Any, op_target: Any, args: Any = (), **others: Any) -> Node:
@@ -171,13 +170,3 @@ def is_quantized(node: Node) -> bool:
     while getattr(node.target, "__name__", "") == VIEW:
         node = node.all_input_nodes[0]
     return bool(node.meta.get("output_qparams"))
-
-
-@contextmanager
-def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
-    before = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, before)

@@ -14,34 +14,22 @@ the delegate (executorch 1.4.1) inserts the conversions. Two of them it gets wro
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
+from qreg.backends.patching import patched
 from qreg_xnnpack.compat import is_dynamic_dequantize, layout_pass
 
-_one_at_a_time = threading.RLock()  # the pass is executorch's, and the same for all threads
 
-
-@contextmanager
-def layouts_put_right() -> Iterator[None]:
+def layouts_put_right() -> AbstractContextManager[None]:
     """Lets the delegate convert what is quantized, nothing before that, and for one reader."""
     changed = layout_pass()
-    replacements = {
-        "input_to_nhwc": _ahead_of_quantizing,
-        "input_to_nchw": _ahead_of_quantizing,
-        "insert_copy_q_dq": _for_one_reader,
-    }
-    with _one_at_a_time:
-        before = {name: getattr(changed, name) for name in replacements}
-        for name, replaced in replacements.items():
-            setattr(changed, name, replaced(before[name]))
-        try:
-            yield
-        finally:
-            for name, method in before.items():
-                setattr(changed, name, method)
+    return patched(
+        (changed, "input_to_nhwc", _ahead_of_quantizing),
+        (changed, "input_to_nchw", _ahead_of_quantizing),
+        (changed, "insert_copy_q_dq", _for_one_reader),
+    )
 
 
 def _ahead_of_quantizing(convert: Callable[..., None]) -> Callable[..., None]:

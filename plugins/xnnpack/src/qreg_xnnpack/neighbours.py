@@ -15,11 +15,11 @@ int8 gives the same values there in less time, so it is left so, but for three f
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from qreg.backends.patching import patched
 from qreg.graph.insertion import call_before
 from qreg.graph.nodes import sole_user
 from qreg_xnnpack.compat import is_absorbed, passes_that_quantize
@@ -49,7 +49,6 @@ ON_ONE_SET_OF_PARAMETERS = {
     "dim_order_ops._to_dim_order_copy.default",
 }
 
-_one_at_a_time = threading.RLock()  # the passes are executorch's, and the same for all threads
 ASKED = ("is_quant", "is_dequant")
 
 
@@ -105,22 +104,9 @@ def _name(node: Node) -> str:
     return getattr(node.target, "__name__", "") if node.op == "call_function" else ""
 
 
-@contextmanager
-def float_beside_int8() -> Iterator[None]:
+def float_beside_int8() -> AbstractContextManager[None]:
     """Mends fault 3 for the time of a lowering: only what is tagged counts as quantized."""
-    with _one_at_a_time:
-        before = [
-            (module, name, getattr(module, name))
-            for module in passes_that_quantize()
-            for name in ASKED
-        ]
-        for module, name, asks in before:
-            setattr(module, name, _tagged(asks))
-        try:
-            yield
-        finally:
-            for module, name, asks in before:
-                setattr(module, name, asks)
+    return patched(*((each, name, _tagged) for each in passes_that_quantize() for name in ASKED))
 
 
 def _tagged(asks: Callable[[Any], bool]) -> Callable[[Any], bool]:
