@@ -38,7 +38,11 @@ def test_the_probe_sees_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["qreg", "qreg.cli.main", "qreg.errors", "qreg.annotators.rules"]
+    "module",
+    [
+        *("qreg", "qreg.cli.main", "qreg.errors", "qreg.annotators.rules"),
+        *("qreg.backends.limits", "qreg.backends.inputs", "qreg.backends.program_graph"),
+    ],
 )
 def test_importing_is_light(module: str) -> None:
     assert heavy_imports(f"import {module}") == ""
