@@ -6,6 +6,7 @@ same operator. Kernels that fuse a clamp with what computes its input know it by
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from qreg.graph.nodes import argument, is_in_place, tensor_at
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
     from torch.fx import Node
 
 
+Bounds = tuple[float, float]
+
 LARGEST = 3.4028234663852886e38  # of the floats of 32 bits
 BOUNDED = ("aten.clamp.default", "aten.hardtanh.default")
+FIXED: dict[str, Bounds] = {"aten.relu.default": (0.0, math.inf), "aten.relu6.default": (0.0, 6.0)}
 BY_TENSORS = {  # and the names of the bounds that their arguments are, by position
     "aten.maximum.default": ("min",),
     "aten.minimum.default": ("max",),
@@ -24,7 +28,7 @@ BY_TENSORS = {  # and the names of the bounds that their arguments are, by posit
 }
 
 
-def finite_bounds(node: Node) -> tuple[float, float] | None:
+def finite_bounds(node: Node) -> Bounds | None:
     """The numbers between which a clamp or hardtanh keeps floats.
 
     A bound that is left out or infinite is the largest number of the type. None for bounds that are
@@ -36,24 +40,31 @@ def finite_bounds(node: Node) -> tuple[float, float] | None:
     if not dtype.is_floating_point:
         return None
     largest = min(LARGEST, torch.finfo(dtype).max)
-    given = _given(node)
-    low, high = (
-        missing if bound is None else bound
-        for bound, missing in zip(given, (-largest, largest), strict=True)
-    )
-    if not isinstance(low, (int, float)) or not isinstance(high, (int, float)):
+    bounds = bounds_of(node, operator_name(node.target), largest)
+    if bounds is None:
         return None
-    low, high = (min(max(float(each), -largest), largest) for each in (low, high))
+    low, high = (min(max(float(each), -largest), largest) for each in bounds)
     return (low, high) if low < high else None
 
 
-def _given(node: Node) -> tuple[Any, Any]:
-    """The bounds as the call has them, None for one that it leaves out."""
+def bounds_of(node: Node, name: str, largest: float = math.inf) -> Bounds | None:
+    """The numbers between which an operator of that name clamps, as its call has them.
+
+    ``largest`` stands for a bound that is left out. None for an operator that does not clamp, and
+    for bounds that are computed.
+    """
+    if name in FIXED:
+        low, high = FIXED[name]
+        return low, min(high, largest)
+    if name not in BOUNDED:
+        return None
     schema = node.target._schema.arguments  # type: ignore[union-attr]
-    low, high = (node.kwargs.get(schema[place].name, argument(node, place)) for place in (1, 2))
-    if "hardtanh" in str(node.target):
-        return (-1.0 if low is None else low), (1.0 if high is None else high)
-    return low, high
+    given = (node.kwargs.get(schema[place].name, argument(node, place)) for place in (1, 2))
+    missing = (-1.0, 1.0) if "hardtanh" in name else (-largest, largest)
+    low, high = (
+        default if bound is None else bound for bound, default in zip(given, missing, strict=True)
+    )
+    return (low, high) if isinstance(low, (int, float)) and isinstance(high, (int, float)) else None
 
 
 def spell_out_bounds(node: Node) -> bool:

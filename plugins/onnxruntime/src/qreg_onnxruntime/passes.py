@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qreg.graph.clamping import bounds_of
 from qreg.graph.insertion import call_before
 from qreg.graph.nodes import argument, operator_name, sole_user
 from qreg.graph.provenance import CUSTOM, origin, producer
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Node
 
-INFINITY = float("inf")
 HALF = 0.501  # of the distance between two codes, which is what quantizing rounds by
 DEQUANTIZE = "quantized_decomposed.dequantize"
 COPIES = ("aten.clone.default", "aten.contiguous.default")
@@ -61,7 +61,8 @@ def _is_done_by(quantize: Node, clamp: Node) -> bool:
     onnxruntime 1.32 finds that out for most of them when it loads a model, but not in time to see
     the linear layer before a relu.
     """
-    bounds = _bounds(clamp)
+    name = operator_name(clamp.target) if clamp.op == "call_function" else ""
+    bounds = bounds_of(clamp, name)
     parameters: Any = quantize.args[1:5]
     known = all(isinstance(each, (int, float)) for each in parameters)
     if bounds is None or not known or sole_user(clamp) is not quantize:
@@ -69,23 +70,6 @@ def _is_done_by(quantize: Node, clamp: Node) -> bool:
     scale, zero, low, high = parameters
     beyond = bounds[0] - (low - zero) * scale, (high - zero) * scale - bounds[1]
     return bool(max(beyond) <= HALF * scale)
-
-
-def _bounds(node: Node) -> tuple[float, float] | None:
-    """The numbers that an operator clamps between, None for an operator that does not."""
-    if node.op != "call_function":
-        return None
-    name, low, high = operator_name(node.target), argument(node, 1), argument(node, 2)
-    if name == "aten.relu.default":
-        return 0.0, INFINITY
-    if name == "aten.relu6.default":
-        return 0.0, 6.0
-    if name == "aten.hardtanh.default":
-        return (-1.0 if low is None else low), (1.0 if high is None else high)
-    if name == "aten.clamp.default":
-        high = node.kwargs.get("max", high)
-        return (-INFINITY if low is None else low), (INFINITY if high is None else high)
-    return None
 
 
 def _gives_float(node: Node) -> bool:

@@ -9,21 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qreg.graph.clamping import LARGEST
-from qreg.graph.nodes import argument, sole_user
+from qreg.graph.clamping import LARGEST, Bounds, bounds_of
+from qreg.graph.nodes import sole_user
 from qreg_xnnpack.compat import edge_operator
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
     from torch.fx.passes.infra.pass_base import PassResult
-
-Bounds = tuple[float, float]
-
-FIXED: dict[str, Bounds] = {"aten.relu.default": (0.0, LARGEST), "aten.relu6.default": (0.0, 6.0)}
-MISSING: dict[str, Bounds] = {
-    "aten.hardtanh.default": (-1.0, 1.0),
-    "aten.clamp.default": (-LARGEST, LARGEST),
-}
 
 
 def one_clamp_in_a_row(graph_module: GraphModule) -> PassResult:
@@ -63,20 +55,6 @@ def _joined(node: Node) -> bool:
 def _bounds(node: Node) -> Bounds | None:
     """The numbers between which a node clamps floats, None for any other node."""
     name = getattr(node.target, "__name__", "") if node.op == "call_function" else ""
-    known = name in FIXED or name in MISSING
-    if not known or not node.meta["val"].dtype.is_floating_point:
-        return None
-    if name in FIXED:
-        return FIXED[name]
-    low, high = (
-        missing if value is None else value
-        for value, missing in zip(_given(node), MISSING[name], strict=True)
-    )
-    return (low, high) if isinstance(low, (int, float)) and isinstance(high, (int, float)) else None
-
-
-def _given(node: Node) -> tuple[Any, Any]:
-    """The bounds of a clamp or hardtanh as it has them: None for those that it leaves out."""
-    schema = node.target._schema.arguments  # type: ignore[union-attr]
-    low, high = (node.kwargs.get(schema[place].name, argument(node, place)) for place in (1, 2))
-    return low, high
+    bounds = bounds_of(node, name, LARGEST)
+    is_float = bounds is not None and node.meta["val"].dtype.is_floating_point
+    return bounds if is_float else None
