@@ -41,8 +41,11 @@ NEXT_TO = [f"tests/{each}" for each in (*READING, "testing", "test_imports.py")]
 # The host's tests that take long: in a browser, with many processes, of whole projects.
 SLOW = ("report/page", "comparison", "observers", "scaffold", "testing")
 FAST = ("tests", *(f"--ignore=tests/{name}" for name in SLOW))
-# Next to examples, whose own tests run the kit of qreg.testing: what they could break.
+# Next to several plugins at once: what these could break. Comparisons, templates and the kit run
+# with XNNPACK, and with all backends in TOGETHER.
 BESIDE = [each for each in NEXT_TO if each.removeprefix("tests/") not in SLOW]
+# Of a wheel: what reads its files and its metadata. The rest of its code runs in combo(none).
+PACKAGED = (*(each for each in NEXT_TO if each != "tests/testing"), "tests/report", HOST[1])
 TOOLS = ("nox", "pre-commit", "ruff", "mypy")
 # What the distributions and their tests need from elsewhere: the host, and each backend.
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -106,11 +109,12 @@ def backend(session: nox.Session, name: str) -> None:
 def shared(session: nox.Session) -> None:
     """Four backends in one environment: the host's tests, theirs, and those of all together.
 
-    What the XNNPACK plugin tests for itself, its combination has tested.
+    What the XNNPACK plugin tests for itself, and the host beside one backend, the combination of
+    the two has tested.
     """
     install(session, *map(plugin, SHARED), layers=(*SHARED, "minilm"))
     tests = [f"plugins/{name}/tests" for name in SHARED[1:]]
-    check(session, *NEXT_TO, *tests, TOGETHER)
+    check(session, *BESIDE, *tests, TOGETHER)
 
 
 @nox.session(default=False)
@@ -226,7 +230,7 @@ def site_packages(environment: Path) -> Path:
 
 @nox.session
 def release(session: nox.Session) -> None:
-    """What would be published: it builds, is complete, and passes the tests by itself."""
+    """What would be published: it builds, is complete, and passes the tests of its files."""
     session.install(*CONSTRAINTS, "build", "twine")
     dist = Path(session.create_tmp()).resolve()
     for source in (".", *map(plugin, BACKENDS)):
@@ -236,7 +240,7 @@ def release(session: nox.Session) -> None:
     with session.chdir(dist):  # away from the checkout
         for package in ("qreg", *(f"qreg_{name}" for name in BACKENDS)):
             session.run("python", "-c", COMPLETE, package)
-    check(session, *HOST, "plugins/xnnpack/tests/test_cli.py")
+    check(session, *PACKAGED, "plugins/xnnpack/tests/test_cli.py")
 
 
 @nox.session
