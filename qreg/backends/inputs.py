@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from qreg.errors import InputError
+from qreg.utils.shapes import fits, spelled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,13 +52,9 @@ class TensorSpec:
 
     def problem(self, value: Tensor) -> str | None:
         """What is wrong with a tensor in the place of this input, None if it fits."""
-        given = self.of_tensor(value)
-        if given.dtype != self.dtype:
+        if dtype_name(value.dtype) != self.dtype:
             return "has another type"
-        fits = len(given.shape) == len(self.shape) and all(
-            wanted in (None, size) for wanted, size in zip(self.shape, given.shape, strict=True)
-        )
-        return None if fits else "has another shape"
+        return None if fits(value.shape, self.shape) else "has another shape"
 
     def example(self) -> Tensor:
         """A tensor of this kind to measure a program with; 1 for a dynamic size."""
@@ -68,8 +65,7 @@ class TensorSpec:
         return made.to(dtype)
 
     def __str__(self) -> str:
-        sizes = ", ".join("any" if size is None else str(size) for size in self.shape)
-        return f"{self.dtype} ({sizes}{',' if len(self.shape) == 1 else ''})"
+        return f"{self.dtype} {spelled(self.shape)}"
 
 
 def check_inputs(wanted: Sequence[TensorSpec], given: Sequence[Tensor]) -> None:

@@ -13,6 +13,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.utils import _pytree as pytree
 
 from qreg.errors import CalibrationError, InputError
+from qreg.utils.shapes import fits, spelled
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -41,19 +42,13 @@ class InputSpec:
             )
         if value.is_floating_point() and value.isnan().any():
             return "holds NaN. Leave the batch out, or clean its data."
-        fits = len(value.shape) == len(self.shape) and all(
-            wanted in (None, size) for size, wanted in zip(value.shape, self.shape, strict=True)
-        )
-        if not fits:
+        if not fits(value.shape, self.shape):
             return (
-                f"has shape {tuple(value.shape)}, the model was exported with {self._shape()}. "
+                f"has shape {tuple(value.shape)}, the model was exported with "
+                f"{spelled(self.shape)}. "
                 "Give it that shape, or export the model with dynamic_shapes."
             )
         return None
-
-    def _shape(self) -> str:
-        sizes = ", ".join("any" if size is None else str(size) for size in self.shape)
-        return f"({sizes}{',' if len(self.shape) == 1 else ''})"
 
 
 def input_specs(program: ExportedProgram) -> list[InputSpec]:
