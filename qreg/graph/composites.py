@@ -18,6 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from qreg.graph.clamping import BY_TENSORS, clamp_by_numbers
+from qreg.graph.lists import fill_lists
 from qreg.graph.mutation import Mutations
 from qreg.graph.nodes import is_in_place
 from qreg.plugins.operator_names import operator_name
@@ -67,7 +68,7 @@ def spelled_out(model: GraphModule, known: Container[str], *, trained: bool = Fa
     for node in waiting:
         waiting += (each for each in _replaced(node, mutations) if _is_candidate(each, known))
     bounded = not trained and _bound_by_numbers(model, known, mutations)
-    if waiting or bounded:
+    if fill_lists(model.graph) or waiting or bounded:
         model.graph.eliminate_dead_code(lambda node: node.is_impure() or node.op == "placeholder")
         model.recompile()
     return model

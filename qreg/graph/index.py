@@ -1,4 +1,4 @@
-"""The operators and the constants of a graph, read in one walk."""
+"""The operators of a graph by name, and what is known of its values, read in one walk."""
 
 from __future__ import annotations
 
@@ -7,28 +7,42 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+import torch
+
 from qreg.plugins.operator_names import operator_name
 
 if TYPE_CHECKING:
     from torch.fx import Graph, Node
 
 
-class GraphIndex:
-    """The operators of a graph by name, and its constants, read in one walk.
+SIZES = frozenset({"aten.sym_size.int", "aten.sym_numel.default", "aten.sym_stride.int"})
+CASTS = frozenset({"aten.to.dtype", "aten._to_copy.default", "aten.to.dtype_layout"})
 
-    ``is_state`` tells which nodes have the memory of a buffer that the graph writes to.
+
+class GraphIndex:
+    """The operators of a graph by name, and what is known of its values, read in one walk.
+
+    ``constants`` are computed from parameters and buffers alone. ``fixed`` are these, and what is
+    computed from numbers and sizes: positions, for example. ``counts`` are floats that are only
+    rounded to integers: indices of a table, for example. ``is_state`` tells which nodes have the
+    memory of a buffer that the graph writes to.
     """
 
     def __init__(self, graph: Graph, is_state: Callable[[Node], bool] = lambda node: False) -> None:
         self.position: dict[Node, int] = {}
         self.constants: set[Node] = set()
+        self.fixed: set[Node] = set()
         self._by_operator: dict[str, list[Node]] = defaultdict(list)
         for position, node in enumerate(graph.nodes):
             self.position[node] = position
             if _follows_constants(node, self.constants) and not is_state(node):
                 self.constants.add(node)
+            if _is_fixed(node, self.fixed) and not is_state(node):
+                self.fixed.add(node)
             if node.op == "call_function":
                 self._by_operator[operator_name(node.target)].append(node)
+
+        self.counts = _counts(graph)
 
     def starting(self, operators: Iterable[str]) -> Iterator[Node]:
         """The nodes of these operators, in the order of the graph."""
@@ -41,3 +55,45 @@ def _follows_constants(node: Node, constants: set[Node]) -> bool:
         return True
     inputs = node.all_input_nodes
     return node.op == "call_function" and bool(inputs) and constants.issuperset(inputs)
+
+
+def _is_fixed(node: Node, fixed: set[Node]) -> bool:
+    """Whether a node has the same value for every input of the same sizes."""
+    if node.op == "get_attr" or operator_name(node.target) in SIZES:
+        return True
+    return (
+        node.op == "call_function"
+        and not _is_random(node)
+        and fixed.issuperset(node.all_input_nodes)
+    )
+
+
+def _is_random(node: Node) -> bool:
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
+def _counts(graph: Graph) -> set[Node]:
+    """Pointwise operators on floats that only casts to integers read, or others of their kind."""
+    found: set[Node] = set()
+    for node in reversed(graph.nodes):
+        if _is_pointwise(node) and node.users and all(map(_rounds(found), node.users)):
+            found.add(node)
+    return found
+
+
+def _rounds(counts: set[Node]) -> Callable[[Node], bool]:
+    return lambda user: user in counts or _is_cast_to_integers(user)
+
+
+def _is_pointwise(node: Node) -> bool:
+    return torch.Tag.pointwise in getattr(node.target, "tags", ()) and not _is_integer(node)
+
+
+def _is_cast_to_integers(node: Node) -> bool:
+    cast = node.op == "call_function" and operator_name(node.target) in CASTS
+    return cast and _is_integer(node)
+
+
+def _is_integer(node: Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, torch.Tensor) and not value.dtype.is_floating_point

@@ -84,6 +84,10 @@ class Eligibility:
         yield from map(self._wrong_type, (*match.inputs, match.output))
         if self.index.constants.issuperset(match.inputs):
             yield "it computes a constant, which convert folds"
+        if self.index.fixed.issuperset(match.inputs):
+            yield "it is computed from numbers and sizes alone, not from activations"
+        if self.index.counts.issuperset(match.nodes):
+            yield "its values are only rounded to integers: int8 would give other integers"
         yield refused_by_rule(claim)
 
     def _reserved(self, node: Node, choice: Choice, claims: Claims) -> str | None:

@@ -20,6 +20,7 @@ from qreg.errors import (
     UnknownModuleError,
 )
 from qreg.folding.fold import folded
+from qreg.folding.parameters import fold_constants
 from qreg.graph.composites import spelled_out
 from qreg.graph.mutation import own_state, written_buffers
 from qreg.graph.provenance import mark, type_name
@@ -184,9 +185,11 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         for node in reversed(model.graph.nodes):  # fx's own elimination lints the whole graph
             if _is_dead(node):
                 model.graph.erase_node(node)
-        if "qat" not in self.modes:
-            model = folded(model)
-        spelled_out(model, self._targets(), trained="qat" in self.modes)
+        trained = "qat" in self.modes
+        model = model if trained else folded(model)
+        spelled_out(model, self._targets(), trained=trained)
+        if not trained:
+            fold_constants(model)
         for transform in self._backend.transforms:
             role = f"transform {_spelled(transform)}"
             model = call(self._supplied, role, transform, model, self.modes, expected=GraphModule)

@@ -1,8 +1,9 @@
-"""Clamps in a row, and clamps that leave one value.
+"""Clamps in a row, clamps that leave one value, and clamps of int8 values that leave out 0.
 
 The delegate (executorch 1.4.1) fuses a clamp with what computes its input, and then the next one in
 place of the first: the last one alone counts. XNNPACK itself refuses to run an operator whose lower
-bound is not below its upper one, which it also makes of two clamps without a value in common.
+bound is not below its upper one, which it also makes of two clamps without a value in common; and a
+clamp of int8 values by itself, where 0 is not between its bounds.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from qreg.graph.clamping import LARGEST, Bounds, bounds_of
 from qreg.graph.nodes import sole_user
 from qreg_xnnpack.compat import edge_operator
+from qreg_xnnpack.neighbours import DEQUANTIZE, QUANTIZE
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
@@ -21,11 +23,13 @@ if TYPE_CHECKING:
 def one_clamp_in_a_row(graph_module: GraphModule) -> PassResult:
     """A pass over a decomposed program: clamps in a row are one, and one of one value is that.
 
-    ``clamp(clamp(x, a, b), c, d)`` is ``clamp(x, min(max(a, c), d), min(max(b, c), d))``.
+    ``clamp(clamp(x, a, b), c, d)`` is ``clamp(x, min(max(a, c), d), min(max(b, c), d))``. A clamp
+    of int8 values that leaves out 0 becomes one in float.
     """
     from torch.fx.passes.infra.pass_base import PassResult
 
     changed = [_joined(node) for node in list(graph_module.graph.nodes)]
+    changed += [_kept_in_float(node) for node in list(graph_module.graph.nodes)]
     if any(changed):
         graph_module.recompile()
     return PassResult(graph_module, any(changed))
@@ -52,9 +56,28 @@ def _joined(node: Node) -> bool:
     return True
 
 
+def _kept_in_float(node: Node) -> bool:
+    """Whether a clamp of int8 values was doubled, which the delegate computes in float.
+
+    That is for bounds that 0 is not between; a second clamp to the same bounds changes nothing.
+    """
+    bounds, quantize = _bounds(node), sole_user(node)
+    if bounds is None or bounds[0] <= 0 <= bounds[1] or quantize is None:
+        return False
+    source: Any = node.args[0]
+    if (_name(source), _name(quantize)) != (DEQUANTIZE, QUANTIZE):
+        return False
+    with node.graph.inserting_before(node):
+        node.replace_input_with(source, node.graph.node_copy(node))
+    return True
+
+
+def _name(node: Any) -> str:
+    return getattr(node.target, "__name__", "") if node.op == "call_function" else ""
+
+
 def _bounds(node: Node) -> Bounds | None:
     """The numbers between which a node clamps floats, None for any other node."""
-    name = getattr(node.target, "__name__", "") if node.op == "call_function" else ""
-    bounds = bounds_of(node, name, LARGEST)
+    bounds = bounds_of(node, _name(node), LARGEST)
     is_float = bounds is not None and node.meta["val"].dtype.is_floating_point
     return bounds if is_float else None

@@ -103,6 +103,14 @@ def ordered_bounds(match: Match, config: QuantizationConfig) -> str | None:
     return f"clamp from {low} to {high}: the delegate takes rising bounds" if crossed else None
 
 
+def around_zero(match: Match, config: QuantizationConfig) -> str | None:
+    """Bounds with 0 between them: executorch 1.4.1 does not run another clamp of int8 values."""
+    low, high = argument(match.anchor, 1), argument(match.anchor, 2)
+    if (low is None or low <= 0) and (high is None or high >= 0):
+        return None
+    return f"clamp from {low} to {high}: in int8 the delegate supports bounds with 0 between them"
+
+
 def planar(match: Match, config: QuantizationConfig) -> str | None:
     """One or two spatial dimensions."""
     dimensions = len(shape_of(match.weight)) - 2

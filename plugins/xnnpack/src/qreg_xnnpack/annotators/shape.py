@@ -11,6 +11,7 @@ from qreg.annotators.builders import carrying
 from qreg.annotators.rules import quantized_operands, static_shape
 from qreg.graph.operators import CLAMPS, MAX_POOL2D, PERMUTES, RELU, RESHAPES, SLICE, UNSQUEEZE
 from qreg_xnnpack.delegate import (
+    around_zero,
     contiguous_slice,
     ordered_bounds,
     pool_window,
@@ -22,7 +23,7 @@ from qreg_xnnpack.delegate import (
 CARRYING = (
     carrying("max_pool2d", MAX_POOL2D, pool_window),
     carrying("relu", RELU),
-    carrying("clamp", CLAMPS, ordered_bounds),
+    carrying("clamp", CLAMPS, ordered_bounds, around_zero),
     carrying("mean", ("aten.mean.dim",), spatial_mean),
     carrying("permute", PERMUTES),
     carrying("view", RESHAPES, static_shape),

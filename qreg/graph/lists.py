@@ -1,0 +1,38 @@
+"""Lists of sizes in full: torch lets one number stand for all dimensions, backends do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.fx import Graph, Node
+
+
+def fill_lists(graph: Graph) -> bool:
+    """Repeat the number of a list of one where an operator has one for each dimension, in place.
+
+    ``stride=[2]`` of a ``conv2d`` becomes ``[2, 2]``. Returns whether there were any.
+    """
+    return any(
+        [_fill(node) for node in graph.nodes if isinstance(node.target, torch._ops.OpOverload)]
+    )
+
+
+def _fill(node: Node) -> bool:
+    arguments = node.target._schema.arguments  # type: ignore[union-attr]
+    filled = tuple(map(_full, arguments, node.args))
+    named = {
+        each.name: _full(each, node.kwargs[each.name])
+        for each in arguments
+        if each.name in node.kwargs
+    }
+    changed = (filled, named) != (node.args, dict(node.kwargs))
+    if changed:
+        node.args, node.kwargs = filled, named
+    return changed
+
+
+def _full(argument: Any, value: Any) -> Any:
+    several = argument.N is not None and argument.N > 1
+    alone = isinstance(value, (list, tuple)) and len(value) == 1
+    return list(value) * argument.N if several and alone else value
