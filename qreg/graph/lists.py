@@ -13,9 +13,9 @@ def fill_lists(graph: Graph) -> bool:
 
     ``stride=[2]`` of a ``conv2d`` becomes ``[2, 2]``. Returns whether there were any.
     """
-    return any(
-        [_fill(node) for node in graph.nodes if isinstance(node.target, torch._ops.OpOverload)]
-    )
+    operators = [each for each in graph.nodes if isinstance(each.target, torch._ops.OpOverload)]
+    filled = [_fill(each) for each in operators]
+    return any(filled)
 
 
 def _fill(node: Node) -> bool:

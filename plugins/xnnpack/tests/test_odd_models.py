@@ -74,6 +74,41 @@ MODELS: dict[str, tuple[nn.Module, tuple[tuple[int, ...], ...]]] = {
         nn.Sequential(nn.ZeroPad2d(1), nn.ConvTranspose2d(4, 4, 3)),
         (IMAGE,),
     ),
+    "clamps that leave out 0": (
+        With(
+            lambda m, x: (lambda y: (y.clamp(min=0.1) * 2, m.conv(y.clamp(-0.9, -0.1))))(
+                F.max_pool2d(m.conv(x), 2)
+            )
+        ),
+        (IMAGE,),
+    ),
+    "a softmax over the width downstream of a prelu and of a maximum over the channels": (
+        With(
+            lambda m, x: (
+                (F.prelu(x, m.p) * 1.5).softmax(-1),
+                (m.conv(x) + x.max(1, keepdim=True)[0]).softmax(-1),
+            ),
+            nn.Parameter(torch.tensor([0.25])),
+        ),
+        (IMAGE,),
+    ),
+    "indices that are computed": (
+        With(
+            lambda m, x: (
+                F.interpolate(m.conv(x), scale_factor=2, mode="nearest-exact") * 2,
+                m.linear(m.p[(x[0, 0, :, 0].sigmoid() * 15 + 0.2).long()]),
+            ),
+            parameter(16, 8),
+        ),
+        (IMAGE,),
+    ),
+    "one stride for two dimensions": (
+        With(
+            lambda m, x: torch.ops.aten.conv2d.default(m.conv(x), m.p, None, [2], [1]),
+            parameter(4, 4, 3, 3),
+        ),
+        (IMAGE,),
+    ),
     "a scalar between convolutions": (With(lambda m, x: m.conv(m.conv(x) * 20 + 1)), (IMAGE,)),
     "factors of fewer dimensions between convolutions": (
         With(lambda m, x: m.conv(m.conv(x) * m.p - m.q), parameter(4, 1, 1), parameter(8)),
@@ -289,6 +324,20 @@ def test_a_clamp_by_a_dynamic_size_stays_float() -> None:
     with torch.no_grad():
         wanted = module(smaller)
     assert float(result.run(smaller).max()) == float(wanted.max()) == 5
+
+
+def test_positions_of_a_dynamic_size_stay_float() -> None:
+    module = With(lambda m, x: F.interpolate(m.conv(x), scale_factor=2, mode="nearest-exact") * 2)
+    batches = [(torch.randn(IMAGE),) for _ in range(4)]
+    shapes = {"inputs": ({2: torch.export.Dim("height", min=4, max=16)},)}
+    result = qreg.quantize(module, batches[0], calibration=batches, dynamic_shapes=shapes)
+    positions = [each for each in result.decisions if "sizes alone" in each.reason]
+    assert {each.operator for each in positions} == {"aten.add.Tensor", "aten.mul.Tensor"}
+    smaller = batches[0][0][:, :, :5]
+    with torch.no_grad():
+        (wanted,) = (module(smaller),)
+    error = wanted - torch.as_tensor(result.run(smaller))
+    assert 10 * torch.log10(wanted.square().sum() / error.square().sum()) > 25
 
 
 def test_a_half_open_clamp_of_another_float_type_is_left_as_it_computes() -> None:

@@ -34,6 +34,16 @@ def planned_memory(data: bytes) -> int:
     return sum(program_of(data).execution_plan[0].non_const_buffer_sizes)
 
 
+def missing_kernels(data: bytes) -> list[str]:
+    """The operators of a ``.pte`` for which the runtime of this process has no kernel."""
+    # executorch 1.4.1
+    from executorch.extension.pybindings._portable_lib import _get_operator_names
+
+    called = program_of(data).execution_plan[0].operators
+    names = (f"{each.name}.{each.overload}".rstrip(".") for each in called)
+    return sorted(set(names).difference(_get_operator_names()))
+
+
 def graph_of(payload: bytes) -> dict[str, Any]:
     """The XNNPACK graph in a delegate's payload, in the form of executorch's ``schema.fbs``."""
     # executorch 1.4.1

@@ -15,6 +15,7 @@ from qreg.graph.rewrites import changes_nothing
 from qreg.graph.walks import reachable
 from qreg_xnnpack.attention import spell_out_attention
 from qreg_xnnpack.decompositions import by_others
+from qreg_xnnpack.maxima import without_positions
 from qreg_xnnpack.scale_limits import check_scales
 from qreg_xnnpack.shared_constants import separate_constants
 from qreg_xnnpack.transforms import BIAS_POSITION, spell_out_stride
@@ -27,7 +28,9 @@ DEQUANTIZE = "quantized_decomposed.dequantize_per_tensor.default"
 DYNAMIC_DEQUANTIZE = "quantized_decomposed.dequantize_per_tensor.tensor"
 
 IMAGE = 4  # dimensions: batch, channels, height, width
+# executorch 1.4.1: ChannelsLastTaggedReshapePass.memory_sensitive_ops_nhwc
 CHANNELS_LAST = ("aten.conv", "pool2d", "aten.upsample", "aten.mean")
+CHANNELS_LAST += ("aten.amax", "aten.max.dim", "aten.prelu")
 CHANNELS_FIRST = ("aten.view.", "aten.reshape.", "aten.flatten.", "aten.linear.", "aten.matmul.")
 SOFTMAX = frozenset({"aten.softmax.int", "aten._softmax.default"})
 POOLS = {f"aten.{name}.default" for name in ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d")}
@@ -65,6 +68,8 @@ def ready(program: ExportedProgram) -> ExportedProgram:
             as_clamp(node)
         if name in CLAMPS or name == "aten.clamp.default":
             clamp_as_hardtanh(node)
+        if name == "aten.max.dim":
+            without_positions(node)
         if name in IDENTITIES and changes_nothing(node):
             _read_past(node)
         if name in PADS:
@@ -288,7 +293,8 @@ def _of_same_layout(node: Node) -> Iterator[Node]:
 
 def _is_image(node: Node) -> bool:
     value = node.meta.get("val")
-    return node.op == "call_function" and getattr(value, "ndim", 0) == IMAGE
+    first = value[0] if isinstance(value, (tuple, list)) else value
+    return node.op == "call_function" and getattr(first, "ndim", 0) == IMAGE
 
 
 def _separate_readers(dequantize: Node) -> None:

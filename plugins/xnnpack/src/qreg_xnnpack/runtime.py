@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from qreg.backends.inputs import TensorSpec, misfit
 from qreg.errors import InputError
-from qreg_xnnpack.compat import planned_memory, set_threads
+from qreg_xnnpack.compat import missing_kernels, planned_memory, set_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,8 @@ def load(program: bytes, threads: int = 0) -> Runner:
     ``threads`` is for all programs of the process, 0 leaves their number to the runtime.
 
     Raises ``InputError`` for what is no ExecuTorch program, is cut short, or needs more memory
-    than there is, and the runtime's error for one that it refuses.
+    than there is, or calls operators without a kernel, and the runtime's error for one that it
+    rejects.
     """
     from executorch.runtime import Runtime
 
@@ -44,6 +45,14 @@ def load(program: bytes, threads: int = 0) -> Runner:
         raise InputError(
             f"the program needs {planned_memory(program):,} bytes for its activations, more than "
             "this machine gives it"
+        ) from cause
+    except RuntimeError as cause:
+        missing = missing_kernels(program)
+        if not missing:
+            raise
+        raise InputError(
+            f"the program calls {', '.join(missing)}, for which this runtime has no kernel. Write "
+            "the model without it, or link a kernel for it"
         ) from cause
 
     def run(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
