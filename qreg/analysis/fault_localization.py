@@ -80,7 +80,10 @@ def name_suspect(
     if not found:
         return error
     names = [str(origin(node)) for node in found]
-    return error.suspecting(_described(found), remedy=_remedy(names, decisions))
+    # Where one of them is in float already, the fault may be that one's: no line would help.
+    floats = {each.node for each in decisions if not each.quantized}
+    remedy = _remedy(names, decisions) if floats.isdisjoint(names) else ""
+    return error.suspecting(_described(found), remedy=remedy)
 
 
 def _remedy(names: Sequence[str], decisions: Sequence[Decision]) -> str:

@@ -9,7 +9,9 @@ import torch
 from cases_operators import Case, Layers, cases
 
 import qreg
+from qreg.errors import QregError
 from qreg.verification import verify as verification
+from qreg_xnnpack.runtime import load
 
 # What the small models in architectures.py export, beside what tests of their own run.
 QUICK = (
@@ -41,3 +43,30 @@ def wrong(chosen: Sequence[Case]) -> Iterator[str]:
 @pytest.mark.parametrize("part", range(PARTS))
 def test_operators_of_the_architectures_run_between_int8_ones(part: int) -> None:
     assert list(wrong(named(QUICK)[part::PARTS])) == []
+
+
+PIECES = 20
+
+
+def program_of(case: Case) -> qreg.Result | None:
+    """The operator between int8 ones as a program; None where the runtime cannot run it in float.
+
+    Without a kernel for it, a float program of it does not lower, load or run either.
+    """
+    model = Layers([case]).eval()
+    batches = [model.inputs(seed) for seed in range(1, 5)]
+    try:
+        return qreg.quantize(model, batches[0], calibration=batches, progress=False)
+    except QregError:
+        with pytest.raises((QregError, RuntimeError)):
+            load(qreg.lower(model, batches[0]).program)(batches[0])
+        return None
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("piece", range(PIECES))
+def test_every_operator_with_a_kernel_runs_between_int8_ones(piece: int) -> None:
+    for case in cases()[piece::PIECES]:
+        result = program_of(case)
+        if result is not None:
+            assert all(each.sqnr > 20 for each in result.verification.to_float), case.name

@@ -1,7 +1,7 @@
 """Maxima over one dimension, without their positions.
 
-The delegate (executorch 1.4.1) accepts ``max.dim`` where its positions are unused. It fails to lower
-it unless the dimension is one of the last two of an image; for ``amax`` it checks that.
+The delegate (executorch 1.4.1) accepts ``max.dim`` where its positions are unused. It fails to
+lower it unless the dimension is one of the last two of an image; for ``amax`` it checks that.
 """
 
 from __future__ import annotations
