@@ -29,8 +29,10 @@ DYNAMIC_DEQUANTIZE = "quantized_decomposed.dequantize_per_tensor.tensor"
 
 IMAGE = 4  # dimensions: batch, channels, height, width
 # executorch 1.4.1: ChannelsLastTaggedReshapePass.memory_sensitive_ops_nhwc
-CHANNELS_LAST = ("aten.conv", "pool2d", "aten.upsample", "aten.mean")
-CHANNELS_LAST += ("aten.amax", "aten.max.dim", "aten.prelu")
+CHANNELS_LAST = (
+    *("aten.conv", "pool2d", "aten.upsample", "aten.mean"),
+    *("aten.amax", "aten.max.dim", "aten.prelu"),
+)
 CHANNELS_FIRST = ("aten.view.", "aten.reshape.", "aten.flatten.", "aten.linear.", "aten.matmul.")
 SOFTMAX = frozenset({"aten.softmax.int", "aten._softmax.default"})
 POOLS = {f"aten.{name}.default" for name in ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d")}
