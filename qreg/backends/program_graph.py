@@ -100,7 +100,9 @@ def within(host: LoweredOperator, origin: str) -> LoweredOperator:
     return LoweredOperator(origin, operator, host.int8, host.delegate)
 
 
-def passed_on(giver: LoweredOperator, origin: str) -> LoweredOperator:
+def passed_on(producer: LoweredOperator, origin: str) -> LoweredOperator:
     """An operator that is left to the kernel which gives its value, and has the type of that."""
-    int8 = dtype_name(giver.gives[0]) in EIGHT_BITS
-    return evolve(within(giver, origin), int8=int8, reads=giver.gives[:1], gives=giver.gives)
+    int8 = dtype_name(producer.gives[0]) in EIGHT_BITS
+    return evolve(
+        within(producer, origin), int8=int8, reads=producer.gives[:1], gives=producer.gives
+    )

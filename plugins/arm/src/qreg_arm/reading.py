@@ -138,13 +138,13 @@ def _kernels(blocks: Sequence[Any], dtypes: Mapping[str, str]) -> Iterator[Kerne
         yield Kernel(kind, (origin,) if origin else (), reads, gives, int8, conversions)
 
 
-def _conversions(kind: str, before: str, behind: str) -> tuple[Kind, ...]:
+def _conversions(kind: str, read: str, given: str) -> tuple[Kind, ...]:
     """The change between float and int8 that no operator of the model asks for."""
-    if kind == "CAST" and before == "FP32":
+    if kind == "CAST" and read == "FP32":
         return ("quantize",)
-    if kind == "CAST" and behind == "FP32":
+    if kind == "CAST" and given == "FP32":
         return ("dequantize",)
-    return ("requantize",) if kind == "RESCALE" and before == behind else ()
+    return ("requantize",) if kind == "RESCALE" and read == given else ()
 
 
 def _names(table: Any, what: str) -> tuple[str, ...]:

@@ -32,9 +32,9 @@ def _is_narrowed_input(node: Node) -> bool:
     """Whether a node makes int32 of an int64 input: a TOSA program has int32 there itself."""
     if name_of(node) != CAST or node.all_input_nodes[0].op != "placeholder":
         return False
-    before, behind = node.all_input_nodes[0].meta["val"].dtype, node.meta["val"].dtype
-    readers = {name_of(user) for user in node.users}
-    return (str(before), str(behind), readers) == ("torch.int64", "torch.int32", {CALL})
+    read, given = node.all_input_nodes[0].meta["val"].dtype, node.meta["val"].dtype
+    consumers = {name_of(user) for user in node.users}
+    return (str(read), str(given), consumers) == ("torch.int64", "torch.int32", {CALL})
 
 
 def one_flatbuffer(edge: ExportedProgram) -> bytes:

@@ -28,27 +28,27 @@ LEAST = "least_number"
 def with_kept_float(model: Any) -> Any:
     """Puts a Max behind such operators, in place."""
     graph = model.graph
-    givers = {name: node for node in graph.node for name in node.output}
-    readers: dict[str, list[Any]] = defaultdict(list)
+    producers = {name: node for node in graph.node for name in node.output}
+    consumers: dict[str, list[Any]] = defaultdict(list)
     for node in graph.node:
         for name in node.input:
-            readers[name].append(node)
+            consumers[name].append(node)
 
     def upstream(value: str) -> Iterator[str]:
-        if value in givers and givers[value].op_type in PASSING:
-            yield givers[value].input[0]
+        if value in producers and producers[value].op_type in PASSING:
+            yield producers[value].input[0]
 
     def downstream(value: str) -> Iterator[str]:
-        return (each.output[0] for each in readers[value] if each.op_type in PASSING)
+        return (each.output[0] for each in consumers[value] if each.op_type in PASSING)
 
     for node in list(graph.node):
-        before = (givers.get(value) for value in reachable(node.input[:1], upstream))
-        behind = (
-            each for value in reachable(node.output[:1], downstream) for each in readers[value]
+        above = (producers.get(value) for value in reachable(node.input[:1], upstream))
+        below = (
+            each for value in reachable(node.output[:1], downstream) for each in consumers[value]
         )
-        enclosed = _has(before, "DequantizeLinear") and _has(behind, "QuantizeLinear")
-        if enclosed and _is_float(node, givers):
-            _protect(graph, node, readers[node.output[0]])
+        enclosed = _has(above, "DequantizeLinear") and _has(below, "QuantizeLinear")
+        if enclosed and _is_float(node, producers):
+            _protect(graph, node, consumers[node.output[0]])
     return model
 
 
@@ -56,18 +56,18 @@ def _has(nodes: Iterable[Any], operator: str) -> bool:
     return any(each is not None and each.op_type == operator for each in nodes)
 
 
-def _is_float(node: Any, givers: dict[str, Any]) -> bool:
+def _is_float(node: Any, producers: dict[str, Any]) -> bool:
     if node.op_type in SLOWER:
         return True
     if node.op_type not in PRODUCTS:
         return False
-    weight = givers.get(node.input[1])
+    weight = producers.get(node.input[1])
     while weight is not None and weight.op_type == "Transpose":
-        weight = givers.get(weight.input[0])
+        weight = producers.get(weight.input[0])
     return weight is None or weight.op_type != "DequantizeLinear"
 
 
-def _protect(graph: Any, node: Any, readers: Iterable[Any]) -> None:
+def _protect(graph: Any, node: Any, consumers: Iterable[Any]) -> None:
     import numpy
     from onnx import helper, numpy_helper
 
@@ -76,9 +76,9 @@ def _protect(graph: Any, node: Any, readers: Iterable[Any]) -> None:
         graph.initializer.append(numpy_helper.from_array(least, LEAST))
     value = node.output[0]
     protected = f"{value}_protected"
-    for reader in readers:
-        names = [protected if name == value else name for name in reader.input]
-        reader.input[:] = names
+    for consumer in consumers:
+        names = [protected if name == value else name for name in consumer.input]
+        consumer.input[:] = names
     position = [each.name for each in graph.node].index(node.name) + 1
     graph.node.insert(
         position, helper.make_node("Max", [value, LEAST], [protected], f"Max_{value}")

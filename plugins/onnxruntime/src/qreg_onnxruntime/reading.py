@@ -39,11 +39,11 @@ class Optimized:
     types: Mapping[str, str]
     parameters: frozenset[str]
     absorbed: Mapping[str, str]
-    _givers: Mapping[str, Any] = field(init=False, repr=False)
+    _producers: Mapping[str, Any] = field(init=False, repr=False)
     _named: Mapping[str, Any] = field(init=False, repr=False)
-    _readers: Mapping[str, Sequence[Any]] = field(init=False, repr=False)
+    _consumers: Mapping[str, Sequence[Any]] = field(init=False, repr=False)
 
-    @_givers.default
+    @_producers.default
     def _by_output(self) -> dict[str, Any]:
         """The node of the source that gives each tensor."""
         return {name: node for node in self.source for name in node.output}
@@ -52,7 +52,7 @@ class Optimized:
     def _by_name(self) -> dict[str, Any]:
         return {node.name: node for node in self.source}
 
-    @_readers.default
+    @_consumers.default
     def _by_input(self) -> dict[str, list[Any]]:
         """The kernels that read each tensor."""
         found: dict[str, list[Any]] = defaultdict(list)
@@ -90,7 +90,7 @@ class Optimized:
             if node.op_type in QUANTIZE:
                 kind = "requantize" if node.input[0] in floats else "quantize"
             elif node.op_type in DEQUANTIZE:
-                if _only_quantized(self._readers.get(node.output[0], ())):
+                if _only_quantized(self._consumers.get(node.output[0], ())):
                     continue
                 kind = "dequantize"
             yield self._kernel(node, kind)
@@ -110,35 +110,35 @@ class Optimized:
         )
 
     def _origin(self, node: Any) -> str | None:
-        """By the name; of what the runtime made up, by the tensor that it gives, or its readers."""
+        """By the name; of what the runtime made up, by its output, or its consumers."""
         known = origin_of(node)
         if known or node.op_type in LAYOUTS:
             return known
         names = (node.output[0], node.name.removesuffix(BLOCKED))
-        given = [origin_of(self._givers[name]) for name in names if name in self._givers]
+        given = [origin_of(self._producers[name]) for name in names if name in self._producers]
         return next(filter(None, given), None) or self._by_reader(node)
 
     def _by_reader(self, node: Any) -> str | None:
-        """The operator whose output the readers of a kernel read in the source."""
-        for reader in self._readers.get(node.output[0], ()):
-            source = self._named.get(reader.name.partition(COPY)[0])
-            if source is not None and source.op_type == reader.op_type:
-                position = list(reader.input).index(node.output[0])
-                giver = self._givers.get(source.input[position])
-                return None if giver is None else origin_of(giver)
-            if not origin_of(reader):
-                return self._origin(reader)
+        """The operator whose output the consumers of a kernel read in the source."""
+        for consumer in self._consumers.get(node.output[0], ()):
+            source = self._named.get(consumer.name.partition(COPY)[0])
+            if source is not None and source.op_type == consumer.op_type:
+                position = list(consumer.input).index(node.output[0])
+                producer = self._producers.get(source.input[position])
+                return None if producer is None else origin_of(producer)
+            if not origin_of(consumer):
+                return self._origin(consumer)
         return None
 
     def _moved_by_nobody(self, found: dict[str, LoweredOperator]) -> Iterator[LoweredOperator]:
         """What moved values and is not there any more: what gives the values does it."""
-        behind: dict[str, str] = {}  # of each tensor, the operator that is left and gives it
+        left: dict[str, str] = {}  # of each tensor, the operator that is left and gives it
         for node in self.source:
-            origin, before = origin_of(node), behind.get(node.input[0], "") if node.input else ""
-            if origin and origin not in found and node.op_type in MOVES and before in found:
-                found[origin] = passed_on(found[before], origin)
+            origin, producer = origin_of(node), left.get(node.input[0], "") if node.input else ""
+            if origin and origin not in found and node.op_type in MOVES and producer in found:
+                found[origin] = passed_on(found[producer], origin)
                 yield found[origin]
-            behind.update(dict.fromkeys(node.output, origin if origin in found else before))
+            left.update(dict.fromkeys(node.output, origin if origin in found else producer))
 
     def _absorbed(
         self, name: str, found: Mapping[str, LoweredOperator]

@@ -36,16 +36,16 @@ class Compiled:
         scaled: dict[Kernel, frozenset[str]] = {}
         for operation in runtime_model.get_ordered_ops():
             told, name = layer(operation), operation.get_friendly_name()
-            before = [each.get_node().get_friendly_name() for each in operation.input_values()]
+            producers = [each.get_node().get_friendly_name() for each in operation.input_values()]
             precisions = told["outputPrecisions"].split(",")
             gives = (name, *(f"{name}:{number}" for number in range(1, len(precisions))))
             if told["layerType"] != "Const":
                 dtypes.update(zip(gives, precisions, strict=True))
             # What depends on constants alone is computed when the model loads.
-            if told["layerType"] == "Const" or (before and constant.issuperset(before)):
+            if told["layerType"] == "Const" or (producers and constant.issuperset(producers)):
                 constant.add(name)
             elif told["layerType"] not in NO_KERNELS:
-                reads = [each for each in before if each in dtypes]
+                reads = [each for each in producers if each in dtypes]
                 kernel = _kernel(told, reads, gives, dtypes)
                 names = told["originalLayersNames"].split(",")
                 scaled[kernel] = frozenset(kernel.origins) - set(_origins(names, DEQUANTIZATION))
@@ -60,9 +60,9 @@ class Compiled:
         for operator in self._computed():
             found[operator.origin or ""] = operator
             yield operator
-        for name, giver in copies.items():
-            if giver in found and name not in found:
-                found[name] = passed_on(found[giver], name)
+        for name, producer in copies.items():
+            if producer in found and name not in found:
+                found[name] = passed_on(found[producer], name)
                 yield found[name]
 
     def _computed(self) -> Iterator[LoweredOperator]:
@@ -77,16 +77,16 @@ def _kernel(
     told: Mapping[str, str], reads: Sequence[str], gives: Sequence[str], dtypes: Mapping[str, str]
 ) -> Kernel:
     origins = _origins(told["originalLayersNames"].split(","))
-    before, behind = ([dtypes[each] for each in names] for names in (reads[:1], gives))
+    read, given = ([dtypes[each] for each in names] for names in (reads[:1], gives))
     # The plugin writes I8 for u8: "brgconv_avx512_I8".
     int8 = told["primitiveType"].lower().endswith("_i8")
-    kinds = () if origins else _conversions(told["layerType"], before, behind)
+    kinds = () if origins else _conversions(told["layerType"], read, given)
     return Kernel(told["layerType"], origins, tuple(reads), tuple(gives), int8, kinds)
 
 
-def _conversions(type_: str, before: Sequence[str], behind: Sequence[str]) -> tuple[Kind, ...]:
+def _conversions(type_: str, read: Sequence[str], given: Sequence[str]) -> tuple[Kind, ...]:
     """The changes between float and 8 bits of a kernel that no operator is left to."""
-    entered, left = (not EIGHT_BITS.isdisjoint(types) for types in (before, behind))
+    entered, left = (not EIGHT_BITS.isdisjoint(types) for types in (read, given))
     if type_ == QUANTIZE and entered == left:
         return ("requantize",) if entered else ("quantize", "dequantize")
     if entered == left:

@@ -102,9 +102,9 @@ def _is_conversion(node: Node) -> bool:
 
 def _conversion(node: Node, origins: dict[Node, tuple[str, ...]]) -> Conversion:
     quantizes = str(node.target).startswith(QUANTIZE)
-    behind = [name for each in node.all_input_nodes for name in origins.get(each, ())]
-    before = [name for each in node.users for name in origins.get(each, ())]
-    return Conversion("quantize" if quantizes else "dequantize", WHOLE, behind, before)
+    producers = [name for each in node.all_input_nodes for name in origins.get(each, ())]
+    consumers = [name for each in node.users for name in origins.get(each, ())]
+    return Conversion("quantize" if quantizes else "dequantize", WHOLE, producers, consumers)
 
 
 def _operators(node: Node, origins: Sequence[str]) -> Iterator[LoweredOperator]:

@@ -84,16 +84,16 @@ def _node(raw: dict[str, Any], name: str | None, datatypes: Mapping[int, str]) -
     known = [(key, id_) for key, id_ in ids if key.endswith("_id") and id_ in datatypes]
     gives = tuple(id_ for key, id_ in known if key.startswith("output"))
     reads = tuple(id_ for key, id_ in known if not key.startswith("output"))
-    before, behind = ([datatypes[each] for each in ids] for ids in (reads, gives))
-    int8 = INT8.issuperset(before[:1]) and (before[:1] in DYNAMIC or INT8.issuperset(behind))
-    conversions = (_kind(*before, *behind),) if kind == CONVERT else ()
+    read, given = ([datatypes[each] for each in ids] for ids in (reads, gives))
+    int8 = INT8.issuperset(read[:1]) and (read[:1] in DYNAMIC or INT8.issuperset(given))
+    conversions = (_kind(*read, *given),) if kind == CONVERT else ()
     return Kernel(kind, (name,) if name else (), reads, gives, int8, conversions)
 
 
-def _kind(before: str, behind: str) -> Kind:
-    if behind == "fp32":
+def _kind(read: str, given: str) -> Kind:
+    if given == "fp32":
         return "dequantize"
-    return "quantize" if before == "fp32" else "requantize"
+    return "quantize" if read == "fp32" else "requantize"
 
 
 def _absorbed(operators: Iterable[Node], present: set[str]) -> dict[str, str]:
