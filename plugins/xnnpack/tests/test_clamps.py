@@ -21,6 +21,10 @@ CLAMPED: dict[str, Callable[[Tensor], Tensor]] = {
     "written in place": lambda y: y.relu_().clamp_(max=0.2),
     "the first read twice": lambda y: (lambda z: z.clamp(0.2, 3) + z)(y.clamp(-1, 0.3)),
     "nothing in common": lambda y: y.clamp(-1, 0).clamp(0.2, 3),
+    "bounds that leave out 0": lambda y: y.clamp(0.1, 0.5),
+    "downstream of two poolings": lambda y: F.max_pool2d(F.max_pool2d(y, 3, 1, 1), 2).clamp(
+        min=0.1
+    ),
     "crossed bounds": lambda y: y.clamp(0.5, 0.1),
     "crossed bounds, then a clamp": lambda y: y.clamp(0.5, 0.1).clamp(-1, 3),
 }

@@ -2,8 +2,9 @@
 
 The delegate (executorch 1.4.1) fuses a clamp with what computes its input, and then the next one in
 place of the first: the last one alone counts. XNNPACK itself refuses to run an operator whose lower
-bound is not below its upper one, which it also makes of two clamps without a value in common; and a
-clamp of int8 values by itself, where 0 is not between its bounds.
+bound is not below its upper one, which it also makes of two clamps without a value in common. Where
+0 is not between the bounds, it runs neither a clamp of int8 values nor one fused with a maximum
+pooling.
 """
 
 from __future__ import annotations
@@ -19,17 +20,20 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
     from torch.fx.passes.infra.pass_base import PassResult
 
+POOLING = "aten.max_pool2d.default"
+
 
 def one_clamp_in_a_row(graph_module: GraphModule) -> PassResult:
     """A pass over a decomposed program: clamps in a row are one, and one of one value is that.
 
     ``clamp(clamp(x, a, b), c, d)`` is ``clamp(x, min(max(a, c), d), min(max(b, c), d))``. A clamp
-    of int8 values that leaves out 0 becomes one in float.
+    of int8 values that leaves out 0 becomes one in float, and goes ahead of a maximum pooling.
     """
     from torch.fx.passes.infra.pass_base import PassResult
 
     changed = [_joined(node) for node in list(graph_module.graph.nodes)]
     changed += [_kept_in_float(node) for node in list(graph_module.graph.nodes)]
+    changed += [_ahead_of_pooling(node) for node in list(graph_module.graph.nodes)]
     if any(changed):
         graph_module.recompile()
     return PassResult(graph_module, any(changed))
@@ -69,6 +73,28 @@ def _kept_in_float(node: Node) -> bool:
         return False
     with node.graph.inserting_before(node):
         node.replace_input_with(source, node.graph.node_copy(node))
+    return True
+
+
+def _ahead_of_pooling(node: Node) -> bool:
+    """Whether a clamp was downstream of a maximum pooling that nothing else reads.
+
+    It is moved upstream: the largest of clamped values is the largest value, clamped.
+    """
+    bounds = _bounds(node)
+    pool: Any = node.args[0] if node.args else None
+    if bounds is None or bounds[0] <= 0 <= bounds[1] or _name(pool) != POOLING:
+        return False
+    if sole_user(pool) is not node:
+        return False
+    source = pool.args[0]
+    with node.graph.inserting_before(pool):
+        clamped = node.graph.node_copy(node, lambda each: source)
+    clamped.meta["val"] = source.meta["val"]
+    pool.replace_input_with(source, clamped)
+    node.replace_all_uses_with(pool)
+    node.graph.erase_node(node)
+    _ahead_of_pooling(clamped)
     return True
 
 
