@@ -36,8 +36,8 @@ def zipped(*names: str) -> bytes:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "no AOTInductor package, or is cut short"),
-        (b"no zip at all", "no AOTInductor package, or is cut short"),
+        (b"", "not an AOTInductor package, or is cut short"),
+        (b"no zip at all", "not an AOTInductor package, or is cut short"),
         (zipped("archive/archive_format"), "without compiled code"),
         (zipped("archive/models/model.json"), "is an exported program"),
     ],
@@ -78,7 +78,7 @@ def test_inputs_that_do_not_fit_are_refused(
 
 
 def test_threads_are_a_number_of_them(program: bytes) -> None:
-    with pytest.raises(InputError, match="threads is -1"):
+    with pytest.raises(InputError, match="option threads: -1"):
         load(program, threads=-1)
 
 
@@ -89,7 +89,7 @@ def test_a_package_of_somebody_elses_is_refused() -> None:
 
 def test_a_package_for_another_cpu_is_refused() -> None:
     metadata = {signature.KEY: "{}", signature.CPU: json.dumps(["avx2", "avx4096"])}
-    with pytest.raises(InputError, match=r"on a CPU with avx4096.*lower the model on this machine"):
+    with pytest.raises(InputError, match=r"on a CPU with avx4096.*Lower the model on this machine"):
         signature.read(metadata)
 
 
@@ -97,7 +97,7 @@ def test_another_machine_is_told_before_compiling(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     with pytest.raises(LoweringError) as raised:
         qreg.lower(nn.Linear(32, 8).eval(), (torch.randn(ROWS),), backend="x86_inductor")
-    assert "this machine is aarch64" in f"{raised.value} {raised.value.__cause__}"
+    assert "the architecture is aarch64" in f"{raised.value} {raised.value.__cause__}"
 
 
 def test_without_a_compiler_nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +127,7 @@ def no_batches() -> Iterator[Any]:
 
 def test_a_state_is_rejected_before_calibration_since_the_package_would_forget_it() -> None:
     model, inputs = Counting().eval(), (torch.randn(ROWS),)
-    message = "changes its buffer 'calls', and an AOTInductor package of torch 2.13 forgets"
+    message = "changes its buffer 'calls', and an AOTInductor package of torch 2.13 keeps no state"
     with pytest.raises(LoweringError, match=message):
         qreg.lower(model, inputs, backend="x86_inductor")
     with pytest.raises(LoweringError, match=message):

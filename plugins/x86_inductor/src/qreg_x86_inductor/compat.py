@@ -1,6 +1,7 @@
-"""Names that torch and torchao keep private, in the one place that knows them.
+"""Private names of torch and torchao, used in this module only.
 
-Each with the version it was seen in; ``tests/test_x86_inductor_compat.py`` notices when one moves.
+Each name is listed with the version that it was verified in.
+``tests/test_x86_inductor_compat.py`` fails if one is moved or renamed.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import GraphModule, Node
 
-# torch 2.13.0: inductor/fx_passes/quantization.py replaces what it fuses by these functions, and
-# calls them with keywords; their operators have other names where torchao 0.18 fused them before.
+# torch 2.13.0: inductor/fx_passes/quantization.py replaces fused patterns with these functions and
+# calls them with keywords. Patterns that torchao 0.18 fuses first use operators with other names.
 KERNELS = {
     "qlinear": "onednn.qlinear_pointwise",
     "qlinear_binary": "onednn.qlinear_pointwise.binary",
@@ -29,15 +30,15 @@ KERNELS = {
     "qcat": "aten.cat on uint8",
     "qreshape": "aten.reshape on uint8",
 }
-# torch 2.13.0, inductor/fx_passes/mkldnn_fusion.py: a convolution in float with what follows it.
+# torch 2.13.0, inductor/fx_passes/mkldnn_fusion.py: a float convolution fused with its consumer.
 FLOAT_KERNEL = "fn"
 FLOAT_OPERATORS = ("mkldnn._convolution_pointwise", "mkldnn._linear_pointwise")
-ACCUMULATORS = ("x_2", "accum", "other")  # torch 2.13.0: what the binary ones add, and overwrite
-ACCUMULATOR = 6  # torch 2.13.0: its position in the operators themselves
+ACCUMULATORS = ("x_2", "accum", "other")  # torch 2.13.0: binary kernels add to it in place
+ACCUMULATOR = 6  # torch 2.13.0: the position of this argument in the operators
 
 
 def kernel(node: Node) -> str | None:
-    """The int8 kernel that a node of Inductor's final graph is; None for everything else."""
+    """Return the name of the int8 kernel that a node of Inductor's final graph calls, or None."""
     if isinstance(node.target, functools.partial):
         return KERNELS.get(getattr(node.target, "__name__", ""))
     name = str(node.target)
@@ -46,7 +47,10 @@ def kernel(node: Node) -> str | None:
 
 
 def accumulator(node: Node) -> Node | None:
-    """The tensor that a kernel may add its result to in place; None if it has none."""
+    """Return the tensor that a kernel may add its result to in place, or None.
+
+    Raises ``LoweringError`` for a binary kernel whose accumulator is not found.
+    """
     if _is_float_kernel(node):
         return node.kwargs.get("other")  # type: ignore[return-value]
     name = kernel(node)
@@ -70,15 +74,15 @@ def _is_float_kernel(node: Node) -> bool:
 
 
 def owns_result(node: Node) -> bool:
-    """Whether a node is a kernel whose result lies in memory that nothing else has."""
+    """Whether a node is a kernel whose result does not share memory with another tensor."""
     name = kernel(node)
     if name is not None:
-        return name != KERNELS["qreshape"]  # which gives a view of what it reads
+        return name != KERNELS["qreshape"]  # which returns a view of its input
     return _is_float_kernel(node) or str(node.target).startswith(FLOAT_OPERATORS)
 
 
 def replace_accumulator(node: Node, copy: Node) -> None:
-    """Lets a kernel add to another tensor."""
+    """Replace the accumulator of a kernel with another tensor."""
     if node.kwargs:
         name = next(each for each in ACCUMULATORS if each in node.kwargs)
         node.update_kwarg(name, copy)
@@ -87,9 +91,9 @@ def replace_accumulator(node: Node, copy: Node) -> None:
 
 
 def inductor_settings(**settings: Any) -> AbstractContextManager[None]:
-    """Settings of torch's compiler, for as long as the context is open."""
-    # torch 2.13.0: `freezing` is asked for by dynamo too, before the options of torch.compile are
-    # looked at. Importing the quantizer registers torchao's fusions.
+    """Return a context manager that patches the settings of torch's compiler."""
+    # torch 2.13.0: dynamo reads `freezing` too, before it reads the options of torch.compile.
+    # Importing the quantizer registers torchao's fusions.
     import torch._inductor.config
     import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer  # noqa: F401
 
@@ -98,11 +102,14 @@ def inductor_settings(**settings: Any) -> AbstractContextManager[None]:
 
 
 def frozen(guard: Any) -> AbstractContextManager[None]:
-    """Settings that fold weights into int8 kernels, with a pass over each final graph."""
+    """Return a context manager that folds weights into int8 kernels and runs ``guard``.
+
+    ``guard`` is called on each final graph.
+    """
     return inductor_settings(
         freezing=True,
         post_grad_custom_post_pass=guard,
-        # Threads are counted when a program runs, and not when it is compiled.
+        # The number of threads is read at run time, not at compile time.
         **{"cpp.dynamic_threads": True},
     )
 
@@ -110,9 +117,9 @@ def frozen(guard: Any) -> AbstractContextManager[None]:
 def compile_package(
     program: ExportedProgram, metadata: Mapping[str, str], guard: Any, folder: Path
 ) -> bytes:
-    """An AOTInductor package of a program; what is compiled on the way stays in ``folder``."""
-    # torch 2.13.0. torch._inductor.aoti_compile_and_package writes to torch's cache, where the
-    # results stay, and leaves files in the working directory when it fails.
+    """Compile a program to an AOTInductor package; intermediate files are written to ``folder``."""
+    # torch 2.13.0: torch._inductor.aoti_compile_and_package writes to torch's cache, which keeps
+    # the results. If it fails, it leaves files in the working directory.
     import torch
     from torch._inductor import aot_compile
     from torch._inductor.package.package import package_aoti
@@ -123,7 +130,7 @@ def compile_package(
         "aot_inductor.package": True,
         "aot_inductor.output_path": str(folder / "compiled"),
         "aot_inductor.metadata": dict(metadata),
-        "force_disable_caches": True,  # with a graph from the cache, no pass would see it
+        "force_disable_caches": True,  # passes do not run on a graph from the cache
     }
     with torch.no_grad(), frozen(guard):
         files: Any = aot_compile(module, *program.example_inputs, options=options)
@@ -133,9 +140,9 @@ def compile_package(
 
 
 def load_package(path: Path) -> tuple[Callable[[list[Tensor]], list[Tensor]], dict[str, str]]:
-    """Loads a package: what runs it on flat tensors, and its metadata."""
-    # torch 2.13.0: `loader` of an AOTICompiledModel takes flat tensors; the model itself takes the
-    # arguments of the exported module.
+    """Load a package; return the function that runs it on flat tensors, and its metadata."""
+    # torch 2.13.0: `loader` of an AOTICompiledModel accepts flat tensors. The model itself accepts
+    # the arguments of the exported module.
     from torch._inductor import aoti_load_package
 
     loaded = aoti_load_package(str(path))
@@ -144,7 +151,7 @@ def load_package(path: Path) -> tuple[Callable[[list[Tensor]], list[Tensor]], di
 
 
 def annotation_class() -> Any:
-    """What torchao's quantizer writes to nodes, and asks of the nodes that it reads."""
+    """Return the annotation class that torchao's quantizer writes to nodes and expects on them."""
     # torchao 0.18.0
     from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
         _X86InductorQuantizationAnnotation,
@@ -154,13 +161,13 @@ def annotation_class() -> Any:
 
 
 def stand_in(has_output: bool) -> Any:
-    """An annotation without specs, in the form that torchao's quantizer can read."""
-    # torchao 0.18.0: it asserts that annotations are of its own class.
+    """Return an annotation without specs that torchao's quantizer can read."""
+    # torchao 0.18.0: the quantizer asserts that annotations are instances of its class.
     return annotation_class()(_annotated=True, _is_output_of_quantized_pattern=has_output)
 
 
 def sources() -> dict[str, Any]:
-    """What torchao's quantizer calls the operators of its patterns, by their names."""
+    """Return the source functions of torchao's patterns, by operator name."""
     import operator
 
     from torch import nn
@@ -179,4 +186,4 @@ def sources() -> dict[str, Any]:
     }
 
 
-SOURCE = "source_fn_stack"  # torch 2.13.0: what its source partitions, and thus torchao, go by
+SOURCE = "source_fn_stack"  # torch 2.13.0: the key that source partitions, and thus torchao, read

@@ -1,4 +1,4 @@
-"""The way in process: torch.compile with what lowering makes sure of."""
+"""Compile a converted model in process: ``torch.compile`` with the guarantees of lowering."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 def compile(model: Module, **options: Any) -> Callable[..., Any]:
-    """A converted model as a function that computes in int8; it is compiled at the first call.
+    """Return a function that runs a converted model in int8; the first call compiles the model.
 
-    ``options`` are those of ``torch.compile``. The function takes what the model takes, keeps no
-    gradients, and leaves its inputs and the model's parameters as they are, which ``torch.compile``
-    alone does not. The weights are those of the first call: later changes to the model are not
-    seen.
+    ``options`` are passed to ``torch.compile``. The function accepts the arguments of the model and
+    does not record gradients. It does not modify its inputs or the parameters of the model, which
+    ``torch.compile`` alone may overwrite. The weights are frozen at the first call: later changes
+    to the model have no effect.
 
-    Raises ``BackendUnavailableError`` without a C++ compiler, and ``LoweringError`` on another
-    architecture than x86.
+    Raises ``BackendUnavailableError`` without a C++ compiler, and ``LoweringError`` on an
+    architecture other than x86.
     """
     import torch
 

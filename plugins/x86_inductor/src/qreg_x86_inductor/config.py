@@ -1,7 +1,7 @@
-"""The named configs, and what of a config Inductor's int8 kernels cannot take.
+"""The named configs, and the limits on other configs for Inductor's int8 kernels.
 
-Inductor knows its int8 kernels by the numbers in the graph: uint8 activations, int8 weights per
-output channel. Another config would compute in float, with conversions for nothing.
+Inductor selects int8 kernels by the dtypes in the graph: uint8 activations and int8 weights per
+output channel. With any other config, a model would compute in float and pay for conversions.
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ def _named(suffix: str = "", reduced: bool = False) -> Iterator[SupportedConfig]
 
 
 def _config(reduced: bool, **arguments: bool) -> QuantizationConfig:
-    """torchao's config; its own ``reduce_range`` takes the bit from the activations."""
+    """Return torchao's config, with 7-bit weights if ``reduced``.
+
+    torchao's ``reduce_range`` is not used because it reduces the activations instead.
+    """
     from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
         get_default_x86_inductor_quantization_config,
     )

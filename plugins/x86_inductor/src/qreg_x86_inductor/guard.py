@@ -1,11 +1,11 @@
-"""Keeps Inductor from overwriting what is not its own.
+"""Keep Inductor from overwriting tensors that are still in use.
 
-``residual + quantized_linear(x)`` becomes one kernel that adds to the residual in place, whatever
-that is: an input of the caller, a parameter, an output. The first call is right, later ones are
-not. Float convolutions do it too, to what is given out as a view. So each such kernel gets a copy
-to add to, unless its residual is the result of another kernel that nobody else reads. The copies
-are made in Inductor's final graph, behind everything that would take them out again, and are part
-of the program: whoever loads it is as safe.
+Inductor fuses ``residual + quantized_linear(x)`` into one kernel that adds to the residual in
+place. The residual may be an input of the caller, a parameter or an output: the first call is then
+correct and later calls are not. Float convolutions do the same to a residual that is returned as a
+view. The guard therefore passes a copy to each such kernel, unless its residual is the result of
+another kernel and has no other reader. The copies are inserted into Inductor's final graph, after
+every pass that would eliminate them. They are part of the program, so a loaded program is safe too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ABOUT_VALUES = ("val", "tensor_meta")
 
 
 def guard(graph: Graph) -> int:
-    """Gives the kernels of a graph copies to add to; returns how many were needed."""
+    """Insert copies for the unsafe accumulators of a graph; return the number of copies."""
     unsafe = [
         (node, added)
         for node in graph.nodes
@@ -35,7 +35,7 @@ def guard(graph: Graph) -> int:
 
 
 def _is_private(value: Node) -> bool:
-    """Whether a value is a buffer of its own, which nothing but its one user can see."""
+    """Whether a value is in a separate buffer that only its one user reads."""
     return len(value.users) == 1 and owns_result(value)
 
 
@@ -49,10 +49,10 @@ def _copied(value: Node, before: Node) -> Node:
 
 
 def final_pass(*others: Any) -> Any:
-    """The guard as a pass over Inductor's final graphs, with ``others`` called behind it.
+    """Return the guard as a pass over Inductor's final graphs; ``others`` are called after it.
 
-    Its identity is part of the key under which Inductor keeps what it compiled, so that nothing
-    unguarded is taken from there.
+    The uuid of the pass is part of Inductor's cache key, so that code compiled without the guard is
+    never reused.
     """
     from torch._inductor.custom_graph_pass import CustomGraphPass
 

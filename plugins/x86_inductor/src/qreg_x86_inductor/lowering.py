@@ -1,4 +1,4 @@
-"""To an AOTInductor package, and reading back what became of the program."""
+"""Lower a program to an AOTInductor package, and report how each operator was compiled."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ MACHINES = ("x86_64", "AMD64")
 
 
 def lower(program: ExportedProgram) -> Lowered:
-    """Compiles a program for this machine; all of it is in the package.
+    """Compile a program for this machine; the package contains the whole program.
 
-    Raises ``LoweringError`` on another architecture than x86, for a program without example inputs,
-    and if the compiler did not show its final graph, which could then not be guarded.
+    Raises ``LoweringError`` on an architecture other than x86, for a program without example
+    inputs, and if the compiler skipped the guard of its final graphs.
     """
     check_machine()
     if program.example_inputs is None:
-        raise LoweringError("the program has no example inputs, which Inductor compiles with")
+        raise LoweringError(
+            "the program has no example inputs (Inductor requires them). Export the model with "
+            "example inputs"
+        )
     spell_out_alpha(program.graph)
     program.graph_module.recompile()
     note_steps(program.graph)
@@ -37,7 +40,7 @@ def lower(program: ExportedProgram) -> Lowered:
     with tempfile.TemporaryDirectory(prefix="qreg-x86-inductor-") as folder:
         written = compile_package(program, metadata_of(program), final_pass(reading), Path(folder))
     if not reading.graphs:
-        raise LoweringError("Inductor compiled without calling the guard of its final graphs")
+        raise LoweringError("Inductor did not call the guard of its final graphs")
     return Lowered(
         program=written,
         delegates=1,
@@ -47,10 +50,10 @@ def lower(program: ExportedProgram) -> Lowered:
 
 
 def check_machine() -> None:
-    """Raises ``LoweringError`` where the int8 kernels of x86 are not."""
+    """Raise ``LoweringError`` on an architecture other than x86."""
     machine = platform.machine()
     if machine not in MACHINES:
         raise LoweringError(
-            f"this machine is {machine}: the int8 kernels are those of x86. Lower on x86, or "
-            "choose another backend, as xnnpack"
+            f"this machine: the architecture is {machine} (expected x86). Lower on x86, or choose "
+            "another backend such as xnnpack"
         )

@@ -1,4 +1,4 @@
-"""What this distribution answers to qreg's hooks."""
+"""The backend that this distribution registers with qreg."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from qreg_x86_inductor.transforms import transform
 
 X86_INDUCTOR = Backend(
     name="x86_inductor",
-    summary="int8 on x86 CPUs, through torch's own compiler and oneDNN",
+    summary="int8 on x86 CPUs, through torch's compiler and oneDNN",
     default_config="int8_static",
     reduced_config="int8_static_reduced",
     runtime="torch with an AOTInductor package",
     suffix=".pt2",
     requires=(Requirement("torchao", "torchao>=0.18,<0.19"),),
     tools=(Tool("g++", "apt-get install g++", "CXX"),),
-    options=(Option("threads", 0, "threads to compute on; 0 leaves it to torch", at="load"),),
+    options=(Option("threads", 0, "number of threads (0: torch decides)", at="load"),),
     refuses=LIMITS,
     transforms=(transform,),
-    stateless="an AOTInductor package of torch 2.13 forgets that from one run to the next",
+    stateless="an AOTInductor package of torch 2.13 keeps no state from one run to the next",
     load=load,
     quantizer=quantizer,
 )

@@ -1,8 +1,8 @@
-"""torchao's quantizer for x86, kept from what Inductor does not run in int8.
+"""torchao's quantizer for x86, restricted to operators that Inductor runs in int8.
 
-It annotates some operators that Inductor then computes in float, with conversions for nothing; it
-fails on a module that is called twice and on annotations of others, and does not see functional
-calls. All of that is arranged around it, while it annotates.
+torchao's quantizer annotates some operators that Inductor then computes in float, which only adds
+conversions. It fails on a module that is called twice and on third-party annotations, and it does
+not find functional calls. The wrapper prepares the graph for it and restores the graph afterwards.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def quantizer(config: QuantizationConfig) -> Quantizer:
-    """The wrapped quantizer, with one config for everything; qreg keeps it within its scope."""
+    """Return the wrapped quantizer with one global config; qreg limits it to its scope."""
     from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import X86InductorQuantizer
 
     class Guarded(X86InductorQuantizer):  # type: ignore[misc]
@@ -35,7 +35,11 @@ def quantizer(config: QuantizationConfig) -> Quantizer:
 
 @contextmanager
 def _taken(model: GraphModule, config: QuantizationConfig) -> Iterator[None]:
-    """Marks what stays in float, and puts annotations of others into a form it can read."""
+    """Mark operators that stay in float, and replace annotations of other quantizers.
+
+    The replacements are in the form that torchao's quantizer can read; the original annotations are
+    restored on exit.
+    """
     from qreg.graph.compat import annotation_of, restore_annotation
 
     before = {node: annotation_of(node) for node in model.graph.nodes}
@@ -60,9 +64,9 @@ def _needs_mark(node: Node, found: Any, own: Any, config: QuantizationConfig) ->
 
 @contextmanager
 def _named(model: GraphModule) -> Iterator[None]:
-    """Lets operators be found by what they are, each by itself.
+    """Record a separate source for each known operator, so that torchao finds it.
 
-    torchao goes by the module that an operator comes from: it does not see functional calls, and
+    torchao finds operators by the module that they come from: it does not find functional calls and
     fails on a convolution that is called twice.
     """
     from qreg.graph.nodes import operator_name

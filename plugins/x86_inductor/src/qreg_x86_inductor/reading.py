@@ -1,8 +1,8 @@
-"""What Inductor made of a program: read from its final graph, when everything is fused.
+"""Read how Inductor compiled a program from its final graph, after all fusions.
 
-A fused kernel keeps the notes of the last operator it stands for. So each operator of the program
-is given its name as a note before, and the operators of a kernel are those between that last one
-and what the graph computes elsewhere.
+A fused kernel keeps the metadata of the last operator that it replaces. ``note_steps`` therefore
+writes the name of each operator into its metadata ahead of compilation. The operators of a kernel
+are those between its last operator and the values that other nodes of the final graph compute.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 STEP = "qreg_step"
 QUANTIZED = ("uint8", "int8")
 QUANTIZE, DEQUANTIZE = "quantized_decomposed.quantize", "quantized_decomposed.dequantize"
-# Inductor moves quantization in front of these, so that a kernel may end before them.
+# Inductor moves quantization upstream of these, so that a kernel may end upstream of them.
 MOVING = ("view", "reshape", "permute", "transpose", "flatten", "unsqueeze", "squeeze")
-WHOLE = 0  # all of a program is compiled into one
+WHOLE = 0  # the whole program is compiled into one
 
 
 def note_steps(graph: Graph) -> None:
-    """Gives each operator a note with its name, which stays with what becomes of it."""
+    """Write the name of each operator into its metadata, which Inductor's rewrites keep."""
     for node in graph.nodes:
         if node.op == "call_function":
             node.meta[CUSTOM] = {**(node.meta.get(CUSTOM) or {}), STEP: node.name}
@@ -38,9 +38,9 @@ def note_steps(graph: Graph) -> None:
 
 @define
 class Reading:
-    """Collects what the final graphs of a program compute, called with each of them.
+    """Collect the operators and conversions of a program; call it with each final graph.
 
-    ``source`` is the graph of the program, with its steps noted.
+    ``source`` is the graph of the program after ``note_steps``.
     """
 
     source: Graph
@@ -70,7 +70,7 @@ def _step(node: Node) -> str | None:
 
 
 class _Absorbed:
-    """Which operators of a program a node of the final graph stands for."""
+    """Map nodes of the final graph to the operators of the program that they replace."""
 
     def __init__(self, source: Graph, steps: set[Any]) -> None:
         self._nodes = {node.name: node for node in source.nodes}
@@ -84,7 +84,7 @@ class _Absorbed:
         return tuple(dict.fromkeys(name for each in self._fused(last) if (name := origin(each))))
 
     def _fused(self, last: Node) -> Iterator[Node]:
-        """From the last operator back to those that are computed elsewhere."""
+        """Yield the operators from ``last`` upstream to those that other nodes compute."""
         for each in reachable([last], lambda node: filter(self._is_inside, node.all_input_nodes)):
             if each is last or each.name not in self._steps:
                 yield each
@@ -115,12 +115,12 @@ def _operators(node: Node, origins: Sequence[str]) -> Iterator[LoweredOperator]:
 
 
 def _moves_codes(reads: Sequence[str], gives: Sequence[str]) -> bool:
-    """Whether a node only passes quantized values on, as a reshape of uint8 does."""
+    """Whether a node only moves quantized values, such as a reshape of uint8."""
     return bool(gives) and all(each in QUANTIZED for each in (*reads, *gives))
 
 
 def _read(node: Node) -> tuple[str, ...]:
-    """The types that a node reads; of a kernel, without the scales of its weight."""
+    """Return the dtypes of a node's inputs; for a kernel, without the scales of its weight."""
     given = node.all_input_nodes
     return _types(given if kernel(node) is None else [n for n in given if not _is_scale(n)])
 

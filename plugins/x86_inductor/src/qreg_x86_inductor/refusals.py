@@ -1,7 +1,8 @@
-"""What Inductor computes in float although torchao's quantizer annotates it, as seen in its graphs.
+"""Operators that Inductor computes in float although torchao's quantizer annotates them.
 
-With torch 2.13: products, averages, tanh and leaky ReLU have no int8 kernel; an addition has one
-only where it is fused into the linear or convolution in front of it.
+The list was read from Inductor's final graphs (torch 2.13). Multiplications, matrix products,
+averages, tanh and leaky ReLU have no int8 kernel. An addition has an int8 kernel only if it is
+fused into the linear or convolution upstream of it.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ NEVER = frozenset(
         *("aten.leaky_relu.default", "aten.avg_pool2d.default", "aten.adaptive_avg_pool2d.default"),
     }
 )
-# Nothing gives these quantized values when the ranges are found while the program runs.
+# In dynamic mode, the inputs of these operators are never quantized.
 STATIC_ONLY = frozenset(
     {*CONV2D, "aten.max_pool2d.default", "aten.cat.default", "aten.flatten.using_ints"}
 )
-# What computes on quantized values, and what hands them on.
+# Operators that compute on quantized values, and operators that pass quantized values on.
 ISLANDS = Islands(
     products=frozenset({*CONV2D, *LINEAR}),
     passing=frozenset({*CAT, *MAX_POOL2D, "aten.flatten.using_ints"}),
 )
 CEIL_MODE = 5  # the position of the argument
-SMALL = 16  # torch 2.13.0, inductor/decomposition.py: of a vector and a matrix this small, a sum
+SMALL = 16  # torch 2.13.0, inductor/decomposition.py: up to this size, vector @ matrix is a sum
 
 
 def stays_float(node: Node, config: QuantizationConfig) -> bool:
@@ -64,7 +65,11 @@ def _is_odd_conv(node: Node) -> bool:
 
 
 def _is_odd_linear(node: Node) -> bool:
-    """A computed weight, no rows, or a product so small that Inductor writes it as a sum."""
+    """Whether a linear has no int8 kernel.
+
+    Its weight is not a constant, its input is a vector, its input is scattered (see
+    ``_is_scattered``), or the product is so small that Inductor decomposes it into a sum.
+    """
     entering, weight = node.args[:2]
     rows, features = _shape(entering)[:-1], _shape(weight)
     if not rows or not is_constant(weight) or _is_scattered(entering):  # type: ignore[arg-type]
@@ -80,15 +85,19 @@ def _is_behind_reshape(node: Node) -> bool:
 
 
 def _is_odd_pool(node: Node) -> bool:
-    """torch 2.13.0 forgets to round up in its int8 kernel: the result has another shape."""
+    """Whether a max pool is in ceil mode.
+
+    The int8 kernel of torch 2.13.0 ignores ``ceil_mode``, so the shape of its result is wrong.
+    """
     return bool(argument(node, CEIL_MODE))
 
 
 def _is_odd_cat(node: Node) -> bool:
-    """Inductor looks for a written dimension, and for inputs that differ.
+    """Whether a cat has no int8 kernel, or would gain nothing from it.
 
-    Where no product reads what they join, their shared parameters would cost the smaller of them
-    precision for nothing.
+    Inductor fuses a cat only if its dimension is an explicit argument and its inputs are distinct.
+    If no compute operator reads the result, shared qparams would only cost the inputs with the
+    smaller ranges precision.
     """
     inputs: Any = node.args[0]
     fused = argument(node, 1) is not None and len(set(inputs)) == len(inputs)
@@ -96,7 +105,10 @@ def _is_odd_cat(node: Node) -> bool:
 
 
 def _is_scattered(entering: Any) -> bool:
-    """torch 2.13.0 fails to compile a linear of such an input, of sizes that it does not know."""
+    """Whether an input has dynamic sizes, more than two dimensions and is not contiguous.
+
+    torch 2.13.0 fails to compile a linear of such an input.
+    """
     value, sizes = entering.meta["val"], _shape(entering)
     is_static = all(isinstance(size, int) for size in sizes)
     return len(sizes) > 2 and not is_static and not value.is_contiguous()
@@ -107,7 +119,7 @@ def _is_unfused(add: Node) -> bool:
 
 
 def _is_fused(add: Node) -> bool:
-    """Whether an addition becomes part of the linear or convolution whose result it adds to."""
+    """Whether Inductor fuses an addition into the linear or convolution that it reads."""
     if add.kwargs.get("alpha", 1) != 1 or len(add.all_input_nodes) != 2:
         return False
     one, other = add.all_input_nodes
@@ -125,7 +137,11 @@ def _takes(compute: Node, residual: Node, add: Node) -> bool:
 
 
 def _is_flat(compute: Node) -> bool:
-    """A linear of more than two dimensions is reshaped behind, with dynamic sizes for good."""
+    """Whether no reshape stays between a node and its consumers.
+
+    Inductor reshapes the result of a linear of more than two dimensions; with dynamic sizes, the
+    reshape is not eliminated.
+    """
     is_linear = operator_name(compute.target) in LINEAR
     sizes = _shape(compute) if is_linear else []
     return not is_linear or len(sizes) < 3 or all(isinstance(size, int) for size in sizes)

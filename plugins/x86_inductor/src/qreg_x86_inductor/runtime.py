@@ -1,7 +1,7 @@
-"""Loads and runs an AOTInductor package.
+"""Load and run an AOTInductor package.
 
-A package holds compiled code, which runs with the rights of whoever loads it. What it does not
-check itself is checked here: the file, the CPU, and the inputs.
+A package contains compiled code, which runs with the rights of the process that loads it. This
+module checks what the package does not: the file, the CPU, and the inputs.
 """
 
 from __future__ import annotations
@@ -28,17 +28,20 @@ CODE, EXPORTED = "/data/aotinductor/", ("models/model.json", "serialized_exporte
 
 
 def load(program: bytes, threads: int = 0) -> Runner:
-    """Loads a package; the runner takes and gives flat tensors, on so many threads.
+    """Load a package; the runner accepts and returns flat tensors.
 
-    Raises ``InputError`` for what is no AOTInductor package of qreg's, or is one for another CPU.
+    ``threads`` is the number of threads that the runner computes on (0: torch decides).
+
+    Raises ``InputError`` if ``program`` is not an AOTInductor package that qreg lowered, or was
+    compiled for another CPU.
     """
     if threads < 0:
-        raise InputError(f"option threads is {threads}: give a number, 0 for torch's own")
+        raise InputError(f"option threads: {threads} is negative (expected 0 or more)")
     check_package(program)
     with tempfile.TemporaryDirectory(prefix="qreg-x86-inductor-") as folder:
         path = Path(folder) / "program.pt2"
         path.write_bytes(program)
-        call, metadata = load_package(path)  # which unpacks it to a folder of its own
+        call, metadata = load_package(path)  # unpacks it to a separate folder
     signature = read(metadata)
     inputs = signature.inputs
     wanted = [TensorSpec(each.dtype, each.shape) for each in inputs]
@@ -55,7 +58,7 @@ def load(program: bytes, threads: int = 0) -> Runner:
 
 @contextmanager
 def _on_threads(threads: int) -> Iterator[None]:
-    """torch counts threads for the whole process, so its number is put back after each call."""
+    """Set torch's number of threads, and restore it on exit because it is global to the process."""
     import torch
 
     before = torch.get_num_threads()
@@ -70,17 +73,19 @@ def _on_threads(threads: int) -> Iterator[None]:
 
 
 def check_package(program: bytes) -> None:
-    """Raises ``InputError`` for bytes that are no whole AOTInductor package."""
+    """Raise ``InputError`` for bytes that are not a complete AOTInductor package."""
     try:
         names = zipfile.ZipFile(io.BytesIO(program)).namelist()
     except zipfile.BadZipFile as cause:
         raise InputError(
-            f"it is no AOTInductor package, or is cut short: {cause} ({len(program):,} bytes)"
+            f"it is not an AOTInductor package, or is cut short: {cause} ({len(program):,} bytes)"
         ) from cause
     if any(name.endswith(EXPORTED) for name in names):
         raise InputError(
-            "it is an exported program, which torch.export.save writes under the same suffix: "
-            "lower it first, with qreg.quantize or qreg.lower"
+            "it is an exported program (torch.export.save writes the same suffix). Lower it first, "
+            "with qreg.quantize or qreg.lower"
         )
     if not any(CODE in name and name.endswith(".so") for name in names):
-        raise InputError(f"it is a zip file without compiled code: nothing in {CODE.strip('/')}")
+        raise InputError(
+            f"it is a zip file without compiled code (expected {CODE.strip('/')}/*.so)"
+        )

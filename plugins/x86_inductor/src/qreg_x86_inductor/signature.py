@@ -1,7 +1,7 @@
-"""What a package says of itself, so that it is never run on what it was not compiled for.
+"""The signature of a package, which prevents runs on inputs or CPUs that it was not compiled for.
 
-Compiled code takes the sizes, types and strides of its inputs for granted, and the instructions of
-the CPU that it was compiled on.
+Compiled code assumes the sizes, dtypes and strides of its inputs, and the instruction set of the
+CPU that it was compiled on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KEY, CPU = "qreg_signature", "qreg_cpu"
 
 @frozen
 class Input:
-    """One input: its sizes, None where dynamic, the order of its strides, and if it is changed."""
+    """One input: its sizes (None: dynamic), the order of its strides, and whether it is mutated."""
 
     name: str
     dtype: str
@@ -33,7 +33,7 @@ class Input:
     changed: bool
 
     def taken(self, value: Tensor) -> Tensor:
-        """A value in the layout that the code expects; a copy if the program changes it."""
+        """Return a value in the layout that the code expects; a copy if the program mutates it."""
         import torch
 
         laid_out = value.permute(self.order).contiguous().permute(_inverse(self.order))
@@ -42,14 +42,14 @@ class Input:
 
 @frozen
 class Signature:
-    """The inputs of a package, and which of its flat outputs are those of the model."""
+    """The inputs of a package, and the positions of the model's outputs in its flat outputs."""
 
     inputs: tuple[Input, ...]
     outputs: tuple[int, ...]
 
 
 def metadata_of(program: ExportedProgram) -> dict[str, str]:
-    """What is written into the package of a program.
+    """Return the metadata of the package of a program.
 
     Raises ``LoweringError`` for an input whose elements share memory.
     """
@@ -64,7 +64,10 @@ def metadata_of(program: ExportedProgram) -> dict[str, str]:
 
 
 def _changed_inputs(program: ExportedProgram) -> set[str]:
-    """The inputs that a program changes, which only its functional form tells."""
+    """Return the names of the inputs that a program mutates.
+
+    Only the signature of the functional program lists mutated inputs.
+    """
     if not any(map(_writes, program.graph.nodes)):
         return set()
     signature = program.run_decompositions({}).graph_signature
@@ -79,7 +82,7 @@ def _writes(node: Node) -> bool:
 
 
 def _outputs(program: ExportedProgram) -> tuple[int, ...]:
-    """The places of tensors: a package gives None as it is, and numbers as tensors."""
+    """Return the positions of tensors: a package returns None as None, and numbers as tensors."""
     given = program.graph.output_node().args[0]
     assert isinstance(given, tuple)
     return tuple(place for place, value in enumerate(given) if hasattr(value, "meta"))
@@ -97,8 +100,8 @@ def _input(node: Node, changed: bool) -> Input:
     shape = tuple(size if isinstance(size, int) else None for size in value.shape)
     if any(stride == 0 and size != 1 for stride, size in zip(strides, shape, strict=True)):
         raise LoweringError(
-            f"the example input {node.name!r} is expanded, its elements share memory: export with "
-            "a contiguous one"
+            f"example input {node.name!r}: its elements share memory (expected a tensor that is "
+            "not expanded). Export the model with a contiguous input"
         )
     order = sorted(range(len(strides)), key=lambda dim: -strides[dim])
     dtype = str(value.dtype).removeprefix("torch.")
@@ -114,7 +117,7 @@ def _inverse(order: Sequence[int]) -> list[int]:
 
 
 def instructions() -> list[str]:
-    """What the CPU can do, in torch's words."""
+    """Return the names of the CPU's capabilities, as torch reports them."""
     import torch
 
     found: Mapping[str, Any] = torch.cpu.get_capabilities()
@@ -122,20 +125,21 @@ def instructions() -> list[str]:
 
 
 def read(metadata: Mapping[str, str]) -> Signature:
-    """What a package says it takes and gives.
+    """Return the signature that a package's metadata contains.
 
-    Raises ``InputError`` for a package of somebody else's, and for one of another CPU.
+    Raises ``InputError`` for a package that qreg did not lower, and for a package compiled on a CPU
+    with instructions that this CPU does not support.
     """
     if KEY not in metadata or CPU not in metadata:
         raise InputError(
-            "the package was not lowered by qreg: it does not say what inputs it takes, and may "
-            "change them. Lower the model again, with backend='x86_inductor'"
+            "the package was not lowered by qreg: it has no signature of its inputs, and may "
+            "overwrite them. Lower the model again, with backend='x86_inductor'"
         )
     missing = sorted(set(json.loads(metadata[CPU])) - set(instructions()))
     if missing:
         raise InputError(
-            f"the package was compiled on a CPU with {', '.join(missing)}, which this one has not: "
-            "lower the model on this machine"
+            f"the package was compiled on a CPU with {', '.join(missing)}, which this CPU does not "
+            "support. Lower the model on this machine"
         )
     written = json.loads(metadata[KEY])
     return Signature(

@@ -1,4 +1,4 @@
-"""What is done to a graph before it is annotated."""
+"""Rewrites of a graph ahead of its annotation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WEIGHTED = frozenset({*CONV, *LINEAR})
 
 
 def transform(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
-    """Scalars become tensors, and each call of a layer that is used twice gets its own weight.
+    """Rewrite scalars as tensors, and copy the weight for each further call of a shared layer.
 
     In training, a shared weight stays shared.
     """
@@ -39,9 +39,9 @@ def _clamp_of_a_convolution(node: Node) -> bool:
 
 
 def spell_out_alpha(graph: Graph) -> None:
-    """``add(a, b, alpha=2)`` becomes ``a + b * 2``.
+    """Rewrite ``add(a, b, alpha=2)`` as ``a + b * 2``.
 
-    torch 2.13 forgets the factor where it fuses the addition into a quantized linear.
+    torch 2.13 ignores ``alpha`` when it fuses the addition into a quantized linear.
     """
     for node in list(graph.nodes):
         if node.op == "call_function" and operator_name(node.target) in ADD:
@@ -60,9 +60,10 @@ def _spell_out_alpha(node: Node) -> None:
 
 
 def separate_weights(model: GraphModule) -> None:
-    """Inductor packs a weight into the kernel of its only user, and else computes in float.
+    """Copy shared weights, so that each linear or convolution has a separate weight.
 
-    The copies are as large as the weights, and so are the packed weights of the kernels.
+    Inductor packs a weight into a kernel only if the weight has one user; otherwise it computes in
+    float. The copies are as large as the weights, and so are the packed weights of the kernels.
     """
     taken: set[str] = set()
     for node in list(model.graph.nodes):
