@@ -1,1 +1,1 @@
-"""What is measured on a model or a program for the report."""
+"""Measurements on models and programs for the report."""

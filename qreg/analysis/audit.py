@@ -1,7 +1,7 @@
-"""What became of each operator in the lowered program, as the program itself says.
+"""Audit of a lowered program: where it runs each operator.
 
-An annotation is a wish. Whether it came true is read from the operators of the lowered program: a
-decision to quantize that did not end in int8 is a defect of whoever supplied the annotator.
+An annotation is a request; the operators of the lowered program show whether it was honoured. A
+decision to quantize that did not end in int8 is a defect of the plugin that supplied the annotator.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ STATIC_DEQUANTIZE = "quantized_decomposed.dequantize_per_tensor.default"
 
 @frozen
 class Placement:
-    """Where one operator of the annotated graph ended.
+    """Where the lowered program runs one operator of the annotated graph.
 
-    ``place`` is ``"int8"`` or ``"float"`` in a delegate, ``"outside"`` of all delegates, or
-    ``"gone"`` where no kernel is left of it: it does nothing, or became part of another.
-    ``operator`` is what the backend calls it, and ``types`` those of its tensors, in the words of
-    the backend.
+    ``place`` is ``"int8"`` or ``"float"`` in a delegate, ``"outside"`` if the operator is not
+    delegated, or ``"gone"`` if it was eliminated: it does nothing, or was fused into another
+    operator. ``operator`` is the backend's name for it. ``types`` are the types of its tensors, as
+    the backend spells them.
     """
 
     node: str
@@ -44,9 +44,10 @@ class Placement:
 
 @frozen
 class Split:
-    """Float operators that stand between int8 ones, and cost a conversion on either side.
+    """Float operators between int8 operators, which cost a conversion on either side.
 
-    ``producers`` and ``consumers`` are the int8 ones. All of them are nodes of the annotated graph.
+    ``producers`` and ``consumers`` are the int8 operators. All names are nodes of the annotated
+    graph.
     """
 
     operators: tuple[str, ...]
@@ -56,11 +57,11 @@ class Split:
 
 @frozen
 class Audit:
-    """Every operator's place, and where the program is less than it could be.
+    """The place of every operator, and what the program could do better.
 
-    ``defects`` are the decisions to quantize that did not end in int8. ``leftover`` are conversions
-    that belong to no border of an int8 part: those outside of the delegates, and those from one set
-    of parameters to another.
+    ``defects`` are the decisions to quantize that did not end in int8. ``leftover`` are the
+    conversions that are not on the border of an int8 part: those that are not delegated, and those
+    from one set of qparams to another.
     """
 
     placements: Mapping[str, Placement] = field(repr=False)
@@ -74,9 +75,9 @@ class Audit:
 
 
 def audit(decisions: Sequence[Decision], lowered: Lowered, converted: GraphModule) -> Audit | None:
-    """Reads the places of all operators off a lowered program.
+    """Return the places of all operators in a lowered program.
 
-    None where the backend's format cannot be read back.
+    Return None if the backend's format cannot be read back.
     """
     if lowered.operators is None:
         return None
@@ -88,7 +89,7 @@ def audit(decisions: Sequence[Decision], lowered: Lowered, converted: GraphModul
 
 
 def reason(decision: Decision, found: Placement | None) -> str:
-    """Why an operator ended where it did: what was decided, and where the program differs, how."""
+    """Return why an operator has its place: the decision, and how the program differs from it."""
     if found is None or found.place == ("int8" if decision.quantized else "float"):
         return decision.reason
     if found.place == "gone":
@@ -107,15 +108,16 @@ def _is_float(placement: Placement) -> bool:
 def place(
     decisions: Sequence[Decision], operators: Sequence[LoweredOperator]
 ) -> dict[str, Placement]:
-    """The place of each decision's operator; of several parts of one, the least int8 counts.
+    """Return the place of each decision's operator.
 
-    Operators that the program says nothing of are ``"gone"``, but those of bodies left out.
+    If an operator was lowered to several parts, the part that is least int8 counts. Operators that
+    the program does not mention are ``"gone"``, except those in bodies, which are skipped.
     """
     parts: dict[str, list[LoweredOperator]] = {}
     for operator in operators:
         if operator.origin is not None:
             parts.setdefault(operator.origin, []).append(operator)
-    # Of bodies, as of a scan, a program may say nothing; their operators have a dot in their names.
+    # A program may not list the operators of a body (of a scan); their names contain a dot.
     known = [d.node for d in decisions if d.node in parts or "." not in d.node]
     return {name: _placement(name, parts.get(name, [])) for name in known}
 
@@ -140,7 +142,7 @@ def _types(part: LoweredOperator) -> str:
 
 
 def splitting(converted: GraphModule, placements: Mapping[str, Placement]) -> Iterator[Split]:
-    """The float parts of a converted graph that quantized tensors enter and leave."""
+    """Yield the float parts of a converted graph whose inputs and outputs are quantized."""
     edges = list(_edges(converted))
     is_float = {name for name, found in placements.items() if _is_float(found)}
     for part in _connected(is_float, [(a, b) for a, b, _ in edges]):
@@ -153,7 +155,7 @@ def splitting(converted: GraphModule, placements: Mapping[str, Placement]) -> It
 
 
 def _edges(converted: GraphModule) -> Iterator[tuple[str, str, bool]]:
-    """Which operator reads which, by their origins, and whether through a static quantization."""
+    """Yield (producer, consumer, whether the tensor is statically quantized), by origin."""
     for node in converted.graph.nodes:
         consumer = origin(node)
         if consumer is None:

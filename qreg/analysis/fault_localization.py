@@ -1,8 +1,8 @@
-"""Finds the operator at which a backend goes wrong, by lowering the model up to a point.
+"""Bisect a model for the first operator that a backend computes wrongly.
 
-What is wrong at one point stays wrong downstream, so a search by halves finds the first: a handful
-of lowerings, made only where a program has failed already. A part ends where no pattern is torn
-apart, since a backend takes a half pattern for something else.
+An error at one operator stays visible downstream, so bisection finds the first one with a handful
+of lowerings. The search runs only after a program has failed. A part ends only where it splits no
+pattern, since a backend lowers half of a pattern as a different one.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ def name_suspect(
     samples: Sequence[tuple[Any, ...]],
     search: Search,
 ) -> ProgramError:
-    """The error with the operator that it starts at, as far as one can be found.
+    """Return the error, with the operator at which it starts if one is found.
 
-    Where the backend has named operators itself, there is nothing to look for.
+    There is no search if the backend has named operators itself.
     """
     remedy = _remedy(error.suspects, decisions) if isinstance(error, LoweringError) else ""
     if remedy:
@@ -80,7 +80,7 @@ def name_suspect(
     if not found:
         return error
     names = [str(origin(node)) for node in found]
-    # Where one of them is in float already, the fault may be that one's: no line would help.
+    # An operator that is in float already may be the cause: then no setting would help.
     floats = {each.node for each in decisions if not each.quantized}
     remedy = _remedy(names, decisions) if floats.isdisjoint(names) else ""
     return error.suspecting(_described(found), remedy=remedy)
@@ -106,10 +106,10 @@ def suspect(
     samples: Sequence[tuple[Any, ...]],
     search: Search,
 ) -> list[Node]:
-    """The operators of the first pattern at which a converted model goes wrong when lowered.
+    """Return the operators of the first pattern at which a lowered model fails.
 
-    Wrong is what does not lower, load or run, or gives other outputs than the model. Empty if
-    every part works, and only the whole does not.
+    A part fails if it does not lower, load or run, or if its outputs differ from the model's. The
+    list is empty if every part works and only the whole model fails.
     """
     inputs = [tuple(flat(sample)) for sample in samples]
     ends = _ends(converted, decisions)
@@ -127,7 +127,7 @@ def suspect(
 
 
 def _ends(converted: GraphModule, decisions: Sequence[Decision]) -> list[Node]:
-    """The nodes after which the graph can be cut without tearing a pattern apart."""
+    """Return the nodes after which the graph can be cut without splitting a pattern."""
     position = {node: number for number, node in enumerate(converted.graph.nodes)}
     nodes = {origin(node): node for node in position if origin(node)}
     spans = []
@@ -146,7 +146,7 @@ def _ends(converted: GraphModule, decisions: Sequence[Decision]) -> list[Node]:
 
 
 def _behind(node: Node) -> Node:
-    """The node that dequantizes what an operator gives, or the operator."""
+    """Return the node that dequantizes the output of an operator, or else the operator."""
     for follower in (QUANTIZE, DEQUANTIZE):
         following = [user for user in node.users if str(user.target).startswith(follower)]
         node = following[0] if following else node
@@ -154,7 +154,7 @@ def _behind(node: Node) -> Node:
 
 
 def _given(converted: GraphModule, end: Node) -> list[Node]:
-    """The floating-point tensors of a part that ends with a node that are read after it."""
+    """Return the floating-point tensors of the part up to ``end`` that are read after it."""
     inside, computed = set[Node](), set[Node]()
     for node in converted.graph.nodes:
         inside.add(node)
@@ -174,13 +174,13 @@ def _given(converted: GraphModule, end: Node) -> list[Node]:
 
 def _is_float(node: Node) -> bool:
     if str(node.target).startswith(DEQUANTIZE):
-        return True  # convert does not note down what it gives
+        return True  # convert sets no meta value on it
     value = node.meta.get("val")
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def up_to(converted: GraphModule, end: Node) -> GraphModule:
-    """The part of a model that ends with a node; it takes its inputs flat."""
+    """Return the part of a model that ends with a node; its inputs are flat."""
     graph = Graph()
     copies = dict(_copied(graph, converted.graph, end))
     graph.output(tuple(copies[node] for node in _given(converted, end)))

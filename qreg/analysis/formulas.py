@@ -1,8 +1,8 @@
-"""How many multiply-accumulates an operator carries out on given tensors, and which carry out none.
+"""Formulas for the multiply-accumulates of operators, and the operators that have none.
 
 A multiply-accumulate is one term of a sum of products: ``linear`` from 16 to 8 features has 128 for
-each row. What torch counts in floating-point operations (``torch.utils.flop_counter``, where
-authors of operators register theirs) has two for each.
+each row. torch counts two floating-point operations for each (``torch.utils.flop_counter``, where
+authors of operators register their formulas).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _matrix_vector(out: Tensor, matrix: Tensor, *_: Any) -> int:
 
 
 def _added(formula: Formula) -> Formula:
-    """For an operator that adds its first argument to the product of the others."""
+    """Return the formula of an operator that adds its first argument to a product of the others."""
     return lambda out, added, *factors: formula(out, *factors)
 
 
@@ -41,22 +41,22 @@ def _batches_summed(out: Tensor, added: Tensor, one: Tensor, other: Tensor, *_: 
 
 
 def _convolution(out: Tensor, x: Tensor, weight: Tensor, *_: Any) -> int:
-    """Each output value is a sum over one filter; ``weight`` is (out, in / groups, *kernel)."""
+    """Count one filter for each output value; ``weight`` is (out, in / groups, *kernel)."""
     return out.numel() * prod(weight.shape[1:])
 
 
 def _transposed(out: Tensor, x: Tensor, weight: Tensor, *_: Any) -> int:
-    """Each input value meets one filter; ``weight`` is (in, out / groups, *kernel)."""
+    """Count one filter for each input value; ``weight`` is (in, out / groups, *kernel)."""
     return x.numel() * prod(weight.shape[1:])
 
 
 def _either_convolution(out: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> int:
-    """``aten.convolution``, whose seventh argument says whether it is transposed."""
+    """Count for ``aten.convolution``, whose seventh argument is ``transposed``."""
     return (_transposed if rest[4] else _convolution)(out, x, weight)
 
 
 def _time_first_convolution(out: Tensor, x: Tensor, weight: Tensor, *_: Any) -> int:
-    """``conv_tbc``, with a weight of (kernel, in, out)."""
+    """Count for ``conv_tbc``, with a weight of (kernel, in, out)."""
     return out.numel() * prod(weight.shape[:2])
 
 
@@ -65,9 +65,10 @@ def _bilinear(out: Tensor, one: Tensor, other: Tensor, *_: Any) -> int:
 
 
 def _attention(out: Tensor, query: Tensor, key: Tensor, *_: Any) -> int:
-    """Query times key, and scores times value, for each query and head; a mask saves nothing.
+    """Count query times key and scores times value, for each query and head.
 
-    ``out`` is (..., heads, queries, features): key and value may have fewer heads.
+    A mask saves nothing. ``out`` is (..., heads, queries, features): key and value may have fewer
+    heads.
     """
     length, features = key.shape[-2:]
     return out.numel() * length + prod(out.shape[:-1]) * length * features
@@ -78,15 +79,16 @@ def _cell(out: Tensor, x: Tensor, state: Any, *weights: Any) -> int:
 
 
 def _recurrent(out: Tensor, x: Tensor, state: Any, weights: Any, *_: Any) -> int:
-    """Each matrix meets each step of each sequence once: the gates, both directions, projections.
+    """Count each matrix once for each step of each sequence.
 
-    That includes the layers above the first, whose input has as many steps.
+    The matrices are those of the gates, both directions and the projections. Layers above the first
+    count alike, since their input has as many steps.
     """
     return _steps(x) * _matrices(weights)
 
 
 def _packed(out: Tensor, x: Tensor, batch_sizes: Tensor, state: Any, weights: Any, *_: Any) -> int:
-    """Of packed sequences, ``x`` has the steps of all."""
+    """Count for packed sequences: ``x`` contains the steps of all of them."""
     return _steps(x) * _matrices(weights)
 
 
@@ -132,8 +134,8 @@ FORMULAS: Mapping[str, Formula] = {
     **_named(_cell, *(f"{name}_cell" for name in RECURRENT)),
 }
 
-# What pads, picks, sorts, makes or moves values, and what normalizes, pools or interpolates them.
-# Elementwise operators, reductions and views are not here: torch tags or declares them.
+# Operators that pad, pick, sort, create or move values, or normalize, pool or interpolate them.
+# Elementwise operators, reductions and views are not listed: torch tags or declares them.
 NO_PRODUCTS = re.compile(
     r"""_?(
     adaptive_\w+ | add_relu | addr | affine_grid\w* | alpha_dropout | aminmax | arange | argsort
@@ -166,7 +168,7 @@ TAGS = frozenset({Tag.pointwise, Tag.reduction, Tag.view_copy, Tag.inplace_view}
 
 
 def formula_of(operator: OpOverload) -> Formula | None:
-    """The formula of an operator of torch's own, in place or not; None if there is none here."""
+    """Return the formula of a torch operator, in place or not; None if it has none here."""
     if operator.namespace != "aten":
         return None
     name, overload = _name(operator), operator._overloadname
@@ -174,7 +176,7 @@ def formula_of(operator: OpOverload) -> Formula | None:
 
 
 def has_no_products(operator: OpOverload) -> bool:
-    """Whether an operator is known to multiply and accumulate nothing."""
+    """Whether an operator is known to have no multiply-accumulates."""
     if TAGS.intersection(_tags(operator)):
         return True
     if operator.namespace not in NATIVE:
@@ -183,17 +185,17 @@ def has_no_products(operator: OpOverload) -> bool:
 
 
 def _tags(operator: OpOverload) -> set[Tag]:
-    """The tags of an operator; torch has none for what works in place, as ``aten.abs_``."""
+    """Return the tags of an operator; torch sets none on in-place ones, such as ``aten.abs_``."""
     packet = getattr(getattr(torch.ops, operator.namespace), _name(operator), None)
     return {*operator.tags, *(getattr(packet, operator._overloadname, operator).tags)}
 
 
 def _is_view(operator: OpOverload) -> bool:
-    """Whether it returns its input in another shape, and writes nothing."""
+    """Whether an operator returns its input in another shape, and writes nothing."""
     aliases = [each.alias_info for each in operator._schema.returns]
     return bool(aliases) and all(each and not each.is_write for each in aliases)
 
 
 def _name(operator: OpOverload) -> str:
-    """``"relu"`` of ``aten.relu_.default``."""
+    """Return ``"relu"`` for ``aten.relu_.default``."""
     return operator._opname.rstrip("_")

@@ -1,4 +1,4 @@
-"""Runs a graph and shows what each operator gives, under the name it has in the annotated graph."""
+"""Interpreter that reports the output of each operator, by its name in the annotated graph."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qreg.programs.inputs import cloned
 
 
 class Watching(Interpreter):
-    """Calls ``seen`` with the name and the value of every floating-point tensor of an operator."""
+    """Call ``seen`` with the name and the output of every operator with a floating-point tensor."""
 
     def __init__(self, module: GraphModule, seen: Callable[[str, Tensor], None]) -> None:
         super().__init__(module)
@@ -30,14 +30,17 @@ class Watching(Interpreter):
 
 
 class _Found(Exception):
-    """Ends a pass at the operator that was looked for."""
+    """Raised to end a pass at the operator that was searched for."""
 
-    def __init__(self, name: str) -> None:  # fx adds where it happened to what args has
+    def __init__(self, name: str) -> None:  # fx appends the location to the exception's args
         self.name = name
 
 
 def first_nan(model: GraphModule, sample: tuple[Any, ...]) -> str | None:
-    """The first operator that gives NaN for a sample, or None. Raises what the model raises."""
+    """Return the first operator whose output is NaN for a sample, or None.
+
+    Raises what the model raises.
+    """
 
     def check(name: str, value: Tensor) -> None:
         if value.isnan().any():

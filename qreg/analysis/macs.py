@@ -1,4 +1,4 @@
-"""How many multiply-accumulates each operator of a graph carries out, where that is known."""
+"""Counts of the multiply-accumulates of each operator of a graph, where they are known."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class Count:
 
 
 def counts(model: GraphModule) -> dict[str, Count]:
-    """The counts of all operators by their origins, on the sizes that the model was exported with.
+    """Return the counts of all operators by origin, for the sizes that the model was exported with.
 
-    Operators in the body of a ``scan`` count once for each step. Where the operators of a body have
-    origins, the count is theirs, and not that of the operator around them.
+    Operators in the body of a ``scan`` count once for each step. If the operators of a body have
+    origins, they are counted instead of the operator that runs the body.
     """
     found: dict[str, Count] = {}
     _collect(model, Count(macs=1), found)
@@ -63,7 +63,7 @@ def _collect(model: GraphModule, times: Count, found: dict[str, Count]) -> None:
 
 
 def _count(node: Node, bodies: Sequence[GraphModule]) -> Count:
-    """The count of one operator, with all that is in its bodies."""
+    """Return the count of one operator, with all that is in its bodies."""
     if isinstance(node.target, OpOverload):
         return _operator(node, node.target)
     if isinstance(node.target, HigherOrderOperator):
@@ -72,7 +72,7 @@ def _count(node: Node, bodies: Sequence[GraphModule]) -> Count:
 
 
 def _repeated(one: Count, times: Count) -> Count:
-    """The count of something that runs several times, or nobody knows how often."""
+    """Return a count multiplied by the number of runs, which may be unknown."""
     if one.is_none:
         return one
     return Count(one.macs * times.macs, one.unknown + times.unknown)
@@ -91,7 +91,7 @@ def _operator(node: Node, operator: OpOverload) -> Count:
 
 
 def _counted(operator: OpOverload, args: Any, kwargs: Any, out: Any) -> Count:
-    """By a formula, or by what the operator is composed of; tensors are on the meta device."""
+    """Count by a formula, or by the parts of the operator; tensors are on the meta device."""
     formula = formula_of(operator)
     registered = flop_registry.get(operator.overloadpacket)
     if formula is not None:
@@ -117,7 +117,7 @@ def _positional(operator: OpOverload, args: Any, kwargs: Any) -> list[Any]:
 
 
 def _composed(operator: OpOverload, args: Any, kwargs: Any) -> Count:
-    """The count of what torch takes an operator apart into."""
+    """Return the count of what torch takes an operator apart into."""
     parts = _Parts()
     try:
         with parts, torch.no_grad():
@@ -144,7 +144,7 @@ class _Parts(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _higher_order(
     node: Node, operator: HigherOrderOperator, bodies: Sequence[GraphModule]
 ) -> Count:
-    """By a registered formula, or by the bodies; of a ``cond`` the larger branch counts."""
+    """Count by a registered formula, or by the bodies; for a ``cond``, by the larger branch."""
     registered: Any = flop_registry.get(operator)
     if registered is not None:
         args, kwargs, out = tree_map(_sized, (node.args, node.kwargs, node))
@@ -162,7 +162,7 @@ def _all(body: GraphModule) -> Count:
 
 
 def _bodies(node: Node, model: GraphModule) -> list[GraphModule]:
-    """The graphs that a higher-order operator runs."""
+    """Return the graphs that a higher-order operator runs."""
     if not isinstance(node.target, HigherOrderOperator):
         return []
     constants = [each for each in node.all_input_nodes if each.op == "get_attr"]
@@ -171,7 +171,7 @@ def _bodies(node: Node, model: GraphModule) -> list[GraphModule]:
 
 
 def _times(node: Node) -> Count:
-    """How often the bodies of a higher-order operator run."""
+    """Return how often the bodies of a higher-order operator run."""
     operators = torch.ops.higher_order
     once = [
         operators.wrap_with_set_grad_enabled,
@@ -199,7 +199,7 @@ class _UnknownSize(Exception):
 
 
 def _sized(argument: Any) -> Any:
-    """The value of a node on the meta device, with sizes as they were in the example."""
+    """Return the value of a node on the meta device, with sizes as they were in the example."""
     value = _value(argument) if isinstance(argument, Node) else argument
     if isinstance(value, (tuple, list)):
         return type(value)(map(_sized, value))

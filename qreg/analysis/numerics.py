@@ -1,15 +1,14 @@
-"""Where the error comes from: each operator's output in the quantized graph against float.
+"""Noise of each operator: its output in the quantized graph against its output in float.
 
-The float graph is the annotated one before its observers did anything, so both graphs have the same
-operators, and a pass through each, side by side, is enough.
+The float graph is the annotated graph without observers. Both graphs have the same operators, so
+one pass through each, side by side, is enough.
 
 torchao compares the same two graphs (``prepare_for_propagation_comparison``,
 ``extract_results_from_loggers`` and ``compare_results`` of ``torchao.quantization.pt2e``). Its
-loggers keep the output of every operator for every sample, of both graphs, until the comparison is
-made. This module streams: it holds the float outputs of one sample, drops each one as soon as the
-quantized graph has computed the same operator, and keeps sums of squares. So the memory does not
-grow with the number of samples, and the SQNR is that of all samples together instead of one for
-each sample.
+loggers keep the output of every operator for every sample, of both graphs, until the comparison.
+This module streams: it holds the float outputs of one sample, drops each one as soon as the
+quantized graph has computed the same operator, and keeps sums of squares. Memory does not grow with
+the number of samples, and the SQNR is over all samples together instead of one per sample.
 """
 
 from __future__ import annotations
@@ -36,9 +35,8 @@ if TYPE_CHECKING:
 class OperatorNoise:
     """How far an operator's output in the quantized graph is from float, over all samples.
 
-    ``sqnr`` is in dB, as in :class:`~qreg.verification.metrics.OutputComparison`, and has the noise
-    of everything before the operator in it. ``largest`` is the largest absolute difference of two
-    elements.
+    ``sqnr`` is in dB, as in :class:`~qreg.verification.metrics.OutputComparison`, and includes the
+    noise of everything upstream. ``largest`` is the largest absolute difference of two elements.
     """
 
     node: str
@@ -47,9 +45,9 @@ class OperatorNoise:
 
 
 def float_graph(prepared: GraphModule) -> GraphModule:
-    """The float model in a prepared one: the same operators and weights, without observers.
+    """Return the float model of a prepared one: the same operators and weights, without observers.
 
-    The prepared model stays as it is. The copy shares its weights.
+    The prepared model is not modified. The copy shares its weights.
     """
     copied = GraphModule(prepared, _copied(prepared.graph))
     for name, child in list(copied.named_children()):
@@ -78,9 +76,9 @@ def _observes(module: torch.nn.Module) -> bool:
 def numerics(
     reference: GraphModule, converted: GraphModule, samples: Sequence[tuple[Any, ...]]
 ) -> list[OperatorNoise]:
-    """The noise of every operator that both graphs have, in the order of the graph.
+    """Return the noise of every operator that both graphs have, in the order of the graph.
 
-    One pass each for every sample; of the float graph's values, those of one sample are kept.
+    Each sample takes one pass through each graph. Only one sample's float values are held at once.
     """
     tallies: dict[str, Tally] = {}
     wanted: dict[str, Tensor] = {}

@@ -1,8 +1,8 @@
-"""What the observers of a prepared model saw that leaves few codes to the values.
+"""Observed ranges that use few of the quantized values.
 
-The smallest scale, ``eps``, is a floor: values spread less than ``eps`` times the number of codes
-use few of them. A constant has one value, and every code but one is wasted on it. An input of a
-group that shares its parameters gets few of them where another input reaches much further.
+The smallest scale, ``eps``, is a floor: a range below ``eps`` times the number of quantized values
+uses few of them. A constant uses a single one. An input of a group with shared qparams uses few of
+them if the range of another input is much larger.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ if TYPE_CHECKING:
 
 
 Concern = Literal["at the eps floor", "constant", "starved by shared parameters"]
-FEWEST_VALUES = 32  # that an input of a shared group should get: 5 bits
+FEWEST_VALUES = 32  # the least that an input of a shared group should use: 5 bits
 
 
 @frozen
 class Range:
-    """A range that an observer saw and that quantizes badly.
+    """An observed range that quantizes badly.
 
-    ``low`` and ``high`` are the extremes of all channels, in units of the tensor; ``channels`` is
-    how many there are, 1 for a tensor as a whole, and ``concerned`` how many of them it is about.
-    ``values`` is how many quantized values a starved input gets, and None for other concerns.
+    ``low`` and ``high`` are the extremes over all channels, in units of the tensor. ``channels`` is
+    the number of channels, 1 for a tensor as a whole. ``concerned`` is the number of channels that
+    have the concern. ``values`` is the number of quantized values that a starved input uses, and
+    None for other concerns.
     """
 
     node: str
@@ -49,10 +50,10 @@ class Range:
 
 
 def concerns(prepared: GraphModule, samples: Sequence[tuple[Any, ...]] = ()) -> list[Range]:
-    """Return the ranges of a calibrated model that leave few codes to the values.
+    """Return the ranges of a calibrated model that use few of the quantized values.
 
-    The inputs of shared groups are judged on ``samples``, by one forward pass for each; a model
-    without such groups is not run.
+    Inputs of groups with shared qparams are judged on ``samples``, with one forward pass for each.
+    A model without such groups is not run.
     """
     found: list[Range] = []
     for node in prepared.graph.nodes:
@@ -76,7 +77,7 @@ def _starved(prepared: GraphModule, samples: Sequence[tuple[Any, ...]]) -> Itera
 
 
 def _shared_inputs(prepared: GraphModule) -> dict[Node, ObserverBase]:
-    """What enters an operator of several inputs that have one observer, with that observer."""
+    """Return the inputs of operators whose inputs share one observer, with that observer."""
     found: dict[Node, ObserverBase] = {}
     for node in prepared.graph.nodes:
         entering = {
@@ -90,14 +91,14 @@ def _shared_inputs(prepared: GraphModule) -> dict[Node, ObserverBase]:
 
 
 def _observer(prepared: GraphModule, node: Node) -> ObserverBase | None:
-    """The static observer of a tensor as a whole that a node calls."""
+    """Return the static per-tensor observer that a node calls, or None."""
     called = prepared.get_submodule(str(node.target)) if node.op == "call_module" else None
     known = isinstance(called, ObserverBase) and getattr(called, "min_val", torch.empty(0)).numel()
     return called if known == 1 else None
 
 
 class _Extremes(Interpreter):
-    """Runs a prepared model without its observers, and keeps what it feeds them: two numbers."""
+    """Run a prepared model without its observers, and keep the extremes of their inputs."""
 
     def __init__(self, prepared: GraphModule) -> None:
         super().__init__(prepared)
@@ -129,7 +130,7 @@ def _extremes(
 def _concerns(source: Node, observer: ObserverBase) -> Iterator[Range]:
     low, high = observer.min_val.reshape(-1).double(), observer.max_val.reshape(-1).double()
     eps = float(observer.eps)
-    varies = source.op != "get_attr"  # a scalar of the model is a constant by its nature
+    varies = source.op != "get_attr"  # a scalar of the model is always a constant
     constant = (low == high) & varies
     flat = (_scale(low, high, observer) <= eps) & (low != high)
     masks: tuple[tuple[Concern, Tensor], ...] = (("at the eps floor", flat), ("constant", constant))
@@ -140,7 +141,7 @@ def _concerns(source: Node, observer: ObserverBase) -> Iterator[Range]:
 
 
 def _scale(low: Tensor, high: Tensor, observer: ObserverBase) -> Tensor:
-    """The scale before the floor, as torchao computes it from a range, zero always in it."""
+    """Return the scale without the floor, as torchao computes it from a range that includes 0."""
     levels = observer.quant_max - observer.quant_min
     low, high = low.clamp(max=0), high.clamp(min=0)
     if observer.qscheme in (torch.per_tensor_symmetric, torch.per_channel_symmetric):

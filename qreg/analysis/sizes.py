@@ -1,4 +1,4 @@
-"""How many bytes the parameters of a model need."""
+"""Size in bytes of the parameters of a model."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def parameter_bytes(program: ExportedProgram) -> int:
-    """The bytes of a program's parameters, buffers and constants, each counted once.
+    """Return the size of a program's parameters, buffers and constants in bytes.
 
-    Parameters that are tied, and views of one another, share their bytes.
+    Tied parameters and overlapping views are counted once.
     """
     values = chain(program.state_dict.values(), program.constants.values())
     return tensor_bytes(value for value in values if isinstance(value, Tensor))
 
 
 def tensor_bytes(tensors: Iterable[Tensor]) -> int:
-    """The bytes that tensors need together, those in which they overlap once."""
+    """Return the bytes that tensors occupy together; overlapping bytes are counted once."""
     spans: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for each in tensors:
         if each.numel():
@@ -33,7 +33,7 @@ def tensor_bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def _span(tensor: Tensor) -> tuple[int, int]:
-    """The first byte of its storage that a tensor uses, and the first that it does not."""
+    """Return the first byte that a tensor uses in its storage, and the byte after its last."""
     strides = zip(tensor.shape, tensor.stride(), strict=True)
     last = sum((size - 1) * stride for size, stride in strides)
     start = int(tensor.storage_offset()) * tensor.element_size()

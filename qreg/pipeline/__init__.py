@@ -1,1 +1,1 @@
-"""What users call: quantize, explain, lower, prepare, calibrate, verify."""
+"""The public functions: quantize, explain, lower, prepare, calibrate, verify."""

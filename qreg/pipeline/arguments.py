@@ -1,4 +1,4 @@
-"""The arguments that several public functions accept, and an error for one that they lack."""
+"""Arguments that several public functions share, and the error for an unknown argument."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class LowerOptions(TypedDict, total=False):
 class QuantizeOptions(LowerOptions, total=False):
     """The arguments that :func:`qreg.quantize` and :func:`qreg.explain` share.
 
-    The functions spell them out, with their defaults, for readers, ``help`` and editors. What
-    passes them on uses this type. A test compares the two.
+    Both functions spell them out, with their defaults, for readers, ``help`` and editors. Code that
+    passes the arguments on uses this type. A test compares the two.
     """
 
     calibration: Iterable[Any] | None
@@ -41,7 +41,7 @@ class QuantizeOptions(LowerOptions, total=False):
 
 
 def names_unknown(function: Callable[P, T]) -> Callable[P, T]:
-    """Raise ``UnknownArgumentError``, with the nearest names, for an argument of no such name."""
+    """Wrap a function to raise ``UnknownArgumentError``, with near names, on unknown keywords."""
     known = signature(function).parameters
 
     @wraps(function)

@@ -1,4 +1,4 @@
-"""Feeds batches through a prepared model, so that its observers see what flows."""
+"""Run batches through a prepared model to calibrate its observers, and convert the model."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def calibrate(
     max_batches: int | None = None,
     progress: bool | None = None,
 ) -> int:
-    """Runs batches through what ``prepare_pt2e`` returned, and returns how many there were.
+    """Run batches through the result of ``prepare_pt2e``, and return how many there were.
 
     ``batches`` is any iterable: a list, a generator, a ``DataLoader``. A batch is a tuple or list
-    of input tensors, a dict of them by name, or a lone tensor. At most ``max_batches`` are taken;
-    none is kept. ``progress`` None shows a bar on a terminal and a line elsewhere.
+    of input tensors, a dict of them by name, or a lone tensor. At most ``max_batches`` are read;
+    none is kept. ``progress=None`` shows a bar on a terminal and prints a line elsewhere.
 
-    Raises ``CalibrationError`` for a batch that does not fit the model, and if there is none.
+    Raises ``CalibrationError`` for a batch that does not fit the model, and if there is no batch.
     """
     taken = capped(batches, max_batches)
     with (
@@ -55,7 +55,7 @@ def calibrate(
 def feed(
     prepared: GraphModule, batches: Iterable[tuple[Any, ...]], each: Callable[[], None]
 ) -> int:
-    """Runs every batch through the prepared model and returns how many there were.
+    """Run every batch through the prepared model, and return how many there were.
 
     ``each`` is called after every batch. Raises ``CalibrationError`` if there is no batch.
     """
@@ -84,23 +84,23 @@ def _run(prepared: GraphModule, batch: tuple[Any, ...], number: int) -> None:
 def _nan_source(prepared: GraphModule, batch: tuple[Any, ...]) -> str | None:
     try:
         return first_nan(prepared, batch)
-    except Exception:  # the one that brought us here, which is raised again
+    except Exception:  # the same error as in _run, which raises it again
         return None
 
 
 def convert(prepared: GraphModule, *, fold_quantize: bool = True) -> GraphModule:
-    """``convert_pt2e`` for a model that was calibrated, and an error for one that was not.
+    """Convert a calibrated model with ``convert_pt2e``.
 
-    ``fold_quantize`` stores weights quantized; ``Backend.fold_quantize`` says what a backend needs.
+    ``fold_quantize`` stores weights quantized; ``Backend.fold_quantize`` is what a backend needs.
 
-    torchao's own gives an uncalibrated observer the scale 1 with a warning, and a model that
-    computes nothing of use. Raises ``CalibrationError`` that names the observer.
+    Raises ``CalibrationError`` that names the observer if the model was not calibrated. torchao's
+    ``convert_pt2e`` warns instead and sets the observer's scale to 1, so that the model is useless.
     """
     if not isinstance(prepared, torch.fx.GraphModule):
         raise InputError(f"{type(prepared).__name__} is not what prepare_pt2e returned")
     _check_observers(prepared)
     try:
-        # To fold constants, torchao runs what writes to buffers too.
+        # To fold constants, torchao also runs operators that write to buffers.
         with keeping_state(prepared), folding_where_qat_scaled():
             converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold_quantize)
     except AssertionError as cause:
@@ -153,15 +153,15 @@ def _spread(observer: Any) -> Tensor:
 
 def _is_blind(observer: Any) -> bool:
     if not _has_range(observer):
-        return isinstance(observer, AFFINE_RANGED)  # which have one from the first value on
+        return isinstance(observer, AFFINE_RANGED)  # these have a range from the first value on
     lowest = observer.min_val
     return bool(lowest.numel() == 0 or torch.isinf(lowest).all())
 
 
 def _has_range(observer: Any) -> bool:
-    """Whether the parameters come from a range that was observed.
+    """Whether the qparams come from an observed range.
 
-    A dynamic observer has parameters for each input, and a placeholder, or one with fixed or
-    derived parameters, needs no values.
+    A dynamic observer computes qparams for each input. A placeholder, or an observer with fixed or
+    derived qparams, needs no values.
     """
     return hasattr(observer, "min_val") and not getattr(observer, "is_dynamic", False)

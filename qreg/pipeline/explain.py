@@ -1,4 +1,4 @@
-"""Puts a report together: of a result, or without calibration of the decisions alone."""
+"""Build a report: of a result, or, without calibration, of the decisions alone."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def explain(
     progress: bool | None = None,
     registry: Registry | None = None,
 ) -> Report:
-    """Says what would become of every operator of a model, or with calibration what did.
+    """Report what happens to each operator of a model.
 
-    Without ``calibration`` nothing is converted or lowered: the report has the decisions. With it
-    the model goes the whole way of :func:`qreg.quantize`, whose arguments these are, and the report
-    has the audit and the verification too; then ``numerics`` adds the noise of each operator, and
-    ``timing`` the latency against the float program, which is lowered for that, and ``profile``
-    the time of each operator by itself, for which both are lowered once more. A model in which
-    nothing is quantized gets a report like any other.
+    Without ``calibration`` nothing is converted or lowered, and the report contains the decisions.
+    With ``calibration`` the full pipeline of :func:`qreg.quantize` is run, with the same arguments,
+    and the report contains the audit and the verification too. ``numerics`` then adds the noise of
+    each operator. ``timing`` adds the latency against the float program, which is lowered for that.
+    ``profile`` adds the time of each operator by itself, for which both are lowered once more. A
+    model in which nothing is quantized is reported like any other.
 
     Raises what ``quantize`` raises, and ``InputError`` for ``numerics``, ``timing`` or ``profile``
     without ``calibration``.

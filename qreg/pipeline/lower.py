@@ -20,7 +20,10 @@ from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
 
 
 def supported_shapes(goal: Target, program: ExportedProgram, example: tuple[Any, ...]) -> Any:
-    """The dynamic dimensions of a program; raises ``InputError`` if the backend has none."""
+    """Return the dynamic dimensions of a program.
+
+    Raises ``InputError`` if the backend does not support them.
+    """
     found = dynamic_shapes_of(program, example)
     if found is not None and not goal.backend.dynamic_shapes:
         raise InputError(
@@ -40,12 +43,12 @@ def lower(
     options: Mapping[str, Any] | None = None,
     registry: Registry | None = None,
 ) -> Lowered:
-    """Lowers a model for a backend as it is, float or converted.
+    """Lower a float or converted model for a backend, without quantizing it.
 
-    What a float model computes from its constants alone is computed once, as in ``quantize``.
+    Constant expressions of a float model are folded, as in ``quantize``.
 
     Raises ``ExportError`` and ``LoweringError`` with the cause chained, and ``InputError`` for a
-    model with dynamic dimensions where the backend has none.
+    model with dynamic dimensions if the backend does not support them.
     """
     goal = target(registry or installed(), backend, options)
     program, example = exported(model, example_inputs, dynamic_shapes)

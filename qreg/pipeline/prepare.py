@@ -1,4 +1,4 @@
-"""From an exported program to a graph with observers, folded ahead of torchao's own preparation."""
+"""Prepare an exported program: fold it, and insert observers with torchao."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def prepare(
     *,
     dynamic_shapes: Any = None,
 ) -> GraphModule:
-    """Inserts observers into a model, or fake quantizers where the config is for training.
+    """Insert observers into a model, or fake quantizers where the config is for training.
 
-    Stands in for ``prepare_pt2e(program.module(), quantizer)``, whose folding of batch norms is
-    wrong where other operators read the output of a convolution or share its weight. Here constants
-    and batch norms are folded first, for each call separately, and the result is compared with the
-    float model. For a config of mode ``"qat"`` nothing is folded: it is ``prepare_qat_pt2e``.
+    Replaces ``prepare_pt2e(program.module(), quantizer)``, whose folding of batch norms is wrong
+    where other operators read the output of a convolution or share its weight. This function folds
+    constants and batch norms first, for each call separately, and compares the result with the
+    float model. For a config of mode ``"qat"`` nothing is folded and ``prepare_qat_pt2e`` is used.
 
     Args:
         model: an ``ExportedProgram``, or a module to export.
@@ -43,14 +43,14 @@ def prepare(
         dynamic_shapes: as for ``torch.export.export``, for a module.
 
     Returns:
-        The prepared graph, for :func:`calibrate` and :func:`convert`. The tensors of ``model`` stay
-        as they are.
+        The prepared graph, for :func:`calibrate` and :func:`convert`. The tensors of ``model`` are
+        not modified.
 
     Raises:
         PreparationError: a transform of the backend changes what the model computes; the error
             names the operator.
         InputError: there are no example inputs, or they do not fit.
-        StateError: the model writes to a buffer, and the programs of the backend keep no state.
+        StateError: the model writes to a buffer, and the backend's programs do not keep state.
         NothingQuantizedError: no operator would be quantized.
     """
     if isinstance(quantizer, str):
@@ -63,9 +63,9 @@ def prepare(
 
 
 def prepare_program(program: ExportedProgram, quantizer: Quantizer) -> GraphModule:
-    """A program with observers; not compared with the float model.
+    """Return a program with observers, without comparing it with the float model.
 
-    Raises ``StateError`` for a program with state where those of the backend keep none.
+    Raises ``StateError`` for a program with state if the backend's programs do not keep state.
     """
     if isinstance(quantizer, RegistryQuantizer):
         check_state(quantizer.registry.backend(quantizer.backend).value, program)
@@ -78,9 +78,9 @@ def prepare_program(program: ExportedProgram, quantizer: Quantizer) -> GraphModu
 
 
 def folded_program(program: ExportedProgram, example: tuple[Any, ...]) -> ExportedProgram:
-    """A float program with constants and batch norms folded; the same if there are none.
+    """Return a float program with constants and batch norms folded, or the same if it has none.
 
-    A converted program stays as it is: its constants are quantized.
+    A converted program is returned unchanged, since its constants are quantized.
     """
     if any(str(node.target).startswith(QUANTIZED) for node in program.graph.nodes):
         return program

@@ -1,4 +1,4 @@
-"""The whole way: from a float module to a program that has been loaded and run."""
+"""The full pipeline: from a float module to a program that has been loaded and run."""
 
 from __future__ import annotations
 
@@ -40,26 +40,39 @@ def quantize(
     progress: bool | None = None,
     registry: Registry | None = None,
 ) -> Result:
-    """Quantizes a float model for a backend, lowers it, and runs the program.
+    """Quantize a float model for a backend, lower it, and run the program.
 
-    ``example_inputs`` is a tuple of tensors, as for ``torch.export.export``; a lone tensor is the
-    only input, and a program that was exported with example inputs needs none. ``calibration`` is
-    any iterable of batches of the same form, or of dicts of inputs by name: a list, a generator, a
-    ``DataLoader``; a config with static activations needs one. At most ``max_batches`` are taken
-    from it, and only a few of them kept, to verify the program with. ``config`` is a
-    name, a ``QuantizationConfig``, or None; instead of ``backend`` and ``config``, ``quantizer``
-    takes one that was made by ``get_quantizer`` and given its scopes. ``dynamic_shapes`` is as
-    for ``torch.export.export``. ``allow_float`` lets a model pass in which nothing is quantized.
-    ``min_sqnr`` is the least SQNR in dB that each output, and each slice of it, should have against
-    the float model: below it the program is returned with a
-    :class:`~qreg.errors.QualityWarning` that names the operators at which the SQNR drops.
-    ``options`` are those of the backend, by name: ``qreg ops`` lists them.
-    ``progress`` None shows a progress bar on a terminal, and elsewhere a line for each stage.
+    Args:
+        model: a float module to export, or an ``ExportedProgram``.
+        example_inputs: a tuple of tensors, as for ``torch.export.export``, or a lone tensor. A
+            program that was exported with example inputs needs none.
+        backend: the name of the backend.
+        calibration: any iterable of batches (a list, a generator, a ``DataLoader``) in the form of
+            ``example_inputs``, or of dicts of inputs by name. Configs with static activations
+            need it.
+        max_batches: the maximum number of batches to read. Only a few are kept, to verify the
+            program with.
+        config: a name, a ``QuantizationConfig``, or None.
+        quantizer: a quantizer with its scopes, made by ``get_quantizer``, instead of ``backend``
+            and ``config``.
+        dynamic_shapes: as for ``torch.export.export``.
+        allow_float: accept a model in which nothing is quantized.
+        verify: run the program and compare it with the float and the converted model.
+        min_sqnr: the SQNR in dB that each output, and each slice of it, should reach against the
+            float model. A program below it is returned with a
+            :class:`~qreg.errors.QualityWarning` that names the operators at which the SQNR drops.
+        options: the options of the backend by name; ``qreg ops`` lists them.
+        progress: None shows a progress bar on a terminal, and elsewhere a line for each stage.
+        registry: the registry to use instead of that of the installed plugins.
 
-    Raises a :class:`~qreg.errors.QregError` that names the remedy: before any work for an unknown
-    backend, config or option, a missing package, or missing calibration data; at its stage for a
-    model that does not export, a batch that does not fit, a model in which nothing would be
-    quantized, and a program that does not lower, load or run.
+    Returns:
+        The program, with the decisions, the audit and the verification.
+
+    Raises:
+        QregError: with the remedy. An unknown backend, config or option, a missing package and
+            missing calibration data are reported ahead of any work. A model that does not export,
+            a batch that does not fit, a model in which nothing would be quantized, and a program
+            that does not lower, load or run are reported at their stage.
     """
     check_min_sqnr(min_sqnr)
     quantizer = chosen(quantizer, backend, config, registry).for_one_run(allow_float=allow_float)

@@ -1,4 +1,4 @@
-"""What ``quantize`` returns."""
+"""The result of ``quantize``, and its report."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 def report_of(
     result: Result, *, numerics: bool = False, timing: bool = False, profile: bool = False
 ) -> Report:
-    """The report of a result; ``numerics``, ``timing``, ``profile`` as for :func:`explain`.
+    """Return the report of a result; ``numerics``, ``timing``, ``profile`` as for :func:`explain`.
 
-    What cannot be timed is said in the report's ``notes``.
+    Measurements that fail are listed in the report's ``notes``.
     """
     found = result.audit
     noise = noise_of(result.reference, result.converted, result.samples) if numerics else ()
@@ -76,7 +76,7 @@ def report_of(
 
 
 def _profiled(result: Result, listed: Sequence[Operator]) -> tuple[Operator, ...]:
-    """The operators with their times; what is fused has its time at the first of the pattern."""
+    """Return the operators with their times; a fused pattern has its time at its first operator."""
     measure = result.target.backend.profile
     if measure is None:
         raise InputError(f"backend {result.backend!r} cannot time operators one by one")
@@ -112,7 +112,7 @@ def _timing(result: Result) -> Timing:
 
 @contextmanager
 def _noted(notes: list[str], what: str) -> Iterator[None]:
-    """A measurement that fails leaves a note: the rest of the report took minutes to make."""
+    """Note an error of a measurement instead of raising it: the rest of the report took minutes."""
     try:
         yield
     except QregError as error:
@@ -121,17 +121,17 @@ def _noted(notes: list[str], what: str) -> Iterator[None]:
 
 @frozen
 class Result:
-    """A quantized program, and how it came about.
+    """A quantized program, and the results of the stages that made it.
 
-    ``program`` is in the format of the backend, ``converted`` the module that ``convert_pt2e``
-    gave and that was lowered, ``reference`` the float graph with the operators that were decided
-    on, ``samples`` the first of the calibration batches, ``dynamic_shapes`` those of the program,
-    ``target`` the backend with the options that it was lowered with.
-    ``audit`` is None if the program cannot be read back, ``verification`` if it was not run here:
-    because it was not asked for, or because the backend only compiles. ``ranges`` are those that
-    leave few codes to their values. ``parameter_bytes`` is the size of the float model's parameters
-    and buffers. ``notes`` are for the report: what the processor means for the configs. ``seconds``
-    has the time of each stage.
+    ``program`` is in the format of the backend. ``converted`` is the module that ``convert_pt2e``
+    returned and that was lowered. ``reference`` is the float graph with the operators that have
+    decisions. ``samples`` are the first calibration batches. ``dynamic_shapes`` are those of the
+    program. ``target`` is the backend with the options that the program was lowered with.
+    ``audit`` is None if the program cannot be read back. ``verification`` is None if the program
+    was not run here: because ``verify`` was False, or because the backend only compiles. ``ranges``
+    are the observed ranges that use few of the quantized values. ``parameter_bytes`` is the size of
+    the float model's parameters and buffers. ``notes`` are for the report: the effects of the
+    processor on the configs. ``seconds`` is the time of each stage.
     """
 
     backend: str
@@ -157,12 +157,12 @@ class Result:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many operators run in ``int8`` and ``float``, as ``report.counts`` has them."""
+        """The numbers of operators that run in ``int8`` and ``float``: ``report.counts``."""
         return self.report.counts
 
     @property
     def decided(self) -> Counter[str]:
-        """How many operators are ``annotated``, ``shared`` and ``float`` by their Decisions.
+        """The numbers of operators that are ``annotated``, ``shared`` and ``float`` by Decision.
 
         A Decision is what was requested; ``counts`` is what the program does.
         """
@@ -170,15 +170,15 @@ class Result:
 
     @property
     def report(self) -> Report:
-        """What became of every operator and why; ``print`` it, or save it as JSON or HTML."""
+        """What happened to each operator and why; ``print`` it, or save it as JSON or HTML."""
 
         return report_of(self)
 
     def run(self, *inputs: Any) -> Any:
-        """Runs the program as the model is called, and gives what the model would.
+        """Run the program on the inputs of the model, and return outputs like the model's.
 
-        It is loaded at the first call, with the options that it was verified with. The inputs stay
-        as they are. Raises ``InputError`` for a backend that only compiles, and what its runtime
+        The first call loads the program, with the options that it was verified with. The inputs are
+        not modified. Raises ``InputError`` for a backend that only compiles, and what its runtime
         raises for inputs that do not fit.
         """
         if "program" not in self._loaded:
@@ -188,10 +188,10 @@ class Result:
         return structured(outputs, self.converted)
 
     def save(self, path: str | Path) -> None:
-        """Writes the program to a file, in full or not at all.
+        """Write the program to a file, in full or not at all.
 
-        A backend whose programs are several files writes the others beside it. Raises
-        ``InputError`` if the path cannot be written, or has another suffix than the backend's
-        programs.
+        If programs of the backend consist of several files, the others are written next to it.
+        Raises ``InputError`` if the path cannot be written, or if its suffix is not that of the
+        backend's programs.
         """
         write_program(self.target.supplied, Path(path), self.program)

@@ -1,4 +1,4 @@
-"""The stages of a run, from a float module to a program that has been loaded and run."""
+"""The stages of the pipeline, from a float module to a program that has been loaded and run."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ Batch = tuple[Any, ...]
 
 @frozen
 class Source:
-    """A float model as it was exported, with its example inputs and its dynamic dimensions.
+    """An exported float model, with its example inputs and its dynamic dimensions.
 
-    ``model`` is its graph, with state of its own.
+    ``model`` is its graph, with a separate copy of its state.
     """
 
     program: ExportedProgram
@@ -64,7 +64,7 @@ class Graphs:
 
 @frozen
 class Data:
-    """The calibration data: at most ``most`` batches. None are the example inputs of the model.
+    """The calibration data: at most ``most`` batches. None stands for the example inputs.
 
     Raises ``InputError`` if ``most`` is not a number of batches.
     """
@@ -79,11 +79,11 @@ class Data:
 
     @property
     def steps(self) -> int | None:
-        """How many batches there are, as far as that is known."""
+        """The number of batches, or None if it is not known."""
         return None if self.calibration is None else length(self.calibration, self.most) or None
 
     def batches(self, source: Source) -> Iterable[Batch]:
-        """The batches, each checked when it is due; an example is enough for observed weights."""
+        """Return the batches, checked one at a time; weights only need the example inputs."""
         return checked([source.example] if self._capped is None else self._capped, source.specs)
 
 
@@ -91,7 +91,7 @@ class Data:
 class Run:
     """A quantizer and a backend with its options, and a method for each stage.
 
-    ``load`` loads a program to verify it, None to do without.
+    ``load`` loads a program to verify it; None skips verification.
     """
 
     quantizer: RegistryQuantizer
@@ -127,7 +127,7 @@ class Run:
     def _calibrate(
         self, source: Source, data: Data, prepared: GraphModule, reference: GraphModule
     ) -> Sequence[Batch]:
-        """Feed the batches, and return the first; the graph is compared with the model on one."""
+        """Run the batches and return the first ones; compare the graph with the model on one."""
         check = partial(check_agreement, source.model, reference)
         kept = _Kept(checking_first(data.batches(source), check))
         with self.stages.stage("calibrate", data.steps) as each:
@@ -146,7 +146,7 @@ class Run:
 
     @contextmanager
     def _naming_suspects(self, graphs: Graphs) -> Iterator[None]:
-        """Look for the operator that an error is due to, before the error goes on."""
+        """Search for the operator that causes an error, and raise the error with its name."""
         try:
             yield
         except ProgramError as error:
@@ -159,7 +159,7 @@ class Run:
         decisions = self.quantizer.decisions
         try:
             return name_suspect(error, graphs.converted, decisions, graphs.samples, search)
-        except Exception as trouble:  # the search must not hide what it is made for
+        except Exception as trouble:  # the search must not hide the error it is for
             return error.suspecting(f"the search for the operator failed: {trouble!r}")
 
     def _verify(
@@ -202,7 +202,7 @@ class Run:
         lowered: Lowered,
         verification: Verification | None,
     ) -> Result:
-        """Put together what the stages returned, with the audit of the program."""
+        """Return the results of the stages, with the audit of the program."""
         decisions = tuple(self.quantizer.decisions)
         return Result(
             backend=self.goal.name,
@@ -224,7 +224,7 @@ class Run:
 
 
 class _Kept(Iterable[Batch]):
-    """Batches passed through once; the first few stay, to verify the program with."""
+    """Iterate over batches once, and keep the first few to verify the program with."""
 
     def __init__(self, batches: Iterable[Batch]) -> None:
         self._batches = batches

@@ -1,4 +1,4 @@
-"""Compares a lowered program, wherever it comes from, with a reference model."""
+"""Compare a lowered program from any source with a reference model."""
 
 from __future__ import annotations
 
@@ -36,20 +36,31 @@ def verify(
     registry: Registry | None = None,
     run: Callable[..., Outputs] = run_program,
 ) -> Verification:
-    """Loads a program, runs it on inputs, and compares it with a reference.
+    """Load a program, run it on inputs, and compare it with a reference.
 
-    ``reference`` is the float model that the program was made from, or the converted one; the
-    comparisons are in ``to_float``. ``inputs`` are batches in the forms that calibration accepts.
-    ``min_sqnr`` is as for :func:`qreg.quantize`, and so is the verdict: a program that was returned
-    there passes here, with the same :class:`~qreg.errors.QualityWarning` below ``min_sqnr``.
-    ``floor``, in dB too, is for outputs that must not be used. None sets none: a program that
-    quantizing has ruined is as far from its model as one of another model, and only who made it
-    can tell.
-    ``run`` is :func:`~qreg.verification.isolation.run_isolated` where the program may be damaged.
+    Args:
+        program: the bytes of the program.
+        reference: the float model that the program was made from, or the converted model. The
+            comparisons are in ``to_float``.
+        inputs: batches in the forms that calibration accepts.
+        backend: the name of the backend whose runtime runs the program.
+        min_sqnr: as for :func:`qreg.quantize`, with the same verdict. A program that was returned
+            there passes here, with the same :class:`~qreg.errors.QualityWarning` below
+            ``min_sqnr``.
+        floor: the SQNR in dB below which an output is an error. None sets no floor: a program that
+            was ruined by quantization is as far from its reference as a program of another model,
+            and cannot be distinguished from it here.
+        options: the options of the backend by name; ``qreg ops`` lists them.
+        registry: the registry to use instead of that of the installed plugins.
+        run: :func:`~qreg.verification.isolation.run_isolated` for a program that may be damaged.
 
-    Raises ``InputError`` for inputs that do not fit the reference, and ``VerificationError`` for a
-    program that does not load or run, gives outputs of other shapes, gives NaN, or is less than
-    ``floor`` dB from the reference.
+    Returns:
+        The comparisons of the outputs, and the verdict.
+
+    Raises:
+        InputError: the inputs do not fit the reference.
+        VerificationError: the program does not load or run, its outputs have other shapes, contain
+            NaN, or are below ``floor``.
     """
     check_min_sqnr(min_sqnr)
     if floor is not None:

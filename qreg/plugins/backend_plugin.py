@@ -1,7 +1,7 @@
-"""A plugin as one object, which answers the hooks for one backend.
+"""Plugins as one object that implements the hooks for one backend.
 
-An entry point names the object, ``mine = "my_module:PLUGIN"``. A module with hook functions does
-the same for several backends.
+An entry point names the object, ``mine = "my_module:PLUGIN"``. For several backends, use a module
+with hook functions instead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 
-# A function where they depend on the processor: it is called when they are listed.
+# A function is called when configs are listed, for configs that depend on the processor.
 Configs = Sequence[SupportedConfig] | Callable[[], Iterable[SupportedConfig]]
 
 
@@ -34,7 +34,7 @@ def _annotators(values: Iterable[Annotator]) -> tuple[Annotator, ...]:
 
 @frozen(eq=False)
 class Extension:
-    """Configs and annotators that a plugin adds to the backend of a name.
+    """Configs and annotators that a plugin adds to the backend called ``name``.
 
     ``configs`` is a sequence, or a function that returns one.
     """
@@ -56,8 +56,8 @@ class Extension:
 class BackendPlugin:
     """A backend with its configs, its annotators and its lowering.
 
-    ``configs`` is a sequence, or a function that returns one. ``lower`` is called with the program
-    and, by name, with the options of the backend that are for lowering.
+    ``configs`` is a sequence, or a function that returns one. ``lower`` is called with the program,
+    and with the backend's lowering options as keyword arguments.
     """
 
     backend: Backend = field(validator=validators.instance_of(Backend))

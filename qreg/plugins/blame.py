@@ -1,7 +1,7 @@
-"""Attributes to a plugin what its functions raise, and what they return of the wrong type.
+"""Attribute errors and wrong return types of a plugin's functions to the plugin.
 
-A value that crosses the border from a plugin carries functions, which are called long after the
-hook that returned it. Without a name on it, their error would look like one of qreg's own.
+Values from plugins contain functions that are called long after the hook that returned the value.
+Without the name of the plugin, their errors would look like errors of qreg.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ def call(
     *arguments: Any,
     expected: type | tuple[type, ...],
 ) -> Any:
-    """What a function of a supplied value returns; ``role`` is what messages call the function.
+    """Call a function of a supplied value; ``role`` is the name of the function in messages.
 
-    Raises ``PluginError``, with the cause chained, for whatever it raises that is not an error of
-    qreg, and for an answer that is not an instance of ``expected``.
+    Raises ``PluginError``, with the cause chained, if the function raises an error that is not a
+    ``QregError``, and if its result is not an instance of ``expected``.
     """
     try:
         answer = function(*arguments)
@@ -39,5 +39,5 @@ def call(
 
 
 def blamed(supplied: Supplied[Any], role: str, problem: str) -> PluginError:
-    """The error that attributes a problem to the plugin of a supplied value."""
+    """Return the error that attributes a problem to the plugin of a supplied value."""
     return supplied.source.blamed(problem, hook=role)

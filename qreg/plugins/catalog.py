@@ -1,4 +1,4 @@
-"""Rows about what is installed, and what a backend covers. Imports no torch."""
+"""Table rows on installed plugins, and on what a backend covers. Does not import torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def plugin_rows(registry: Registry) -> list[Row]:
-    """One row for each plugin: its distribution, its backends, and what is wrong with it."""
+    """Return one row for each plugin: its distribution, its backends, and its faults."""
     registry.examine()
     backends = registry.backends().values()
     return [
@@ -34,9 +34,9 @@ def _broken(plugin: Plugin) -> str:
 
 
 def config_rows(registry: Registry, backend: str) -> list[Row]:
-    """One row for each config of a backend: its mode, what it means, and its supplier.
+    """Return one row for each config of a backend: its mode, its summary, and its distribution.
 
-    Raises ``UnknownNameError`` for a backend that nothing supplies.
+    Raises ``UnknownNameError`` for an unknown backend.
     """
     default = registry.backend(backend).value.default_config
     return [
@@ -52,7 +52,7 @@ def config_rows(registry: Registry, backend: str) -> list[Row]:
 
 
 def pattern_rows(registry: Registry, backend: str) -> list[Row]:
-    """One row for each annotator, in the order they are asked: its pattern and its supplier.
+    """Return one row for each annotator, in calling order: its pattern and its distribution.
 
     An annotator covers the configs of its modes.
     """
@@ -74,7 +74,7 @@ def pattern_rows(registry: Registry, backend: str) -> list[Row]:
 
 
 def option_rows(registry: Registry, backend: str) -> list[Row]:
-    """One row for each option of a backend: its default, what else it may be, what it means."""
+    """Return one row for each option of a backend: its default, its choices, and its summary."""
     return [
         {
             "option": option.name,

@@ -1,7 +1,7 @@
-"""Finds the plugins that installed distributions name in their entry points, and loads none.
+"""Find the plugins in the entry points of installed distributions, without loading them.
 
-``importlib.metadata.entry_points()`` stops at the first malformed file of any distribution, so each
-distribution is read separately, and what is wrong with it stays its own problem.
+``importlib.metadata.entry_points()`` stops at the first malformed file of any distribution. This
+module reads each distribution separately, so a malformed one does not affect the others.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ HOST = "qreg"  # the distribution whose version plugins depend on
 class Found:
     """An entry point of an installed distribution.
 
-    ``problem`` says why it cannot be used; ``fault`` what is wrong with its installation while it
-    can.
+    ``problem`` is the reason why it cannot be used. ``fault`` is a problem of its installation that
+    does not prevent its use.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Found:
 def discover() -> Iterator[Found]:
     """Yield the plugins of all installed distributions.
 
-    Of a distribution that is installed twice, the first on ``sys.path`` counts, as for imports.
+    If a distribution is installed twice, the first on ``sys.path`` is used, as for imports.
     """
     copies: dict[object, list[Distribution]] = {}
     for distribution in distributions():
@@ -66,7 +66,7 @@ def _entry_points_text(distribution: Distribution) -> str:
 
 
 def _identity(distribution: Distribution) -> object:
-    """What tells distributions apart; one without a name is like no other at another place."""
+    """Return a key of a distribution: its name, or its place and text if it has no name."""
     name = _name(distribution)
     if name is not None:
         return canonicalize_name(name)
@@ -84,7 +84,7 @@ def _version(distribution: Distribution) -> str:
 def _metadata(distribution: Distribution, key: str) -> str | None:
     try:
         value = distribution.metadata[key]
-    except Exception:  # which reading its requirements raises again, as a fault of the plugin
+    except Exception:  # raised again, as a problem of the plugin, when its requirements are read
         return None
     return None if value is None else str(value)
 
@@ -94,7 +94,7 @@ def _place(distribution: Distribution) -> Path:
 
 
 def _hidden_copies(first: Distribution, others: Sequence[Distribution]) -> str | None:
-    """What stays in force of a distribution that is installed more than once."""
+    """Return the fault of a distribution that is installed more than once, or None."""
     hidden = [each for each in others if not _is_same(first, each)]
     if not hidden:
         return None
@@ -110,7 +110,7 @@ def _whereabouts(distribution: Distribution) -> str:
 
 
 def _is_same(one: Distribution, other: Distribution) -> bool:
-    """Whether two finds are one installation: a place named twice, or an editable project."""
+    """Whether two copies are one installation: the same place twice, or an editable project."""
     places = _place(one), _place(other)
     if places[0] == places[1] and _version(one) == _version(other):
         return True
@@ -120,7 +120,7 @@ def _is_same(one: Distribution, other: Distribution) -> bool:
 
 
 def _editable_project(distribution: Distribution) -> Path | None:
-    """The folder that an editable installation points to; setuptools leaves metadata in it."""
+    """Return the folder of an editable installation, where setuptools leaves metadata, or None."""
     try:
         origin = json.loads(distribution.read_text("direct_url.json") or "{}")
         editable = origin.get("dir_info", {}).get("editable", False)
@@ -142,7 +142,7 @@ def _plugins_of(distribution: Distribution, fault: str | None) -> Iterator[Found
 
 
 def _unreadable(distribution: Distribution, cause: Exception) -> Iterator[Found]:
-    """The plugins of a malformed file, by the names that can be made out, to skip them by."""
+    """Yield the plugins of a malformed file by the names that can be read, to skip them."""
     text = _entry_points_text(distribution).partition(f"[{GROUP}]")[2].partition("\n[")[0]
     name = _name(distribution) or "of unknown name"
     problem = f"its metadata cannot be read: {cause!r}"
@@ -151,7 +151,7 @@ def _unreadable(distribution: Distribution, cause: Exception) -> Iterator[Found]
 
 
 def _misfit(distribution: Distribution) -> tuple[str | None, Exception | None]:
-    """Why a distribution does not fit this version of qreg, by its own requirement."""
+    """Return why a distribution does not support this version of qreg, and the error if any."""
     try:
         wanted = _wanted(distribution)
     except Exception as cause:
@@ -164,7 +164,7 @@ def _misfit(distribution: Distribution) -> tuple[str | None, Exception | None]:
 
 
 def _wanted(distribution: Distribution) -> list[SpecifierSet]:
-    """The versions of qreg that a distribution requires here, one range for each requirement."""
+    """Return the version ranges of qreg that a distribution requires, one for each requirement."""
     from packaging.requirements import Requirement
 
     texts = [text for text in distribution.requires or () if text.startswith(HOST)]

@@ -1,8 +1,8 @@
-"""Finds the plugins, loads each behind its own ``try``, and calls their hooks one by one.
+"""Find the plugins, load each in a separate ``try``, and call their hooks one by one.
 
-pluggy's own loading stops at the first entry point that raises, and its hook calls lose the name of
-the plugin that failed. One broken distribution must not take the others down, so the host does both
-a plugin at a time, and keeps what went wrong.
+pluggy's loading stops at the first entry point that raises, and its hook calls do not report the
+name of the plugin that failed. A broken distribution must not affect the others, so the host loads
+and calls one plugin at a time, and records the errors.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from qreg.plugins.settings import Switches
 
 
 class PluginWarning(UserWarning):
-    """A plugin is broken and skipped, or has a fault; the other plugins work."""
+    """A plugin is broken and skipped, or has a fault; the other plugins are not affected."""
 
 
 class PluginHost:
@@ -102,9 +102,10 @@ class PluginHost:
         *,
         rival: Plugin | None = None,
     ) -> None:
-        """Takes a plugin out of force. Raises ``PluginError`` if the switches are strict.
+        """Mark a plugin as broken. Raises ``PluginError`` if the switches are strict.
 
-        ``rival`` is the plugin that has its name, so that only its distribution tells it apart.
+        ``rival`` is another plugin of the same name, from which only the distribution
+        distinguishes it.
         """
         remedy = None if rival is None else _without_one(plugin, rival)
         plugin.error = plugin.blamed(problem, cause, hook=hook, remedy=remedy)
@@ -113,14 +114,14 @@ class PluginHost:
     def fault(
         self, plugin: Plugin, problem: str, hook: str | None = None, remedy: str | None = None
     ) -> None:
-        """Records once what is wrong with a plugin that stays in force; raises it if strict."""
+        """Record a fault of a plugin that stays in force, once. Raises it if strict."""
         if problem not in [each.problem for each in plugin.faults]:
             error = plugin.blamed(problem, hook=hook, in_force=plugin.works, remedy=remedy)
             plugin.faults.append(error)
             self._report(error)
 
     def conflict(self, plugins: Sequence[Plugin], error: ConflictError) -> None:
-        """Records that plugins claim one name as a fault of each; raises it if strict."""
+        """Record a name that several plugins claim as a fault of each. Raises it if strict."""
         for plugin in plugins:
             plugin.faults.append(error)
         self._report(error)
@@ -146,10 +147,10 @@ class PluginHost:
         return [plugin for plugin in self.plugins if plugin.works]
 
     def extends(self, plugin: Plugin, hook: str) -> list[str]:
-        """The backends that a hook of a plugin knows of, as far as it compares their names.
+        """Return the backends with whose names a hook of a plugin compares its argument.
 
-        A hook is asked for every backend that is installed, so that one which raises for a
-        stranger is broken.
+        Hooks are called for every installed backend, so a hook that raises for an unknown one is
+        broken.
         """
         try:
             return compared(lambda name: self.call(plugin, hook, backend=name))
@@ -160,9 +161,9 @@ class PluginHost:
             return []
 
     def call(self, plugin: Plugin, hook: str, **arguments: Any) -> list[Any]:
-        """What one plugin answers to one hook; empty where it does not implement the hook.
+        """Return the results of one hook of one plugin; empty if it does not implement the hook.
 
-        Raises whatever the hook raises: the caller knows whether that makes the plugin broken.
+        Raises whatever the hook raises. The caller decides whether the plugin is broken.
         """
         if not plugin.works:
             return []
@@ -190,9 +191,9 @@ class PluginHost:
     def collect(
         self, hook: str, expected: type, **arguments: Any
     ) -> Iterator[tuple[Plugin, list[Any]]]:
-        """Each plugin with the values of ``expected`` type that it yields from ``hook``.
+        """Yield each plugin with the values of ``expected`` type that it yields from ``hook``.
 
-        A plugin that raises or yields something else is broken from then on, and yields nothing.
+        A plugin that raises, or yields a value of another type, is marked as broken and skipped.
         """
         for plugin in self.plugins:
             try:

@@ -1,7 +1,7 @@
-"""Whether torch has an operator, answered without importing torch.
+"""Look up operators of torch without importing torch.
 
-Listing must stay light, and a misspelt target of an annotator is best reported where annotators are
-listed. torch's wheel includes the list that its aten operators are generated from.
+Listing must not import torch, and should report a misspelt target of an annotator. torch's wheel
+includes the list that its aten operators are generated from.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ ATEN = "aten."
 
 
 def misfit(target: str) -> str | None:
-    """Why no operator of a graph can have this name, or None if one can.
+    """Return why no operator of a graph can have this name, or None if one can.
 
-    Libraries other than aten register their operators when they are imported, so that their names
-    are only checked for their form.
+    Libraries other than aten register their operators on import, so only the form of their names is
+    checked.
     """
     if not re.fullmatch(r"\w+\.\w+\.\w+", target):
         return f"{target!r} is not the name of an operator (expected namespace.name.overload)"
@@ -66,7 +66,7 @@ def _exists(target: str) -> bool:
 
 
 def registered(target: str) -> object | None:
-    """The ``OpOverload`` that torch has under a name, or None if there is none."""
+    """Return the ``OpOverload`` that torch has under a name, or None if there is none."""
     import torch
 
     found: object = torch.ops
@@ -83,7 +83,7 @@ def is_operator(name: str) -> bool:
 
 
 def checked_operator(operator: object) -> str:
-    """The name of an overload, of a packet, or of what has the name of either.
+    """Return the name of an operator: an overload, a packet, or the name of either.
 
     Raises ``ConfigError`` for anything else.
     """
@@ -102,7 +102,7 @@ def checked_operator(operator: object) -> str:
 
 @functools.cache
 def listed() -> frozenset[str]:
-    """The aten operators by the list that torch was generated from; empty where there is none."""
+    """Return the aten operators that torch is generated from; empty if the list is missing."""
     package = find_spec("torchgen")
     path = Path(package.origin or "").parent / NATIVE_FUNCTIONS if package else None
     if path is None or not path.is_file():
@@ -120,9 +120,9 @@ def _overload(name: str) -> str:
 
 @lru_cache(maxsize=4096)
 def operator_name(target: Any) -> str:
-    """An operator's name in its functional form: ``aten.add_.Tensor`` gives ``aten.add.Tensor``.
+    """Return an operator's name in functional form: ``aten.add.Tensor`` for ``aten.add_.Tensor``.
 
-    A name without an overload, as an ``OpOverloadPacket`` has, stays without.
+    The name of an ``OpOverloadPacket``, which has no overload, is returned without one.
     """
     namespace, _, rest = str(target).partition(".")
     name, dot, overload = rest.partition(".")

@@ -1,4 +1,4 @@
-"""The options of a backend: what a user sets, checked, and what is left at its default."""
+"""The options of a backend: values set by the user, checked, and defaults for the rest."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0":
 
 
 def complete(backend: Backend, given: Mapping[str, Any]) -> dict[str, Any]:
-    """A value for each option of a backend.
+    """Return a value for each option of a backend.
 
-    Raises ``UnknownNameError`` for a name that is no option, and ``InputError`` for a value that
-    the option does not take.
+    Raises ``UnknownNameError`` for an unknown option, and ``InputError`` for a value that the
+    option does not accept.
     """
     known = {option.name: option for option in backend.options}
     for name in given:
@@ -45,12 +45,12 @@ def _listed(option: Option) -> str:
 def given_to(
     backend: Backend, options: Mapping[str, Any], at: Literal["lower", "load"]
 ) -> dict[str, Any]:
-    """Those of the options that the lowering, or the loading, is given."""
+    """Return the options that lowering, or loading, is called with."""
     return {each.name: options[each.name] for each in backend.options if each.at == at}
 
 
 def parsed(backend: Backend, texts: Iterable[str]) -> dict[str, Any]:
-    """The options in texts like ``opset=21``, as a command line has them.
+    """Return the options in texts like ``opset=21``, as on a command line.
 
     Raises ``InputError`` for a text of another form or a value of another type.
     """

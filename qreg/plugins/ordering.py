@@ -1,4 +1,4 @@
-"""The order in which annotators are asked."""
+"""The order in which annotators are called."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from qreg.plugins.types.annotator import Annotator
 
 
 def in_order(annotators: Iterable[Supplied[Annotator]]) -> list[Supplied[Annotator]]:
-    """The annotators in their given order, moved only as far as before/after ask for.
+    """Return the annotators in their given order, moved only as far as before/after require.
 
-    Raises ``OrderError`` with the cycle where these contradict each other. A name that no
-    annotator has is ignored: it may belong to a plugin that is not installed.
+    Raises ``OrderError`` with the cycle if these contradict each other. An unknown name is ignored:
+    it may belong to a plugin that is not installed.
     """
     by_name = {supplied.value.name: supplied for supplied in annotators}
     earlier: dict[str, list[str]] = {name: [] for name in by_name}

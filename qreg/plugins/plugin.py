@@ -1,4 +1,4 @@
-"""A plugin, with what is wrong with it."""
+"""A plugin, with its errors and faults."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from qreg.errors import PluginError
 
 @define(eq=False)
 class Plugin:
-    """One plugin: where it came from, and what is wrong with it or keeps it out, if anything.
+    """One plugin: its origin, and its errors, faults and reasons for being skipped, if any.
 
-    ``error`` takes the plugin out of force; ``faults`` are reported, and leave it in force.
-    ``unused`` says which of its values are for a backend that is not installed.
+    A plugin with an ``error`` is broken and skipped. ``faults`` are reported, and leave the plugin
+    in force. ``left_out`` is why the plugin is not loaded. ``unused`` says which of its values are
+    for a backend that is not installed.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Plugin:
 
     @property
     def origin(self) -> str:
-        """Its distribution and version, as messages name them."""
+        """The distribution and version of the plugin, for messages."""
         return f"distribution {self.distribution!r} {self.version}".rstrip()
 
     def blamed(
@@ -45,7 +46,7 @@ class Plugin:
         in_force: bool = False,
         remedy: str | None = None,
     ) -> PluginError:
-        """The error that attributes a problem to this plugin, with its cause chained."""
+        """Return the error that attributes a problem to this plugin, with its cause chained."""
         who = self.name, self.distribution, self.version
         error = PluginError(*who, problem, hook, in_force=in_force, remedy=remedy)
         error.__cause__ = cause

@@ -1,7 +1,7 @@
-"""Finds out which backends a plugin adds to, by asking it for one that nobody has.
+"""Find the backends that a plugin adds to, by calling it with a name that no backend has.
 
-A hook that is asked for a backend compares its name with those that the plugin knows. A misspelt
-one is equal to no backend, and its values would be missing without a word.
+A hook compares its ``backend`` argument with the names that the plugin knows. A misspelt name would
+never be equal to a backend, and the plugin's values would be missing without a message.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ NOBODY = "a-backend-of-nobody"
 
 
 class _Probe(str):
-    """A name that remembers what it is compared with."""
+    """A name that records the values it is compared with."""
 
     def __init__(self, _: str) -> None:
         self.seen: list[object] = []
@@ -28,7 +28,7 @@ class _Probe(str):
 
 
 def compared(ask: Callable[[str], object]) -> list[str]:
-    """The names that a function compares the name of a backend with, each once."""
+    """Return the names with which a function compares its ``backend`` argument, each once."""
     probe = _Probe(NOBODY)
     ask(probe)
     return list(dict.fromkeys(name for name in probe.seen if isinstance(name, str)))

@@ -1,8 +1,8 @@
-"""What the integer kernels of this machine's processor can do.
+"""The integer arithmetic of this machine's processor.
 
 x86 processors with VNNI (AVX-512 VNNI or AVX-VNNI) multiply 8-bit values and accumulate in 32 bits.
-Those without it add each pair of products in 16 bits (``pmaddubsw``), which saturates as soon as
-both factors use the whole of their 8 bits. Other architectures have no such instruction.
+Those without VNNI add each pair of products in 16 bits (``pmaddubsw``), which saturates as soon as
+both factors use all of their 8 bits. Other architectures have no such instruction.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class SaturationWarning(UserWarning):
 
 
 def has_vnni() -> bool:
-    """Report whether sums of 8-bit products are exact here: VNNI, or no x86 processor.
+    """Whether sums of 8-bit products are exact here: the processor has VNNI or is not x86.
 
-    The environment variable ``QREG_VNNI`` (``1`` or ``0``) takes precedence, for a program that is
-    made here for another processor. Raises ``ConfigError`` for any other value of it.
+    The environment variable ``QREG_VNNI`` (``1`` or ``0``) takes precedence, to lower for another
+    processor. Raises ``ConfigError`` for any other value of the variable.
     """
     given = os.environ.get(VNNI, "")
     if given not in ("", "0", "1"):
@@ -43,7 +43,7 @@ def has_vnni() -> bool:
 
 
 def overflows(activation: tuple[int, int], weight: tuple[int, int]) -> bool:
-    """Report whether a sum of two products can exceed 16 bits, from the ranges of both factors.
+    """Whether a sum of two products can exceed 16 bits, by the ranges of both factors.
 
     The kernels shift activations to start at 0, so that their largest value is the width of their
     range: 255 * 127 * 2 overflows; 255 * 64 * 2 and 127 * 127 * 2 do not.

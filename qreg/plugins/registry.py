@@ -44,15 +44,17 @@ OURS = {
 
 
 class Registry:
-    """What the plugins offer, as a value: two registries with different plugins live side by side.
+    """The backends, configs and annotators of a set of plugins.
 
-    ``plugins`` are given in process, by name; ``entry_points`` adds those of the installed
-    distributions. ``load`` and ``disable`` name the plugins to load and to leave out, ``strict``
-    makes a broken plugin an error, ``trace`` prints each call of a hook; what is None is as the
-    environment has it: ``QREG_LOAD_PLUGINS``, ``QREG_DISABLE_PLUGINS``, ``QREG_STRICT`` and
+    Registries are independent: several with different plugins may exist side by side.
+
+    ``plugins`` are in-process plugins by name; ``entry_points`` adds those of the installed
+    distributions. ``load`` and ``disable`` name the plugins to load and to skip. ``strict`` makes a
+    broken plugin an error. ``trace`` prints each call of a hook. The defaults of these four are in
+    the environment variables ``QREG_LOAD_PLUGINS``, ``QREG_DISABLE_PLUGINS``, ``QREG_STRICT`` and
     ``QREG_TRACE``.
 
-    Raises ``UnknownNameError`` for a plugin to load that is not there, and if ``strict``
+    Raises ``UnknownNameError`` for a plugin in ``load`` that is not installed, and, if ``strict``,
     ``PluginError`` for a broken one.
     """
 
@@ -76,21 +78,21 @@ class Registry:
         return tuple(self._host.plugins)
 
     def examine(self) -> None:
-        """Calls every hook that lists something, so that it is known which plugins have faults."""
+        """Call every listing hook, so that the faults of all plugins are known."""
         for name in list(self.backends()):
             for listing in (self.configs, self.annotators):
                 try:
                     listing(name)
                 except OrderError as cycle:
                     self._blame_for(cycle, name)
-                except PluginError:  # which the plugin has kept
+                except PluginError:  # the plugin has recorded it
                     if self.switches.strict:
                         raise
         for plugin in self._host.plugins:
             self._examine_extension(plugin)
 
     def _blame_for(self, cycle: OrderError, backend: str) -> None:
-        """Records a cycle as a fault of the plugins that are in it, besides the backend's own."""
+        """Record a cycle as a fault of the plugins in it, except the owner of the backend."""
         owner = self.backend(backend).plugin
         named = {each.value.name: each for each in self._unordered(backend)}
         plugins = dict.fromkeys(named[name].source for name in cycle.cycle)
@@ -99,7 +101,7 @@ class Registry:
             self._host.fault(plugin, f"{cycle}".rstrip("."), hook="qreg_annotators")
 
     def _examine_extension(self, plugin: Plugin) -> None:
-        """Reports the backends that a plugin adds to and that are not installed."""
+        """Record the backends that a plugin adds to and that are not installed."""
         for hook in ("qreg_supported_configs", "qreg_annotators"):
             for name in self._host.extends(plugin, hook):
                 if name in self._backends:
@@ -127,7 +129,7 @@ class Registry:
         return claims
 
     def backends(self) -> dict[str, Supplied[Backend]]:
-        """The backends that can be asked for: of plugins that work, and not claimed by two."""
+        """Return the available backends: those of working plugins with a single claim."""
         return {
             name: claims[0]
             for name, claims in self._backends.items()
@@ -135,10 +137,10 @@ class Registry:
         }
 
     def backend(self, name: str) -> Supplied[Backend]:
-        """The backend of that name.
+        """Return the backend of that name.
 
-        Raises ``PluginError`` if the plugin of that name is broken, ``ConflictError`` if two
-        plugins claim the backend, and ``UnknownNameError`` if none does.
+        Raises ``PluginError`` if its plugin is broken, ``ConflictError`` if two plugins claim the
+        backend, and ``UnknownNameError`` if no plugin does.
         """
         claims = self._backends.get(name, [])
         if len(claims) > 1:
@@ -160,7 +162,7 @@ class Registry:
         return UnknownNameError("backend", name, self._backends, self._advice(name))
 
     def _advice(self, name: str) -> str:
-        """What to install for a backend that nothing supplies; a guess is never a distribution."""
+        """Return the remedy for an unknown backend; it never guesses the name of a distribution."""
         absent = [each for each in near(name, OURS) if each not in self._backends]
         if absent:
             return f"The backend {absent[0]!r} is in a distribution: pip install {OURS[absent[0]]}"
@@ -169,7 +171,7 @@ class Registry:
         return f"`qreg list` shows what is installed{also}."
 
     def configs(self, backend: str) -> dict[str, Supplied[SupportedConfig]]:
-        """The named configs of a backend, its own plugin's first."""
+        """Return the named configs of a backend, its own plugin's first."""
         if backend not in self._configs:
             self._configs[backend] = self._collect(
                 "qreg_supported_configs", SupportedConfig, backend
@@ -177,7 +179,7 @@ class Registry:
         return self._configs[backend]
 
     def config(self, backend: str, name: str) -> SupportedConfig:
-        """The config of that name; ``"default"`` is the one that the backend says it is."""
+        """Return the config of that name; ``"default"`` is the backend's default config."""
         wanted = self.backend(backend).value.default_config if name == DEFAULT else name
         known = self.configs(backend)
         if wanted not in known:
@@ -193,7 +195,7 @@ class Registry:
         self._host.fault(supplied.source, error.problem, error.hook)
 
     def annotators(self, backend: str) -> tuple[Supplied[Annotator], ...]:
-        """The annotators of a backend in the order in which they are asked."""
+        """Return the annotators of a backend in calling order."""
         if backend not in self._annotators:
             supplied = self._unordered(backend)
             for each in supplied:
@@ -227,7 +229,7 @@ class Registry:
                 kept += supplied
             else:
                 self._host.broken(plugin, f"{problem} for {backend!r}", hook=hook)
-        if self._host.working != working:  # what a plugin yielded before it broke goes with it
+        if self._host.working != working:  # a plugin that just broke loses its earlier values
             self._configs.clear()
             self._annotators.clear()
         replaced = {(name, each.plugin) for each in kept for name in _replaced(each)}
@@ -239,9 +241,9 @@ class Registry:
         }
 
     def check_installed(self, backend: str) -> None:
-        """Raises ``BackendUnavailableError`` if something that the backend needs is missing.
+        """Raise ``BackendUnavailableError`` if something that the backend needs is missing.
 
-        That is a package, a version of one that it works with, or a command.
+        That may be a package, a supported version of a package, or a command.
         """
         others = [supplied.value for supplied in self.backends().values()]
         check_available(self.backend(backend).value, others)
@@ -251,8 +253,8 @@ class Registry:
     ) -> Lowered:
         """Call ``qreg_lower`` of each plugin, the backend's own first, until one lowers.
 
-        ``options`` are complete. Raises ``LoweringError``, with the backend's own error as its
-        cause, if that fails.
+        ``options`` has a value for each option. Raises ``LoweringError``, with the backend's error
+        as its cause, if lowering fails.
         """
         owner = self.backend(backend).plugin
         asked = {"backend": backend, "program": program, "options": options}
@@ -292,7 +294,7 @@ def _conflict(name: str, claims: Sequence[Supplied[Backend]]) -> ConflictError:
 
 
 def _clash(values: Sequence[Supplied[Any]], others: Sequence[Supplied[Any]]) -> str | None:
-    """Why a plugin's values cannot be added to those of others, or None if they can."""
+    """Return why a plugin's values cannot be added to those of others, or None if they can."""
     names = [each.value.name for each in values]
     for name in dict.fromkeys(names):
         if names.count(name) > 1:
@@ -321,5 +323,5 @@ def _replaced(supplied: Supplied[Any]) -> Iterable[str]:
 
 @functools.cache
 def installed() -> Registry:
-    """The registry of the installed plugins, made on first use."""
+    """Return the registry of the installed plugins, made on first use."""
     return Registry()

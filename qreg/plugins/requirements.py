@@ -1,4 +1,4 @@
-"""Whether what a backend needs is there, at a version that it works with. Imports no torch."""
+"""Check the packages, versions and commands that a backend needs. Does not import torch."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from qreg.plugins.types.backend import Backend, Requirement, Tool
 
 
 def check_available(backend: Backend, others: Iterable[Backend] = ()) -> None:
-    """Raises ``BackendUnavailableError`` with all that is missing, and how to install it.
+    """Raise ``BackendUnavailableError`` with all that is missing, and how to install it.
 
-    ``others`` are the backends that share the environment: where one of them asks for the very
-    version that this one cannot use, the error says so.
+    ``others`` are the backends that share the environment. If one of them requires a version that
+    this backend does not support, the error names it.
     """
     others = [each for each in others if each.name != backend.name]
     faults = [(each.pip, fault) for each in backend.requires if (fault := _fault(each, others))]
@@ -48,7 +48,7 @@ def _fault(needed: Requirement, others: Iterable[Backend]) -> str | None:
 
 
 def _wants(backend: Backend, distribution: str, version: str) -> bool:
-    """Whether a backend asks for some versions of a distribution, and this is one of them."""
+    """Whether a backend requires versions of a distribution that include this one."""
     name = canonicalize_name(distribution)
     asked = [PipRequirement(needed.pip) for needed in backend.requires]
     ranges = [each.specifier for each in asked if canonicalize_name(each.name) == name]
@@ -58,14 +58,14 @@ def _wants(backend: Backend, distribution: str, version: str) -> bool:
 def _importable(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # the package that the module would be in
+    except ModuleNotFoundError:  # raised for a missing parent package
         return False
 
 
 def _version(distribution: str) -> str | None:
     try:
         return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:  # a build of its own, or another package's
+    except importlib.metadata.PackageNotFoundError:  # a custom build, or part of another package
         return None
 
 

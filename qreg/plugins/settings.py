@@ -1,4 +1,4 @@
-"""What the environment says about plugins: which to load, and how to take their faults."""
+"""Settings of the environment for plugins: which to load, and how to handle faults."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def _all_names(values: Iterable[str]) -> frozenset[str]:
 
 @frozen
 class Switches:
-    """How installed plugins are taken.
+    """How installed plugins are loaded.
 
-    ``load`` are the only ones to load, None for all; ``disable`` are left out in any case. Both
-    have names of plugins or of distributions. ``strict`` turns the warning of a broken plugin into
-    an error. ``trace`` prints each call of a hook on standard error.
+    ``load`` are the only plugins to load, None for all; ``disable`` are always skipped. Both are
+    names of plugins or of distributions. ``strict`` turns the warning of a broken plugin into an
+    error. ``trace`` prints each call of a hook on standard error.
     """
 
     load: frozenset[str] | None = field(default=None, converter=_names)
@@ -36,9 +36,9 @@ class Switches:
     trace: bool = False
 
     def why_not(self, plugin: str, distribution: str) -> str | None:
-        """Why a plugin is not loaded, or None if it is.
+        """Return why a plugin is not loaded, or None if it is.
 
-        A plugin goes by the name of its entry point and by that of its distribution.
+        A plugin is matched by the name of its entry point and by that of its distribution.
         """
         names = {plugin, distribution}
         if names & self.disable:
@@ -54,9 +54,9 @@ def from_environment(
     strict: bool | None = None,
     trace: bool | None = None,
 ) -> Switches:
-    """The switches that are given, and for those that are None what the environment says.
+    """Return the switches; those that are None are read from the environment.
 
-    Names are separated by commas. ``QREG_LOAD_PLUGINS`` set to nothing loads none.
+    Names are separated by commas. An empty ``QREG_LOAD_PLUGINS`` loads no plugin.
     """
     return Switches(
         load=_listed(LOAD) if load is None else load,
@@ -67,7 +67,7 @@ def from_environment(
 
 
 def listed(names: str) -> list[str]:
-    """The names in a text that separates them by commas."""
+    """Return the names in a comma-separated text."""
     return [name.strip() for name in names.split(",") if name.strip()]
 
 

@@ -1,4 +1,4 @@
-"""A value of a plugin, with the plugin that it came from."""
+"""Values from plugins, with the plugin that supplied them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a module to the graph that is quantized, and from the quantized graph to a program."""
+"""Export of modules: float ones to be quantized, and converted ones to be lowered."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def is_prepared(model: object) -> bool:
 def export(
     model: torch.nn.Module, example_inputs: tuple[Any, ...], dynamic_shapes: Any = None
 ) -> ExportedProgram:
-    """Exports a module in eval mode, and leaves the module's own mode as it was.
+    """Export a module in eval mode, and restore the module's mode.
 
-    Gradients are off meanwhile: a ``torch.no_grad()`` inside the model would otherwise hide its
-    operators in a subgraph that nothing annotates.
+    Gradients are disabled during export: a ``torch.no_grad()`` inside the model would otherwise
+    hide its operators in a subgraph that is not annotated.
 
-    Raises ``ExportError`` with torch's own error as its cause, and for a submodule that assigns a
-    tensor to its buffer, which torch.export (2.13) does not see.
+    Raises ``ExportError`` with torch's error as its cause, and for a submodule that assigns a
+    tensor to its buffer, which torch.export (2.13) does not record.
     """
     with _eval_mode(model), torch.no_grad(), _no_lost_assignment(model):
         try:
@@ -55,7 +55,7 @@ def export(
 
 
 def copied(program: ExportedProgram) -> ExportedProgram:
-    """A program that can be rewritten while the given one stays; both share their tensors."""
+    """Return a copy of a program that can be rewritten; both share their tensors."""
     shared = [*program.state_dict.values(), *program.constants.values(), program.range_constraints]
     return copy.deepcopy(program, {id(each): each for each in shared})
 
@@ -129,7 +129,7 @@ def _example_of(program: ExportedProgram, example_inputs: Any) -> tuple[Any, ...
 
 
 def dynamic_shapes_of(program: ExportedProgram, example_inputs: tuple[Any, ...]) -> Any:
-    """The dynamic dimensions of a program, in the form in which ``export`` takes them again."""
+    """Return the dynamic dimensions of a program, in the form that ``export`` accepts."""
     names = set(program.graph_signature.user_inputs)
     values = [
         node.meta["val"]
@@ -158,7 +158,7 @@ def _dimension(bounds: Any) -> Any:
 
 
 def name_of(model: torch.nn.Module | ExportedProgram) -> str:
-    """What a model is called in reports: its class."""
+    """Return the name of a model for reports: its class."""
     if isinstance(model, ExportedProgram):
         return _class_of(model)
     return type(model).__name__

@@ -1,7 +1,7 @@
-"""Reads and writes files: what a user hands in is never executed, what is written is never half.
+"""Read programs and batches from files without executing code in them.
 
 ``torch.export.load`` unpickles some records of a ``.pt2`` archive without restriction (torch 2.13).
-A program of plain tensors needs none of these, so an archive that has one is refused.
+A program of plain tensors needs none of these records, so an archive that has one is rejected.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ ARITHMETIC = (
 
 
 def read_program(path: Path) -> ExportedProgram:
-    """Reads what ``torch.export.save`` wrote, without executing any code that is in the file.
+    """Read a program written by ``torch.export.save``, without executing any code in the file.
 
-    Raises ``InputError`` for a file that is missing, that is no ``.pt2``, or that could only be
-    read by unpickling.
+    Raises ``InputError`` for a file that is missing, is not a ``.pt2`` archive, or can only be read
+    by unpickling.
     """
     import torch
 
@@ -45,15 +45,15 @@ def read_program(path: Path) -> ExportedProgram:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Reads a file. Raises ``InputError`` for one that is missing."""
+    """Read a file. Raises ``InputError`` if it is missing."""
     _check_exists(path)
     return path.read_bytes()
 
 
 def read_batches(path: Path) -> list[Any]:
-    """Reads a list of batches that ``torch.save`` wrote: tuples of inputs, or dicts by name.
+    """Read a list of batches written by ``torch.save``: tuples of inputs, or dicts by name.
 
-    A lone tensor counts as a tuple of one.
+    A lone tensor is accepted as a tuple of one.
 
     Raises ``InputError`` for a file that is missing, is not such a list, or needs unpickling.
     """
@@ -103,7 +103,10 @@ def _check_archive(path: Path) -> None:
 
 
 def _danger(archive: zipfile.ZipFile, record: str) -> str | None:
-    """What would execute code in a record, or None; raises what a damaged record raises."""
+    """Return why reading a record would execute code, or None.
+
+    Raises ``ValueError`` or another error for a damaged record.
+    """
     name = record.rpartition("/")[2]
     if record == "version" or (name.startswith("serialized_") and record == name):
         return "it has the format of torch 2.7 and older, which is read by unpickling"
@@ -122,7 +125,7 @@ def _danger(archive: zipfile.ZipFile, record: str) -> str | None:
 
 
 def _code(value: Any) -> Iterator[str]:
-    """The symbolic sizes in a program that are more than arithmetic; torch evaluates them all."""
+    """Yield the symbolic sizes in a program that are more than arithmetic; torch evaluates all."""
     if isinstance(value, dict):
         size = value.get("expr_str")
         if isinstance(size, str) and not _is_arithmetic(size):

@@ -1,4 +1,4 @@
-"""What a model takes: its input tensors, and whether a batch fits them."""
+"""The inputs of a model, and checks that a batch fits them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class InputSpec:
     dtype: torch.dtype
 
     def misfit(self, value: object) -> str | None:
-        """Why ``value`` cannot be this input, or None if it can."""
+        """Return why ``value`` cannot be this input, or None if it can."""
         if not isinstance(value, torch.Tensor):
             return f"is a {type(value).__name__} (expected a tensor). Convert it to one."
         if value.dtype != self.dtype:
@@ -52,7 +52,7 @@ class InputSpec:
 
 
 def input_specs(program: ExportedProgram) -> list[InputSpec]:
-    """The flat tensor inputs of a program, in order."""
+    """Return the flat tensor inputs of a program, in order."""
     for given in program.graph_signature.input_specs:
         if given.kind is InputKind.USER_INPUT and isinstance(given.arg, ConstantArgument):
             _input_spec(given.arg.name, given.arg.value)
@@ -60,7 +60,7 @@ def input_specs(program: ExportedProgram) -> list[InputSpec]:
 
 
 def graph_input_specs(graph: Graph, names: Container[str] | None = None) -> list[InputSpec]:
-    """The inputs of a graph, in order; only those with these names if given."""
+    """Return the inputs of a graph, in order; if ``names`` is given, only those."""
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     wanted = [node for node in inputs if names is None or node.name in names]
     return [_input_spec(node.name, node.meta["val"]) for node in wanted]
@@ -77,23 +77,23 @@ def _input_spec(name: str, value: Any) -> InputSpec:
 
 
 def arguments(batch: Any) -> tuple[Any, ...]:
-    """A batch as the positional arguments of the model: a lone tensor is the only one."""
+    """Return a batch as the positional arguments of the model; a lone tensor is the only one."""
     return tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
 
 
 def flat(batch: Any) -> list[Any]:
-    """The tensors of a batch in the order in which a program takes them."""
+    """Return the tensors of a batch in the order of the program's inputs."""
     return pytree.tree_leaves(arguments(batch))
 
 
 def cloned(batch: Any) -> tuple[Any, ...]:
-    """The batch as arguments of a model that may change them: the caller's stay as they are."""
+    """Return a batch as arguments with cloned tensors, for a model that may change its inputs."""
     copies: tuple[Any, ...] = pytree.tree_map_only(torch.Tensor, torch.clone, arguments(batch))
     return copies
 
 
 def check_batch(number: int, batch: Any, specs: Sequence[InputSpec], what: str = BATCH) -> None:
-    """Raises ``CalibrationError`` if a batch does not fit; it says which input and why."""
+    """Raise ``CalibrationError`` with the input and the reason if a batch does not fit."""
     values = flat(batch)
     if len(values) != len(specs):
         expected = ", ".join(spec.name for spec in specs)
@@ -110,7 +110,7 @@ def check_batch(number: int, batch: Any, specs: Sequence[InputSpec], what: str =
 def checked(
     batches: Iterable[Any], specs: Sequence[InputSpec], what: str = BATCH
 ) -> Iterable[tuple[Any, ...]]:
-    """The batches as arguments of the model, each checked before it is given on.
+    """Return the batches as arguments of the model, each checked before it is given on.
 
     A batch is a tuple or list of inputs, a dict of them by name, or a lone tensor. ``what`` is what
     errors call it.
@@ -132,7 +132,7 @@ def _by_name(
 
 
 def capped(batches: Iterable[Any], most: int | None) -> Iterable[Any]:
-    """The first ``most`` batches, or all; no batch beyond is asked for.
+    """Return the first ``most`` batches, or all; no further batch is read.
 
     Raises ``InputError`` if ``most`` is less than 1.
     """
@@ -149,6 +149,6 @@ def capped(batches: Iterable[Any], most: int | None) -> Iterable[Any]:
 
 
 def length(batches: Iterable[Any], most: int | None) -> int | None:
-    """How many batches ``capped`` gives, as far as it is known without asking for any."""
+    """Return the number of batches in ``capped``, or None if it is not known without reading."""
     known = [each for each in (length_hint(batches, -1), most) if each is not None and each >= 0]
     return min(known, default=None)

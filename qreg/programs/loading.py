@@ -1,4 +1,4 @@
-"""Lowered programs as files: one, or several side by side where the backend has it so."""
+"""Lowered programs as files: one file, or several for backends that need them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from qreg.utils.files import write_all_atomically
 
 
 def paths(backend: Backend, path: Path) -> list[Path]:
-    """The files that a program of this name consists of, that itself first.
+    """Return the files that a program consists of, ``path`` first.
 
-    Raises ``InputError`` for a name that the programs of a backend do not have.
+    Raises ``InputError`` if the suffix of ``path`` is not that of the backend's programs.
     """
     if path.suffix != backend.suffix:
         raise InputError(
@@ -28,10 +28,10 @@ def paths(backend: Backend, path: Path) -> list[Path]:
 
 
 def write_program(supplied: Supplied[Backend], path: Path, program: bytes) -> None:
-    """Writes a program of a supplied backend to a file, and what belongs beside it.
+    """Write a program of a supplied backend to a file, with the further files that it needs.
 
-    Older files stay until all new ones are complete. Raises ``InputError`` if one cannot be
-    written, or has another suffix than the programs of the backend, and ``PluginError`` if the
+    Old files are kept until all new ones are complete. Raises ``InputError`` if a file cannot be
+    written, or if the suffix is not that of the backend's programs, and ``PluginError`` if the
     plugin fails to split the program.
     """
     backend = supplied.value
@@ -46,10 +46,10 @@ def write_program(supplied: Supplied[Backend], path: Path, program: bytes) -> No
 
 
 def read_lowered(supplied: Supplied[Backend], path: Path) -> bytes:
-    """Reads a program of a supplied backend from a file, and what stands beside it.
+    """Read a program of a supplied backend from a file, with the further files that it needs.
 
-    Raises ``InputError`` if one of the files is not there, or has another suffix, and
-    ``PluginError`` if the plugin fails to join them.
+    Raises ``InputError`` if one of the files is missing, or if the suffix is not that of the
+    backend's programs, and ``PluginError`` if the plugin fails to join the files.
     """
     backend = supplied.value
     parts = {each.suffix: read_bytes(each) for each in paths(backend, path)}

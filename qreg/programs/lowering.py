@@ -1,4 +1,4 @@
-"""A backend as its user has set it: what is lowered for, and what loads what was lowered."""
+"""A backend with the options of its user: lowering a program, and loading it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 @frozen
 class Loader:
-    """Loads programs in the runtime of a backend, with the options that its user has set.
+    """Load programs in the runtime of a backend, with the options of its user.
 
-    ``origin`` is what errors call the plugin's function.
+    ``origin`` is the name of the plugin's function in errors.
     """
 
     function: Callable[..., Runner]
@@ -34,10 +34,10 @@ class Loader:
     origin: str
 
     def __call__(self, program: bytes) -> Runner:
-        """A function from the flat input tensors to the flat output tensors.
+        """Return a function from the flat input tensors to the flat output tensors.
 
-        Raises ``VerificationError`` with the runtime's own error as its cause, if that fails. The
-        function raises ``RunError`` in the same way.
+        Raises ``LoadError`` with the runtime's error as its cause if loading fails. The function
+        raises ``RunError`` in the same way; both are ``VerificationError``.
         """
         try:
             run = self.function(program, **self.options)
@@ -54,7 +54,7 @@ class Loader:
         return self._attributed(run)
 
     def _attributed(self, run: Runner) -> Runner:
-        """The same function, with the plugin's name on what it raises."""
+        """Return the same function, with errors attributed to the plugin."""
 
         def attributed(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
             try:
@@ -88,7 +88,7 @@ class Target:
 
     @property
     def load(self) -> Loader | None:
-        """Loads a program with the options that are for this; None if nothing runs here."""
+        """The loader with the options for loading; None if the backend only compiles."""
         if self.backend.load is None:
             return None
         options = given_to(self.backend, self.options, "load")
@@ -96,17 +96,17 @@ class Target:
 
     @property
     def loader(self) -> Loader:
-        """As ``load``; raises ``InputError`` for a backend that only compiles."""
+        """The loader, as ``load``. Raises ``InputError`` for a backend that only compiles."""
         load = self.load
         if load is None:
             raise InputError(f"backend {self.name!r} only compiles: no program of it runs here")
         return load
 
     def lower(self, program: ExportedProgram) -> Lowered:
-        """Lower a program with the options that are for this.
+        """Lower a program with the options for lowering.
 
-        Raises ``StateError`` for a program with state where programs keep none, and
-        ``LoweringError`` with the backend's own error as its cause if lowering fails.
+        Raises ``StateError`` for a program with state if the backend's programs do not keep state,
+        and ``LoweringError`` with the backend's error as its cause if lowering fails.
         """
         check_state(self.backend, program)
         chosen = given_to(self.backend, self.options, "lower")
@@ -114,10 +114,10 @@ class Target:
 
 
 def target(registry: Registry, backend: str, options: Mapping[str, Any] | None = None) -> Target:
-    """The backend of that name, with options; what it needs is there.
+    """Return the backend of that name, with options, after checking that its packages are there.
 
-    Raises ``UnknownNameError`` for a backend or an option that there is none of, ``InputError`` for
-    a value that an option does not take, and ``BackendUnavailableError`` for what is missing.
+    Raises ``UnknownNameError`` for an unknown backend or option, ``InputError`` for a value that an
+    option does not accept, and ``BackendUnavailableError`` for missing packages or tools.
     """
     found = registry.backend(backend).value
     chosen = complete(found, options or {})

@@ -1,6 +1,6 @@
-"""Reject a model that writes to its buffers for a backend whose programs keep no state.
+"""Reject a model that writes to its buffers if the backend's programs do not keep state.
 
-Both :func:`qreg.prepare`, ahead of calibration, and lowering ask here.
+:func:`qreg.prepare` checks this ahead of calibration, and lowering checks it again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def check_state(backend: Backend, program: ExportedProgram) -> None:
-    """Raises ``StateError`` for a program with state and a backend that is ``stateless``."""
+    """Raise ``StateError`` for a program with state and a backend that is ``stateless``."""
     if backend.stateless is None:
         return
     for name in written_by(program):
@@ -27,7 +27,7 @@ def check_state(backend: Backend, program: ExportedProgram) -> None:
 
 
 def written_by(program: ExportedProgram) -> list[str]:
-    """The names of the parameters and buffers that a program writes to, functional or not."""
+    """Return the parameters and buffers that a program, functional or not, writes to."""
     from qreg.graph.mutation import Mutations
 
     signature = program.graph_signature

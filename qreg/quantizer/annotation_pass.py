@@ -1,9 +1,9 @@
 """The pass over one graph that turns annotators and scopes into annotations and Decisions.
 
-First every annotator, in order, claims the matches that are free, wanted and not refused; then the
-claims are annotated in the order of the graph, so that whoever shares the parameters of its input
-finds them decided. The cost grows with the nodes: each annotator is only asked about the operators
-it starts from, and a config is looked up, not searched for.
+First every annotator, in order, claims the matches that are free, wanted and not rejected. Then the
+claims are annotated in the order of the graph, so that the qparams of an input are decided ahead of
+the operators that share them. The cost is linear in the nodes: each annotator is called only for
+the operators in its ``targets``, and a config is looked up, not searched for.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SHARES = "runs on the parameters of its input"
 
 
 class AnnotatorWarning(UserWarning):
-    """An annotator failed on a graph and was left out there; the others annotated it."""
+    """An annotator failed on a graph and was skipped; the graph was annotated without it."""
 
 
 def annotated(
@@ -53,10 +53,10 @@ def annotated(
     strict: bool,
     **options: Any,
 ) -> list[Decision]:
-    """Annotates a graph and returns a Decision for each operator.
+    """Annotate a graph and return a Decision for each operator.
 
-    An annotator that fails takes no other down: its work is undone, a warning names it, and the
-    graph is annotated without it. Raises ``AnnotatorError`` instead if ``strict``.
+    An annotator that fails does not affect the others: its annotations are undone, a warning names
+    it, and the graph is annotated without it. Raises ``AnnotatorError`` instead if ``strict``.
     """
     failed: list[AnnotatorError] = []
     while True:
@@ -74,7 +74,7 @@ def annotated(
 
 
 class AnnotationPass:
-    """One walk over one graph; ``run`` does it and returns a Decision for each operator."""
+    """One pass over one graph; ``run`` executes it and returns a Decision for each operator."""
 
     def __init__(
         self,
@@ -106,15 +106,15 @@ class AnnotationPass:
         return [self._decision(node) for node in self._operators]
 
     def undo(self) -> None:
-        """Gives every node the annotation that it had before, if any."""
+        """Restore the annotation that each node had ahead of the pass, if any."""
         self._annotations.undo()
 
     def claims(self) -> list[Claim]:
-        """The claims that were annotated, in the order of the graph."""
+        """Return the claims that were annotated, in the order of the graph."""
         return self._claims.in_graph_order()
 
     def _steps(self) -> Iterator[Supplied[Annotator]]:
-        """Claim, then annotate; after each step its annotator is yielded."""
+        """Claim, then annotate; yield the annotator of each step after the step."""
         for supplied in self._annotators:
             for node in self._eligible.index.starting(supplied.value.targets):
                 self._consider(supplied, node)
@@ -179,7 +179,7 @@ def annotate_with(
     """Annotate a whole graph in place with these annotators alone.
 
     ``filter_fn`` keeps the matches whose nodes all pass. Returns the nodes of each annotated match,
-    constants last; ``None`` as the config annotates nothing.
+    constants last. With ``None`` as the config, nothing is annotated.
     """
     if config is None:
         return []

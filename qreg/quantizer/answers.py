@@ -1,4 +1,4 @@
-"""Calls of annotators; an answer that the host cannot use is an error that names the annotator."""
+"""Call annotators, and check what they return; errors name the annotator."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ T = TypeVar("T")
 
 
 def failure(supplied: Supplied[Annotator], node: Node, problem: str) -> AnnotatorError:
-    """The error of an annotator at a node."""
+    """Return the error of an annotator at a node."""
     annotator = supplied.value
     who = annotator.name, supplied.distribution, supplied.version, annotator.targets
     return AnnotatorError(*who, node.name, problem)
 
 
 def match_at(supplied: Supplied[Annotator], node: Node) -> Match | None:
-    """The match of an annotator that starts from a node. Raises ``AnnotatorError``."""
+    """Return the match of an annotator that starts from a node. Raises ``AnnotatorError``."""
     match = _ask(supplied, node, supplied.value.match, node)
     if match is not None:
         _check(supplied, node, "match", match, Match)
@@ -35,7 +35,7 @@ def match_at(supplied: Supplied[Annotator], node: Node) -> Match | None:
 
 
 def refused_by_rule(claim: Claim) -> str | None:
-    """The reason of the first rule of a claim's annotator that has one.
+    """Return the reason of the first rule that rejects a claim, or None.
 
     Raises ``AnnotatorError``.
     """
@@ -49,7 +49,7 @@ def refused_by_rule(claim: Claim) -> str | None:
 
 
 def annotations_of(claim: Claim) -> dict[Node, Annotation] | Refusal:
-    """The annotations of a claim by node, or why there are none. Raises ``AnnotatorError``."""
+    """Return the annotations of a claim by node, or a ``Refusal``. Raises ``AnnotatorError``."""
     annotate, anchor = claim.annotator.annotate or standard, claim.match.anchor
     answer = _ask(claim.supplied, anchor, annotate, claim.match, claim.choice.config)
     _check(claim.supplied, anchor, "annotate", answer, (Refusal, list, tuple))

@@ -1,4 +1,4 @@
-"""What a backend and its processor make of a config, and what no config can quantize."""
+"""Checks of configs against a backend and its processor, and of weights."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 def check_supported(supplied: Supplied[Backend], config: object, value: QuantizationConfig) -> None:
-    """Raise ``ConfigError`` for a config that the backend says it cannot lower.
+    """Raise ``ConfigError`` for a config that the backend does not support.
 
-    ``value`` is what ``config`` names, or the same.
+    ``value`` is the config that ``config`` names, or ``config`` itself.
     """
     backend, answers = supplied.value, (str, type(None))
     if backend.refuses is None:
@@ -53,7 +53,7 @@ def warn_of_saturation(backend: Backend, config: object, value: QuantizationConf
 
 
 def notes_on(backend: Backend, configs: Sequence[QuantizationConfig | None]) -> tuple[str, ...]:
-    """What the processor means for configs, for reports."""
+    """Return notes for reports on the effects of the processor on configs."""
     given = [each for each in configs if each]
     if not backend.saturates or not given:
         return ()

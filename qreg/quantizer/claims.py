@@ -1,4 +1,4 @@
-"""What annotators claim in a graph."""
+"""The claims of annotators on the nodes of a graph."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qreg.quantizer.scopes import Choice
 
 @frozen
 class Claim:
-    """A match, the annotator it belongs to, and the choice it is annotated under."""
+    """A match, the annotator that found it, and the config choice that it is annotated with."""
 
     supplied: Supplied[Annotator]
     match: Match
@@ -27,10 +27,10 @@ class Claim:
 
 @define
 class Claims:
-    """The claims on a graph by node, and the reasons of those that were refused.
+    """The claims on a graph by node, and the reasons of rejected claims.
 
-    ``position`` is the place of each node in the graph. A reason is at the node that the refused
-    pattern starts from.
+    ``position`` is the position of each node in the graph. A reason is stored at the first node of
+    the rejected pattern.
     """
 
     position: Mapping[Node, int]
@@ -41,7 +41,7 @@ class Claims:
         self.by_node.update(dict.fromkeys(claim.match.nodes, claim))
 
     def withdraw(self, claim: Claim, reason: str) -> None:
-        """Take a claim back, and keep the reason."""
+        """Remove a claim, and keep the reason."""
         for node in claim.match.nodes:
             del self.by_node[node]
         self.reasons[claim.match.anchor] = reason

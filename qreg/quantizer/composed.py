@@ -9,10 +9,11 @@ from torchao.quantization.pt2e.quantizer import Quantizer
 
 
 class ComposedQuantizer(Quantizer):  # type: ignore[misc]
-    """Several quantizers as one: each annotates what those before it have left.
+    """Several quantizers as one: each annotates what the previous ones have left.
 
-    Unlike torchao's ``ComposableQuantizer`` (0.18) it also asks each part to validate the graph and
-    to adjust its observers. A part must leave nodes that are annotated already alone, as qreg's do.
+    Unlike torchao's ``ComposableQuantizer`` (0.18) it also calls ``validate`` and
+    ``prepare_obs_or_fq_callback`` of each part. A part must skip nodes that are annotated already,
+    as the quantizers of qreg do.
     """
 
     def __init__(self, *parts: Quantizer) -> None:

@@ -1,4 +1,4 @@
-"""Which nodes of a graph annotators may have, and why not: for a match, and for an operator."""
+"""Which nodes of a graph may be quantized, and the reasons against a match or an operator."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from qreg.quantizer.scopes import Choice, Scopes
 
 NodeFilter: TypeAlias = Callable[[Node], bool]
 
-# torchao prepares the bodies of these, each as a graph by itself.
+# torchao prepares the bodies of these operators, each as a separate graph.
 LOOPS = (torch.ops.higher_order.scan, torch.ops.higher_order.while_loop)
 TAKEN = "was annotated before"
-# Batch norms that are not folded, under the names that they have by then.
+# Batch norms that are not folded, under the names that they have after folding.
 COMPUTED_NORM = "its statistics or parameters are computed while the model runs"
 NORMS = {
     "aten._native_batch_norm_legit.no_stats": (
@@ -35,11 +35,11 @@ NORMS = {
 
 @frozen
 class Eligibility:
-    """What is known of the nodes of a graph ahead of annotating it.
+    """Facts about the nodes of a graph, collected ahead of annotation.
 
-    ``taken`` are the nodes with an annotation, ``mutated`` has a reason for each node whose memory
-    is written to, ``dtypes`` are those that the backend quantizes, by name. ``keep`` is the
-    user's filter function.
+    ``taken`` are the nodes with an annotation. ``mutated`` has a reason for each node whose memory
+    is written to. ``dtypes`` are the names of the dtypes that the backend quantizes. ``keep`` is
+    the user's filter function.
     """
 
     index: GraphIndex
@@ -65,12 +65,12 @@ class Eligibility:
         return cls(index, mutated, taken, scopes, backend, frozenset(dtypes), keep)
 
     def choice(self, node: Node) -> Choice | None:
-        """The choice that quantizes a node; None if its scope keeps it in float, or none has it."""
+        """Return the choice that quantizes a node; None if it is kept in float or in no scope."""
         found = self.scopes.choice(node)
         return None if found is None or found.config is None else found
 
     def refusal(self, claim: Claim, claims: Claims) -> str | None:
-        """Why a claim must not be granted beside others; None if it may.
+        """Return why a claim is rejected, given the other claims; None if it is accepted.
 
         Raises ``AnnotatorError`` for a rule that fails.
         """
@@ -118,7 +118,7 @@ class Eligibility:
         targets: Collection[str],
         failed: Sequence[AnnotatorError],
     ) -> str:
-        """Why an operator that nobody claimed stays in float.
+        """Return why an operator without a claim stays in float.
 
         ``targets`` are the operators that annotators start from; ``failed`` are the errors of
         those that are skipped.
@@ -148,7 +148,7 @@ class Eligibility:
 
 
 def no_annotator(backend: str, operator: str) -> str:
-    """The reason where nobody was asked about an operator."""
+    """Return the reason for an operator that is not a target of any annotator."""
     return f"{backend} has no annotator for {operator}"
 
 

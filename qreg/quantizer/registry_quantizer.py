@@ -1,4 +1,4 @@
-"""The torchao Quantizer that a registry puts together."""
+"""The torchao Quantizer that is made of the annotators in a registry."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ UnknownModules: TypeAlias = Literal["error", "warn"]
 
 
 class UnknownModuleWarning(UserWarning):
-    """A module name or type in a quantizer's config that no operator comes from."""
+    """A module name or type in a quantizer's scopes that no operator belongs to."""
 
 
 class RegistryQuantizer(Quantizer):  # type: ignore[misc]
-    """A torchao Quantizer made of one backend's annotators, whoever supplied them.
+    """A torchao Quantizer made of all annotators for one backend, from any plugin.
 
     Use it with ``prepare_pt2e`` or ``prepare_qat_pt2e``. A config is a name that the backend knows,
     a ``QuantizationConfig``, or ``None`` to keep a scope in float. The setters return the
     quantizer. After ``annotate``, ``decisions`` has one entry for each operator of the graph, in
-    its order.
+    the order of the graph.
     """
 
     def __init__(
@@ -65,20 +65,22 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         allow_float: bool = False,
         unknown_modules: UnknownModules = "error",
     ) -> None:
-        """Raises ``UnknownNameError`` for a backend or config that nothing supplies.
+        """Create a quantizer with ``config`` as the global config.
 
-        Raises ``ConfigError`` for a config that the backend cannot lower, and where the quantizer
-        of the backend is a wrapped one ``BackendUnavailableError`` for packages that are missing.
+        ``allow_float`` makes ``validate`` accept a graph in which nothing is quantized.
+        ``unknown_modules`` selects an error or a warning for a module name or type that no operator
+        belongs to.
 
-        ``allow_float`` lets ``validate`` pass a graph in which nothing is quantized.
-        ``unknown_modules`` says what becomes of a module name or type that no operator comes from.
+        Raises ``UnknownNameError`` for an unknown backend or config, ``ConfigError`` for a config
+        that the backend does not support, and, for a backend with a wrapped quantizer,
+        ``BackendUnavailableError`` for missing packages.
         """
         super().__init__()
         self._registry = registry or installed()
         self._supplied = self._registry.backend(backend)
         self._backend = self._supplied.value
         if self._backend.quantizer:
-            self._registry.check_installed(backend)  # which a wrapped quantizer imports
+            self._registry.check_installed(backend)  # a wrapped quantizer imports the packages
         self._keep: NodeFilter | None = None
         self.allow_float, self._unknown_modules = allow_float, unknown_modules
         self._start(Scopes())
@@ -86,7 +88,7 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
             self.set_global(config)
 
     def _start(self, scopes: Scopes) -> None:
-        """Set what belongs to these scopes and to one run; nothing has been annotated yet."""
+        """Set the scopes, and reset the state of a run to that ahead of annotation."""
         self._scopes = scopes
         self._wrapped = (
             WrappedQuantizers(self._backend.quantizer, self._supplied, scopes)
@@ -98,9 +100,10 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         self._bodies_left = 0
 
     def for_one_run(self, *, allow_float: bool = False) -> Self:
-        """Return a quantizer with the same scopes and no state in common with this one.
+        """Return a quantizer with the same scopes that shares no state with this one.
 
-        ``allow_float`` permits a graph in which nothing is quantized, as this one may too.
+        ``allow_float`` accepts a graph in which nothing is quantized, even if this quantizer does
+        not.
         """
         found = copy.copy(self)
         found.allow_float = self.allow_float or allow_float
@@ -121,23 +124,23 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         return frozenset(choice.mode for choice in self._scopes.choices() if choice.mode)
 
     def set_global(self, config: Config) -> Self:
-        """The config for whatever no other setter covers."""
+        """Set the config for all operators that no other scope covers."""
         self._scopes.everywhere = self._choice("global", "", config)
         return self
 
     def set_module_name(self, module_name: str, config: Config) -> Self:
-        """The config for a module and all below it, by its path: ``"blocks.0.conv"``."""
+        """Set the config for a module and its submodules, by path: ``"blocks.0.conv"``."""
         self._scopes.names[module_name] = self._choice("name", module_name, config)
         return self
 
     def set_module_type(self, module_type: type | str, config: Config) -> Self:
-        """The config for the modules of exactly this class, and all below them."""
+        """Set the config for the modules of exactly this class, and their submodules."""
         name = type_name(module_type)
         self._scopes.types[name] = self._choice("type", name, config)
         return self
 
     def set_operator_type(self, operator: Any, config: Config) -> Self:
-        """The config for the patterns that start from an operator.
+        """Set the config for the patterns that start from an operator.
 
         ``operator`` is an overload (``torch.ops.aten.add.Tensor``), a packet that stands for all
         its overloads (``torch.ops.aten.add``), or the name of either (``"aten.add.Tensor"``).
@@ -148,7 +151,7 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         return self
 
     def set_filter_function(self, keep: NodeFilter | None) -> Self:
-        """Quantizes only patterns whose operators all return True; on top of every other scope."""
+        """Quantize only patterns for whose operators ``keep`` returns True, within the scopes."""
         self._keep = keep
         return self
 
@@ -164,7 +167,7 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the processor means for the configs that were set, for reports."""
+        """Notes for reports on the effects of the processor on the configs that were set."""
         return notes_on(self._backend, [each.config for each in self._scopes.choices()])
 
     def _label(self, config: str | QuantizationConfig) -> str:
@@ -174,12 +177,11 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         return next((name for name, each in known if equivalent(each, config)), "custom")
 
     def transform_for_annotation(self, model: GraphModule) -> GraphModule:
-        """Runs the backend's transforms on the graph.
+        """Run the backend's transforms on the graph.
 
-        Without QAT, constants and batch norms are folded first, as far as :func:`qreg.prepare` has
-        not done so. Operators whose result nobody uses are removed: nothing would be gained from
-        observing them. The graph gets its own copies of the buffers that it writes to: calibration
-        runs it.
+        Without QAT, constants and batch norms are folded first, unless :func:`qreg.prepare` has
+        done so. Operators whose result is unused are removed, since observing them is useless. The
+        buffers that the graph writes to are copied, because calibration runs the graph.
         """
         own_state(model)
         for node in reversed(model.graph.nodes):  # fx's own elimination lints the whole graph
@@ -196,7 +198,10 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         return self._transformed_by_others(model) if self._wrapped else model
 
     def _transformed_by_others(self, model: GraphModule) -> GraphModule:
-        """Raises ``InputError`` where passes of a wrapped quantizer drop a write to a buffer."""
+        """Run the passes of a wrapped quantizer.
+
+        Raises ``InputError`` if they drop a write to a buffer.
+        """
         assert self._wrapped is not None
         written = written_buffers(model.graph)
         transformed = self._wrapped.transform(model)
@@ -214,14 +219,16 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         return {operator_name(target) for each in annotators for target in each.value.targets}
 
     def annotate(self, model: GraphModule) -> GraphModule:
-        """Annotates the graph in place.
+        """Annotate the graph in place.
 
-        Raises ``UnknownModuleError`` for a module name or type that no operator comes from, and
-        warns of an operator that the graph does not have with an ``UnknownOperatorWarning``. An
-        annotator that fails is skipped with an ``AnnotatorWarning``, unless the registry is
-        strict: then its ``AnnotatorError`` is raised. torchao calls this again for the bodies of
-        ``scan`` and ``while_loop``; their decisions are added to those of the model, under the
-        name of the body and that of the node.
+        torchao calls this method again for the bodies of ``scan`` and ``while_loop``. The decisions
+        on their operators are appended to those of the model, under the name of the body, a dot,
+        and the name of the node.
+
+        Raises ``UnknownModuleError`` for a module name or type that no operator belongs to, and
+        issues an ``UnknownOperatorWarning`` for an operator that the graph does not have. An
+        annotator that fails is skipped with an ``AnnotatorWarning``; if the registry is strict, its
+        ``AnnotatorError`` is raised instead.
         """
         prefix = f"{self._nested[model]}." if model in self._nested else ""
         if not prefix:
@@ -259,10 +266,10 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         warnings.warn(str(error), UnknownModuleWarning, stacklevel=2)
 
     def validate(self, model: GraphModule) -> None:
-        """Checks the annotated graph.
+        """Check the annotated graph.
 
-        Raises ``InputError`` for a weight that holds NaN or infinity, which has no range, and
-        ``NothingQuantizedError`` if no operator is quantized and that is not allowed.
+        Raises ``InputError`` for a weight that contains NaN or infinity, which has no range, and
+        ``NothingQuantizedError`` if no operator is quantized, unless ``allow_float`` is set.
         """
         check_finite(model)
         if self._wrapped:
@@ -279,7 +286,7 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
     def prepare_obs_or_fq_callback(
         self, model: GraphModule, edge_or_node_to_obs_or_fq: dict[Any, Any]
     ) -> None:
-        """Lets a wrapped quantizer of the backend adjust its observers."""
+        """Let a wrapped quantizer of the backend adjust its observers."""
         if self._wrapped:
             self._wrapped.prepare_obs_or_fq_callback(model, edge_or_node_to_obs_or_fq)
 
@@ -309,13 +316,13 @@ def get_quantizer(
     allow_float: bool = False,
     unknown_modules: UnknownModules = "error",
 ) -> RegistryQuantizer:
-    """A quantizer for a backend, ready for ``prepare_pt2e``.
+    """Return a quantizer for a backend, ready for ``prepare_pt2e``.
 
     ``config`` is the global config: a name, a ``QuantizationConfig``, or None to start without one.
     The other arguments are those of :class:`RegistryQuantizer`.
 
-    Raises ``UnknownNameError`` for a backend or config that nothing supplies, and ``PluginError``
-    for a backend whose plugin is broken.
+    Raises ``UnknownNameError`` for an unknown backend or config, and ``PluginError`` for a backend
+    whose plugin is broken.
     """
     return RegistryQuantizer(
         backend,
@@ -327,10 +334,10 @@ def get_quantizer(
 
 
 def keep_in_float(quantizer: RegistryQuantizer, names: Iterable[str]) -> RegistryQuantizer:
-    """The quantizer, set to keep these in float: modules by path, operators by name.
+    """Keep modules (by path) and operators (by name) in float, and return the quantizer.
 
-    Raises ``ConfigError`` for an operator that torch does not have; the quantizer rejects a module
-    that the model does not have when it annotates.
+    Raises ``ConfigError`` for an operator that torch does not have. A module that the model does
+    not have is rejected by ``annotate``.
     """
     for name in names:
         if is_operator(name) or name.startswith("aten."):

@@ -1,8 +1,8 @@
 """Which config applies to a node: by module name, module type, operator, or everywhere.
 
-The more particular wins: name before type before operator before everywhere; of two names the
-longer, of two types the inner. ``None`` as a config keeps the scope in float, and counts like any
-other.
+The most specific scope wins: a name over a type over an operator over everywhere, the longer of two
+names, the inner of two types. ``None`` as a config keeps the scope in float, with the same
+precedence.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Level = Literal["name", "type", "operator", "global"]
 
 @frozen(eq=False)
 class Choice:
-    """A config that a scope was given; ``config`` is None where the scope stays in float."""
+    """The config of a scope; ``config`` is None if the scope stays in float."""
 
     level: Level
     scope: str
@@ -41,10 +41,10 @@ class Choice:
         return "the global config" if self.level == "global" else f"{self.level} {self.scope!r}"
 
     def covers(self, other: Choice | None) -> bool:
-        """Whether a pattern that starts under this choice may take in a node under ``other``.
+        """Whether a pattern that starts under this choice may include a node under ``other``.
 
-        A choice by operator names the operator a pattern starts from, so it takes the rest of the
-        pattern along, unless something more particular than the global config says otherwise.
+        A choice by operator names the operator that a pattern starts from, so it applies to the
+        rest of the pattern too, unless a scope more specific than the global config differs.
         """
         if self.level == "operator" and (other is None or other.level == "global"):
             return True
@@ -53,7 +53,7 @@ class Choice:
 
 @define
 class Scopes:
-    """The choices a user made, and the lookup of the one that holds for a node."""
+    """The choices that a user made, and the lookup of the choice for a node."""
 
     names: dict[str, Choice] = field(factory=dict)
     types: dict[str, Choice] = field(factory=dict)
@@ -62,21 +62,21 @@ class Scopes:
     _by_place: dict[tuple[str, bool], Choice | None] = field(factory=dict, init=False)
 
     def forget(self) -> None:
-        """Drops what was looked up, for a new graph or a new choice."""
+        """Clear the cached lookups, for a new graph or a new choice."""
         self._by_place.clear()
 
     def copy(self) -> Scopes:
-        """Return the same choices; what either is given later is not in the other."""
+        """Return an independent copy of the choices."""
         return Scopes(dict(self.names), dict(self.types), dict(self.operators), self.everywhere)
 
     def choices(self) -> Iterator[Choice]:
-        """All choices that were made."""
+        """Yield all choices that were made."""
         yield from (*self.names.values(), *self.types.values(), *self.operators.values())
         if self.everywhere is not None:
             yield self.everywhere
 
     def choice(self, node: Node) -> Choice | None:
-        """The choice that holds for a node, or None if nothing was said about it."""
+        """Return the choice for a node, or None if no scope covers it."""
         place = module_path(node), bool(node.meta.get("nn_module_stack"))
         if place not in self._by_place:
             self._by_place[place] = self._by_name(place[0]) or self._by_type(node)
@@ -100,7 +100,7 @@ class Scopes:
         return self.operators.get(name) or self.operators.get(name.rpartition(".")[0])
 
     def unknown(self, graph_modules: Iterable[GraphModule]) -> Iterator[UnknownModuleError]:
-        """An error for each module name and type that no operator of the graphs comes from."""
+        """Yield an error for each module name and type that no operator belongs to."""
         if not (self.names or self.types):
             return
         stacks: dict[str, list[tuple[str, str]]] = {}
@@ -115,7 +115,7 @@ class Scopes:
                     yield UnknownModuleError(kind, name, _near(name, known))
 
     def unused(self, graph_modules: Iterable[GraphModule]) -> Iterator[UnknownOperatorWarning]:
-        """A warning for each operator that the graphs do not have."""
+        """Yield a warning for each operator that the graphs do not have."""
         if not self.operators:
             return
         nodes = (node for each in graph_modules for node in each.graph.nodes)
@@ -127,7 +127,7 @@ class Scopes:
 
 
 def _near(name: str, known: Iterable[str]) -> list[str]:
-    """The names nearest to one, by their last parts: users leave out the package of a type."""
+    """Return the names nearest to one, also by their last parts: users omit a type's package."""
     by_end = {each.rpartition(".")[2]: each for each in known if each}
     ends = near(name.rpartition(".")[2], by_end)
     return list(dict.fromkeys([*near(name, known), *(by_end[end] for end in ends)]))

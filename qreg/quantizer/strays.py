@@ -1,4 +1,4 @@
-"""Annotations that the host did not write, and the search for the annotator that did."""
+"""Annotations that the host did not write, and the search for the annotator that wrote them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.annotator import Annotation, Annotator
 from qreg.quantizer.answers import failure
 
-# Does a pass over a graph again, and yields after each step the annotator that was called in it.
+# Repeat a pass over a graph, and yield after each step the annotator that was called in it.
 Steps = Callable[[], Iterator[Supplied[Annotator]]]
 
 
 @define
 class Annotations:
-    """The annotations of a graph: those that it came with, and those that the host wrote."""
+    """The annotations of a graph: the initial ones (``taken``), and those that the host wrote."""
 
     graph: Graph
     taken: dict[Node, QuantizationAnnotation]
@@ -38,7 +38,7 @@ class Annotations:
         self.written[node] = annotate_node(node, annotation)
 
     def undo(self) -> None:
-        """Give every node the annotation that it came with, if any."""
+        """Restore the initial annotation of each node, if any."""
         for node in self.graph.nodes:
             restore_annotation(node, self.taken.get(node))
         self.written = dict(self.taken)
@@ -48,7 +48,7 @@ class Annotations:
 
 
 def check_strays(annotations: Annotations, steps: Steps) -> None:
-    """Raise ``AnnotatorError`` for an annotator that wrote an annotation, and did not return it."""
+    """Raise ``AnnotatorError`` if an annotator wrote an annotation instead of returning it."""
     stray = next(filter(annotations.is_stray, annotations.graph.nodes), None)
     if stray is not None:
         problem = f"it wrote an annotation to {stray.name} itself, instead of returning one"
@@ -56,7 +56,7 @@ def check_strays(annotations: Annotations, steps: Steps) -> None:
 
 
 def _writer(annotations: Annotations, stray: Node, steps: Steps) -> Supplied[Annotator]:
-    """The annotator that writes to a node: the pass is done again, and looked at step by step."""
+    """Return the annotator that writes to a node, found by repeating the pass step by step."""
     for supplied in steps():
         if annotations.is_stray(stray):
             return supplied

@@ -1,8 +1,8 @@
-"""A backend whose stock annotators are a third-party torchao Quantizer.
+"""Backends that wrap a third-party torchao Quantizer.
 
-The host's own annotators, of whatever distribution, are asked first; a wrapped quantizer annotates
-what they left. It knows nothing of scopes, so for each config it is shown a graph in which
-everything else is taken.
+Annotators from plugins are called first; the wrapped quantizer annotates the remaining operators.
+It does not know scopes, so for each config it is called on a graph in which all other nodes are
+marked as annotated.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @define(eq=False)
 class WrappedQuantizers:
-    """A wrapped quantizer for each config that the scopes have."""
+    """A wrapped quantizer for each config in the scopes."""
 
     make: Callable[[QuantizationConfig], Quantizer]
     backend: Supplied[Backend]
@@ -41,7 +41,7 @@ class WrappedQuantizers:
     _mutated: Mapping[Node, str] = field(factory=dict, init=False)
 
     def parts(self) -> list[tuple[Choice, Quantizer]]:
-        """Each config that a scope has now, and the quantizer that was made for it."""
+        """Return each config in the scopes, with the quantizer for it."""
         choices = {id(each.config): each for each in self.scopes.choices() if each.config}
         return [(choice, self._quantizer(choice)) for choice in choices.values()]
 
@@ -53,7 +53,7 @@ class WrappedQuantizers:
         return self._made[key]
 
     def _called(self, method: Callable[..., Any], *arguments: Any, expected: type = object) -> Any:
-        """What a method of a wrapped quantizer returns, its distribution named if it fails."""
+        """Call a method of a wrapped quantizer; errors name its distribution."""
         return call(self.backend, method.__name__, method, *arguments, expected=expected)
 
     def transform(self, model: GraphModule) -> GraphModule:
@@ -64,7 +64,7 @@ class WrappedQuantizers:
     def annotate(
         self, model: GraphModule, decisions: Sequence[Decision], keep: NodeFilter | None
     ) -> list[Decision]:
-        """Annotates what is free, and returns the Decisions with those of the wrapped quantizer."""
+        """Annotate the free operators, and return all Decisions, with theirs updated."""
         taken = {node: found for node in model.graph.nodes if (found := annotation_of(node))}
         self._mutated = Mutations.of(model.graph).reasons(model.graph)
         for choice, quantizer in self.parts():
@@ -116,7 +116,7 @@ class WrappedQuantizers:
         )
 
     def _why_left(self, decision: Decision, node: Node, quantizer: str) -> str:
-        """The host's reason, where an annotator or a rule gave one, and that of the quantizer."""
+        """Return the reason of an annotator or rule, if any, and that of the wrapped quantizer."""
         left = f"{quantizer} does not annotate it"
         nobody = no_annotator(self.backend.value.name, operator_name(node.target))
         return left if decision.reason == nobody else f"{decision.reason}; {left}"

@@ -1,1 +1,1 @@
-"""The report: its values, and how it is written as text, page and overlay."""
+"""The report: its values, and its forms as text, page and overlay."""

@@ -1,4 +1,4 @@
-"""What a reader of a report must know first: where quantizing gained less than it seems."""
+"""The cautions of a report: where quantization gains less than it seems."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHOWN = 3  # names of operators in a sentence
 
 
 def cautions(report: ReportData) -> list[str]:
-    """The sentences that stand in the first lines of a report."""
+    """Return the sentences for the first lines of a report."""
     return [*_mostly_float(report), *_uncounted(report), *_slower(report), *_larger(report)]
 
 
@@ -31,7 +31,7 @@ def _mostly_float(report: ReportData) -> Iterator[str]:
 
 
 def _uncounted(report: ReportData) -> Iterator[str]:
-    """One sentence for each reason, which mostly names an operator that stands in many places."""
+    """Yield one sentence for each reason; many nodes may share the same operator."""
     by_reason: dict[str, list[Operator]] = {}
     for each in report.uncounted:
         by_reason.setdefault(each.uncounted or "", []).append(each)
@@ -68,6 +68,6 @@ def is_larger(sizes: Sizes) -> bool:
 
 
 def some(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
+    """Return the first names, and the number of further names."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

@@ -1,10 +1,10 @@
 """The report as node data for Google's Model Explorer, which ExecuTorch's visualizer opens.
 
-A file of node data is one set of values for the nodes of one graph, under the ids that these have
-there. Model Explorer's reader of ExportedPrograms takes the names of fx nodes as ids, which are the
-names of operators in a report; ids that it does not know it passes over. The set is not put under
-the id of a graph, so it goes to the graph that is shown. The fields are those of
-``model_explorer.node_data_builder.GraphNodeData`` in ai-edge-model-explorer 0.1.34.
+A file of node data is one set of values for the nodes of one graph, by node id. Model Explorer's
+reader of ExportedPrograms uses the names of fx nodes as ids, which are the names of operators in a
+report. It ignores unknown ids. The set has no graph id, so Model Explorer applies it to the graph
+that is shown. The fields are those of ``model_explorer.node_data_builder.GraphNodeData`` in
+ai-edge-model-explorer 0.1.34.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ NOISY, CLEAN = "#b3261e", "#f3f6fa"
 
 
 def node_data(report: ReportData, by: Literal["place", "sqnr"] = "place") -> dict[str, Any]:
-    """The node data of a graph: where each operator runs, or the noise of its output in dB.
+    """Return the node data of a graph: where each operator runs, or the noise of its output in dB.
 
-    Model Explorer takes one set from a file: for both, write two. Noise has no values for operators
-    without any, and for those that were not measured.
+    Model Explorer reads one set from a file: for both, write two files. Operators without noise, or
+    whose noise was not measured, have no value.
     """
     if by == "sqnr" and not report.worst:
         raise InputError("no noise was measured: explain with numerics=True, or --numerics")

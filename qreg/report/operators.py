@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 FRAME = re.compile(r'File "(?P<file>.+)", line (?P<line>\d+), in .*\n\s*(?P<code>.*)')
-TORCHS_OWN = "/torch/nn/"  # the modules of torch, which a model is written in terms of
+TORCHS_OWN = "/torch/nn/"  # the modules of torch, which models are built from
 
 
 def operators(
@@ -31,7 +31,7 @@ def operators(
     placements: Mapping[str, Placement] | None = None,
     noise: Sequence[OperatorNoise] = (),
 ) -> tuple[Operator, ...]:
-    """What is known of each operator that was decided on.
+    """Return a row for each operator with a decision.
 
     ``reference`` is the annotated graph without observers.
     """
@@ -51,7 +51,7 @@ def operators(
 
 
 def _nodes(model: GraphModule) -> Iterator[Node]:
-    """The nodes of a graph and of the bodies in it."""
+    """Yield the nodes of a graph and of the bodies in it."""
     graphs = [each for each in model.modules() if isinstance(each, GraphModule)]
     return (node for each in graphs for node in each.graph.nodes)
 
@@ -105,9 +105,9 @@ def _inputs(node: Node) -> tuple[str, ...]:
 
 
 def source_line(node: Node) -> str | None:
-    """Where in the model's source an operator comes from: file, line and code.
+    """Return the line of the model's source that an operator comes from: file, line and code.
 
-    The innermost frame that is not in ``torch.nn``, or the innermost of all.
+    This is the innermost frame outside of ``torch.nn``, or else the innermost frame.
     """
     frames = list(FRAME.finditer(node.meta.get("stack_trace") or ""))
     own = [frame for frame in frames if TORCHS_OWN not in frame["file"]]

@@ -1,7 +1,7 @@
-"""The report: what became of every operator and why, in one value that is written in many forms.
+"""The report: what happened to each operator and why, with methods to write it in many forms.
 
-It holds plain values only, so it can be written as JSON and read without torch. ``docs/report.md``
-describes it for readers, ``docs/report.schema.json`` for programs.
+A report contains plain values only, so it can be written as JSON and read without torch.
+``docs/report.md`` describes it for readers, ``docs/report.schema.json`` for programs.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from qreg.utils.files import write_atomically
 
 @frozen
 class Report(ReportData):
-    """A report, as it is written: as text, JSON, a page, or an overlay of a graph."""
+    """A report that can be written as text, JSON, a page, or an overlay of a graph."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The report in plain values; numbers that JSON does not know (infinity) are None."""
+        """Return the report as plain values; numbers that JSON lacks (NaN, infinity) are None."""
         return {
             "schema": SCHEMA,
             "configs": self.configs,
@@ -36,19 +36,20 @@ class Report(ReportData):
         return json.dumps(self.as_dict(), indent=2)
 
     def save_json(self, path: str | Path) -> None:
-        """Writes the report as JSON, in full or not at all."""
+        """Write the report as JSON, atomically."""
         write_atomically(Path(path), self.to_json().encode())
 
     def save_html(self, path: str | Path) -> None:
-        """Writes the report as a page that needs no network, in full or not at all."""
+        """Write the report as an HTML page that needs no network, atomically."""
         from qreg.report.page import render
 
         write_atomically(Path(path), render(self).encode())
 
     def save_overlay(self, path: str | Path, by: Literal["place", "sqnr"] = "place") -> None:
-        """Writes node data for Google's Model Explorer, in full or not at all.
+        """Write node data for Google's Model Explorer, atomically.
 
-        ``by`` is what colours the nodes: where they run, or their noise, which must be measured.
+        ``by`` selects the colours of the nodes: by where they run, or by their noise, which must
+        have been measured.
         """
         from qreg.report.model_explorer import node_data
 

@@ -1,4 +1,4 @@
-"""The report for a terminal: what counts first, then a table of operators."""
+"""The report for a terminal: the most important lines first, then a table of operators."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ POOR = "FAR FROM FLOAT"
 
 
 def text(report: ReportData) -> str:
-    """The report as plain text."""
+    """Return the report as plain text."""
     plain = Console(width=WIDE, color_system=None)
     with plain.capture() as captured:
         print_report(report, plain)
@@ -42,9 +42,9 @@ def print_report(
     operators: bool = True,
     reworded: Callable[[str], str] = str,
 ) -> None:
-    """Prints the summary and, if wanted, the table of operators, the noisiest first.
+    """Print the summary and, if ``operators``, the table of operators, the noisiest first.
 
-    ``reworded`` adapts each line of the summary, as to the command line.
+    ``reworded`` adapts each line of the summary, for example to the command line.
     """
     to = to or console()
     for line in headlines(report):
@@ -67,7 +67,7 @@ def _order(report: ReportData) -> str:
 
 
 def headlines(report: ReportData) -> Iterator[str]:
-    """What counts, a sentence each, the verdict on a poor program first."""
+    """Yield the summary, one sentence per line, with the verdict on a poor program first."""
     yield from _poor(report)
     yield f"{report.model} for {report.backend}: {', '.join(report.configs) or 'no config'}"
     yield from cautions(report)
@@ -99,7 +99,7 @@ def _macs(report: ReportData) -> str:
 
 
 def _sizes(report: ReportData) -> Iterator[str]:
-    """The sizes, but for a program that is larger than the parameters: a caution has these."""
+    """Yield the sizes, unless the program is larger than the parameters: a caution reports that."""
     sizes = report.sizes
     parameters = f"float parameters {sizes.float_parameters:,} bytes"
     if sizes.program is None:
@@ -109,7 +109,7 @@ def _sizes(report: ReportData) -> Iterator[str]:
 
 
 def program_size(report: ReportData) -> str:
-    """How the program compares with the float parameters in size."""
+    """Return the size of the program compared with the float parameters."""
     compared = size(report.sizes.program or 0, report.sizes.float_parameters)
     return than(compared, "the float parameters")
 
@@ -127,7 +127,7 @@ def _verified(report: ReportData) -> str:
 
 
 def verified_line(found: Verification, reference: str = "float") -> str:
-    """That a program ran, where, and how it was found."""
+    """Return a sentence on where a program ran, and the result of its verification."""
     ran = f"loaded in {found.runtime}, ran {found.samples} inputs"
     if not found.good:
         return f"{ran}; far from {reference}"
@@ -147,7 +147,7 @@ def _poor(report: ReportData) -> Iterator[str]:
 
 
 def _timing(report: ReportData) -> str:
-    """The latencies; of a slower program without the ratio, which a caution has."""
+    """Return the latencies; without the ratio for a slower program, which a caution reports."""
     found = report.timing
     assert found is not None
     ratio = f": {than(speed(found.milliseconds, found.float_milliseconds), 'float')}"
@@ -158,7 +158,7 @@ def _timing(report: ReportData) -> str:
 
 
 def _slower(report: ReportData) -> Iterator[str]:
-    """The parts that take longer in int8 than in float, where each was timed by itself."""
+    """Yield the operators that are slower in int8 than in float, if operators were timed."""
     names = [each.name for each in report.slower]
     if names:
         lost = sum((o.microseconds or 0) - (o.float_microseconds or 0) for o in report.slower)
@@ -166,12 +166,12 @@ def _slower(report: ReportData) -> Iterator[str]:
 
 
 def what(operator: Operator) -> str:
-    """Where an operator runs, in a word; as decided, where no program says."""
+    """Return where an operator runs, in one word; if no program is known, as decided."""
     return operator.place or ("int8" if operator.quantized else "float")
 
 
 def reason_rows(operators: Iterable[Operator]) -> list[Row]:
-    """The operators, counted by type, by what became of them and why."""
+    """Return the operators, counted by type, place, annotator and reason."""
     counted = Counter((o.operator, what(o), o.annotator or "", o.reason) for o in operators)
     return [
         {"count": count, "operator": operator, "ends": end, "annotator": annotator, "why": why}
@@ -218,7 +218,7 @@ def range_rows(ranges: Iterable[Range]) -> list[Row]:
 
 
 def output_rows(found: Verification | None, reference: str = "float") -> list[Row]:
-    """Each output of the program against its reference and the converted model."""
+    """Return each output of the program against its reference and the converted model."""
     if found is None:
         return []
     references = ((reference, found.to_float), ("converted", found.to_converted))
@@ -250,18 +250,18 @@ def _slice(found: OutputComparison) -> str:
 
 
 def _decibels(sqnr: float) -> str:
-    """A ratio; without any noise there is none."""
+    """Return an SQNR in dB; ``"equal"`` without noise."""
     return "equal" if sqnr == math.inf else f"{sqnr:.1f} dB"
 
 
 def _short(source: str | None) -> str:
-    """The file's name and the line, without the folders and the code."""
+    """Return the file's name and the line, without the folders and the code."""
     place = (source or "").split(": ")[0]
     return PurePath(place).name
 
 
 def work(operator: Operator, report: ReportData) -> str:
-    """The share of an operator in the multiply-accumulates, as far as they are counted."""
+    """Return the share of an operator in the counted multiply-accumulates."""
     counted = percent(operator.macs / report.macs) if operator.macs else ""
     if not operator.uncounted:
         return counted
@@ -269,7 +269,7 @@ def work(operator: Operator, report: ReportData) -> str:
 
 
 def operator_rows(report: ReportData) -> list[Row]:
-    """One row for each operator: the noisiest first, or in the order of the graph."""
+    """Return one row for each operator: the noisiest first, or in the order of the graph."""
     measured = report.worst
     rest = [each for each in report.operators if each.sqnr is None]
     return [

@@ -1,4 +1,4 @@
-"""What a report holds: plain values, which are written as JSON and read without torch."""
+"""The values of a report, which are written as JSON and read without torch."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ if TYPE_CHECKING:
     from qreg.verification.verify import Verification
 
 
-SCHEMA = 1  # raised when a field changes its meaning or goes
+SCHEMA = 1  # incremented when a field changes its meaning or is removed
 TOLERANCE = 0.1  # the share by which two timings of one operator may differ
 
 
 @frozen
 class Operator:
-    """One operator of the annotated graph, with all that is known of it.
+    """One row of a report: an operator of the annotated graph.
 
-    ``inputs`` are the names of the operators and model inputs that it reads. ``source`` is the line
-    of the model that it comes from. ``macs`` are its multiply-accumulates; ``uncounted`` is the
-    reason why they are not known, or not all. ``place`` says where the program runs it: ``"int8"``
-    or ``"float"`` in a delegate, ``"outside"`` of all, ``"gone"`` where no kernel is left of it, or
-    None where no program was made or it cannot be read. ``lowered_as`` is what the backend calls
-    it, ``types`` the types of its tensors there. ``sqnr`` is the noise of its output against float
-    in dB, ``microseconds`` the time it takes by itself in the program, with what it is fused with,
-    ``float_microseconds`` that in the float program; None where these were not measured.
+    ``inputs`` are the names of the operators and model inputs that the operator reads. ``source``
+    is the line of the model that it comes from. ``macs`` are its multiply-accumulates;
+    ``uncounted`` is the reason why some or all of them are not known. ``place`` is where the
+    program runs the operator: ``"int8"`` or ``"float"`` in a delegate, ``"outside"`` if it is not
+    delegated, ``"gone"`` if it was eliminated, or None if no program was made or the program cannot
+    be read. ``lowered_as`` is the backend's name for the operator, and ``types`` are the types of
+    its tensors there. ``sqnr`` is the noise of its output against float in dB. ``microseconds`` is
+    its time in the program, including the operators fused with it, and ``float_microseconds`` its
+    time in the float program. Values that were not measured are None.
     """
 
     name: str
@@ -65,15 +66,15 @@ class Operator:
 
     @property
     def runs_in_int8(self) -> bool:
-        """As the program says, or where there is none, as was decided."""
+        """Whether the program runs the operator in int8; without a program, as decided."""
         return self.quantized if self.place is None else self.place == "int8"
 
 
 @frozen
 class Sizes:
-    """Bytes: of the float model's parameters and buffers, and of the program.
+    """Sizes in bytes of the float model's parameters and buffers, and of the program.
 
-    Tied parameters count once, and constants that were made in quantizing do not.
+    Tied parameters count once. Constants that quantization adds do not count.
     """
 
     float_parameters: int
@@ -82,13 +83,13 @@ class Sizes:
 
 @frozen
 class ReportData:
-    """What became of a model on its way to a backend.
+    """What happened to a model in the pipeline.
 
-    ``operators`` are in the order of the graph. ``defects`` are the names of operators that were to
-    run in int8 and do not. ``verification`` and ``timing`` are None where nothing was run. Where no
-    program was made, ``delegates`` is None, and what is read from one is empty. ``notes`` say what
-    was asked for and could not be had. ``seconds`` has the time of each stage, by its name.
-    ``runs_here`` is False for a backend that only compiles.
+    ``operators`` are in the order of the graph. ``defects`` are the names of operators that were
+    decided for int8 but do not run in int8. ``verification`` and ``timing`` are None if nothing was
+    run. If no program was made, ``delegates`` is None and all values read from a program are empty.
+    ``notes`` are requests that could not be met, and effects of the processor. ``seconds`` is the
+    time of each stage, by name. ``runs_here`` is False for a backend that only compiles.
     """
 
     backend: str
@@ -109,14 +110,14 @@ class ReportData:
 
     @property
     def configs(self) -> list[str]:
-        """The configs that quantized operators got, in the order of the graph."""
+        """The configs of the quantized operators, in the order of the graph."""
         return list(dict.fromkeys(each.config for each in self.operators if each.config))
 
     @property
     def counts(self) -> Counter[str]:
-        """How many operators run in ``int8`` and in ``float``, and how many are ``gone``.
+        """The numbers of operators that run in ``int8`` and in ``float``, and that are ``gone``.
 
-        This is what the program does. ``Result.decided`` counts the Decisions, by their status.
+        They describe the program. ``Result.decided`` counts the Decisions by status.
         """
         return Counter(
             "gone" if each.place == "gone" else "int8" if each.runs_in_int8 else "float"
@@ -131,12 +132,12 @@ class ReportData:
 
     @property
     def macs(self) -> int:
-        """The multiply-accumulates of the program, as far as they are counted."""
+        """The counted multiply-accumulates of the program."""
         return sum(each.macs for each in self.operators)
 
     @property
     def uncounted(self) -> list[Operator]:
-        """The operators with multiply-accumulates that are not known, or not all."""
+        """The operators whose multiply-accumulates are not known, or only in part."""
         return [each for each in self.operators if each.uncounted]
 
     @property
@@ -147,7 +148,7 @@ class ReportData:
 
     @property
     def slower(self) -> list[Operator]:
-        """The operators that take longer in int8 than in float, what loses most first."""
+        """The operators that are slower in int8 than in float, the largest loss first."""
         timed = [
             (each.microseconds - each.float_microseconds, each)
             for each in self.operators
@@ -165,12 +166,12 @@ class ReportData:
 
     @property
     def leftover(self) -> list[Conversion]:
-        """Conversions that belong to no border of an int8 part."""
+        """Conversions that are not on the border of an int8 part."""
         return [each for each in self.conversions if each.is_leftover]
 
 
 def plain(instance: Any, attribute: Any, value: Any) -> Any:
-    """A value as JSON has it: for ``attrs.asdict``."""
+    """Return a value in its JSON form, as a serializer for ``attrs.asdict``."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return dict(value) if isinstance(value, Mapping) else value

@@ -1,9 +1,9 @@
-"""The kit with which the author of a plugin tests it.
+"""Test kit for authors of plugins.
 
-``PluginConformance`` is a suite that every plugin passes; a subclass says which plugin, and gives
-a sample for each annotator, config and backend. ``annotate`` is for tests of one's own: it
-annotates a small module and returns the Decisions, with assertions on them. Both are for pytest,
-which is imported by whoever runs the tests and not here: ``pip install 'qreg[testing]'``.
+``PluginConformance`` is a suite that every plugin must pass; a subclass names the plugin, and has a
+sample for each annotator, config and backend. ``annotate`` is for further tests: it annotates a
+small module and returns the Decisions, with assertions on them. Both are for pytest, which this
+package does not import: ``pip install 'qreg[testing]'``.
 """
 
 from qreg.testing.conformance import PluginConformance

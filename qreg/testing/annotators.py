@@ -1,4 +1,4 @@
-"""Tests of each annotator: it applies, keeps to its match, and ends in int8 where it says so."""
+"""Tests of each annotator: it applies, annotates only its match, and its operators run in int8."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from qreg.testing.running import Outcome, check_runs_here, outcome
 from qreg.testing.subject import Sample
 from qreg.testing.suite import Suite
 
-TRESPASS = ("it annotates", "it wrote")  # how the host begins what it says of one
+TRESPASS = ("it annotates", "it wrote")  # the beginnings of the host's messages about a trespass
 
 
 class AnnotatorTests(Suite):
@@ -62,7 +62,7 @@ class AnnotatorTests(Suite):
         alone = self.subject().annotators[annotator]
         for sample, config in self._cases(annotator):
             value = config.factory()
-            # By itself too: the annotations of others would cover what it writes to their nodes.
+            # Also alone: annotations of others would hide what it writes to their nodes.
             for annotate in (
                 self._quantizer(config.name).annotate,
                 partial(annotate_with, (alone,), config=value),
@@ -152,7 +152,7 @@ class AnnotatorTests(Suite):
         return annotated(graph_module, quantizer)
 
     def _applied(self, annotator: str, sample: Sample, config: SupportedConfig) -> GraphModule:
-        """The annotated graph of a sample; skips the test if the annotator does not apply."""
+        """Return the annotated graph of a sample; skip the test if the annotator does not apply."""
         try:
             found = self._annotated(sample, config.name)
         except AnnotatorError as error:
@@ -235,7 +235,7 @@ def _by(annotator: str, decisions: tuple[Decision, ...]) -> list[Decision]:
 
 
 def _check_int8(annotator: str, config: SupportedConfig, found: Outcome) -> None:
-    """The program runs what the annotator decided on in int8, as it says itself."""
+    """Assert that the program runs the operators of the annotator in int8."""
     if found.audit is None:
         raise SkipTest("the format of the backend cannot be read back")
     decided = _by(annotator, tuple(found.decisions))

@@ -1,7 +1,7 @@
-"""The suite that every plugin passes.
+"""The suite that every plugin must pass.
 
-Each test is about one thing, and says in its failure what to change. Where the thing cannot be seen
-because another is wrong, the test is skipped with the name of the one that is about the other.
+Each test checks one property, and its failure names the remedy. If the property cannot be checked
+because of another failure, the test is skipped with the name of the test for that failure.
 """
 
 from qreg.testing.annotators import AnnotatorTests
@@ -10,7 +10,7 @@ from qreg.testing.values import BackendTests, ConfigTests
 
 
 class PluginConformance(HookTests, AnnotatorTests, ConfigTests, BackendTests):
-    """Subclass it as ``class TestMine``, say which plugin, and give samples of what it supplies.
+    """Conformance tests: subclass as ``class TestMine``, with the plugin's name and samples.
 
     ::
 

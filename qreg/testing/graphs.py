@@ -1,4 +1,4 @@
-"""Graphs of small modules, annotated, and assertions on what was decided."""
+"""Annotated graphs of small modules, with assertions on the decisions."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ class Annotated:
     decisions: tuple[Decision, ...]
 
     def of(self, operator: str) -> list[Decision]:
-        """The decisions on an operator. Raises ``AssertionError`` if the graph has none of it."""
+        """Return the decisions on an operator. Raises ``AssertionError`` if there are none."""
         found = [each for each in self.decisions if _is_called(each.operator, operator)]
         assert found, f"the graph has no {operator}, only\n{self}"
         return found
 
     def assert_quantized(self, operator: str, *, by: str | None = None) -> None:
-        """Asserts that every ``operator`` is quantized, if ``by`` is given by that annotator."""
+        """Assert that every ``operator`` is quantized, and if ``by`` is set, by that annotator."""
         for each in self.of(operator):
             assert each.quantized, f"{each.node} stays in float: {each.reason}"
             right = by in (None, each.annotator)
             assert right, f"{each.node} is quantized by {each.annotator!r}, not by {by!r}"
 
     def assert_float(self, operator: str, *, because: str = "") -> None:
-        """Asserts that every ``operator`` stays in float, for a reason with ``because`` in it."""
+        """Assert that every ``operator`` stays in float, for a reason with ``because`` in it."""
         for each in self.of(operator):
             assert not each.quantized, f"{each.node} is quantized by {each.annotator!r}"
             assert because in each.reason, f"{each.node} stays in float because: {each.reason}"
@@ -64,7 +64,7 @@ def _is_called(target: str, name: str) -> bool:
 def graph_of(
     module: torch.nn.Module, inputs: Any, *, train: bool = False, dynamic_shapes: Any = None
 ) -> GraphModule:
-    """The graph of a module that stays as it is; in train mode for quantization-aware training."""
+    """Return the graph of a copy of a module; ``train`` exports in train mode, for QAT."""
     copied, example = copy.deepcopy(module), arguments(inputs)
     if train:
         program = torch.export.export(copied.train(), example, dynamic_shapes=dynamic_shapes)
@@ -84,9 +84,9 @@ def annotate(
     registry: Registry | None = None,
     dynamic_shapes: Any = None,
 ) -> Annotated:
-    """Exports a module and annotates its graph, as ``prepare_pt2e`` would.
+    """Export a module and annotate its graph, as ``prepare_pt2e`` would.
 
-    ``quantizer`` is for scopes of one's own, and takes the place of ``backend`` and ``config``.
+    ``quantizer`` allows custom scopes, and replaces ``backend`` and ``config``.
     """
     quantizer = quantizer or RegistryQuantizer(backend, config, registry=registry)
     train = "qat" in quantizer.modes
@@ -95,13 +95,13 @@ def annotate(
 
 
 def annotated(graph_module: GraphModule, quantizer: RegistryQuantizer) -> Annotated:
-    """A graph that is there already, annotated in place."""
+    """Annotate an exported graph in place, and return it with the decisions."""
     graph_module = quantizer.annotate(quantizer.transform_for_annotation(graph_module))
     return Annotated(graph_module, tuple(quantizer.decisions))
 
 
 def described(graph_module: GraphModule) -> dict[str, Any]:
-    """The annotations of a graph in values that compare by what they say, by node."""
+    """Return the annotations of a graph by node, as values that compare by content."""
     found = {node.name: annotation_of(node) for node in graph_module.graph.nodes}
     return {
         name: (
@@ -124,7 +124,7 @@ def _meaning(spec: Any) -> Any:
 
 
 def structure(graph_module: GraphModule) -> list[str]:
-    """What a graph computes, in a form that compares: one line for each node."""
+    """Return what a graph computes in comparable form: one line for each node."""
     return [
         f"{node.name} = {node.op} {node.target} {node.args} {node.kwargs}"
         for node in graph_module.graph.nodes

@@ -1,4 +1,4 @@
-"""Tests of what a plugin is to the host: it loads, answers, and costs nothing to list."""
+"""Tests of a plugin's hooks: it loads, yields values, and is cheap to list."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qreg.testing.listing import heavy_import
 from qreg.testing.subject import Subject
 from qreg.testing.suite import PARAMETERS, Suite
 
-CLASH = ("it yields", "it replaces")  # how the host begins what it says of a name that is taken
+CLASH = ("it yields", "it replaces")  # the beginnings of the host's messages about a taken name
 STRANGER = "a-backend-of-nobody"
 
 
@@ -30,7 +30,7 @@ class Stranger:
 
 
 class HookTests(Suite):
-    """The plugin is well-formed, cheap to list, and keeps to its own names and backends."""
+    """The plugin is well-formed, cheap to list, and adds only to its backend, under free names."""
 
     def test_it_is_accepted(self) -> None:
         error = self.subject().loaded.error
@@ -56,7 +56,7 @@ class HookTests(Suite):
             except ConflictError as conflict:
                 raise AssertionError(f"{conflict} Or rename the backend that is yours.") from None
             except QregError:
-                continue  # which is for another test
+                continue  # covered by another test
 
     def test_it_adds_something_to_its_backend(self) -> None:
         subject = self.working()
@@ -130,10 +130,10 @@ def _names(subject: Subject) -> list[str]:
 
 
 def _lowers(registry: Registry) -> bool:
-    """Whether anybody lowers for a backend that is nobody's."""
+    """Whether a plugin lowers for a backend that no plugin owns."""
     program = export(torch.nn.ReLU(), (torch.zeros(1),))
     try:
         registry.call_lower(STRANGER, program, {})
     except LoweringError as error:
-        return error.__cause__ is not None  # somebody tried
+        return error.__cause__ is not None  # a plugin tried
     return True

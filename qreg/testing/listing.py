@@ -1,4 +1,4 @@
-"""Lists plugins in a fresh interpreter, and says where that imports torch."""
+"""List plugins in a fresh interpreter, and report where that imports torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 HEAVY = ("torch", "torchao", "executorch")
 
-# Prints the place of the first heavy import, or the traceback if listing fails for another reason.
+# Print the place of the first heavy import, or the traceback if listing fails for another reason.
 PROBE = f"""
 import sys, traceback
 
@@ -32,7 +32,7 @@ except SystemExit:
 
 
 def heavy_import(plugins: Sequence[str]) -> str | None:
-    """The file, line and text of the import of torch that listing runs into, or None."""
+    """Return the file, line and text of the first import of torch during listing, or None."""
     ran = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PROBE, *plugins],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

@@ -1,8 +1,8 @@
-"""Graphs of a kind that an author does not think of, and that users have.
+"""Unusual graphs that occur in users' models and that authors of annotators may overlook.
 
 Some are whole models. Others are one call of an operator, made from its schema: on integers, on a
-tensor without dimensions or without elements, with optional arguments left out, with the same
-tensor everywhere, with constants where a value is expected and the other way round.
+tensor without dimensions or without elements, without optional arguments, with the same tensor
+for all arguments, with constants where a value is expected and the other way round.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Source = Callable[[Graph, str, Any], Node]
 
 
 class Model(nn.Module):
-    """A function as a model, with a linear layer, a parameter and a table of its own."""
+    """A function as a model, with a linear layer, a parameter and an embedding table."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ def _zoo() -> dict[str, Odd]:
 
 @functools.cache
 def odd_models() -> dict[str, torch.export.ExportedProgram]:
-    """A program of each model of the zoo, under what is odd about it."""
+    """Return the exported program of each odd model, by a description of it."""
     return {
         f"a model with {name}": export(Model(each.function), each.inputs, each.dynamic_shapes)
         for name, each in _zoo().items()
@@ -102,7 +102,7 @@ def odd_models() -> dict[str, torch.export.ExportedProgram]:
 
 
 def variants(sample: Sample) -> Iterator[tuple[str, GraphModule]]:
-    """The graphs of a sample in other types, as far as torch exports them."""
+    """Yield the graphs of a sample in other dtypes, if torch can export them."""
     for dtype in (torch.float64, torch.float16, torch.bfloat16):
         inputs = pytree.tree_map(functools.partial(_as_type, dtype=dtype), sample.inputs)
         module = copy.deepcopy(sample.module).to(dtype)
@@ -116,7 +116,7 @@ def _as_type(value: Any, dtype: torch.dtype) -> Any:
 
 @frozen
 class Kind:
-    """What the tensors of a call are like."""
+    """The shape and dtype of the tensors of a call."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype = torch.float32
@@ -153,7 +153,7 @@ def _given(node: Node, value: Any) -> Node:
 
 
 def find_operator(name: str) -> Any:
-    """The overload of that name, ``"aten.addmm.default"``, or None."""
+    """Return the overload of that name, ``"aten.addmm.default"``, or None."""
     namespace, _, rest = name.partition(".")
     packet, _, overload = rest.partition(".")
     found = getattr(getattr(torch.ops, namespace), packet, None)
@@ -161,7 +161,7 @@ def find_operator(name: str) -> Any:
 
 
 def odd_calls(operator: str) -> Iterator[tuple[str, GraphModule]]:
-    """Graphs of one call of an operator, with what is odd about each."""
+    """Yield graphs of one call of an operator, each with a description."""
     overload = find_operator(operator)
     for name, kind in KINDS.items():
         for full in (False, True):
@@ -175,14 +175,17 @@ def odd_calls(operator: str) -> Iterator[tuple[str, GraphModule]]:
 
 
 def _sizes(rank: int) -> list[list[int]]:
-    """What a list of integers may be: all 1, a shape, an order of dimensions."""
+    """Return candidates for a list of integers: all 1, a shape, an order of dimensions."""
     return [[1], [1, 1], [-1], list(range(rank)), []]
 
 
 def _graphs(
     overload: Any, kind: Kind, full: bool, sizes: list[int]
 ) -> Iterator[tuple[str, GraphModule]]:
-    """The call with inputs, with constants, with one tensor everywhere; none if torch refuses."""
+    """Yield the call with inputs, with constants, and with one tensor for all arguments.
+
+    Yield nothing if torch rejects the call.
+    """
     for how, source, shared in (
         ("all of them inputs", _placeholder, False),
         ("all of them constants", _constant, False),
@@ -190,7 +193,7 @@ def _graphs(
     ):
         try:
             yield how, _graph(overload, kind, full, sizes, source, shared)
-        except Exception:  # torch refuses the call, in one of many ways
+        except Exception:  # torch rejects the call, with one of many errors
             return
 
 
@@ -200,7 +203,7 @@ def _graph(
     graph, root, mode = Graph(), nn.Module(), FakeTensorMode()
     call = _Call(graph, root, mode, kind, sizes, source, shared)
     args = [call.argument(each) for each in _asked(overload, full)]
-    overload(*pytree.tree_map_only(Node, lambda _: kind.tensor(), args))  # torch says quickly no
+    overload(*pytree.tree_map_only(Node, lambda _: kind.tensor(), args))  # fails fast
     with mode:
         value = overload(*pytree.tree_map_only(Node, lambda node: node.meta["val"], args))
     node = _given(graph.call_function(overload, tuple(args)), value)

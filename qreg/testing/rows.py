@@ -1,4 +1,4 @@
-"""Whether the rows of a report agree with themselves."""
+"""Consistency checks of the rows of a report."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from qreg.report.report import Report
 from qreg.report.values import Operator
 
 INT8 = ("int8", "uint8", "i8", "u8")  # how backends spell the types of quantized values
-RESCALED = "int32"  # what TOSA computes sums and products of quantized values in
+RESCALED = "int32"  # the type in which TOSA computes sums and products of quantized values
 
 
 def contradictions(report: Report) -> list[str]:
-    """The rows whose decision, reason, place and types do not fit together, a sentence each.
+    """Return a sentence for each row whose decision, reason, place and types contradict.
 
-    Decided for float and run in int8, or decided for int8 and run in float, is no contradiction
-    where the reason says so.
+    An operator that runs in int8 though decided for float, or the other way round, is not a
+    contradiction if the reason says so.
     """
     return [f"{each.name}: {problem}" for each in report.operators for problem in _problems(each)]
 

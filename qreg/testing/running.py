@@ -1,4 +1,4 @@
-"""Takes a sample all the way to a program, and says what became of each of its operators."""
+"""Run a sample through the full pipeline, and return what happened to each operator."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from qreg.testing.subject import Sample
 
 @frozen
 class Outcome:
-    """The decisions on a sample, and what the program made of them, if it can be read."""
+    """The decisions on a sample, and the audit of its program, if the program can be read back."""
 
     decisions: Sequence[Decision]
     audit: Audit | None
 
 
 def check_runs_here(registry: Registry, backend: str) -> None:
-    """Skips a test for a backend whose packages are missing."""
+    """Skip the test if packages of the backend are missing."""
     try:
         registry.check_installed(backend)
     except BackendUnavailableError as error:
@@ -40,7 +40,7 @@ def check_runs_here(registry: Registry, backend: str) -> None:
 
 
 def outcome(registry: Registry, backend: str, sample: Sample, config: SupportedConfig) -> Outcome:
-    """Quantizes and lowers a sample, and runs the program where the backend can."""
+    """Quantize and lower a sample, and run the program if the backend can."""
     if config.mode == "qat":
         return _trained(registry, backend, sample, config)
     result = qreg.quantize(

@@ -1,7 +1,7 @@
-"""What a suite is about: one plugin, with the backend it adds to, and samples of what it supplies.
+"""The subject of a suite: one plugin, the backend that it adds to, and samples for its values.
 
-The registry has this plugin and the owner of the backend, and nothing else that happens to be
-installed, so that a suite finds the same everywhere.
+The registry contains only this plugin, the owner of the backend, and the plugins named in ``also``.
+Other installed plugins do not affect the results of a suite.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def _strings(values: str | Iterable[str]) -> tuple[str, ...]:
 
 @frozen
 class Sample:
-    """A small module in which something of a plugin applies, and inputs for it.
+    """A small module to which an annotator, config or backend applies, and inputs for it.
 
-    ``inputs`` is a tuple of tensors, or a lone one. ``configs`` are the names of those to try an
-    annotator with; by default one config for each of its modes that the backend has.
+    ``inputs`` is a tuple of tensors, or a lone tensor. ``configs`` are the names of the configs to
+    test an annotator with; by default one config for each of its modes that the backend has.
     """
 
     module: Module
@@ -48,9 +48,9 @@ Samples: TypeAlias = Mapping[str, "Sample | Sequence[Sample]"]
 
 @define(slots=False, eq=False)
 class Subject:
-    """The plugin of a suite, what it supplies, and the samples of it.
+    """The plugin of a suite, its values, and the samples for them.
 
-    ``also`` names other plugins that have to be there.
+    ``also`` names other plugins that the suite requires.
     """
 
     plugin: str
@@ -60,18 +60,18 @@ class Subject:
 
     @cached_property
     def registry(self) -> Registry:
-        """A registry in which a broken plugin is not an error, but left out."""
+        """A registry in which a broken plugin is skipped instead of raising an error."""
         return self.fresh_registry()
 
     @cached_property
     def strict_registry(self) -> Registry:
-        """The same one, for which an annotator that fails is an error."""
+        """The same registry, except that an annotator that fails raises an error."""
         registry = copy.copy(self.registry)
         registry.switches = evolve(registry.switches, strict=True)
         return registry
 
     def fresh_registry(self, plugins: Mapping[str, object] | None = None) -> Registry:
-        """A registry of the plugins of this suite, and those that are given in process."""
+        """Return a registry of the plugins of this suite, and of in-process plugins."""
         load = [*self.plugins, *(plugins or {})]
         with _without_warnings():
             registry = Registry(plugins, load=load, disable=(), strict=False, trace=False)
@@ -80,7 +80,7 @@ class Subject:
 
     @cached_property
     def plugins(self) -> list[str]:
-        """The names of this plugin, the owner of the backend, and what else has to be there."""
+        """The names of this plugin, the owner of the backend, and the plugins in ``also``."""
         with _without_warnings():
             everything = Registry(disable=(), strict=False, trace=False)
             installed = sorted(plugin.name for plugin in everything.plugins)
@@ -118,12 +118,12 @@ class Subject:
         return {each.value.name: each.value for each in supplied if each.plugin == self.plugin}
 
     def samples_of(self, name: str) -> list[Sample]:
-        """The samples under a name; none where there are none."""
+        """Return the samples under a name; empty if there are none."""
         found = self.samples.get(name, ())
         return [found] if isinstance(found, Sample) else list(found)
 
     def cases(self, annotator: str) -> Iterator[tuple[Sample, SupportedConfig]]:
-        """Each sample of an annotator with each config to try it with."""
+        """Yield each sample of an annotator with each config to try it with."""
         usual = list(self.configs_for(self.annotators[annotator]))
         for sample in self.samples_of(annotator):
             named = [self.registry.config(self.backend, name) for name in sample.configs]
@@ -131,7 +131,7 @@ class Subject:
                 yield sample, config
 
     def configs_for(self, annotator: Annotator) -> Iterator[SupportedConfig]:
-        """The first config of each of its modes, the default of the backend before others."""
+        """Yield one config for each mode of an annotator, preferring the backend's default."""
         default = self.registry.backend(self.backend).value.default_config
         known = [each.value for each in self.registry.configs(self.backend).values()]
         known.sort(key=lambda config: config.name != default)
@@ -141,7 +141,7 @@ class Subject:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """What is broken is looked up in the registry, whatever pytest makes of warnings."""
+    """Ignore warnings of plugins, which tests read from the registry, under any pytest filter."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PluginWarning)
         yield

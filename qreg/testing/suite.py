@@ -1,4 +1,4 @@
-"""What the parts of the suite have in common: the plugin, and a run for each of its values."""
+"""Base of the parts of the suite: the plugin, and a test run for each of its values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from unittest import SkipTest
 
 from qreg.testing.subject import Samples, Subject
 
-# The argument of a test, and what of the plugin it is run for.
+# The argument of a test, and the values of the plugin that the test is run for.
 PARAMETERS = {"annotator": "annotators", "config": "configs", "supplied_backend": "backends"}
 
 
@@ -27,12 +27,12 @@ class Suite:
 
     @classmethod
     def subject(cls) -> Subject:
-        """The plugin; made once for each suite."""
+        """Return the subject, which is made once for each suite."""
         return _subject(cls)  # type: ignore[arg-type]  # a class is hashable
 
     @classmethod
     def working(cls) -> Subject:
-        """The plugin, if it works; a test of something else is skipped."""
+        """Return the subject if its plugin works; otherwise skip the test."""
         try:
             works = cls.subject().loaded.works
         except AssertionError:  # it is not installed
@@ -43,7 +43,7 @@ class Suite:
 
     @classmethod
     def values(cls, argument: str) -> list[str]:
-        """What the tests with this argument are run for; nothing if the plugin does not work."""
+        """Return the values to run tests with this argument for; empty if the plugin is broken."""
         try:
             return list(getattr(cls.working(), PARAMETERS[argument]))
         except SkipTest:

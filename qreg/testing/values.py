@@ -28,7 +28,7 @@ from qreg.verification.metrics import Outputs, compare_all, is_far
 from qreg.verification.runner import check_alike, outputs_of, repeats_for, run_program
 
 MODES: tuple[Mode, ...] = ("static", "dynamic", "qat")
-EXACT = 60.0  # dB; a float program computes what the module does, but for rounding
+EXACT = 60.0  # dB; a float program computes the same as the module, up to rounding
 
 
 class ConfigTests(Suite):

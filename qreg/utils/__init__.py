@@ -1,1 +1,1 @@
-"""Loggers, progress, tables, wording and atomic files: what knows nothing of quantization."""
+"""Helpers independent of quantization: loggers, progress, tables, wording and atomic files."""

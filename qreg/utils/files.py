@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qreg.errors import InputError
 
 
 def check_writable(path: Path) -> None:
-    """Raises ``InputError`` if ``path`` cannot be written, by trying in its folder."""
+    """Raise ``InputError`` if ``path`` cannot be written, by trying in its folder."""
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder; name a file to write")
@@ -25,12 +25,12 @@ def check_writable(path: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file in full or not at all; an older one stays until the new one is complete."""
+    """Write a file in full or not at all; an old file is kept until the new one is complete."""
     write_all_atomically({path: data})
 
 
 def write_all_atomically(contents: Mapping[Path, bytes]) -> None:
-    """Writes files, each in full; older ones stay until all of the new ones are complete."""
+    """Write files, each in full; old files are kept until all new ones are complete."""
     with contextlib.ExitStack() as stack:
         complete = [stack.enter_context(_complete(path, data)) for path, data in contents.items()]
         for name, path in complete:
@@ -39,9 +39,9 @@ def write_all_atomically(contents: Mapping[Path, bytes]) -> None:
 
 @contextlib.contextmanager
 def _complete(path: Path, data: bytes) -> Iterator[tuple[str, Path]]:
-    """A file beside ``path`` with what that is to hold, and where it belongs."""
+    """Write a temporary file next to ``path``, and yield its name and the path to move it to."""
     check_writable(path)
-    path = path.resolve()  # the file behind a link, not the link
+    path = path.resolve()  # the target of a link, not the link
     mode = path.stat().st_mode if path.exists() else 0o644  # mkstemp makes it its owner's alone
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -52,5 +52,5 @@ def _complete(path: Path, data: bytes) -> Iterator[tuple[str, Path]]:
         os.chmod(name, mode)
         yield name, path
     finally:
-        with contextlib.suppress(FileNotFoundError):  # it is where it belongs
+        with contextlib.suppress(FileNotFoundError):  # it was moved to its path
             os.unlink(name)

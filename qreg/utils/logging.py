@@ -1,4 +1,4 @@
-"""Keeps warnings of third parties quiet that say nothing about the user's model."""
+"""Suppress third-party warnings that are unrelated to the user's model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import logging
 
 
 def quiet_imports() -> None:
-    """torchao 0.18 warns, on import, of GPU extensions and enum types that are no matter here."""
+    """Suppress warnings of torchao 0.18 on import, about GPU extensions and enum types."""
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Shows the long stages as they go, and times them."""
+"""Progress display and timing of long stages."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 class Stages:
     """The stages of one run, and the seconds each took.
 
-    On a terminal each stage is a progress bar on standard error, elsewhere a line there when it is
-    done. ``show`` True shows bars in any case, False nothing.
+    On a terminal each stage is a progress bar on standard error. Elsewhere each stage prints a line
+    on standard error when it is done. ``show=True`` always shows bars, ``show=False`` shows
+    nothing.
     """
 
     def __init__(self, show: bool | None = None) -> None:
@@ -42,9 +43,10 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str, total: int | None = 1) -> Iterator[Callable[[], None]]:
-        """One stage; call what it yields for each of ``total`` steps, None where nobody knows.
+        """Time a stage, and yield a function to call after each of its ``total`` steps.
 
-        An interrupt (Ctrl-C) meanwhile gets a message that says how far the stage came.
+        ``total`` is None if it is not known. An interrupt (Ctrl-C) gets a message with the stage
+        and the number of its completed steps.
         """
         task = self._bars.add_task(name, total=total)
         started, done = time.perf_counter(), 0

@@ -13,6 +13,6 @@ def fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
 
 
 def spelled(shape: Sequence[int | None]) -> str:
-    """A shape as torch prints one, ``(any, 8)`` for a dynamic size and 8."""
+    """Return a shape in torch's notation: ``(any, 8)`` for a dynamic size and 8."""
     sizes = ", ".join("any" if size is None else str(size) for size in shape)
     return f"({sizes}{',' if len(shape) == 1 else ''})"

@@ -1,4 +1,4 @@
-"""Tables for people: as wide as their terminal, and wide in a file or a pipe."""
+"""Tables of text: as wide as the terminal, and ``WIDE`` columns in a file or a pipe."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from rich.text import Text
 Row = Mapping[str, Any]
 
 PROSE = frozenset({"summary", "pattern", "why", "broken", "what", "module", "left out"})
-WIDE = 160  # where nobody is looking at a terminal, nothing needs folding
+WIDE = 160  # columns of output that is not a terminal, where lines need no folding
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """Prints rows as a table; without rows nothing."""
+    """Print rows as a table; print nothing if there are no rows."""
     if rows:
         console().print(table(rows))
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """Rows with the keys as columns; columns that are empty throughout are left out."""
+    """Return a table of rows, with their keys as columns; columns without values are skipped."""
     found = Table(box=None, header_style="bold")
     columns = [key for key in rows[0] if any(row[key] not in ("", None, []) for row in rows)]
     for column in columns:
@@ -35,7 +35,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def console() -> Console:
-    """Where people read."""
+    """Return the console of standard output."""
     found = Console()
     return found if found.is_terminal else Console(width=WIDE)
 

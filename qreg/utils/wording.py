@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 
-ALIKE = 1.03  # the ratio up to which two measurements are the same
-TIMES = 1.5  # the ratio from which it is written as a factor, and below it in percent
+ALIKE = 1.03  # the ratio up to which two measurements count as equal
+TIMES = 1.5  # the ratio from which it is written as a factor, and below which in percent
 
 
 def speed(time: float, reference: float) -> str:
-    """How a time compares with another: ``"1.9 times faster"``, ``"15 % slower"``, ``"as fast"``.
+    """Compare a time with another: ``"1.9 times faster"``, ``"15 % slower"``, ``"as fast"``.
 
-    It is ``"not comparable"`` if one of them is 0 or not finite.
+    The result is ``"not comparable"`` if either is 0 or not finite.
     """
     return _compared(time, reference, "faster", "slower", "as fast")
 
 
 def size(count: float, reference: float) -> str:
-    """How a number of bytes compares with another: ``"2.8 times smaller"``, ``"12 % larger"``."""
+    """Compare a number of bytes with another: ``"2.8 times smaller"``, ``"12 % larger"``."""
     return _compared(count, reference, "smaller", "larger", "as large")
 
 
@@ -37,13 +37,13 @@ def _factor(factor: float) -> str:
 
 
 def than(comparison: str, reference: str) -> str:
-    """A comparison with its reference: ``"15 % slower than float"``, ``"as fast as float"``."""
+    """Add a reference to a comparison: ``"15 % slower than float"``, ``"as fast as float"``."""
     word = {"as": "as", "not": "with"}.get(comparison.split()[0], "than")
     return f"{comparison} {word} {reference}"
 
 
 def percent(share: float) -> str:
-    """A share with one decimal, which is 0 or 100 only where nothing or all is meant."""
+    """Return a share in percent with one decimal; only exact shares are written as 0 or 100."""
     if 0 < share < 0.0005:
         return "<0.1 %"
     if 0.9995 <= share < 1:

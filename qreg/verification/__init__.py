@@ -1,1 +1,1 @@
-"""Running a program, and its verdict."""
+"""Run a program, compare it with its models, and judge the result."""

@@ -1,7 +1,7 @@
-"""Whether a prepared model computes what the float model computes.
+"""Check that a prepared model computes the same as the float model.
 
 Folding and the transforms of a backend must not change what a graph computes. Verification cannot
-tell: it compares the program with the converted model, in which such a change is already.
+detect such a change: it compares the program with the converted model, which contains the change.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from torch.fx.node import Argument
 
 
-# Folding a batch norm leaves 130 dB and more in float32; a wrong fold has 0 to 20. What has less
-# precision is given ten units in the last place.
+# Folding a batch norm leaves 130 dB and more in float32; a wrong fold leaves 0 to 20. The floor of
+# types with less precision is ten units in the last place.
 FLOOR = 60.0
-# A difference of numbers that are almost equal is as exact as these are.
+# A difference of almost equal numbers is only as exact as the numbers.
 CANCELLED = 1e-5
-# The share of integers that may differ: comparisons and roundings of numbers close to the edge.
+# The share of integers that may differ: comparisons and roundings of numbers near a threshold.
 FLIPPED = 0.01
 
 
@@ -47,14 +47,14 @@ class Difference:
 def check_agreement(
     float_model: GraphModule, prepared: GraphModule, sample: tuple[Any, ...]
 ) -> None:
-    """Runs both models on a sample and compares what they give.
+    """Run both models on a sample and compare their outputs.
 
-    ``prepared`` is the prepared graph with its observers taken out, which pass values through.
-    Random numbers are the same in both, and what the models keep between calls stays as it was.
-    One pass through each model, and a second one if outputs differ.
+    ``prepared`` is the prepared graph without its observers, which pass values through. Both models
+    draw the same random numbers, and their state is restored. Each model is run once, and once more
+    if outputs differ.
 
     Raises ``PreparationError`` that names the first operator whose values differ by more than
-    rounding: by less than 60 dB in float32.
+    rounding: an SQNR below 60 dB in float32.
     """
     wanted = flat(_run(lambda *given: float_model(*given), float_model, sample))
     got = flat(_run(lambda *given: prepared(*given), prepared, sample))
@@ -69,7 +69,7 @@ def check_agreement(
 def checking_first(
     batches: Iterable[tuple[Any, ...]], check: Callable[[tuple[Any, ...]], None]
 ) -> Iterator[tuple[Any, ...]]:
-    """The batches, the first of which is checked on its way."""
+    """Yield the batches, and check the first one before it is yielded."""
     for number, batch in enumerate(batches):
         if not number:
             check(batch)
@@ -84,7 +84,10 @@ def _run(call: Callable[..., Any], model: GraphModule, sample: tuple[Any, ...]) 
 
 
 def _agree(wanted: Any, got: Any, magnitude: float = 0.0) -> bool:
-    """Whether two values are equal but for rounding; ``magnitude`` is that of what they are of."""
+    """Whether two values are equal up to rounding.
+
+    ``magnitude`` is the largest absolute value that the operator reads or returns.
+    """
     if not isinstance(wanted, Tensor):
         return bool(wanted == got)
     if wanted.shape != got.shape or wanted.dtype != got.dtype:
@@ -115,7 +118,7 @@ def _noise(wanted: Tensor, got: Tensor) -> tuple[Tensor, Tensor]:
 def _first_difference(
     float_model: GraphModule, prepared: GraphModule, sample: tuple[Any, ...]
 ) -> Difference | None:
-    """The first operator that differs; None if integers do that rounding has flipped."""
+    """Return the first operator that differs; None if only integers differ, flipped by rounding."""
     recorder = _Recorder(float_model)
     _run(recorder.run, float_model, sample)
     comparer = _Comparer(prepared, recorder)
@@ -127,7 +130,7 @@ def _first_difference(
 
 
 class _Recorder(Interpreter):
-    """Keeps what each operator gives, and the largest magnitude of what it is given."""
+    """Record the output of each operator, and the largest magnitude of its inputs and output."""
 
     def __init__(self, module: GraphModule) -> None:
         super().__init__(module)
@@ -142,7 +145,7 @@ class _Recorder(Interpreter):
         if n.op == "output":
             self.outputs = flat(result)
         elif n.op == "call_function" and isinstance(result, Tensor):
-            self.values[n.name] = result.clone()  # which a later operator may change in place
+            self.values[n.name] = result.clone()  # a later operator may change it in place
             self.magnitudes[n.name] = max(map(_largest, [*given, result]))
             self.nodes[n.name] = n
         return result
@@ -156,14 +159,14 @@ def _largest(value: Any) -> float:
 
 
 class _Found(Exception):
-    """Ends a pass at the first difference; ``difference`` is None if rounding explains it."""
+    """Raised at the first difference; ``difference`` is None if rounding explains it."""
 
     def __init__(self, difference: Difference | None) -> None:
         self.difference = difference
 
 
 class _Comparer(Interpreter):
-    """Compares what each operator gives with what was recorded under the same name."""
+    """Compare the output of each operator with the one recorded under the same name."""
 
     def __init__(self, module: GraphModule, recorded: _Recorder) -> None:
         super().__init__(module)
@@ -192,11 +195,11 @@ class _Comparer(Interpreter):
         raise _Found(Difference(name, module_path(node), sqnr))
 
     def _compare_outputs(self, given: Argument, outputs: Sequence[Any]) -> None:
-        """The outputs whose operators have another name than in the float graph."""
+        """Compare the outputs whose operators have another name than in the float graph."""
         producers = flat(given)
         pairs = zip(producers, self._recorded.outputs, outputs, strict=True)
         for number, (producer, wanted, got) in enumerate(pairs):
-            known = isinstance(producer, Node)  # a model may also give numbers and None
+            known = isinstance(producer, Node)  # a model may also return numbers and None
             name = producer.meta.get(COMPUTES, producer.name) if known else ""
             if name not in self._alike and not _agree(wanted, got):
                 floating = isinstance(wanted, Tensor) and wanted.shape == got.shape

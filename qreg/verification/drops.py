@@ -1,11 +1,11 @@
-"""Where a quantized model loses its quality: the operators that add most noise of their own.
+"""Find the operators of a quantized model that add the most noise.
 
-The SQNR of an operator's output has the noise of everything before it in it. What tells where noise
-comes from is a drop: by computing, from the SQNR of the inputs to that of the output, or by
-rounding, from the output to what is read of it. A rounding belongs to the operator whose output it
-is if that is quantized, else to those that read it quantized. Where an operator in float makes
-noise count, as a layer norm does that scales one large channel down, the drop belongs to the
-quantized operator that it reads.
+The SQNR of an operator's output includes the noise of everything upstream. A drop of the SQNR shows
+where noise is added: by computing, from the inputs to the output, or by rounding, from the output
+to the value that consumers read. A rounding is attributed to the operator whose output is rounded
+if that operator is quantized, else to the quantized consumers. If a float operator amplifies noise,
+as a layer norm that scales one large channel down does, the drop is attributed to the quantized
+operator upstream.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
 DEQUANTIZE = "quantized_decomposed.dequantize_per_"
 SHOWN = 3
-LEAST = -20.0  # dB: below it all is noise, and more of it is no matter
+LEAST = -20.0  # dB: below it the value is all noise, and more noise does not matter
 HEADROOM = (
-    20.0  # dB above the least SQNR that is wanted: noise below a hundredth of it is no matter
+    20.0  # dB above the required SQNR: noise below a hundredth of the allowed power is ignored
 )
-SHARE = 1 / 3  # of the largest drop: operators with smaller ones are not named
+SHARE = 1 / 3  # of the largest drop: operators with smaller drops are not named
 
 
 @frozen
 class Drop:
     """A quantized operator at which the SQNR drops, from ``before`` to ``after`` in dB.
 
-    ``keep`` is the call of a quantizer that keeps it in float.
+    ``keep`` is the quantizer call that keeps the operator in float.
     """
 
     node: str
@@ -62,11 +62,11 @@ def largest_drops(
     min_sqnr: float,
     slices: bool,
 ) -> tuple[Drop, ...]:
-    """The quantized operators at which the SQNR drops most, at most three, the largest drop first.
+    """Return at most three quantized operators at which the SQNR drops most, largest drop first.
 
-    ``reference`` is the float graph with the operators that were decided on. ``min_sqnr`` is the
-    SQNR that is wanted of the outputs: an SQNR far above it is as good as any. ``slices`` measures
-    the worst slice of each tensor instead of the whole. Takes one pass of each graph per sample.
+    ``reference`` is the float graph with the operators that have decisions. ``min_sqnr`` is the
+    SQNR in dB that the outputs should reach: drops far above it do not count. ``slices`` measures
+    the worst slice of each tensor instead of the whole. Each sample is run once on each graph.
     """
     measure = _of_worst_slice if slices else _of_whole
     noise = _Noise(*_tallied(reference, converted, samples), measure)
@@ -95,7 +95,7 @@ def largest_drops(
 
 @frozen
 class _Step:
-    """The SQNR in dB before and after something is computed or rounded."""
+    """The SQNR in dB before and after a computation or a rounding."""
 
     before: float
     after: float
@@ -109,7 +109,7 @@ NOTHING = _Step(0.0, 0.0)
 
 @frozen
 class _Noise:
-    """Each value as it is given, and those that are rounded as they are read."""
+    """The noise of each value as computed (``given``) and, if rounded, as consumers ``read`` it."""
 
     given: Mapping[str, Tally]
     read: Mapping[str, Tally]
@@ -125,9 +125,9 @@ class _Noise:
 def _steps(
     reference: GraphModule, noise: _Noise, quantized: Mapping[str, Decision]
 ) -> Iterator[tuple[str, _Step]]:
-    """Each step at which noise is added, with the name of the quantized operator it is due to."""
+    """Yield each step that adds noise, with the name of the quantized operator it is due to."""
     level: dict[Node, float] = {}  # of the value as it is read
-    culprit: dict[Node, str | None] = {}  # the nearest quantized operator that it comes through
+    culprit: dict[Node, str | None] = {}  # the nearest quantized operator upstream
     for node in reference.graph.nodes:
         name = origin(node) or node.name
         source = min(node.all_input_nodes, key=lambda each: level[each], default=None)
@@ -163,7 +163,7 @@ def _tallied(
     def compare(name: str, value: Tensor, rounded: bool) -> None:
         tallies, pending = (read, to_read) if rounded else (given, to_compute)
         if name in pending and wanted[name].shape == value.shape:
-            pending.remove(name)  # a value may be rounded once for each that reads it
+            pending.remove(name)  # a value may be rounded once for each consumer
             tallies.setdefault(name, Tally()).add(wanted[name], value)
 
     with torch.no_grad(), keeping_state(reference), keeping_state(converted):
@@ -176,7 +176,7 @@ def _tallied(
 
 
 class _Values(Interpreter):
-    """Shows the value of each operator and input, and again, as rounded, once it is read so."""
+    """Call ``seen`` with the value of each operator and input, and again with its rounded value."""
 
     def __init__(self, module: GraphModule, seen: Callable[[str, Tensor, bool], None]) -> None:
         super().__init__(module)
@@ -192,7 +192,7 @@ class _Values(Interpreter):
 
 
 def _rounded_source(node: Node) -> Node | None:
-    """What a node gives back after rounding; None if it does not dequantize."""
+    """Return the node whose value a node dequantizes; None if it does not dequantize."""
     if not str(node.target).startswith(DEQUANTIZE):
         return None
     rounded = node.args[0]

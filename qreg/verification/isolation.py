@@ -1,7 +1,7 @@
-"""Runs a program that nobody vouches for in a process of its own.
+"""Run an untrusted program in a separate process.
 
-A runtime that is given a damaged program may end the process rather than raise. Here that is an
-error like any other.
+A runtime may crash on a damaged program rather than raise. In a separate process the crash becomes
+an ordinary error.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 def run_isolated(
     load: Callable[[bytes], Runner], lowered: Lowered, samples: Sequence[Any], repeats: int = 0
 ) -> Outputs:
-    """As ``run_program``, in a new process; ``load`` is a function of a module.
+    """Run ``run_program`` in a new process; ``load`` must be a module-level function.
 
-    The new process imports the ``__main__`` module again, which must not start anything then.
-    Raises ``VerificationError`` also where the runtime ends its process.
+    The new process imports the ``__main__`` module again, so importing it must have no side
+    effects. Raises ``VerificationError`` also if the runtime ends its process.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=quiet_imports) as pool:

@@ -1,4 +1,4 @@
-"""How long programs take in the backend's runtime, side by side."""
+"""Latency of programs in the backend's runtime, measured side by side."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ ROUNDS, WARM_UP = 50, 5
 class Timing:
     """The latency of the float and the quantized program on one input, in milliseconds.
 
-    Both were lowered for the same backend, and run in turns in one process. A latency is that of
-    :func:`latency`.
+    Both are lowered for the same backend and run in turns in one process. The latencies are
+    computed by :func:`latency`.
     """
 
     float_milliseconds: float
@@ -36,19 +36,19 @@ class Timing:
 
     @property
     def ratio(self) -> float:
-        """The latency of the quantized program in that of the float one; below 1 it is faster."""
+        """The latency of the quantized program divided by the float latency; below 1 is faster."""
         return self.milliseconds / self.float_milliseconds
 
     @property
     def is_slower(self) -> bool:
-        """Whether the quantized program takes longer, by more than two measurements of one do."""
+        """Whether the quantized program is slower by more than the noise of the measurement."""
         return self.milliseconds > ALIKE * self.float_milliseconds
 
 
 def side_by_side(
     load: Callable[[bytes], Runner], programs: Sequence[bytes], sample: Any, rounds: int = ROUNDS
 ) -> list[float]:
-    """The seconds of each program on a sample, as in :class:`Timing`; they take turns.
+    """Return the latency of each program on a sample in seconds; the programs run in turns.
 
     Raises ``VerificationError`` for a program that does not load or run.
     """
@@ -67,9 +67,9 @@ def side_by_side(
 
 
 def latency(times: Sequence[float]) -> float:
-    """The time that the fastest tenth of the runs stay below: what is slower waited for others.
+    """Return the first decile of the times of runs; slower runs waited for other processes.
 
-    It is interpolated between two runs, so that with less than 11 it is near the fastest.
+    The decile is interpolated between two runs, so with fewer than 11 runs it is near the fastest.
     """
     return sorted(times)[0] if len(times) == 1 else _tenth(times)
 
@@ -79,7 +79,7 @@ def _tenth(times: Sequence[float]) -> float:
 
 
 def timed(run: Callable[[], object]) -> float:
-    """The seconds that one run takes, by the wall clock."""
+    """Return the wall-clock time of one run in seconds."""
     started = time.perf_counter()
     run()
     return time.perf_counter() - started

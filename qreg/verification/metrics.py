@@ -1,4 +1,4 @@
-"""How far the outputs of a program are from those of a reference."""
+"""Metrics for the distance of a program's outputs from a reference."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ class OutputComparison:
 
     ``sqnr`` is the signal-to-quantization-noise ratio in dB, ``10 log10(sum(ref**2) /
     sum((ref - out)**2))``, infinite where both are equal. ``max_difference`` and
-    ``mean_difference`` are of the absolute differences of elements, in units of the output,
-    ``cosine`` is that of the flattened tensors. ``agreement`` is the share of rows in which the
-    largest value is at the same place, for floating-point outputs of shape (rows, classes); None
-    for others. ``worst_slice`` is the slice along a channel axis with the least SQNR.
+    ``mean_difference`` are the maximum and mean of the absolute differences of elements, in units
+    of the output. ``cosine`` is the cosine similarity of the flattened tensors. ``agreement`` is
+    the share of rows with the largest value at the same place, for floating-point outputs of shape
+    (rows, classes); None for other outputs. ``worst_slice`` is the slice along a channel axis with
+    the lowest SQNR.
     """
 
     sqnr: float
@@ -38,7 +39,7 @@ class OutputComparison:
     def is_below(self, least: float) -> bool:
         """Whether the output or its worst slice is below an SQNR in dB, by more than rounding.
 
-        An output of integers, such as a class, has no SQNR to judge.
+        Always False for an output of integers, such as a class, which has no meaningful SQNR.
         """
         if not self.floating_point or self.max_difference <= NEGLIGIBLE:
             return False
@@ -46,20 +47,20 @@ class OutputComparison:
         return is_far(self, least) or (part is not None and part.sqnr < least)
 
 
-SLACK = 3.0  # dB by which two right programs may differ in their distance from float
-# The same where the converted model has as much noise as signal. Its noise is then that of a few
-# values: measured on raw tabular features, right programs are up to 5 dB farther from float.
+SLACK = 3.0  # dB by which two correct programs may differ in their distance from float
+# The same where the converted model has as much noise as signal. A few values then dominate the
+# noise: measured on raw tabular features, correct programs are up to 5 dB farther from float.
 SLACK_IN_NOISE = 10.0
 
 
 def is_as_close(program: OutputComparison, converted: OutputComparison) -> bool:
-    """Whether an output of the program is as close to float as that of the converted model is.
+    """Whether an output of the program is as close to float as that of the converted model.
 
-    Noise that is large already takes two right programs apart at the first rounding that differs:
-    a transformer in static int8 may be 10 dB from itself after a change of 1e-4 in one weight.
-    What is wrong is farther from float than quantizing has brought it. Where the noise is as strong
-    as the signal, a program that is wrong cannot be told from one that is quantized badly: it is
-    the verdict against float that such an output does not pass.
+    Under strong noise, two correct programs diverge at the first rounding that differs: a
+    transformer in static int8 may be 10 dB from itself after a change of 1e-4 in one weight. A
+    wrong program is farther from float than quantization explains. If the noise is as strong as the
+    signal, a wrong program cannot be distinguished from a badly quantized one; such an output fails
+    the verdict against float instead.
     """
     slack = SLACK if converted.sqnr > SLACK else SLACK_IN_NOISE
     return math.isfinite(converted.sqnr) and program.sqnr >= converted.sqnr - slack
@@ -73,9 +74,9 @@ def judge(
     remedy: str = "",
     excused: Container[int] = (),
 ) -> None:
-    """Raises ``VerificationError`` for a floating-point output that is mostly noise.
+    """Raise ``VerificationError`` for a floating-point output below ``floor`` (SQNR in dB).
 
-    ``excused`` are the numbers of outputs that may be.
+    ``excused`` are the numbers of outputs that are not judged.
     """
     for number, (each, output) in enumerate(zip(found, outputs[0], strict=True)):
         if number not in excused and output.is_floating_point() and is_far(each, floor):
@@ -86,13 +87,13 @@ def judge(
 
 
 def is_far(found: OutputComparison, floor: float) -> bool:
-    """Whether an output is closer to noise than ``floor`` in dB, and by more than rounding."""
+    """Whether an output is below ``floor`` (SQNR in dB), by more than rounding."""
     near = found.sqnr >= floor or found.max_difference <= NEGLIGIBLE
-    return not near  # so that what is no number is far
+    return not near  # so that NaN counts as far
 
 
 def compare_all(outputs: Outputs, references: Outputs) -> tuple[OutputComparison, ...]:
-    """One comparison for each output, over all samples."""
+    """Return one comparison for each output, over all samples."""
     pairs = zip(zip(*references, strict=True), zip(*outputs, strict=True), strict=True)
     return tuple(_compared(reference, output) for reference, output in pairs)
 
@@ -106,14 +107,14 @@ def _compared(references: Sequence[Tensor], outputs: Sequence[Tensor]) -> Output
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:
-    """The samples of one output as rows of one tensor, or flat where that cannot be."""
+    """Return the samples of one output as rows of one tensor, or flat if their shapes differ."""
     rows = all(tensor.dim() == 2 for tensor in tensors)
     alike = rows and len({tensor.shape[1] for tensor in tensors}) == 1
     return torch.cat([(t if alike else t.reshape(-1)).double() for t in tensors])
 
 
 def compare(reference: Tensor, output: Tensor) -> OutputComparison:
-    """Compares two tensors of the same shape, in double precision."""
+    """Compare two tensors of the same shape in double precision."""
     signal, noise = signal_and_noise(reference, output)
     return OutputComparison(
         sqnr=decibels(float(signal.square().sum()), float(noise.square().sum())),

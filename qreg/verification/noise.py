@@ -1,7 +1,7 @@
-"""How strong the noise of a tensor is, as a whole and in its worst slice.
+"""Noise of a tensor, as a whole and in its worst slice.
 
-A tensor may be near its reference as a whole and have a part that is lost: scores of 0.5 beside
-boxes of 300, in one tensor with one scale, are all noise and do not show in the ratio of the whole.
+A tensor may be close to its reference as a whole while a part of it is lost: scores of 0.5 next to
+boxes of 300, in one tensor with one scale, are all noise but do not affect the ratio of the whole.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import torch
 from attrs import define, field, frozen
 from torch import Tensor
 
-NEGLIGIBLE = 1e-6  # differences that are rounding, whatever the signal is
-CHANCE = 1e-3  # how likely it may be that any slice of a tensor looks small by chance
-OTHER = 0.1  # of the output's root mean square: what is above is measured against the output's
-TRACE = 1e-4  # of the slices' typical root mean square: what varies by less carries nothing
-FEW = 32  # values of a slice along the last axis, whose neighbours may be small together
+NEGLIGIBLE = 1e-6  # differences that count as rounding, for any signal
+CHANCE = 1e-3  # allowed probability that any slice of a tensor looks small by chance
+OTHER = 0.1  # of the output's root mean square: slices above it are measured against the output
+TRACE = 1e-4  # of the slices' typical root mean square: less variation carries no signal
+FEW = 32  # values of a slice along the last axis, where neighbouring values may all be small
 
 
 @frozen
@@ -30,9 +30,9 @@ class Slice:
 
 
 def signal_and_noise(reference: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
-    """The values of a reference, and the absolute differences to it, flat in double precision.
+    """Return the reference and the absolute differences from it, flat in double precision.
 
-    Where both are the same infinity, as in masks, there is neither.
+    Elements at which both are the same infinity, as in masks, are 0 in both results.
     """
     reference, output = reference.double().reshape(-1), output.double().reshape(-1)
     masked = reference.isinf() & (reference == output)
@@ -41,7 +41,7 @@ def signal_and_noise(reference: Tensor, output: Tensor) -> tuple[Tensor, Tensor]
 
 
 def decibels(signal: float, noise: float) -> float:
-    """``10 log10(signal / noise)``; infinite without noise, and if it is no number minus that."""
+    """Return ``10 log10(signal / noise)``: inf for no noise, -inf for noise that is not finite."""
     if noise == 0:
         return math.inf
     if not math.isfinite(noise):
@@ -51,7 +51,7 @@ def decibels(signal: float, noise: float) -> float:
 
 @define
 class Tally:
-    """The signal and noise of a tensor, added up over samples as they come."""
+    """The signal and noise of a tensor, summed over samples one at a time."""
 
     signal: float = 0.0
     noise: float = 0.0
@@ -59,7 +59,7 @@ class Tally:
     _slices: dict[int, _Sums | None] = field(factory=dict)
 
     def add(self, reference: Tensor, output: Tensor) -> None:
-        """Counts a sample of the tensor and of its reference, which have the same shape."""
+        """Add a sample of the tensor and of its reference, which have the same shape."""
         if not reference.numel():
             return
         values, noise = signal_and_noise(reference, output)
@@ -74,23 +74,23 @@ class Tally:
 
     @property
     def sqnr(self) -> float:
-        """The signal-to-quantization-noise ratio of the whole in dB."""
+        """The signal-to-quantization-noise ratio of the whole tensor in dB."""
         return decibels(self.signal, self.noise)
 
     @property
     def worst_slice(self) -> Slice | None:
-        """The slice with the least SQNR along the axes that may hold channels.
+        """The slice with the lowest SQNR along the axes that may hold channels.
 
-        These are axis 1 (of images and of rows) and the last (of sequences, and of images with
-        their channels last). None for a tensor of fewer than two dimensions, for axes of size 1,
-        and for those whose size changes from sample to sample.
+        These are axis 1 (of images and rows) and the last axis (of sequences, and of channels-last
+        images). None for a tensor of fewer than two dimensions, for axes of size 1, and for axes
+        whose size changes from sample to sample.
         """
         found = [sums.worst(axis) for axis, sums in self._slices.items() if sums]
         return min(found, key=lambda each: each.sqnr, default=None)
 
 
 def worst_slice(references: Sequence[Tensor], outputs: Sequence[Tensor]) -> Slice | None:
-    """The worst slice of an output over all samples, as in :class:`Tally`."""
+    """Return the worst slice of an output over all samples, as in :class:`Tally`."""
     tally = Tally()
     for reference, output in zip(references, outputs, strict=True):
         tally.add(reference, output)
@@ -106,14 +106,14 @@ def _axes(tensor: Tensor) -> Iterator[int]:
 
 @frozen(eq=False)
 class _Sums:
-    """Of each slice: of its squares, its squared noise, its values, and how many are not zero."""
+    """Sums for each slice: squares, squared noise, values, and the number of nonzero values."""
 
     signal: Tensor
     noise: Tensor
     values: Tensor
     active: Tensor
     elements: int  # in each slice
-    few: int  # values with which a slice is not measured by itself
+    few: int  # slices with fewer nonzero values are not measured by themselves
 
     @classmethod
     def of(cls, values: Tensor, noise: Tensor, axis: int) -> _Sums:
@@ -123,7 +123,7 @@ class _Sums:
         return cls(signal, noise.square().sum(1), rows.sum(1), active, rows.shape[1], few)
 
     def plus(self, other: _Sums) -> _Sums | None:
-        """The sums over both; None if there are not as many slices."""
+        """Return the sums over both; None if the numbers of slices differ."""
         if len(self.signal) != len(other.signal):
             return None
         return _Sums(
@@ -146,13 +146,13 @@ class _Sums:
         return Slice(axis, index, float(ratios[index]))
 
     def _is_of_another_scale(self, power: Tensor) -> Tensor:
-        """Whether the noise of a slice is held against the slice's own signal, which is small.
+        """Whether the noise of each slice is measured against the slice's own, small signal.
 
-        Its root mean square is below ``OTHER`` of the output's, and not by chance: ``n`` values are
-        all below a share ``r`` of their scale with a probability of about ``r**n``. It has more
-        than a trace of variation, unlike a channel that a ReLU has cut off or one that is constant.
-        The noise of other slices is held against the output's signal, so that a class whose few
-        logits happen to be near zero is no false alarm.
+        The root mean square of such a slice is below ``OTHER`` of the output's, and not by chance:
+        ``n`` values are all below a share ``r`` of their scale with a probability of about
+        ``r**n``. The slice varies by more than ``TRACE``, unlike a channel that is constant or that
+        a ReLU has cut off. The noise of all other slices is measured against the output's signal,
+        so that a class whose few logits happen to be near zero raises no false alarm.
         """
         spread = (power - (self.values / self.elements).square()).clamp(min=0).sqrt()
         size = power.sqrt()
@@ -162,7 +162,7 @@ class _Sums:
         return small & (spread > TRACE * typical) & (self.active >= self.few)
 
     def _beyond_chance(self, noise: Tensor) -> Tensor:
-        """The noise of each slice, or the median of all where it is above that by chance.
+        """Return the noise of each slice, or the median of all if it exceeds that by chance.
 
         The mean square of ``n`` normal values is above ``1 + 2 sqrt(t / n) + 2 t / n`` of its
         expectation with a probability of at most ``exp(-t)`` (Laurent and Massart, Adaptive
@@ -174,5 +174,5 @@ class _Sums:
 
     @property
     def _counted(self) -> Tensor:
-        """How many values a slice has that are not zero, as a number to divide by."""
+        """The number of nonzero values of each slice, at least 1 to divide by."""
         return self.active.clamp(min=1).double()

@@ -1,4 +1,4 @@
-"""The scopes that keep operators in float, for messages that name them."""
+"""Scopes that keep operators in float, for the remedies in messages."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def scope_of(decision: Decision, decisions: Iterable[Decision]) -> str:
-    """The call of a quantizer that keeps an operator in float, and little else.
+    """Return the quantizer call that keeps an operator in float, and little else.
 
-    That is by the name of its module, or by the type of the operator where it is in none, or in one
-    that holds more than half of what is quantized.
+    The call is by the name of its module. It is by the type of the operator if the operator is in
+    no module, or in a module with more than half of the quantized operators.
     """
     quantized = [each for each in decisions if each.quantized]
     inside = [each for each in quantized if _is_in(each.module, decision.module)]
@@ -24,12 +24,12 @@ def scope_of(decision: Decision, decisions: Iterable[Decision]) -> str:
 
 
 def anchor_of(decision: Decision) -> str:
-    """The operator that the pattern of a quantized one starts from, by which scopes are chosen."""
+    """Return the first operator of a quantized pattern, which decides on the scope."""
     return next(iter(decision.pattern), decision.node)
 
 
 def scopes_of(names: Iterable[str], decisions: Sequence[Decision]) -> list[str]:
-    """The calls that keep in float the patterns of those operators that are quantized."""
+    """Return the calls that keep the patterns of these operators in float, if quantized."""
     quantized = {each.node: each for each in decisions if each.quantized}
     anchors = dict.fromkeys(anchor_of(quantized[name]) for name in names if name in quantized)
     return [scope_of(quantized[name], decisions) for name in anchors if name in quantized]

@@ -1,4 +1,4 @@
-"""Run a lowered program, and see that it stays as it is."""
+"""Run a lowered program, and check that its results are repeatable."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from qreg.plugins.types.program import Lowered
 
 
-REPEATS = 2  # runs of the first sample again, to see whether the program is as it was before
-STEADY = 60.0  # dB between two runs of one program on one sample, which differ by rounding at most
+REPEATS = 2  # further runs of the first sample, to check that the program does not change
+STEADY = 60.0  # dB between two runs of one program on one sample, which may differ by rounding
 
 
 def run_program(
@@ -31,14 +31,13 @@ def run_program(
     samples: Sequence[Any],
     repeats: int = 0,
 ) -> Outputs:
-    """Loads a program once and runs it on each sample, and ``repeats`` times more on the first.
+    """Load a program once, run it on each sample, and ``repeats`` more times on the first.
 
-    Raises ``VerificationError`` with the runtime's error as its cause if either fails; the suspects
-    are what the backend left to the runtime's own kernels. Raises it also for a program that gives
-    something else when it is run again, or changes what it is given, as programs do that compute
-    in place where they should not.
+    Raises ``VerificationError`` with the runtime's error as its cause if loading or running fails;
+    the suspects are the operators that are not delegated. Raises it also if the outputs change when
+    the program is run again, or if the program changes its inputs.
     """
-    left = sorted(set(lowered.outside))  # to the runtime's own kernels
+    left = sorted(set(lowered.outside))  # operators that are not delegated
     try:
         runner = load(lowered.program)
         outputs = [run_once(runner, lowered, sample) for sample in samples]
@@ -55,7 +54,7 @@ def run_program(
 
 
 def run_once(runner: Runner, lowered: Lowered, sample: Any) -> list[Tensor]:
-    """The outputs of one run, flat; the sample stays as it is, and so must what is run on."""
+    """Return the flat outputs of one run; the sample is copied, and the copies must not change."""
     given = [value.contiguous() for value in flat(cloned(sample))]
     with torch.no_grad():
         outputs = [output.clone() for output in _tensors(runner(given))]
@@ -83,14 +82,14 @@ def _check_steady(number: int, first: Sequence[Tensor], again: Sequence[Tensor])
 
 
 def repeats_for(model: object) -> int:
-    """How often a program of this model is run again: not if the model keeps a state."""
+    """Return how often a program of this model is run again: 0 if the model has state."""
     return 0 if changed_buffers(model) else REPEATS
 
 
 def structured(outputs: Sequence[Tensor], model: GraphModule) -> Any:
-    """Flat outputs of a program in the structure in which the model gives its own.
+    """Return the flat outputs of a program in the structure of the model's outputs.
 
-    They stay a tuple where the model also gives numbers or None, which programs leave out.
+    The outputs stay a tuple if the model also returns numbers or None, which programs omit.
     """
     wanted = getattr(model.graph._codegen, "pytree_info", None)
     spec = wanted.out_spec if wanted else None
@@ -100,18 +99,18 @@ def structured(outputs: Sequence[Tensor], model: GraphModule) -> Any:
 
 
 def outputs_of(model: Callable[..., Any], samples: Sequence[tuple[Any, ...]]) -> Outputs:
-    """The flat output tensors of a model for each sample; samples and model stay as they are."""
+    """Return the flat output tensors of a model for each sample; neither is modified."""
     with torch.no_grad(), keeping_state(model):
         return [_tensors(model(*cloned(sample))) for sample in samples]
 
 
 def _tensors(outputs: Any) -> list[Tensor]:
-    """The tensors among some outputs; a model may also give numbers and None."""
+    """Return the tensors among some outputs; a model may also return numbers and None."""
     return [value for value in pytree.tree_leaves(outputs) if isinstance(value, Tensor)]
 
 
 def check_alike(outputs: Outputs, references: Outputs) -> None:
-    """Raises ``VerificationError`` for outputs of another number, shape or type, and for NaN."""
+    """Raise ``VerificationError`` if outputs differ in number, shape or type, or contain NaN."""
     for output, reference in zip(outputs, references, strict=True):
         for what, spelled in (("shapes", _shapes), ("types", _types)):
             got, wanted = spelled(output), spelled(reference)

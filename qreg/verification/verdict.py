@@ -1,4 +1,4 @@
-"""What a program that is far from the float model is answered: words, and a warning."""
+"""Messages and the warning for a program that is far from the float model."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ IN_GENERAL = (
 
 
 def check_min_sqnr(value: float, name: str = "min_sqnr") -> None:
-    """Raises ``InputError`` for what is not a number of decibels from 0 up.
+    """Raise ``InputError`` if ``value`` is not a finite, nonnegative number of decibels.
 
-    ``name`` is what the user calls the argument.
+    ``name`` is the user's name for the argument.
     """
     check_floor(value, name)
     if value < 0:
@@ -34,7 +34,7 @@ def check_min_sqnr(value: float, name: str = "min_sqnr") -> None:
 
 
 def check_floor(value: float, name: str = "floor") -> None:
-    """Raises ``InputError`` for what is not a finite number of decibels."""
+    """Raise ``InputError`` if ``value`` is not a finite number of decibels."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
         raise _not_decibels(name, f"{value!r} is not a number")
     if math.isinf(value):
@@ -48,10 +48,10 @@ def _not_decibels(name: str, problem: str) -> InputError:
 
 
 def warn_if_poor(found: Verification, advice: str = "", reference: str = FLOAT) -> None:
-    """Issues a ``QualityWarning`` for a program whose verdict is not good.
+    """Issue a ``QualityWarning`` for a program whose verdict is not good.
 
-    ``advice`` stands in for the one that names the operators of ``found.drops``. The warning is
-    about the line that called the caller.
+    ``advice`` replaces the default remedy, which names the operators of ``found.drops``. The
+    warning is attributed to the line that called the caller.
     """
     if not found.good:
         message = f"{shortfall(found, reference)}. {advice or remedy(found)}"
@@ -59,7 +59,7 @@ def warn_if_poor(found: Verification, advice: str = "", reference: str = FLOAT) 
 
 
 def shortfall(found: Verification, reference: str = FLOAT) -> str:
-    """Which outputs are how far from float, in a sentence without its full stop."""
+    """Return a sentence, without its full stop, on how far each poor output is from float."""
     listed = "; ".join(_outputs(found, reference))
     return f"{listed} (expected at least {found.min_sqnr:g} dB)"
 
@@ -79,7 +79,7 @@ def _described(output: OutputComparison, reference: str) -> str:
 
 
 def remedy(found: Verification) -> str:
-    """What to do about a poor program: the operators to keep in float, and how."""
+    """Return the remedy for a poor program: which operators to keep in float, and how."""
     if not found.drops:
         return IN_GENERAL
     named = ", ".join(map(_named, found.drops))

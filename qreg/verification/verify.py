@@ -1,4 +1,4 @@
-"""Loads a lowered program, runs it, and compares what it gives with the model it came from."""
+"""Load a lowered program, run it, and compare its outputs with those of its models."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 Verdict = Literal["good", "poor"]
 
 # The least SQNR to float in dB, where noise has a third of the signal's amplitude. On trained
-# weights in static int8, what is of use is above it: 14.4 dB for EfficientNet-Lite0 (83 % of the
+# weights in static int8, useful models are above it: 14.4 dB for EfficientNet-Lite0 (83 % of the
 # classes as in float), 17.3 for MiniLM by its recipe (cosine .99), 31 to 36 for five others (within
-# 1 % of float). What is not is below: 6.7 dB for an OCR recogniser (7 points of its characters
+# 1 % of float). Useless ones are below it: 6.7 dB for an OCR recogniser (7 points of its characters
 # lost), 5.4 for MiniLM throughout (cosine .86), -7 for a classifier of raw tabular features
 # (31 points lost).
 MIN_SQNR = 10.0
@@ -29,13 +29,13 @@ MIN_SQNR = 10.0
 
 @frozen
 class Verification:
-    """The program was loaded in ``runtime`` and run on ``samples`` inputs.
+    """The verification of a program that was loaded in ``runtime`` and run on ``samples`` inputs.
 
-    One comparison for each output: with the float model, and with the converted model that the
-    program was lowered from, where that was at hand. The ``verdict`` is about the float model:
-    ``"good"`` if each output and each of its slices reaches ``min_sqnr`` in dB, else ``"poor"``.
-    ``drops`` are the operators that add most noise to a poor program, as far as they were looked
-    for.
+    ``to_float`` and ``to_converted`` have one comparison for each output: with the float model, and
+    with the converted model that the program was lowered from, if that was available. The
+    ``verdict`` is about the float model: ``"good"`` if each output and each of its slices reaches
+    ``min_sqnr`` in dB, else ``"poor"``. ``drops`` are the operators that add the most noise to a
+    poor program, if they were searched for.
     """
 
     runtime: str
@@ -52,12 +52,12 @@ class Verification:
 
     @property
     def good(self) -> bool:
-        """Whether the program is near enough to the float model."""
+        """Whether the program is close enough to the float model."""
         return self.verdict == "good"
 
     @property
     def poor(self) -> list[int]:
-        """The numbers of the outputs that are below ``min_sqnr``, or have a slice that is."""
+        """The numbers of the outputs that are below ``min_sqnr`` or have a slice below it."""
         compared = enumerate(self.to_float)
         return [number for number, each in compared if each.is_below(self.min_sqnr)]
 
@@ -68,13 +68,13 @@ class Verification:
 
     @property
     def worst_sqnr(self) -> float | None:
-        """The least SQNR to float of any output or slice in dB; None without such outputs."""
+        """The lowest SQNR to float of any output or slice in dB; None if no output is float."""
         found = [each for each in self.to_float if each.floating_point]
         parts = [each.worst_slice.sqnr for each in found if each.worst_slice]
         return min([*parts, *(each.sqnr for each in found)], default=None)
 
 
-FLOOR = 20.0  # dB to the converted model; a program that runs right is above 35
+FLOOR = 20.0  # dB to the converted model; a correct program is above 35
 DYNAMIC_FLOOR = 10.0  # a backend may choose the ranges of dynamic activations differently
 
 
@@ -89,14 +89,15 @@ def verify(
     float_model: Callable[..., Any],
     converted: Callable[..., Any],
 ) -> Verification:
-    """Runs a program on samples and compares it with the float and the converted model.
+    """Run a program on samples and compare it with the float and the converted model.
 
-    Raises ``VerificationError`` if it does not load, does not run, or gives outputs of another
-    number or shape, NaN, or floating-point outputs that are closer to noise than ``floor`` (SQNR
-    in dB to the converted model) and farther from float than the converted model's
-    (:func:`is_as_close`). Raises it also if the program changes from call to call, as only one
-    whose model keeps a state may. A program that is right and below ``min_sqnr`` to float is
-    returned: its verdict says so.
+    A correct program below ``min_sqnr`` to float is not an error; its verdict is ``"poor"``.
+
+    Raises ``VerificationError`` if the program does not load or run, if its outputs differ in
+    number or shape or contain NaN, or if a floating-point output is below ``floor`` (SQNR in dB to
+    the converted model) and farther from float than the converted model's (:func:`is_as_close`).
+    Raises it also if outputs change from call to call, which is allowed only for a model with
+    state.
     """
     outputs = run_program(load, lowered, samples, repeats_for(converted))
     to_float, to_converted = outputs_of(float_model, samples), outputs_of(converted, samples)

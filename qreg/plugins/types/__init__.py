@@ -1,1 +1,1 @@
-"""The values that plugins return and the host passes on; none imports torch."""
+"""The types of the values that plugins return. They do not import torch."""

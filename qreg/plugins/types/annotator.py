@@ -1,7 +1,7 @@
-"""What an annotator is: a pattern, the rules of a match, and the annotations that a match gets.
+"""Annotators: a pattern, the rules for a match, and the annotations of a match.
 
-Nothing here imports torch. Operators are therefore written as the strings that torch prints for
-them, ``"aten.linear.default"``.
+This module does not import torch, so operators are written as torch prints them:
+``"aten.linear.default"``.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ def _modes(values: Iterable[Mode]) -> frozenset[Mode]:
 
 @frozen
 class Match:
-    """Where a pattern was found.
+    """A match of a pattern in the annotated graph.
 
-    ``nodes`` are its operators in execution order: the first decides which config applies, the
-    last gives the output. ``inputs`` are the activations that enter it; ``weight`` and
-    ``bias`` are its constants. All of them are nodes of the annotated graph.
+    ``nodes`` are the operators of the pattern in execution order: the first decides which config
+    applies, the last computes the output. ``inputs`` are the input activations. ``weight`` and
+    ``bias`` are the constants. All of them are nodes of the annotated graph.
     """
 
     nodes: tuple[Node, ...] = field(converter=_nodes, validator=validators.min_len(1))
@@ -66,14 +66,14 @@ class Match:
 
 @frozen
 class Refusal:
-    """Why a match is left in float, in words that a user of the model understands."""
+    """The reason why a match stays in float, written for users of the model."""
 
     reason: str
 
 
 @frozen
 class Annotation:
-    """The quantization specs of one node: of the edges into it, and of its output."""
+    """The quantization specs of one node: for its input edges and its output."""
 
     node: Node
     inputs: Mapping[Node, QuantizationSpecBase] = Factory(dict)
@@ -82,15 +82,15 @@ class Annotation:
 
 @frozen
 class Annotator:
-    """One operator pattern, and what it needs to be quantized.
+    """One operator pattern, and how to quantize it.
 
-    ``targets`` are the operators that ``match`` is asked about, in their functional form: an
-    in-place ``aten.relu_.default`` is looked up as ``aten.relu.default``. ``match`` tells whether
-    the pattern is there; each of ``rules`` may refuse the match with a reason; ``annotate`` says
-    what is quantized, and if it is None, inputs, weight, bias and output get what the config has
-    for them. None of the three may change the graph: the host writes the annotations down.
-    ``before`` and ``after`` name annotators to be asked later or earlier, ``replaces`` those of
-    other plugins that this one stands in for.
+    ``targets`` are the operators for which ``match`` is called, in functional form: an in-place
+    ``aten.relu_.default`` is looked up as ``aten.relu.default``. ``match`` returns the match of the
+    pattern, or None. Each of ``rules`` may reject the match with a reason. ``annotate`` returns the
+    annotations; if it is None, inputs, weight, bias and output get the specs of the config. None of
+    the three may change the graph: the host writes the annotations. ``before`` and ``after`` name
+    annotators that are called later or earlier than this one. ``replaces`` names annotators of
+    other plugins that this one replaces.
     """
 
     name: str = field(validator=non_empty)

@@ -1,6 +1,6 @@
-"""What a backend is: its configs' names, what it needs, its options, and how its programs run.
+"""Backends: the names of configs, requirements, options, and how programs are run.
 
-Nothing here imports torch: a plugin can be loaded and listed in milliseconds.
+This module does not import torch, so a plugin can be loaded and listed in milliseconds.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _unique_names(instance: object, attribute: Attribute[Any], values: tuple[Opt
 
 
 def _tuple_of(member: Any, *more: Any) -> Any:
-    """A field that is a tuple, of members that pass a validator."""
+    """Return a field that is a tuple, of members that pass a validator."""
     members = validators.deep_iterable(member)
     return field(default=(), converter=tuple, validator=validators.and_(members, *more))
 
@@ -54,7 +54,7 @@ def _tuple_of(member: Any, *more: Any) -> Any:
 class Requirement:
     """An importable module that a backend needs, and the pip argument that provides it.
 
-    The versions in the argument are those that the backend works with.
+    The version range in the argument is the range that the backend supports.
     """
 
     module: str = field(validator=non_empty)
@@ -65,7 +65,7 @@ class Requirement:
 class Tool:
     """A command that a backend needs, and how to install it.
 
-    ``variable`` is the environment variable that may name another command in its place.
+    ``variable`` is the environment variable that may name another command to use instead.
     """
 
     command: str = field(validator=non_empty)
@@ -75,10 +75,11 @@ class Tool:
 
 @frozen
 class Option:
-    """Something that a backend leaves to its user, by name.
+    """An option of a backend that its user may set, by name.
 
-    A value has the type of ``default``, is one of ``choices``, if there are any, and not below
-    ``least``. ``at`` says which of ``qreg_lower`` and ``Backend.load`` is given it.
+    A value has the type of ``default``, is one of ``choices``, if there are any, and is not below
+    ``least``. ``at`` is ``"lower"`` if ``qreg_lower`` is called with the option, and ``"load"`` if
+    ``Backend.load`` is.
     """
 
     name: str = field(validator=non_empty)
@@ -93,10 +94,10 @@ class Option:
 
 @frozen
 class Files:
-    """How a program is written that takes more than one file.
+    """How to write a program that consists of more than one file.
 
-    ``beside`` are the suffixes of the files that stand beside that with the suffix of the backend.
-    ``split`` gives the content of each file by its suffix, ``join`` the program that they are.
+    ``beside`` are the suffixes of the files next to the file with the suffix of the backend.
+    ``split`` returns the content of each file by suffix; ``join`` returns the program made of them.
     """
 
     beside: tuple[str, ...]
@@ -110,23 +111,24 @@ class Backend:
 
     ``default_config`` names the config that applies on this processor. ``reduced_config`` names the
     default on x86 processors without VNNI, for a backend whose integer sums saturate there (see
-    ``qreg.plugins.processor``); None says that they do not saturate.
+    ``qreg.plugins.processor``); None means that they do not saturate.
     ``load`` turns a lowered program into a function from the flat input tensors to the flat output
-    tensors; ``None`` says that the backend only compiles and nothing is run on this machine.
-    ``requires`` and ``tools`` are looked for before any work. ``options`` are what a user may set;
-    one that is called ``threads`` is the number of threads that the runtime computes on.
-    ``refuses`` gives the reason why a config cannot be lowered, None if it can be; it is asked when
-    a config is chosen. ``fold_quantize`` says whether convert stores weights quantized, or float
-    with the operators that quantize them. ``dynamic_shapes`` says whether programs may take inputs
-    of more than one size. ``stateless`` is why programs do not keep what a model writes to its
-    buffers, in a clause for messages ("an ONNX program keeps nothing from one run to the next");
-    None for programs that keep it. ``files`` is for programs of several files. ``simulated`` says
-    that the runtime is a model of the hardware, whose times mean nothing.
-    ``dtypes`` are the tensor types that its observers and kernels quantize from. ``transforms``
-    take the graph, and the modes of the configs that it is annotated with, and return the graph.
-    ``profile`` tells how many seconds each operator of an exported program takes, by its origin;
-    ``None`` if that cannot be known. ``quantizer`` makes a torchao Quantizer of somebody else's for
-    a config; it annotates what the annotators of this backend leave.
+    tensors; ``None`` means that the backend only compiles and nothing is run on this machine.
+    ``requires`` and ``tools`` are checked ahead of any work. ``options`` are the options that a
+    user may set; an option called ``threads`` is the number of threads of the runtime.
+    ``refuses`` returns the reason why a config cannot be lowered, or None if it can be; it is
+    called when a config is chosen. ``fold_quantize`` is whether convert stores weights quantized,
+    or float with the operators that quantize them. ``dynamic_shapes`` is whether programs support
+    inputs of more than one size. ``stateless`` is why programs do not keep what a model writes to
+    its buffers, in a clause for messages ("an ONNX program keeps nothing from one run to the
+    next"); None for programs that keep it. ``files`` is for programs of several files.
+    ``simulated`` is whether the runtime is a model of the hardware, so that its times have no
+    meaning. ``dtypes`` are the tensor types that its observers and kernels quantize from.
+    ``transforms`` are called with the graph, and the modes of the configs that it is annotated
+    with, and return the graph. ``profile`` returns the time of each operator of an exported program
+    in seconds, by its origin; ``None`` if times of operators are not available. ``quantizer`` makes
+    a third-party torchao Quantizer for a config; it annotates the operators that the annotators of
+    this backend leave.
     """
 
     name: str = field(validator=non_empty)
@@ -162,10 +164,11 @@ class Backend:
 
 @frozen
 class SupportedConfig:
-    """A quantization config that a backend understands, under a name that stays.
+    """A quantization config that a backend supports, with a stable name.
 
-    Names are the keys because configs cannot be: two equal ``QuantizationConfig``s compare unequal
-    when their observer factories were made by different calls. ``factory`` may import torch.
+    Configs are identified by name because they cannot be compared: two equal
+    ``QuantizationConfig`` objects compare unequal if their observer factories were made by
+    different calls. ``factory`` may import torch.
     """
 
     name: str = field(validator=non_empty)

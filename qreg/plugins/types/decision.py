@@ -1,4 +1,4 @@
-"""What the quantizer decided for one operator."""
+"""The decision of the quantizer on one operator."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Status: TypeAlias = Literal["annotated", "shared", "float"]
 
 @frozen
 class Decision:
-    """What happened to one operator of the graph, and why.
+    """The decision on one operator of the graph, and the reason for it.
 
-    ``status`` is ``"annotated"`` (it has specs of its own), ``"shared"`` (it runs on the
-    parameters of its input) or ``"float"``. ``pattern`` are the names of the nodes that were
+    ``status`` is ``"annotated"`` (the operator has separate specs), ``"shared"`` (its output shares
+    the qparams of its input) or ``"float"``. ``pattern`` are the names of the nodes that were
     annotated together.
     """
 

@@ -1,4 +1,4 @@
-"""What a lowered program is, as the plugin that lowered it reads it."""
+"""Lowered programs, as read back by the plugin that lowered them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from qreg.plugins.types.fields import strings
 
 @frozen
 class LoweredOperator:
-    """One operator of a lowered program, as the program itself says.
+    """One operator of a lowered program, read from the program.
 
     ``origin`` is the node of the annotated graph that it comes from (``Decision.node``), None for
-    what the lowering added. ``operator`` and the types of its tensors, ``reads`` and ``gives``, are
-    in the words of the backend. ``int8`` says whether it computes on quantized values. ``delegate``
-    is the number of the subgraph that it is in, None outside of all.
+    an operator that the lowering added. ``operator`` and the types of its inputs (``reads``) and
+    outputs (``gives``) are spelled as in the backend. ``int8`` is whether it computes on quantized
+    values. ``delegate`` is the number of the subgraph that it is in, None if it is not delegated.
     """
 
     origin: str | None
@@ -30,11 +30,11 @@ class LoweredOperator:
 
 @frozen
 class Conversion:
-    """A change between float and int8, or of parameters, that a lowered program carries out.
+    """A conversion between float and int8, or between qparams, in a lowered program.
 
-    ``kind`` is ``"quantize"``, ``"dequantize"`` or ``"requantize"``. ``producers``
-    and ``consumers`` are the origins of the operators that write and read the value, where these
-    are in the same subgraph.
+    ``kind`` is ``"quantize"``, ``"dequantize"`` or ``"requantize"``. ``producers`` and
+    ``consumers`` are the origins of the operators that write and read the value, if they are in the
+    same subgraph.
     """
 
     kind: Literal["quantize", "dequantize", "requantize"]
@@ -44,7 +44,7 @@ class Conversion:
 
     @property
     def is_leftover(self) -> bool:
-        """Whether it belongs to no border of an int8 part in a delegate."""
+        """Whether the conversion is not on the border of an int8 part in a delegate."""
         return self.delegate is None or self.kind == "requantize"
 
 
@@ -52,11 +52,11 @@ class Conversion:
 class Lowered:
     """A program in the backend's own format.
 
-    ``delegates`` is the number of subgraphs that the backend took; ``outside`` are the operators
-    that were left to the runtime's portable kernels, one entry for each occurrence.
-    ``changed_inputs`` counts the inputs that the program changes in place; it gives them before
-    its outputs. ``operators`` and ``conversions`` are read from the program; ``operators`` is None
-    where the format cannot be read back.
+    ``delegates`` is the number of delegated subgraphs. ``outside`` are the operators that are not
+    delegated and run on the runtime's portable kernels, one entry for each occurrence.
+    ``changed_inputs`` is the number of inputs that the program changes in place; it returns them
+    ahead of its outputs. ``operators`` and ``conversions`` are read from the program; ``operators``
+    is None if the format cannot be read back.
     """
 
     program: bytes = field(repr=lambda program: f"<{len(program)} bytes>")

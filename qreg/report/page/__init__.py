@@ -37,7 +37,7 @@ ELSEWHERE = ("DEFECTS", POOR)  # headlines that have a place of their own
 
 
 def render(report: ReportData) -> str:
-    """The whole page."""
+    """Return the whole page."""
     library = asset("vendor/cytoscape.min.js")
     script = "\n".join(["(() => {", '"use strict";', *map(_script, SCRIPTS), "})();"])
     return (
@@ -90,6 +90,6 @@ def asset(path: str) -> str:
 
 
 def _hash(script: str) -> str:
-    """How a policy names an inline script, which browsers compare with what they were given."""
+    """Return the hash source of an inline script, for the page's Content-Security-Policy."""
     digest = hashlib.sha256(script.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"

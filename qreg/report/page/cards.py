@@ -1,4 +1,4 @@
-"""The few numbers that the page begins with."""
+"""The summary numbers at the top of the page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @frozen
 class Card:
-    """``value`` is large, ``note`` says what it is of; ``warns`` where it is not what one hopes."""
+    """A number in large type, with a note that explains it; ``warns`` marks a bad value."""
 
     label: str
     value: str

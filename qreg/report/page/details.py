@@ -1,4 +1,4 @@
-"""What the page says of one node, in groups of labels and texts."""
+"""The details of one node on the page, in groups of labels and texts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Say = Callable[["Operator", int], "str | None"]
 
 @frozen
 class Detail:
-    """``say`` gives the text for an operator of a model with so many multiply-accumulates."""
+    """A labelled text; ``say`` returns it for an operator and the model's multiply-accumulates."""
 
     group: str
     label: str
@@ -82,5 +82,5 @@ DETAILS = (
 
 
 def texts(operator: Operator, total: int) -> Sequence[str | None]:
-    """The texts of all details in their order, None where there is nothing to say."""
+    """Return the texts of all details in order; None for a detail without a value."""
     return [detail.say(operator, total) for detail in DETAILS]

@@ -1,4 +1,4 @@
-"""Where the nodes of a graph go on the page: in layers, top to bottom, in the order of the graph.
+"""Layout of a graph on the page: in layers, top to bottom, in the order of the graph.
 
 Layered drawing (Sugiyama) for the graphs that models are: long, narrow, and already in topological
 order. An edge over several layers gets a joint in each of them, so that it goes around the nodes
@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 156.0, 40.0  # of a node
 ROW, GAP, LANE = 72.0, 24.0, 14.0  # between layers, nodes and the lanes of long edges
 LONG = 24  # layers that an edge may cross among the nodes
 SWEEPS = 6  # down and up again
-SPINE, BRANCH, SLACK = 1e5, 1e2, 1.0  # how little a box gives way to others
+SPINE, BRANCH, SLACK = 1e5, 1e2, 1.0  # the weight with which a box keeps its position
 
 
 @frozen
@@ -32,7 +32,7 @@ class Layout:
 
 @define(eq=False)
 class _Box:
-    """A node, or the joint of an edge, with what it is tied to above and below."""
+    """A node, or the joint of an edge, with its neighbours above and below."""
 
     width: float
     weight: float
@@ -42,7 +42,7 @@ class _Box:
 
 
 def layout(inputs: Mapping[str, Sequence[str]]) -> Layout:
-    """Places nodes, given in topological order with the nodes that each reads."""
+    """Place nodes, given in topological order with the nodes that each reads."""
     edges = [(source, name) for name, sources in inputs.items() for source in sources]
     layer = layers(inputs, edges)
     weights = _weights(inputs, layer)
@@ -63,7 +63,7 @@ def layout(inputs: Mapping[str, Sequence[str]]) -> Layout:
 
 
 def layers(inputs: Mapping[str, Sequence[str]], edges: Iterable[Edge]) -> dict[str, int]:
-    """The longest path to each node; what reads nothing stands right above its first reader."""
+    """Return the longest path to each node; a node without inputs is right above its consumer."""
     layer: dict[str, int] = {}
     for name, sources in inputs.items():
         layer[name] = 1 + max((layer[source] for source in sources), default=-1)
@@ -75,7 +75,7 @@ def layers(inputs: Mapping[str, Sequence[str]], edges: Iterable[Edge]) -> dict[s
 
 
 def _weights(inputs: Mapping[str, Sequence[str]], layer: Mapping[str, int]) -> dict[str, float]:
-    """The longest paths from top to bottom are the spine: they are to be straight."""
+    """Return the weight of each node; the longest paths are the spine, which should be straight."""
     below = dict.fromkeys(inputs, 0)
     for name in reversed(list(inputs)):
         for source in inputs[name]:
@@ -122,10 +122,10 @@ def _mean(neighbours: Sequence[_Box], otherwise: float) -> float:
 
 
 def _place(row: Sequence[_Box], wished: Sequence[float]) -> None:
-    """As near to what is wished as the boxes of a row fit beside each other, by least squares.
+    """Place the boxes of a row as near to the wished positions as they fit, by least squares.
 
-    Less the room that the boxes before it need, each box's place may only grow: an isotonic
-    regression, by pooling neighbours that would change their order.
+    After subtracting the width of the boxes to its left, the position of each box may only grow.
+    This is an isotonic regression, solved by pooling neighbours that would change their order.
     """
     offsets = list(itertools.accumulate(_distances(row), initial=0.0))
     pools: list[tuple[float, float, int]] = []  # mean, weight, boxes
@@ -146,7 +146,7 @@ def _distances(row: Sequence[_Box]) -> Iterator[float]:
 
 
 def _bends(start: Point, joints: Sequence[_Box], end: Point) -> list[Point]:
-    """The joints at which an edge changes its direction."""
+    """Return the joints at which an edge changes its direction."""
     points = [start, *((box.x, start[1] + ROW * n) for n, box in enumerate(joints, 1)), end]
     return [
         here
@@ -156,7 +156,7 @@ def _bends(start: Point, joints: Sequence[_Box], end: Point) -> list[Point]:
 
 
 def _lanes(edges: Iterable[Edge], points: Mapping[str, Point]) -> dict[Edge, list[Point]]:
-    """The ways of long edges, to the left of everything; those from one node share a lane."""
+    """Return the routes of long edges, left of all nodes; edges from one node share a lane."""
     left = min((x for x, _ in points.values()), default=0.0) - WIDTH
     lanes: dict[str, float] = {}
     routes = {}

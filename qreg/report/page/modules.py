@@ -1,4 +1,4 @@
-"""The module tree with what its operators come to."""
+"""The module tree, with sums over the operators of each module."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Module:
 
     @property
     def int8_share(self) -> str:
-        """Of the multiply-accumulates; of the operators where there are none of these."""
+        """The int8 share of the multiply-accumulates, or of the operators if there are none."""
         return share(self.int8_macs, self.macs) if self.macs else share(self.int8, self.operators)
 
     def child(self, name: str) -> Module:
@@ -50,7 +50,7 @@ class Module:
 
 
 def module_tree(report: ReportData) -> Module:
-    """The model, which has the path ``""``; modules are in the order of the graph."""
+    """Return the root module, which has the path ``""``; modules are in the order of the graph."""
     root = Module(report.model, "")
     for operator in report.operators:
         for module in _way(root, operator.module.split(".") if operator.module else ()):

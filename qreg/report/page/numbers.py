@@ -1,4 +1,4 @@
-"""Numbers as people read them, the same all over the page."""
+"""Numbers in readable form, the same throughout the page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BYTES = ("bytes", "kB", "MB", "GB")
 
 
 def decibels(value: float) -> str:
-    """A signal-to-noise ratio; without any noise it is infinite."""
+    """Return a signal-to-noise ratio in dB; ``"exact"`` without noise."""
     return f"{value:.1f} dB" if math.isfinite(value) else "exact" if value > 0 else "no signal"
 
 
@@ -20,12 +20,12 @@ def share(part: float, whole: float) -> str:
 
 
 def short(value: float) -> str:
-    """A count in three figures."""
+    """Return a count with three significant digits."""
     return " ".join(_scaled(value, UNITS)).strip()
 
 
 def size(count: float) -> str:
-    """A number of bytes in three figures."""
+    """Return a number of bytes with three significant digits."""
     return " ".join(_scaled(count, BYTES))
 
 

@@ -56,7 +56,7 @@ def _node(name: str, state: str, below: str, placed: Layout) -> dict[str, Any]:
 
 
 def _shortened(name: str) -> str:
-    """The ends of a name tell more than its middle."""
+    """Return a name without its middle, whose ends are more specific, if it is too long."""
     half = NAME // 2
     return name if len(name) <= NAME else f"{name[:half]}…{name[-half:]}"
 
@@ -72,5 +72,5 @@ def _edges(report: ReportData, placed: Layout) -> Iterator[dict[str, Any]]:
 
 
 def _carries_int8(operator: Operator) -> bool:
-    """What was fused into another runs nowhere by itself: there the decision tells."""
+    """Whether an operator's output is int8; for eliminated operators, by the decision."""
     return operator.quantized if operator.place == "gone" else operator.runs_in_int8

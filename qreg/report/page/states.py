@@ -1,6 +1,6 @@
-"""What can have become of an operator, and how the page tells one from another.
+"""The states of operators, and how the page distinguishes them.
 
-Each state has a shape, a kind of border and a word of its own, so that nothing hangs on colour.
+Each state has a separate shape, border and label, so that nothing depends on colour.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @frozen
 class State:
-    """``shape`` and ``border`` are in the words of the library that draws them."""
+    """A state of an operator; ``shape`` and ``border`` are names of the drawing library."""
 
     key: str
     label: str
@@ -61,14 +61,14 @@ def state_of(operator: Operator) -> State:
 
 
 def counted(report: ReportData) -> Counter[str]:
-    """How many nodes are in each state."""
+    """Return the number of nodes in each state."""
     found = Counter(state_of(each).key for each in report.operators)
     found["input"] = len(model_inputs(report))
     return found
 
 
 def model_inputs(report: ReportData) -> list[str]:
-    """What operators read that is no operator."""
+    """Return the names of the model inputs, which operators read."""
     operators = {each.name for each in report.operators}
     read = dict.fromkeys(name for each in report.operators for name in each.inputs)
     return [name for name in read if name not in operators]

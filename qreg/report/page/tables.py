@@ -19,7 +19,7 @@ NUMBER = re.compile(r"-?(\d[\d,.]*(e[+-]?\d+)?|inf|nan)( dB| %| s)?")
 
 @frozen
 class Table:
-    """``numbers`` are the columns that are aligned on the right."""
+    """A table; ``numbers`` are the columns that are aligned on the right."""
 
     title: str
     columns: Sequence[str]
@@ -28,7 +28,7 @@ class Table:
 
 
 def tables(report: ReportData) -> list[Table]:
-    """Those that have rows."""
+    """Return the tables that have rows."""
     return [_table(title, rows) for title, rows in _titled(report) if rows]
 
 

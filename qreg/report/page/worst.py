@@ -30,9 +30,9 @@ class Bar:
 
 
 def worst(report: ReportData) -> list[Bar]:
-    """The operators with the most noise, the noisiest first; one without any noise is none of them.
+    """Return the operators with the most noise, the noisiest first; noiseless ones are skipped.
 
-    Bars begin at 0 dB, where the noise is as strong as the signal: the shorter, the worse.
+    Bars begin at 0 dB, where the noise is as strong as the signal: the shorter the bar, the worse.
     """
     noisy = [each for each in report.worst if math.isfinite(each.sqnr or 0.0)][:SHOWN]
     values = [each.sqnr or 0.0 for each in noisy]
