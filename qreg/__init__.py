@@ -1,7 +1,7 @@
 """A plugin-based registry of quantizers for many backends.
 
-Every name is imported on first use, so that ``import qreg`` costs next to nothing and a plugin can
-be listed without torch. The names are in ``__init__.pyi``.
+Every name is imported on first use, so that ``import qreg`` is fast and plugins can be listed
+without importing torch. The names are in ``__init__.pyi``.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""``python -m qreg`` is the command ``qreg``."""
+"""Run the command ``qreg`` as ``python -m qreg``."""
 
 from qreg.cli.main import main
 

@@ -1,6 +1,6 @@
-"""Everything that qreg raises on purpose.
+"""The exceptions and warnings that qreg raises on purpose.
 
-Each message names the thing, the place and the way out; each error carries the same as fields.
+Each message names the subject, the place and the remedy. Each error has the same facts as fields.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-IN_PROCESS = "in-process"  # stands in for the distribution of a plugin that was given as an object
+IN_PROCESS = "in-process"  # the distribution of a plugin that was passed as an object
 
 
 class QregError(Exception):
-    """The base of all errors that qreg raises on purpose."""
+    """Base class of all errors that qreg raises on purpose."""
 
 
 def near(name: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """The names nearest to a misspelt or shortened one, whatever its case and its hyphens."""
+    """Return the names closest to a misspelt or shortened one, ignoring case and hyphens."""
     plain = {_plain(each): each for each in known}
     wanted = _plain(name)
     longer = [each for each in plain if len(wanted) > 1 and each.startswith(wanted)]
@@ -35,7 +35,7 @@ def _plain(name: str) -> str:
 
 
 class UnknownNameError(QregError, LookupError):
-    """A name that nothing is registered under."""
+    """A name under which nothing is registered."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], remedy: str) -> None:
         self.kind, self.name, self.known, self.remedy = kind, name, sorted(known), remedy
@@ -51,19 +51,22 @@ class UnknownArgumentError(UnknownNameError, TypeError):
     def __init__(self, function: str, name: str, known: Iterable[str]) -> None:
         listed = list(known)
         of_backend = "options" in listed and not near(name, listed)
-        remedy = f"Pass what is for the backend in options={{{name!r}: ...}}." if of_backend else ""
+        remedy = f"Pass options of the backend in options={{{name!r}: ...}}." if of_backend else ""
         super().__init__(f"argument of {function}()", name, listed, remedy)
 
 
 class UnknownModuleError(QregError, LookupError):
-    """A module name or type in a quantizer's config that no operator of the model comes from."""
+    """A module name or type in a quantizer's config that no operator of the model comes from.
+
+    ``near`` are similar names that the model has.
+    """
 
     def __init__(self, kind: str, name: str, near: Sequence[str]) -> None:
         self.kind, self.name, self.near = kind, name, tuple(near)
         guess = f" Near: {', '.join(near)}." if near else ""
         super().__init__(
             f"no operator of the exported model comes from a module of {kind} {name!r}.{guess} "
-            "Correct it, or make the quantizer with unknown_modules='warn' to go on without it."
+            "Correct it, or create the quantizer with unknown_modules='warn' to ignore it."
         )
 
 
@@ -72,10 +75,10 @@ def _with(distribution: str, version: str) -> str:
 
 
 class PluginError(QregError):
-    """A plugin that could not be loaded, or part of which failed; the cause is chained.
+    """A plugin that could not be loaded, or a part of which failed; the cause is chained.
 
-    ``hook`` names the hook, or the callable of a value that the plugin supplied. ``in_force`` says
-    that the plugin is used in spite of the fault.
+    ``hook`` names the hook, or the callable of a value that the plugin supplied. ``in_force``
+    reports whether the plugin is used in spite of the fault.
     """
 
     def __init__(
@@ -100,12 +103,12 @@ class PluginError(QregError):
 
     @property
     def summary(self) -> str:
-        """The problem alone, with the hook that it was found in."""
+        """The problem alone, prefixed with the hook in which it was found."""
         return f"{self.hook}: {self.problem}" if self.hook else self.problem
 
 
 def _without(plugin: str, distribution: str) -> str:
-    """How a user goes on with a better version of a plugin, or without it."""
+    """Return the remedy for a plugin with a fault: update, remove or skip it."""
     if distribution == IN_PROCESS:
         return "Correct the object that was passed to Registry(plugins=...)."
     return (
@@ -115,9 +118,10 @@ def _without(plugin: str, distribution: str) -> str:
 
 
 class ConflictError(PluginError):
-    """A name that several plugins claim; none of them supplies it.
+    """A name that several plugins claim, so that none of them supplies it.
 
-    ``claims`` are the name, distribution and version of each plugin, the last of which is blamed.
+    ``claims`` are the name, distribution and version of each plugin. The error is attributed to
+    the last one.
     """
 
     def __init__(
@@ -140,18 +144,18 @@ class ConflictError(PluginError):
 
 
 class OrderError(QregError):
-    """Annotators whose before/after form a cycle."""
+    """Annotators whose ``before`` and ``after`` form a cycle."""
 
     def __init__(self, cycle: Sequence[str]) -> None:
         self.cycle = tuple(cycle)
         super().__init__(
             f"the order of annotators has a cycle: {' -> '.join(cycle)}. "
-            "Take one before/after of these away."
+            "Remove one before/after of these annotators."
         )
 
 
 class BackendUnavailableError(QregError):
-    """A backend whose packages or tools are missing, or of a version that it does not work with."""
+    """A backend whose packages or tools are missing or have an incompatible version."""
 
     def __init__(
         self, backend: str, problems: Sequence[str], pip: Sequence[str], others: Sequence[str] = ()
@@ -162,16 +166,16 @@ class BackendUnavailableError(QregError):
         commands = " && ".join([*([packages] if pip else []), *others])
         super().__init__(
             f"backend {backend!r} cannot be used here: {'; '.join(problems)}. "
-            f"Install what it needs with: {commands}"
+            f"Install its requirements with: {commands}"
         )
 
 
 class ConfigError(QregError, ValueError):
-    """A quantization config that cannot be used here."""
+    """A quantization config that cannot be used."""
 
 
 class AnnotatorError(QregError):
-    """An annotator that raised or returned what the host cannot use; the cause is chained."""
+    """An annotator that raised or returned an invalid value; the cause is chained."""
 
     def __init__(
         self,
@@ -193,13 +197,13 @@ class AnnotatorError(QregError):
 
 
 class InputError(QregError, ValueError):
-    """Something a user handed in that cannot be used: a model, a file, a path, an option."""
+    """Input of a user that cannot be used: a model, a file, a path, an option."""
 
 
 def several(what: str, names: Iterable[str]) -> tuple[str, ...]:
-    """Return names as a tuple; a lone string, which is an iterable of letters too, is an error.
+    """Return names as a tuple.
 
-    Raises ``InputError``.
+    Raises ``InputError`` for a single string, which is an iterable of letters too.
     """
     if isinstance(names, str):
         raise InputError(
@@ -209,7 +213,7 @@ def several(what: str, names: Iterable[str]) -> tuple[str, ...]:
 
 
 class CalibrationError(InputError):
-    """Calibration data, or other inputs, that do not fit the model."""
+    """Calibration data or other inputs that do not match the inputs of the model."""
 
     def __init__(
         self,
@@ -225,7 +229,7 @@ class CalibrationError(InputError):
 
 
 class ExportError(InputError):
-    """A model that torch.export does not take; torch's own error is chained."""
+    """A model that torch.export does not support; torch's own error is chained."""
 
 
 class NothingQuantizedError(QregError):
@@ -242,10 +246,10 @@ class NothingQuantizedError(QregError):
 
 
 class PreparationError(QregError):
-    """A prepared model that computes something else than the float model it was made from.
+    """A prepared model whose output does not match that of its float model.
 
-    ``operator`` is the first one that differs, by its name in the float graph, ``module`` where it
-    comes from, ``sqnr`` how far it is from float in dB.
+    ``operator`` is the name in the float graph of the first operator that differs. ``module`` is
+    the module that the operator comes from. ``sqnr`` is its SQNR to float in dB.
     """
 
     def __init__(self, operator: str, module: str, sqnr: float, floor: float) -> None:
@@ -254,15 +258,16 @@ class PreparationError(QregError):
         super().__init__(
             f"prepared model: {operator}{where} is the first to differ from the float model, at "
             f"{sqnr:.1f} dB before anything is quantized (expected at least {floor:.0f}). A "
-            "transform of the backend changes what the model computes: report it to the "
+            "transform of the backend changes the outputs of the model. Report it to the "
             "distribution of the backend, with the model."
         )
 
 
 class ProgramError(QregError):
-    """A program that did not come out right; ``suspects`` are the operators it may be due to.
+    """A program that fails to lower, load, run or verify.
 
-    ``remedy`` is a sentence on what to do about them.
+    ``suspects`` are the operators that may have caused it. ``remedy`` is a sentence on how to
+    handle these operators.
     """
 
     def __init__(self, problem: str, suspects: Sequence[str] = (), remedy: str = "") -> None:
@@ -273,15 +278,15 @@ class ProgramError(QregError):
         super().__init__(f"{ended} {more}".rstrip())
 
     def suspecting(self, *suspects: str, remedy: str = "") -> Self:
-        """The same error with more suspects, before those it has."""
+        """Return the same error with more suspects, listed ahead of the present ones."""
         return type(self)(self.problem, [*suspects, *self.suspects], remedy or self.remedy)
 
 
 class LoweringError(ProgramError):
     """A program that the backend could not lower; the backend's own error is chained.
 
-    ``plugin``, ``distribution``, ``version`` and ``hook`` say whose lowering failed; they are empty
-    where no plugin lowers for the backend.
+    ``plugin``, ``distribution``, ``version`` and ``hook`` identify the lowering that failed. They
+    are empty if no plugin lowers for the backend.
     """
 
     def __init__(
@@ -300,7 +305,7 @@ class LoweringError(ProgramError):
         super().__init__(problem, suspects, remedy)
 
     def suspecting(self, *suspects: str, remedy: str = "") -> Self:
-        """The same error with more suspects, before those it has."""
+        """Return the same error with more suspects, listed ahead of the present ones."""
         found = super().suspecting(*suspects, remedy=remedy)
         found.plugin, found.distribution = self.plugin, self.distribution
         found.version, found.hook = self.version, self.hook
@@ -308,29 +313,29 @@ class LoweringError(ProgramError):
 
 
 class StateError(LoweringError, InputError):
-    """A model that writes to its buffers, for a backend whose programs keep no state."""
+    """A model that writes to its buffers, lowered for a backend whose programs are stateless."""
 
 
 class VerificationError(ProgramError):
-    """A lowered program that does not load, does not run, or gives unusable outputs."""
+    """A lowered program that does not load, does not run, or returns unusable outputs."""
 
 
 class LoadError(VerificationError):
-    """A lowered program that its runtime does not load."""
+    """A lowered program that its runtime cannot load."""
 
 
 class RunError(VerificationError):
-    """A lowered program that its runtime loads and fails to run."""
+    """A lowered program that its runtime loads but fails to run."""
 
 
 class NaNError(VerificationError):
-    """A lowered program that gives NaN."""
+    """A lowered program that returns NaN."""
 
 
 class QualityWarning(UserWarning):
-    """A program that runs as quantized, and is far from the float model.
+    """A program that runs as quantized but is far from the float model.
 
-    ``verification`` is a :class:`~qreg.verification.verify.Verification`, with the numbers and the
+    ``verification`` is a :class:`~qreg.verification.verify.Verification` with the numbers and the
     operators. ``warnings.simplefilter("error", qreg.errors.QualityWarning)`` makes it an error.
     """
 
@@ -340,10 +345,10 @@ class QualityWarning(UserWarning):
 
 
 class UnknownOperatorWarning(UserWarning):
-    """An operator in a quantizer's config that the model does not have: it has no effect.
+    """An operator in a quantizer's config that the model does not have, so that it has no effect.
 
-    ``known`` are the operators of the model when it is annotated: composites are spelled out by
-    then, as far as annotators do not start from them.
+    ``known`` are the operators of the model when it is annotated. By then, composites are
+    decomposed unless annotators start from them.
     """
 
     def __init__(self, operator: str, known: Iterable[str]) -> None:
@@ -351,13 +356,13 @@ class UnknownOperatorWarning(UserWarning):
         self.near = tuple(near(operator, self.known))
         guess = f" Did you mean {' or '.join(map(repr, self.near))}?" if self.near else ""
         super().__init__(
-            f"scope of operator {operator!r}: it has no effect, as the model has no such operator "
-            f"when it is annotated (expected one of {', '.join(self.known) or 'none'}).{guess}"
+            f"scope of operator {operator!r}: the scope has no effect, since the annotated model "
+            f"has no such operator (expected one of {', '.join(self.known) or 'none'}).{guess}"
         )
 
 
 def keeping_in_float(scopes: Sequence[str]) -> str:
-    """A sentence with the line that makes these calls; empty without any."""
+    """Return a sentence with the line of code that makes these calls; empty without calls."""
     if not scopes:
         return ""
     calls = ".".join(dict.fromkeys(scopes))

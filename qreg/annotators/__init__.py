@@ -1,6 +1,6 @@
-"""What an annotator is made of: patterns, rules, annotations, and builders of common annotators.
+"""The parts of an annotator: patterns, rules, annotations, and builders of common annotators.
 
-The modules are imported on first use. They are in ``__init__.pyi``.
+The modules are imported on first use. They are listed in ``__init__.pyi``.
 """
 
 import lazy_loader

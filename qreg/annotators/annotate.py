@@ -1,6 +1,6 @@
-"""What a match gets: the specs of a config, its input's parameters, or one set for all inputs.
+"""Annotate a match: with the specs of a config, the qparams of its input, or shared qparams.
 
-Plugins name these functions in their tables, so torch is imported when they are called.
+Plugins refer to these functions in their tables, so torch is imported when they are called.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def output_spec(node: Node) -> QuantizationSpecBase | None:
-    """The spec of what a node gives out, if it has one."""
+    """Return the spec of a node's output, or None if the node has none."""
     from qreg.graph.compat import annotation_of
 
     found = annotation_of(node)
@@ -26,7 +26,7 @@ def output_spec(node: Node) -> QuantizationSpecBase | None:
 
 
 def standard(match: Match, config: QuantizationConfig) -> Sequence[Annotation]:
-    """Inputs, weight, bias and output get what the config has for each; None is left in float."""
+    """Annotate inputs, weight, bias and output with the config's specs; None stays in float."""
     specs: dict[Node, QuantizationSpecBase | None] = dict.fromkeys(
         match.inputs, config.input_activation
     )
@@ -47,7 +47,7 @@ def standard(match: Match, config: QuantizationConfig) -> Sequence[Annotation]:
 def shared_with_producer(
     match: Match, config: QuantizationConfig
 ) -> Sequence[Annotation] | Refusal:
-    """The output takes the parameters of the input, for operators that only move or clip values."""
+    """Share the qparams of the input with the output, for operators that move or clip values."""
     from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
 
     (producer,) = match.inputs
@@ -58,7 +58,7 @@ def shared_with_producer(
 
 
 def carried_on(match: Match, config: QuantizationConfig) -> Sequence[Annotation]:
-    """The first operator gets the specs of the config, those downstream share its output's."""
+    """Annotate the first operator from the config; those downstream share its output's qparams."""
     from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
 
     head = Match(match.nodes[:1], match.inputs, match.weight, match.bias)
@@ -70,10 +70,10 @@ def carried_on(match: Match, config: QuantizationConfig) -> Sequence[Annotation]
 
 
 def shared_in_and_out(match: Match, config: QuantizationConfig) -> Sequence[Annotation]:
-    """One set of parameters for all inputs and the output.
+    """Share one set of qparams between all inputs and the output.
 
-    They are those of the first input that is quantized already; if none is, the first input is
-    observed.
+    The qparams are those of the first input that is already quantized. If no input is quantized,
+    the first input is observed.
     """
     from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
 
@@ -85,19 +85,20 @@ def shared_in_and_out(match: Match, config: QuantizationConfig) -> Sequence[Anno
 
 
 def along_axis_1(match: Match, config: QuantizationConfig) -> Sequence[Annotation]:
-    """As ``standard``, for weights with their output channels along axis 1.
+    """Annotate as ``standard``, for weights with their output channels along axis 1.
 
-    Those of transposed convolutions are so, and of ``addmm``.
+    Transposed convolutions and ``addmm`` have such weights.
     """
     return standard(match, with_channel_axis(config, 1))
 
 
 def with_channel_axis(config: QuantizationConfig, axis: int) -> QuantizationConfig:
-    """The config with its per-channel weights along another axis; others are left alone.
+    """Return the config with its per-channel weights along another axis.
 
-    The axis goes into the observer's factory as well: torchao 0.18 does not pass it on to a fake
-    quantizer, whose observer would stay at axis 0. Its fused one knows no other axis, so the plain
-    one takes its place.
+    Configs without per-channel weights are returned unchanged. The axis is set in the observer's
+    factory as well: torchao 0.18 does not pass the axis on to a fake quantizer, whose observer
+    would stay at axis 0. torchao's fused fake quantizer supports axis 0 only, so it is replaced
+    by the plain one.
     """
     import torch
     from torchao.quantization.pt2e import FakeQuantize, FusedMovingAvgObsFakeQuantize

@@ -1,4 +1,4 @@
-"""Annotators of the kinds that tables are made of: chains that fuse, and what only moves values."""
+"""Build the common kinds of annotators: fused chains, and operators that only move values."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def chain(
     annotate: Annotate = standard,
     summary: str = "",
 ) -> Annotator:
-    """An operator that ``head`` finds, and what the backend computes in one step with it.
+    """Return an annotator for a chain of operators that the backend fuses into one kernel.
 
-    ``targets`` are the operators that it starts from; downstream comes one operator out of each of
-    ``followers``. ``summary`` describes the head alone.
+    The chain starts with a match of ``head`` at one of the operators ``targets``, followed by one
+    operator out of each of ``followers``. ``summary`` describes the head alone.
     """
     links = [frozenset(each) for each in followers]
     described = ", then ".join([summary or _names(targets), *map(_names, followers)])
@@ -39,7 +39,7 @@ def chain(
 
 
 def carrying(name: str, targets: Sequence[str], *rules: Rule) -> Annotator:
-    """An operator that pools, clips or moves values: it carries on an int8 part."""
+    """Return an annotator for an operator that pools, clips or moves values with shared qparams."""
     return Annotator(
         name,
         targets,

@@ -1,7 +1,7 @@
-"""Annotators that backends share whose kernels fuse a product with what follows it.
+"""Annotators for backends whose kernels fuse a compute operator with the operator downstream.
 
-``fused`` are the operators that the backend computes in one step with a product, and ``suffix`` is
-what patterns that end in one are called.
+``fused`` are the operators that the backend fuses with a compute operator. ``suffix`` ends the
+names of patterns that include one of them.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def convolutions(
     rules: Sequence[Rule] = (),
     fused_rules: Sequence[Rule] = (),
 ) -> Iterator[Annotator]:
-    """Convolutions, with what folds into them or is fused with them.
+    """Yield annotators for convolutions, alone and with batch norm and fused operators.
 
-    Batch norm is a part of the pattern in QAT only, since prepare has folded it before.
-    ``fused_rules`` are for patterns that end in a fused operator.
+    Batch norm is a part of the pattern in QAT only, since prepare folds it ahead of time in the
+    other modes. ``fused_rules`` apply to patterns that end in a fused operator.
     """
     asked = (quantized_operands, constant_weight, batched, *rules, nonempty)
 
@@ -72,9 +72,9 @@ def products(
     linear_rules: Sequence[Rule] = (),
     fused_rules: Sequence[Rule] = (),
 ) -> Iterator[Annotator]:
-    """Linear layers, and products with a constant matrix, alone and with what is fused with them.
+    """Yield annotators for linear layers and matmuls with a constant, alone and fused.
 
-    ``modes`` are those of the patterns of one operator.
+    ``modes`` are the modes of the patterns that consist of one operator.
     """
     along = islands.product_along_axis_1
     kinds: tuple[tuple[str, Sequence[str], Matcher, Annotate, Sequence[Rule]], ...] = (
@@ -92,7 +92,10 @@ def products(
 def continuing(
     islands: Islands, name: str, targets: Sequence[str], *rules: Rule, summary: str = ""
 ) -> Annotator:
-    """An operator on one tensor that is quantized between products, with its own parameters."""
+    """Return an annotator for a unary operator, quantized between compute operators.
+
+    The output has its own qparams.
+    """
     return chain(
         name,
         targets,

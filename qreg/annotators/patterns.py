@@ -1,8 +1,8 @@
-"""What annotators match with: operators by name, and matchers made of small ones.
+"""Matchers for annotators: operators by name, and combinations of small matchers.
 
-A matcher is a function from a node to a :class:`~qreg.Match`, or None if its pattern does not
-start there. It only looks; it never changes the graph. The cost of a match is the size of its
-pattern, whatever the size of the graph.
+A matcher is a function from a node to a :class:`~qreg.Match`, or to None if its pattern does not
+start at the node. A matcher never changes the graph. The cost of a match is proportional to the
+size of the pattern, and independent of the size of the graph.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 
 
 def operands(*positions: int) -> Matcher:
-    """One operator whose arguments at ``positions`` are all tensors of the graph."""
+    """Match one operator whose arguments at ``positions`` are all tensors of the graph."""
 
     def match(node: Node) -> Match | None:
         inputs = [argument(node, position) for position in positions]
@@ -52,7 +52,7 @@ def operands(*positions: int) -> Matcher:
 
 
 def listed(position: int = 0) -> Matcher:
-    """One operator whose argument at ``position`` is a list of tensors, as that of ``cat``."""
+    """Match one operator whose argument at ``position`` is a list of tensors, such as ``cat``."""
 
     def match(node: Node) -> Match | None:
         inputs = argument(node, position)
@@ -62,7 +62,7 @@ def listed(position: int = 0) -> Matcher:
 
 
 def weighted(activation: int = 0, weight: int = 1, bias: int = 2) -> Matcher:
-    """One operator with an activation, a weight and perhaps a bias at these positions."""
+    """Match one operator with an activation, a weight and an optional bias at these positions."""
 
     def match(node: Node) -> Match | None:
         entering, factor = argument(node, activation), argument(node, weight)
@@ -74,9 +74,9 @@ def weighted(activation: int = 0, weight: int = 1, bias: int = 2) -> Matcher:
 
 
 def leading(matcher: Matcher, operators: Iterable[str]) -> Matcher:
-    """One operator on one tensor, then what ``matcher`` finds at one of ``operators``.
+    """Match one unary operator, followed by what ``matcher`` finds at one of ``operators``.
 
-    What enters the match is what enters the first operator.
+    The input of the match is the input of the first operator.
     """
     names = frozenset(operators)
 
@@ -93,10 +93,10 @@ def leading(matcher: Matcher, operators: Iterable[str]) -> Matcher:
 
 
 def fused(head: Matcher, *followers: Iterable[str]) -> Matcher:
-    """``head``, then one operator out of each of ``followers``.
+    """Match ``head``, followed by one operator out of each of ``followers``.
 
-    Nothing else may use what flows between them, since a backend that fuses them computes it
-    nowhere.
+    Intermediate values may not have other users, since a backend that fuses the operators does
+    not compute these values.
     """
     chain = [frozenset(names) for names in followers]
 
@@ -120,15 +120,15 @@ def traced(
     bias: str | None = None,
     literals: bool = False,
 ) -> Matcher:
-    """What a plain function computes, such as ``lambda x, w, b: F.relu(F.linear(x, w, b))``.
+    """Match what a plain function computes, such as ``lambda x, w, b: F.relu(F.linear(x, w, b))``.
 
-    ``operators`` are all operators of the pattern, the last one being the one that gives its
-    output and that an annotator has as its target. The function is traced on ``example_inputs``
-    once in a process, and never for a graph that lacks one of the operators. ``weight`` and
-    ``bias`` name the parameters that are constants of the model; with ``bias``, the pattern is
-    found without one too. ``literals`` says whether numbers in the calls must be the same.
+    ``operators`` are all operators of the pattern. The last one returns the output of the pattern
+    and is the target of an annotator. The function is traced on ``example_inputs`` once per
+    process, and only for a graph that has all of the operators. ``weight`` and ``bias`` name the
+    parameters that are constants of the model. With ``bias``, the pattern also matches without a
+    bias. ``literals`` requires numbers in the calls to be equal.
 
-    Raises ``ConfigError``, when it is traced, if ``operators`` does not have all of them.
+    Raises ``ConfigError`` during tracing if an operator of the pattern is not in ``operators``.
     """
     names = tuple(operators)
     pattern = None

@@ -1,8 +1,8 @@
-"""Where quantizing pays: between products, not where a value would be converted for itself alone.
+"""Decide where quantization pays off: between compute operators.
 
-Convolutions, linear layers and matmuls gain enough to pay for a conversion. Everything else is
-worth quantizing where it stands between two of these. What will be decided further down the graph
-is not known yet; what an operator is, is.
+Convolutions, linear layers and matmuls gain enough to pay for a conversion. Other operators are
+worth quantizing only between two of these. Annotators run in the order of the graph, so decisions
+about operators downstream are not known yet, but their kinds are.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def one_pass(graph: Graph, kept: Collection[Node]) -> Iterator[None]:
-    """Look at a graph once for all questions about it, which must not change meanwhile.
+    """Cache the facts about a graph, which must not change meanwhile.
 
     ``kept`` are the operators that scopes keep in float.
     """
@@ -42,11 +42,12 @@ def one_pass(graph: Graph, kept: Collection[Node]) -> Iterator[None]:
 
 @frozen
 class Islands:
-    """What a backend has kernels for, as far as it matters for what pays.
+    """The kernels of a backend that matter for profitability.
 
-    ``products`` are its operators that pay for a conversion, by their names; ``constant_factor``
-    says that only those with a constant do. ``passing`` are those that it runs on quantized values
-    between two products. The methods are for annotators: a rule, and what they annotate with.
+    ``products`` are the names of the compute operators that pay for a conversion. With
+    ``constant_factor``, only those with a constant operand do. ``passing`` are the operators that
+    the backend runs on quantized values between two compute operators. The methods are a rule and
+    annotate functions for annotators.
     """
 
     products: frozenset[str]
@@ -54,10 +55,10 @@ class Islands:
     constant_factor: bool = False
 
     def read_by_products(self, node: Node) -> bool:
-        """Whether a value enters a product, directly or through what passes it on.
+        """Whether a compute operator reads a value, directly or through passing operators.
 
-        What is cut out of one input of a ``cat`` does not count as a reader of the ``cat``, and
-        neither does what a scope keeps in float.
+        A slice out of one input of a ``cat`` does not count as a reader of the ``cat``. Operators
+        that a scope keeps in float do not count either.
         """
         facts = _facts(node.graph)
         reached = facts.reached(self)
@@ -86,16 +87,16 @@ class Islands:
         return node not in facts.kept and _name(node) in self.passing
 
     def feeds_products(self, match: Match, config: QuantizationConfig) -> str | None:
-        """What reads it, sooner or later, is a product."""
+        """Require a compute operator downstream of the match."""
         if self.read_by_products(match.output):
             return None
         return "no convolution, linear or matmul reads it: quantized, it would only be converted"
 
     def product(self, match: Match, config: QuantizationConfig) -> Sequence[Annotation] | Refusal:
-        """Inputs, weight and, where that is read in integers, the output.
+        """Annotate inputs, weight and, if it is read as quantized values, the output.
 
-        A product that is read in float gives float from its integer sum, which costs less and
-        loses nothing.
+        A compute operator that is read in float returns float from its integer sum, which costs
+        less and is lossless.
         """
         if not self.read_by_products(match.output):
             config = dataclasses.replace(config, output_activation=None)
@@ -104,11 +105,11 @@ class Islands:
     def product_along_axis_1(
         self, match: Match, config: QuantizationConfig
     ) -> Sequence[Annotation] | Refusal:
-        """As ``product``, for a weight with its output channels along axis 1."""
+        """Annotate as ``product``, for a weight with its output channels along axis 1."""
         return self.product(match, with_channel_axis(config, 1))
 
     def continued(self, match: Match, config: QuantizationConfig) -> Sequence[Annotation] | Refusal:
-        """Inputs and output, where one of the inputs is quantized already."""
+        """Annotate inputs and output if one of the inputs is already quantized."""
         if any(output_spec(node) is not None for node in match.inputs):
             return self.product(match, config)
         return Refusal("nothing that enters it is quantized: it would only be converted")
@@ -116,7 +117,7 @@ class Islands:
 
 @define(eq=False, slots=False)
 class _Facts:
-    """What holds for a graph; all nodes that products read are found in one walk."""
+    """Cached facts about a graph; one walk finds all nodes that compute operators read."""
 
     graph: Graph
     kept: frozenset[Node] = frozenset()
@@ -127,7 +128,7 @@ class _Facts:
         return GraphIndex(self.graph).constants
 
     def reached(self, islands: Islands) -> set[Node]:
-        """The nodes that products read, directly or through what passes values on."""
+        """Return the nodes that compute operators read, directly or through passing operators."""
         if islands not in self._reached:
             found = self._reached[islands] = set()
             for node in reversed(self.graph.nodes):

@@ -1,8 +1,8 @@
-"""Patterns written as plain functions, found in graphs without a search.
+"""Patterns written as plain functions, matched in graphs without a search.
 
-The function is traced once in a process, and only when a graph has all of the pattern's operators.
-The trace is compared with a graph from its output backwards: every argument leads to one node, so
-a match costs the size of the pattern.
+The function is traced once per process, and only if a graph has all operators of the pattern. The
+trace is compared with a graph backwards from the output. Each argument leads to one node, so the
+cost of a match is proportional to the size of the pattern.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class TracedPattern:
     _traces: list[Trace] | None = None
 
     def __call__(self, node: Node) -> Match | None:
-        """The match that ends at ``node``, or None."""
+        """Return the match that ends at ``node``, or None."""
         if not _has_all(node.graph, self.operators):
             return None
         found = (self._find(trace, node) for trace in self.traces())
         return next(filter(None, found), None)
 
     def traces(self) -> list[Trace]:
-        """The variants of the pattern: with its bias, and without."""
+        """Return the traces of the pattern: with its bias, and without."""
         if self._traces is None:
             without = [self._trace(self.bias)] if self.bias else []
             self._traces = [self._trace(None), *without]
@@ -70,8 +70,8 @@ class TracedPattern:
         used = {operator_name(node.target) for node in trace.operators}
         if not used <= set(self.operators):
             raise ConfigError(
-                f"the pattern is made of {', '.join(sorted(used))}; its operators were given as "
-                f"{', '.join(self.operators)}. Give all of them."
+                f"pattern: its operators are {', '.join(sorted(used))} (expected "
+                f"{', '.join(self.operators)}). Pass all of them in operators=[...]."
             )
         return trace
 
@@ -147,7 +147,7 @@ def _has_all(graph: Graph, operators: Sequence[str]) -> bool:
 
 @functools.cache
 def _overloads(name: str) -> tuple[Any, ...]:
-    """The operator of this name and its in-place form, as far as torch has them."""
+    """Return the operator of this name and its in-place form, if torch has them."""
     import torch
 
     namespace, packet, overload = name.split(".")

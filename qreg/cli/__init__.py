@@ -1,1 +1,4 @@
-"""The command line. Listing imports no torch: everything heavy is imported where it is used."""
+"""The command line.
+
+Heavy modules are imported where they are used, so that listing does not import torch.
+"""

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", type=FILE)
 @click.option("--calibration", type=FILE, required=True, help="A torch.save'd list of batches.")
-@click.option("--backends", required=True, help="Which to compare.", **NAMES)
+@click.option("--backends", required=True, help="The backends to compare.", **NAMES)
 @click.option(
-    "--config", "configs", multiple=True, metavar="BACKEND=NAME", help="Not the default one of it."
+    "--config", "configs", multiple=True, metavar="BACKEND=NAME", help="A config for one of them."
 )
 @KEPT
 @MAX_BATCHES
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=0),
     default=1,
     show_default=True,
-    help="For each program; 0 leaves it to the runtimes.",
+    help="Threads of each program; 0: the runtimes decide.",
 )
 @click.option("--rounds", type=click.IntRange(min=1), default=50, show_default=True)
 @MIN_SQNR
@@ -53,10 +53,10 @@ def compare(
     as_json: bool,
     html: Path | None,
 ) -> None:
-    """Quantize MODEL for several backends, and compare what each makes of it.
+    """Quantize MODEL for several backends, and compare their programs.
 
-    A backend that fails is a row with its reason; the exit code is 1 if all do, and with --strict
-    if any fails or is far from float.
+    A backend that fails is a row with the reason. The exit code is 1 if all backends fail, and
+    with --strict if any backend fails or is far from float.
     """
     check_decibels(min_sqnr)
     quiet_imports()
@@ -84,7 +84,7 @@ def compare(
 
 
 def _reworded(found: Comparison) -> Comparison:
-    """The comparison with failures in the words of the command line."""
+    """Return the comparison with failures worded for the command line."""
     from attrs import evolve
 
     entries = (evolve(e, failure=e.failure and as_options(e.failure)) for e in found.entries)
@@ -104,7 +104,7 @@ def _write(found: Comparison, html: Path | None, as_json: bool) -> None:
 
 
 def _passed(found: Comparison, strict: bool) -> bool:
-    """Whether a backend works; if ``strict``, whether all do, and none is far from float."""
+    """Whether any backend works; if ``strict``, whether all do and none is far from float."""
     backends = found.entries[1:]
     if strict:
         return all(each.works and each.verdict != "poor" for each in backends)
@@ -116,5 +116,5 @@ def _pair(text: str) -> tuple[str, str]:
 
     backend, equals, config = text.partition("=")
     if not equals:
-        raise InputError(f"--config {text!r} is for one backend: write --config BACKEND={text}")
+        raise InputError(f"--config {text!r}: no backend is named (expected BACKEND={text})")
     return backend, config

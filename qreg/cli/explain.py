@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @job_options
 @click.option("--numerics", is_flag=True, help="Measure the noise of each operator.")
 @click.option("--timing", is_flag=True, help="Lower the float model too, and time both programs.")
-@click.option("--profile", is_flag=True, help="Time each operator by itself, in int8 and float.")
+@click.option("--profile", is_flag=True, help="Time each operator alone, in int8 and in float.")
 @FORMAT
 @click.option("--html", type=FILE, help="Also write the report as a page to this file.")
 @click.option("--overlay", type=FILE, help="Also write node data for Model Explorer to this file.")
@@ -38,9 +38,9 @@ def explain(
     overlay_by: Literal["place", "sqnr"],
     **given: Unpack[JobOptions],
 ) -> None:
-    """Say what becomes of every operator of MODEL and why.
+    """Report what happens to each operator of MODEL and why.
 
-    Without --calibration nothing is lowered: the report has the decisions alone.
+    Without --calibration nothing is lowered, and the report has the decisions only.
     """
     job = resolve_job(given, [each for each in (html, overlay) if each])
 

@@ -1,4 +1,4 @@
-"""What a command works on: its files read, its names and numbers checked, before any work."""
+"""Read the files of a command, and check its names and numbers before any work starts."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Job:
 def resolve_job(given: JobOptions, outputs: Sequence[Path] = ()) -> Job:
     """Check the arguments of a command, and read its files.
 
-    ``outputs`` are the files that it is going to write. Raises ``QregError`` for what is wrong with
-    any of them.
+    ``outputs`` are the files that the command will write. Raises ``QregError`` for invalid
+    arguments, files and outputs.
     """
     from qreg.plugins.options import parsed
     from qreg.programs.files import read_batches, read_program
@@ -57,7 +57,7 @@ def resolve_job(given: JobOptions, outputs: Sequence[Path] = ()) -> Job:
 
 
 def check_outputs(outputs: Sequence[Path], *inputs: Path | None) -> None:
-    """Raise ``InputError`` for an output that is an input, or that cannot be written."""
+    """Raise ``InputError`` for an output that is also an input, or that cannot be written."""
     from qreg.errors import InputError
     from qreg.utils.files import check_writable
 
@@ -68,7 +68,7 @@ def check_outputs(outputs: Sequence[Path], *inputs: Path | None) -> None:
 
 
 def check_decibels(min_sqnr: float | None, floor: float | None = None) -> None:
-    """Raise ``InputError`` for what cannot be a ratio in dB."""
+    """Raise ``InputError`` for a value that is not a valid ratio in dB."""
     from qreg.verification.verdict import check_floor, check_min_sqnr
 
     if min_sqnr is not None:
@@ -78,7 +78,7 @@ def check_decibels(min_sqnr: float | None, floor: float | None = None) -> None:
 
 
 def least_sqnr(min_sqnr: float | None) -> float:
-    """Return the least SQNR to float in dB, by default that of the library."""
+    """Return the minimum SQNR to float in dB, by default that of the library."""
     from qreg.verification.verify import MIN_SQNR
 
     return MIN_SQNR if min_sqnr is None else min_sqnr

@@ -17,12 +17,12 @@ from qreg.plugins.registry import Registry
 @click.group()
 @click.version_option(package_name="qreg")
 @click.option("--load-plugins", help="Load these plugins only.", **NAMES)
-@click.option("--disable-plugins", help="Leave these plugins out.", **NAMES)
+@click.option("--disable-plugins", help="Skip these plugins.", **NAMES)
 @click.option(
     "--strict",
     is_flag=True,
     default=None,
-    help="Make a broken plugin, and a program far from float, an error.",
+    help="Treat a broken plugin, or a program far from float, as an error.",
 )
 @click.option("--trace", is_flag=True, default=None, help="Print each call of a hook.")
 @click.pass_context
@@ -34,7 +34,7 @@ def main(
     strict: bool | None,
     trace: bool | None,
 ) -> None:
-    """Quantize PyTorch models for any backend that is installed."""
+    """Quantize PyTorch models for any installed backend."""
     context.obj = Registry(load=load_plugins, disable=disable_plugins, strict=strict, trace=trace)
 
 

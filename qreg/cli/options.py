@@ -27,25 +27,25 @@ OPTIONS = click.option(
     "texts",
     multiple=True,
     metavar="NAME=VALUE",
-    help="An option of the backend, as `qreg ops` lists them; may be given several times.",
+    help="An option of the backend, as listed by `qreg ops`; may be given several times.",
 )
 KEPT = click.option(
     "--float",
     "kept",
     multiple=True,
     metavar="NAME",
-    help="Keep a module, by its path, or an operator, by its name, in float; may be repeated.",
+    help="Keep a module (by path) or an operator (by name) in float; may be given several times.",
 )
 MAX_BATCHES = click.option(
-    "--max-batches", type=click.IntRange(min=1), help="Take no more batches than this."
+    "--max-batches", type=click.IntRange(min=1), help="Use at most this many batches."
 )
 MIN_SQNR = click.option(
     "--min-sqnr",
     type=float,
     metavar="DB",
-    help="The least SQNR to float of each output and slice; default 10.",
+    help="The minimum SQNR to float of each output and slice; default 10.",
 )
-STRICT = click.option("--strict", is_flag=True, help="Make a program far from float an error.")
+STRICT = click.option("--strict", is_flag=True, help="Treat a program far from float as an error.")
 FORMAT = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 JOB = (

@@ -16,7 +16,7 @@ from qreg.cli.reporting import current_registry, reports_errors
 @FORMAT
 @reports_errors
 def list_(as_json: bool) -> None:
-    """The installed backends and plugins."""
+    """List the installed backends and plugins."""
     from qreg.plugins.catalog import plugin_rows
     from qreg.utils.tables import print_table
 
@@ -38,7 +38,7 @@ def list_(as_json: bool) -> None:
 @FORMAT
 @reports_errors
 def ops(backend: str, as_json: bool) -> None:
-    """The configs of BACKEND and the operator patterns that each covers."""
+    """List the configs of BACKEND and the operator patterns that each config covers."""
     from qreg.plugins.catalog import config_rows, option_rows, pattern_rows
     from qreg.utils.tables import print_table
 
@@ -69,11 +69,11 @@ def ops(backend: str, as_json: bool) -> None:
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     default=".",
     show_default=True,
-    help="The folder to write the project into.",
+    help="The folder to create the project in.",
 )
 @reports_errors
 def new_plugin(name: str, kind: Literal["annotator", "config", "backend"], output: Path) -> None:
-    """Write the project qreg-NAME: a plugin that works, and tests that pass as they are."""
+    """Write the project qreg-NAME: a working plugin, with passing tests."""
     from qreg.scaffold import new_plugin as write
 
     project = write(name, kind, output)

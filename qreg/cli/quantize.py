@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 @click.command()
 @job_options
 @click.option("-o", "--output", type=FILE, help="Where to write the program.")
-@click.option("--allow-float", is_flag=True, help="Go on where nothing can be quantized.")
+@click.option("--allow-float", is_flag=True, help="Lower the float model if nothing is quantized.")
 @click.option("--no-verify", is_flag=True, help="Do not load and run the program.")
 @reports_errors
 def quantize(
     output: Path | None, allow_float: bool, no_verify: bool, **given: Unpack[JobOptions]
 ) -> None:
-    """Quantize MODEL, a file that torch.export.save wrote, and lower it for a backend."""
+    """Quantize MODEL, a file written by torch.export.save, and lower it for a backend."""
     from qreg.plugins.options import parsed
     from qreg.programs.loading import paths
     from qreg.programs.lowering import target
@@ -53,5 +53,5 @@ def quantize(
 
 
 def _beside(model: Path, suffix: str) -> Path:
-    """Return where the program of a model goes by default: never over the model."""
+    """Return the default path of a model's program, which is never the model's own path."""
     return model.with_suffix(f".quantized{suffix}" if model.suffix == suffix else suffix)

@@ -1,4 +1,4 @@
-"""Remedies in the words of the command line: options in place of lines of code."""
+"""Remedies worded for the command line, with options in place of lines of code."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ IN_OPTIONS = {
     ),
     "pass allow_float=True to go on in float": "pass --allow-float to go on in float",
     "qreg.explain with numerics=True shows them": "`qreg explain --numerics` shows them",
-    ", or make the quantizer with unknown_modules='warn' to go on without it.": ".",
+    ", or create the quantizer with unknown_modules='warn' to ignore it.": ".",
 }
 
 
 def as_options(message: str) -> str:
-    """A message with options of the command line in place of lines of code."""
+    """Return a message with command-line options in place of lines of code."""
     for code, option in IN_OPTIONS.items():
         message = message.replace(code, option)
     return LINE.sub(lambda line: " ".join(map(_option, re.findall(SETTER, line[0]))), message)

@@ -1,4 +1,4 @@
-"""How commands report what goes wrong: in the words of the command line, with an exit code."""
+"""Report errors and warnings of commands, worded for the command line, with an exit code."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import click
 from qreg.cli.remedies import as_options
 from qreg.plugins.registry import Registry
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+INTERRUPTED = 130  # 128 + SIGINT, the convention of shells
 
 
 def reports_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn what qreg raises on purpose, and Ctrl-C, into a message and a non-zero exit code."""
+    """Turn errors that qreg raises on purpose, and Ctrl-C, into a message and an exit code."""
 
     @wraps(command)
     def wrapped(*arguments: Any, **options: Any) -> None:
@@ -42,7 +42,7 @@ def current_registry() -> Registry:
 
 @contextmanager
 def judging(strict: bool) -> Iterator[None]:
-    """Print warnings for users to standard error; raise those of quality instead if ``strict``."""
+    """Print warnings for users to standard error; if ``strict``, raise quality warnings instead."""
     from qreg.errors import QualityWarning, UnknownOperatorWarning
 
     raises = strict or current_registry().switches.strict

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("program", type=FILE)
-@click.option("--reference", type=FILE, required=True, help="The model it was made from, a .pt2.")
+@click.option("--reference", type=FILE, required=True, help="The model to compare with, a .pt2.")
 @click.option("--inputs", type=FILE, required=True, help="A torch.save'd list of input tuples.")
 @BACKEND
 @OPTIONS
 @MIN_SQNR
 @STRICT
-@click.option("--floor", type=float, help="An SQNR to the reference in dB below which it fails.")
+@click.option("--floor", type=float, help="Fail below this SQNR to the reference, in dB.")
 @FORMAT
 @reports_errors
 def verify(
@@ -66,7 +66,7 @@ def verify(
 
 
 def _checked_options(backend: str, texts: tuple[str, ...]) -> dict[str, Any]:
-    """The options of a backend, which is known and can be used here."""
+    """Return the options of a backend, after checking that the backend can be used here."""
     from qreg.plugins.options import parsed
     from qreg.programs.lowering import target
 

@@ -1,8 +1,9 @@
-"""Several backends on one model, side by side: what each makes of it, and how long that takes.
+"""Compare the programs and the latency of several backends on one model.
 
-``values`` is what comes out, ``contender`` one backend in a process of its own, ``compare`` the
-whole, ``page`` and ``text`` what people see. The names are in ``__init__.pyi``, and imported on
-first use: the process of a contender must not import torchao before it has said where to write.
+``values`` has the results, ``contender`` runs one backend in a separate process, ``compare`` is
+the public function, ``page`` and ``text`` render the results. The names are in ``__init__.pyi``,
+and imported on first use: the process of a contender must redirect its output ahead of the import
+of torchao.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""The numbers of a comparison as bars: one panel for each number, one bar for each backend."""
+"""Lay out the numbers of a comparison as bars: a panel per number, with a bar per backend."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Bar:
 
 @frozen
 class Panel:
-    """The bars of one number; ``zero`` is where its 0 lies, in percent of the width."""
+    """The bars of one number; ``zero`` is the position of 0, in percent of the width."""
 
     title: str
     hint: str
@@ -40,13 +40,13 @@ class Panel:
 
 @frozen
 class Quantity:
-    """A number of an entry: how it is called, read from the entry and written down."""
+    """A number of an entry: its title, how to read it from the entry, and how to format it."""
 
     title: str
     hint: str
     of: Callable[[Entry], float | None]
     text: Callable[[float], str]
-    full: float = 0.0  # the least value that fills the panel, besides the largest one
+    full: float = 0.0  # the panel's full width shows the largest value, and at least this one
 
 
 def _milliseconds(value: float) -> str:
@@ -62,7 +62,7 @@ QUANTITIES = (
 
 
 def panels(found: ComparisonData) -> list[Panel]:
-    """The panels that have at least one number; a backend that failed has no bars."""
+    """Return the panels that have at least one number; a backend that failed has no bars."""
     working = [entry for entry in found.entries if entry.works]
     return [
         _panel(quantity, working)
@@ -94,7 +94,7 @@ def _panel(quantity: Quantity, entries: list[Entry]) -> Panel:
 
 
 def _drawn(value: float | None, high: float) -> float:
-    """Where a bar ends: an infinite value fills the panel, one without a place on it draws none."""
+    """Return where a bar ends: an infinite value fills the panel, None and NaN have no bar."""
     if value is None or math.isnan(value):
         return 0.0
     return value if math.isfinite(value) else max(0.0, math.copysign(high, value))

@@ -1,4 +1,4 @@
-"""Quantizes a model for several backends, and lets their programs run in turns."""
+"""Quantize a model for several backends, and run their programs in turns."""
 
 from __future__ import annotations
 
@@ -50,17 +50,35 @@ def compare(
     progress: bool | None = None,
     registry: Registry | None = None,
 ) -> Comparison:
-    """Quantizes a model for each backend, one after another, and times the programs in turns.
+    """Quantize a model for each backend, one after another, and time the programs in turns.
 
-    Each backend works in a process of its own, in which the installed plugins are loaded as in
-    ``registry``. ``configs`` names the config of a backend that is not to have its default one,
-    ``keep_in_float`` names modules by their path and operators by their name, for every backend.
-    ``threads`` is the number of threads each program runs on, None leaves it to the runtimes. The
-    batches of ``calibration`` are kept on disk meanwhile. Other arguments are as for ``quantize``.
+    Each backend runs in a separate process, which loads the installed plugins as in ``registry``.
+    The processes are spawned, so a script must call ``compare`` below
+    ``if __name__ == "__main__":`` only. Meanwhile, the batches of ``calibration`` are stored on
+    disk. A backend that fails with any error is an entry with the reason.
 
-    The processes are spawned: a script calls this below ``if __name__ == "__main__":`` only.
-    A backend that fails, whatever it fails with, is an entry that says why. Raises what
-    ``quantize`` raises for a model that does not export and for batches that do not fit.
+    Args:
+        model: As for ``quantize``.
+        example_inputs: As for ``quantize``.
+        backends: The backends to compare, by their names.
+        calibration: As for ``quantize``; at least one batch.
+        max_batches: As for ``quantize``.
+        configs: The name of the config for each backend that does not use its default config.
+        threads: The number of threads of each program; None: the runtimes decide.
+        rounds: The number of timed turns of each program.
+        keep_in_float: Modules (by path) and operators (by name) to keep in float, for every
+            backend.
+        min_sqnr: As for ``quantize``, in dB.
+        dynamic_shapes: As for ``quantize``.
+        progress: As for ``quantize``.
+        registry: As for ``quantize``.
+
+    Returns:
+        The comparison, with an entry for the float model and one for each backend.
+
+    Raises:
+        QregError: As ``quantize``, for a model that does not export and for batches that do not
+            match its inputs.
     """
     check_min_sqnr(min_sqnr)
     registry = registry or installed()
@@ -69,7 +87,7 @@ def compare(
     program, _ = exported(model, example_inputs, dynamic_shapes)
     batches = list(checked(capped(calibration, max_batches), input_specs(program)))
     if not batches:
-        raise CalibrationError("the calibration data has no batch; give it at least one")
+        raise CalibrationError("calibration: no batch (expected at least one)")
     with (
         _files(program, batches) as (stored, data),
         Stages(progress) as stages,
@@ -89,21 +107,21 @@ def compare(
 def _distinct(backends: Sequence[str]) -> list[str]:
     names = [name for name in dict.fromkeys(several("backends", backends)) if name != FLOAT]
     if not names:
-        raise InputError("there is no backend to compare: name some that `qreg list` has")
+        raise InputError("backends: no backend to compare. Pass names listed by `qreg list`.")
     return names
 
 
 def _check_configs(configs: Mapping[str, str], names: Sequence[str]) -> None:
     for name in configs:
         if name not in names:
-            remedy = "A config is for one of the backends that are compared."
+            remedy = "Pass configs of the compared backends only."
             raise UnknownNameError("backend to compare", name, names, remedy)
 
 
 def _begun(
     tasks: Sequence[Task], stages: Stages, running: contextlib.ExitStack
 ) -> tuple[list[Entry], list[Contender]]:
-    """The processes of the tasks, which ``running`` ends, and what each made of the model."""
+    """Start the processes of the tasks, to be ended by ``running``, and return their entries."""
     entries, contenders = [], []
     for task in tasks:
         with stages.stage(task.backend):
@@ -115,7 +133,7 @@ def _begun(
 
 @contextmanager
 def _files(program: ExportedProgram, batches: list[Any]) -> Iterator[tuple[Path, Path]]:
-    """The model and its data where other processes can read them."""
+    """Store the model and its data in files that other processes can read."""
     with tempfile.TemporaryDirectory(prefix="qreg-compare-") as folder:
         stored, data = Path(folder, "model.pt2"), Path(folder, "data.pt")
         torch.export.save(program, stored)
@@ -126,7 +144,7 @@ def _files(program: ExportedProgram, batches: list[Any]) -> Iterator[tuple[Path,
 def _timed(
     entries: list[Entry], contenders: Sequence[Contender], rounds: int, each: Callable[[], None]
 ) -> dict[str, float]:
-    """The latency of every program, in milliseconds; one that fails meanwhile gets its failure."""
+    """Return the latency of each program in milliseconds; record the failure of an entry."""
     times: dict[str, list[float]] = {}
     for number in range(WARM_UP + rounds):
         for position, contender in enumerate(contenders):

@@ -1,4 +1,4 @@
-"""A comparison, and how it is written."""
+"""A comparison, and its output formats."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from qreg.utils.files import write_atomically
 
 @frozen
 class Comparison(ComparisonData):
-    """A comparison, as it is written: as text, JSON or a page."""
+    """A comparison that can be output as text, JSON or an HTML page."""
 
     def as_dict(self) -> dict[str, Any]:
-        """In plain values; numbers that JSON does not know (infinity) are None."""
+        """Return the comparison as plain values; numbers that JSON lacks (infinity) are None."""
         plainly = attrs.asdict(self, value_serializer=plain)
         for entry, listed in zip(self.entries, plainly["entries"], strict=True):
             listed["loads"] = entry.runs
@@ -31,7 +31,7 @@ class Comparison(ComparisonData):
         return json.dumps(self.as_dict(), indent=2)
 
     def save_html(self, path: str | Path) -> None:
-        """Write a page with bars and tables that needs no network, in full or not at all."""
+        """Write a self-contained page with bars and tables, in full or not at all."""
         write_atomically(Path(path), render(self).encode())
 
     def __str__(self) -> str:

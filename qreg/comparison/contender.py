@@ -1,6 +1,6 @@
-"""One backend in a process of its own: it quantizes the model, and then runs when it is told to.
+"""Run one backend in a separate process, which quantizes the model and then runs it on request.
 
-So a runtime that crashes takes nobody along, and the thread pools of several do not meet.
+A runtime that crashes ends its own process only, and runtimes do not share thread pools.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 LAP = "lap"
 LAST_WORDS = 300  # characters of what a process wrote before it ended
-SIMULATED = "its runtime is a simulator, so it was not timed"
-UNTIMED = "it does not say how to set its threads: the runtime chose"
+SIMULATED = "its runtime is a simulator, so the program was not timed"
+UNTIMED = "the backend has no option for the number of threads: the runtime decided"
 
 
 @frozen
 class Task:
-    """What one process is to do. The registry is made of the installed plugins, by ``switches``."""
+    """The task of one process. Its registry loads the installed plugins with ``switches``."""
 
     backend: str
     model: Path
@@ -52,7 +52,7 @@ class Task:
 
 
 class Contender:
-    """The process of one backend, seen from outside."""
+    """A handle to the process of one backend."""
 
     def __init__(self, task: Task) -> None:
         context = multiprocessing.get_context("spawn")
@@ -66,7 +66,7 @@ class Contender:
         self.can_run = False
 
     def entry(self) -> Entry:
-        """What became of the model; an end of the process is one of the things that may have."""
+        """Return the result for the model; if the process has ended, the entry is a failure."""
         try:
             found, self.can_run = self._connection.recv()
         except EOFError:
@@ -75,7 +75,7 @@ class Contender:
         return entry
 
     def lap(self) -> float:
-        """The seconds that one run takes.
+        """Return the duration of one run in seconds.
 
         Raises ``VerificationError`` if the process ends instead.
         """
@@ -93,7 +93,7 @@ class Contender:
         return f"its process ended with the code {self._process.exitcode}{last}"
 
     def close(self) -> None:
-        """Ends the process."""
+        """End the process."""
         self._connection.close()
         self._process.join(timeout=5)
         self._process.kill()
@@ -102,7 +102,7 @@ class Contender:
 
 
 def _serve(connection: Connection, task: Task, written: str) -> None:
-    """What the process does: gives an entry, then the time of a run for each lap."""
+    """Run the process: send an entry, then the duration of a run for each lap."""
     _redirect(written)
     quiet_imports()
     try:
@@ -112,13 +112,13 @@ def _serve(connection: Connection, task: Task, written: str) -> None:
     except Exception as error:
         entry, run = Entry(task.backend, failure=repr(error)), None
     connection.send((entry, run is not None))
-    with contextlib.suppress(EOFError):  # the other side is through
+    with contextlib.suppress(EOFError):  # the other side has closed the connection
         while run is not None and connection.recv() == LAP:
             connection.send(timed(run))
 
 
 def _redirect(written: str) -> None:
-    """Native libraries write to the file descriptors themselves."""
+    """Redirect the file descriptors, since native libraries bypass ``sys.stdout``."""
     target = os.open(written, os.O_WRONLY | os.O_APPEND)
     for descriptor in (1, 2):
         os.dup2(target, descriptor)
@@ -178,7 +178,7 @@ def _result(task: Task, registry: Registry, options: dict[str, Any]) -> Result:
 
 @contextmanager
 def _scopes_without_effect() -> Iterator[list[str]]:
-    """What is warned of scopes; nobody sees the other warnings of this process."""
+    """Collect the warnings about scopes; other warnings of this process are dropped."""
     found: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UnknownOperatorWarning)
@@ -187,7 +187,7 @@ def _scopes_without_effect() -> Iterator[list[str]]:
 
 
 def _why_untimed(result: Result, task: Task, threads: int | None) -> Iterator[str]:
-    """That a program is not timed, or on threads that nobody set."""
+    """Yield a note if a program is not timed, or its number of threads cannot be set."""
     if result.target.load is None:
         return
     if result.target.backend.simulated:

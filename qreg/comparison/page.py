@@ -1,6 +1,6 @@
-"""A comparison as a page: bars, the table and the remarks, in one file without a network or script.
+"""Render a comparison as a page: bars, the table and the remarks.
 
-It has the style of a report's page.
+The page is one file that needs no network and no scripts. Its style is that of a report's page.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A comparison as a table of text."""
+"""Render a comparison as a table of text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def print_comparison(found: ComparisonData, console: Console) -> None:
-    """Prints the table, what it was measured with, and what there is to say of single rows."""
+    """Print a headline with the conditions of the measurement, the table, and the remarks."""
     console.print(headline(found))
     console.print(table(rows(found)))
     for line in remarks(found):
@@ -26,7 +26,7 @@ def print_comparison(found: ComparisonData, console: Console) -> None:
 
 
 def text(found: ComparisonData) -> str:
-    """The same as a string."""
+    """Return what ``print_comparison`` prints as a string."""
     console = Console(width=WIDE, force_terminal=False)
     with console.capture() as captured:
         print_comparison(found, console)
@@ -76,7 +76,7 @@ def counted(entry: Entry) -> str:
 
 
 def remarks(found: ComparisonData) -> Iterator[str]:
-    """What there is to say of single backends, a sentence each."""
+    """Yield the remarks about single backends, one sentence each."""
     plain = next((each for each in found.entries if each.backend == FLOAT), None)
     for each in found.entries:
         if each.failure is not None:
@@ -89,7 +89,7 @@ def remarks(found: ComparisonData) -> Iterator[str]:
 
 
 def _ratios(entry: Entry, plain: Entry) -> Iterator[str]:
-    """How a program compares with the float model in torch."""
+    """Yield how the latency and size of a program compare with the float model in torch."""
     if entry.milliseconds is not None and plain.milliseconds is not None:
         yield than(speed(entry.milliseconds, plain.milliseconds), "float in torch")
     if entry.bytes is not None and plain.bytes is not None:

@@ -1,4 +1,4 @@
-"""What a comparison says of each backend."""
+"""The results of a comparison."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ FLOAT = "float"  # the model itself, in torch
 
 @frozen
 class Entry:
-    """What one backend made of the model, or why it made nothing.
+    """The results of one backend, or the reason for its failure.
 
-    ``sqnr_to_float`` and ``sqnr_to_converted`` are in dB, of the worst output: the program against
-    the float model, and against the converted model that it was lowered from. ``verdict`` is
-    ``"good"`` or ``"poor"``, as in :class:`~qreg.verification.verify.Verification`. ``bytes`` is
-    the size of the program, ``milliseconds`` its latency as in
-    :class:`~qreg.verification.latency.Timing`, ``int8_share`` the share of multiply-accumulates
-    that the program runs in int8, ``operators`` and ``int8_operators`` count those of the annotated
-    graph. ``threads`` is None where the runtime
-    chose. What is not known is None: where nothing runs here, where the runtime is a simulator,
-    and where ``failure`` says why.
+    ``sqnr_to_float`` and ``sqnr_to_converted`` compare the program with the float model, and with
+    the converted model that the program was lowered from. Both are in dB, of the worst output.
+    ``verdict`` is ``"good"`` or ``"poor"``, as in
+    :class:`~qreg.verification.verify.Verification`. ``bytes`` is the size of the program.
+    ``milliseconds`` is its latency, as in :class:`~qreg.verification.latency.Timing`.
+    ``int8_share`` is the share of multiply-accumulates that the program runs in int8.
+    ``operators`` and ``int8_operators`` count operators of the annotated graph. ``threads`` is
+    None if the runtime decides. Unknown values are None: if the program does not run here, if the
+    runtime is a simulator, or if the backend failed with the reason in ``failure``.
     """
 
     backend: str
@@ -49,16 +49,16 @@ class Entry:
 
     @property
     def runs(self) -> bool:
-        """Whether its program was loaded and run."""
+        """Whether the program of the backend was loaded and run."""
         return self.works and (self.sqnr_to_float, self.milliseconds) != (None, None)
 
 
 @frozen
 class ComparisonData:
-    """One entry for each backend, after that of the float model in torch.
+    """An entry for the float model in torch, followed by one entry for each backend.
 
-    The programs took ``rounds`` turns on the same input, each in a process of its own, with
-    ``threads`` threads each; None left the number to the runtimes.
+    The programs ran ``rounds`` turns on the same input, each in a separate process with
+    ``threads`` threads; None: the runtimes decided.
     """
 
     model: str

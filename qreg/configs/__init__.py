@@ -1,1 +1,1 @@
-"""Quantization configs: how they are made, and what they mean."""
+"""Create quantization configs, validate them, and determine their modes."""

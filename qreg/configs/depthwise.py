@@ -1,4 +1,4 @@
-"""Weights of depthwise convolutions, which keep 8 bits where those of others are reduced to 7.
+"""Keep 8-bit weights for depthwise convolutions where other weights are reduced to 7 bits.
 
 Without VNNI, kernels saturate when they add pairs of products of two input channels. A depthwise
 convolution reads one channel, and its kernels accumulate each product in 32 bits.
@@ -28,7 +28,7 @@ def full_range(annotate: Annotate) -> Annotate:
 
 
 def is_depthwise(match: Match) -> bool:
-    """Report whether each output channel of a convolution reads one input channel of its own."""
+    """Whether each output channel of a convolution reads a separate single input channel."""
     if match.weight is None:
         return False
     outputs, inputs_per_group, *_ = shape_of(match.weight)

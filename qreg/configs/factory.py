@@ -1,8 +1,8 @@
-"""Int8 configs of affine activations and symmetric weights, with observers that are quick.
+"""Int8 configs with affine activations, symmetric weights and fast observers.
 
-Every backend of int8 kernels takes one of these; they differ in the type and the range of
-activations, in that of weights, and in the smallest scale. The observers are qreg's own
-(``qreg.observers.observers``), which give torchao's parameters.
+Each backend with int8 kernels supports one of these configs. They differ in the type and range of
+activations, in the range of weights, and in the smallest scale. The observers are those of
+``qreg.observers.observers``, which return the same qparams as torchao's.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ EPS = 2**-12  # the smallest scale of torchao's and executorch's own configs
 
 @frozen
 class Codes:
-    """The integers that values are stored as: a torch dtype by its name, and the range of it."""
+    """The range of quantized values: the name of a torch dtype, and its limits, both inclusive."""
 
     dtype: str
     low: int
@@ -60,16 +60,16 @@ def named(
     suffix: str = "",
     **arguments: Any,
 ) -> Iterator[SupportedConfig]:
-    """Yield a config of each variant, named as in ``int8_static_per_channel``.
+    """Yield a config for each variant, named like ``int8_static_per_channel``.
 
     Args:
         make: Called with ``is_per_channel``, ``is_qat``, ``is_dynamic`` for dynamic variants, and
             ``arguments``, when a config is used.
         variants: The mode and the granularity of each.
         activation: The dtype of activations, for names and summaries.
-        bits: How summaries call the weights.
-        suffix: What names end with.
-        **arguments: What ``make`` is called with besides.
+        bits: The name of the weights' type in summaries.
+        suffix: The end of each name.
+        **arguments: Further arguments of ``make``.
     """
     for mode, per_channel in variants:
         granularity = "channel" if per_channel else "tensor"
@@ -87,9 +87,9 @@ def named(
 def named_by_processor(
     make: Callable[..., QuantizationConfig], variants: Variants, activation: str = "int8"
 ) -> tuple[SupportedConfig, ...]:
-    """As ``named``, each with weights of 8 and of 7 bits, those for this processor first.
+    """Return the configs of ``named`` with 8-bit and 7-bit weights, those for this processor first.
 
-    ``make`` is called with ``weight_qmin`` and ``weight_qmax`` for weights of 7 bits.
+    For 7-bit weights, ``make`` is called with ``weight_qmin`` and ``weight_qmax``.
     """
     reduced = {"weight_qmin": REDUCED_INT8.low, "weight_qmax": REDUCED_INT8.high}
     return preferred(
@@ -108,13 +108,14 @@ def config(
     weight: Codes = SYMMETRIC_INT8,
     eps: float = EPS,
 ) -> QuantizationConfig:
-    """A config, cached by its arguments.
+    """Return a config, cached by its arguments.
 
-    Static activations are observed with a histogram, dynamic ones are quantized from the range of
-    each input, QAT fakes both with a moving average. Activations are affine and per tensor. Weights
-    are symmetric, observed by their minimum and maximum, per tensor or along axis 0, and without
-    QAT only once. ``eps`` is the smallest scale: with the default, weights far below
-    2**-12 * 127 = 0.031 keep only few of their 255 values. Bias stays in float.
+    Activations are affine and per tensor. Static activations are observed with a histogram,
+    dynamic activations are quantized from the range of each input, and QAT uses fake quantizers
+    with a moving average for activations and weights. Weights are symmetric, per tensor or along
+    axis 0. They are observed by their minimum and maximum, without QAT only once. ``eps`` is the
+    smallest scale: with the default, weights far below 2**-12 * 127 = 0.031 use only few of their
+    255 quantized values. Bias stays in float.
     """
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
@@ -126,7 +127,7 @@ def config(
 def activation_spec(
     codes: Codes, *, is_qat: bool = False, is_dynamic: bool = False, eps: float = EPS
 ) -> QuantizationSpec:
-    """Affine and per tensor."""
+    """Return an affine per-tensor spec."""
     import torch
     from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
@@ -161,7 +162,7 @@ def _activation_observer(is_qat: bool, is_dynamic: bool, eps: float) -> Any:
 def weight_spec(
     codes: Codes, *, per_channel: bool, is_qat: bool = False, eps: float = EPS
 ) -> QuantizationSpec:
-    """Symmetric, per tensor or along axis 0."""
+    """Return a symmetric spec, per tensor or along axis 0."""
     import torch
     from torchao.quantization.pt2e.quantizer import QuantizationSpec
 

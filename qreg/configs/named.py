@@ -1,4 +1,4 @@
-"""Make the named configs of a backend, and attribute what is wrong with one to its plugin."""
+"""Create the named configs of a backend, and attribute invalid configs to their plugins."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from qreg.plugins.types.backend import SupportedConfig
 
 
 def made_config(registry: Registry, backend: str, name: str) -> QuantizationConfig:
-    """Return what the factory of a named config makes.
+    """Return the config that the factory of a named config creates.
 
     Raises ``UnknownNameError`` for an unknown name, and ``PluginError`` for a factory that raises
-    or returns anything but a config that can be used.
+    or does not return a valid config.
     """
     return _made(registry.configs(backend)[registry.config(backend, name).name])
 
 
 def made_configs(registry: Registry, backend: str) -> dict[str, QuantizationConfig]:
-    """Return what each named config stands for, except those whose factory fails.
+    """Return the named configs of a backend, except those whose factory fails.
 
-    A failing factory is recorded as a fault of its plugin. Raises ``PluginError`` for it if the
-    registry is strict.
+    A failing factory is recorded as a fault of its plugin. Raises ``PluginError`` for such a
+    factory if the registry is strict.
     """
     made = {}
     for name, supplied in registry.configs(backend).items():

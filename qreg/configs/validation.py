@@ -1,4 +1,4 @@
-"""What a quantization config means: its mode, whether it can be used, whether two are the same."""
+"""Validate quantization configs, determine their modes, and compare them."""
 
 from __future__ import annotations
 
@@ -26,20 +26,21 @@ PER_TENSOR = (torch.per_tensor_affine, torch.per_tensor_symmetric, None)
 
 
 def mode_of(config: QuantizationConfig) -> Mode:
-    """The mode of a config: dynamic activations win over QAT, as in torchao's own quantizers."""
+    """Return the mode of a config; dynamic activations take precedence over QAT, as in torchao."""
     if config.input_activation is not None and config.input_activation.is_dynamic:
         return "dynamic"
     return "qat" if config.is_qat else "static"
 
 
 def check(config: object) -> QuantizationConfig:
-    """The config, if it can be used.
+    """Return the config if it is valid.
 
-    Raises ``ConfigError`` for what torchao would only trip over in the middle of prepare.
+    Raises ``ConfigError`` for errors that torchao would find only in the middle of prepare.
     """
     if not isinstance(config, QuantizationConfig):
         raise ConfigError(
-            f"{config!r} is no quantization config: pass a name, a QuantizationConfig, or None"
+            f"{config!r} is not a quantization config (expected a name, a QuantizationConfig, or "
+            "None)"
         )
     for role in ROLES:
         _check_kind(role, getattr(config, role))
@@ -59,12 +60,12 @@ def _check_axis(weight: Any) -> None:
     if getattr(weight, "qscheme", None) == torch.per_channel_symmetric and axis not in (0, None):
         raise ConfigError(
             f"weight is per channel along axis {axis} (expected 0, which stands for the output "
-            "channels of transposed convolutions and products too)"
+            "channels of transposed convolutions and matmuls too)"
         )
 
 
 def _check_kind(role: str, spec: Any) -> None:
-    """A config holds for any operator, so that it cannot refer to the nodes of one graph."""
+    """Raise for a spec that refers to nodes of one graph: a config applies to any operator."""
     kinds = (QuantizationSpec, FixedQParamsQuantizationSpec)
     if spec is not None and not isinstance(spec, kinds) and role != "bias":
         raise ConfigError(
@@ -83,7 +84,7 @@ def _check_range(role: str, spec: Any) -> None:
 
 
 def saturates(config: QuantizationConfig) -> bool:
-    """Report whether 16-bit sums of two products overflow, see ``processor.overflows``."""
+    """Whether 16-bit sums of two products overflow, see ``processor.overflows``."""
     activation, weight = config.input_activation, config.weight
     if not isinstance(activation, QuantizationSpec) or not isinstance(weight, QuantizationSpec):
         return False
@@ -99,14 +100,14 @@ def _range(spec: QuantizationSpec) -> tuple[int, int]:
 
 
 def equivalent(one: QuantizationConfig, other: QuantizationConfig) -> bool:
-    """Whether two configs quantize alike, though their observer factories are different objects."""
+    """Whether two configs quantize alike, even if their observer factories differ as objects."""
     return one.is_qat == other.is_qat and all(
         _meaning(getattr(one, role)) == _meaning(getattr(other, role)) for role in ROLES
     )
 
 
 def _meaning(value: Any) -> Any:
-    """A value that compares by what it says, down through the factories' arguments."""
+    """Return a representation that compares by value, including the factories' arguments."""
     if isinstance(value, QuantizationSpec):
         return {name: _meaning(each) for name, each in vars(value).items()}
     observer, arguments = made_by(value)
@@ -114,5 +115,5 @@ def _meaning(value: Any) -> Any:
 
 
 def is_float(spec: Any) -> bool:
-    """Whether a spec leaves a value in float32, as those for the bias in torchao's configs do."""
+    """Whether a spec keeps a value in float32, as the bias specs of torchao's configs do."""
     return spec is None or getattr(spec, "dtype", None) == torch.float32

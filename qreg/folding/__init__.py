@@ -1,1 +1,1 @@
-"""What depends on parameters alone is computed once, before preparing."""
+"""Compute values that depend on parameters alone once, ahead of prepare."""

@@ -1,13 +1,13 @@
-"""Takes the batch norms out of a graph that is quantized after training.
+"""Eliminate the batch norms from a graph that is quantized after training.
 
-A norm downstream of a convolution or linear layer that feeds nothing else becomes a part of its
-weight and bias; each call gets its own. Any other becomes a multiplication and an addition. torchao
-0.18 folds norms too, before a quantizer sees the graph, and checks neither who else reads the
-output of the convolution nor whether its weight serves other calls: nothing must be left for it to
-fold.
+A norm downstream of a convolution or linear layer without other users is folded into the layer's
+weight and bias, separately for each call of the layer. Any other norm becomes a multiplication and
+an addition. torchao 0.18 folds norms too, ahead of the quantizer. torchao checks neither for other
+users of the convolution's output nor for other calls that share its weight. So no norm may be left
+for torchao to fold.
 
-Only the graph is rewritten here: new weights are operators on the old ones, which
-:func:`~qreg.folding.parameters.fold_constants` computes.
+This module rewrites the graph only: new weights are operators on the old ones, which
+:func:`~qreg.folding.parameters.fold_constants` evaluates.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ NORM_WITHOUT_TRAINING = "aten._native_batch_norm_legit_no_training.default"
 PADDED = ("aten.conv1d.padding", "aten.conv2d.padding", "aten.conv3d.padding")
 CONVOLUTIONS = (*CONV, *PADDED)
 WEIGHTED = frozenset({*CONVOLUTIONS, *TRANSPOSED, *LINEAR, *ADDMM})
-# What a node computes once a norm has been folded into it, by the name of the norm.
+# The name of the norm that was folded into a node, whose output the node now computes.
 COMPUTES = "qreg_computes"
 
 
@@ -44,7 +44,7 @@ COMPUTES = "qreg_computes"
 class Norm:
     """One call of a batch norm: ``(x - mean) / sqrt(variance + eps) * weight + bias``.
 
-    ``output`` is the node that others read the result from.
+    ``output`` is the node from which consumers read the result.
     """
 
     node: Node
@@ -63,11 +63,11 @@ class Norm:
 
 
 def rewrite_batch_norms(model: GraphModule) -> None:
-    """Replaces each batch norm whose statistics and parameters are constants, in place.
+    """Replace each batch norm whose statistics and parameters are constants, in place.
 
-    One that uses the statistics of the batch, or parameters that are computed or belong to the
-    body of a loop, stays one operator, under a name that torchao leaves alone and that means the
-    same: ``aten._native_batch_norm_legit.no_stats`` or ``aten.native_batch_norm``.
+    A norm that uses the statistics of the batch, or parameters that are not constants or belong to
+    the body of a loop, stays one operator. The norm becomes an equivalent operator that torchao
+    does not fold: ``aten._native_batch_norm_legit.no_stats`` or ``aten.native_batch_norm``.
     """
     nodes = [node for node in model.graph.nodes if node.op == "call_function"]
     if not any(_is_norm(node) for node in nodes):
@@ -114,7 +114,7 @@ def _without_statistics(node: Node) -> None:
 
 
 def _first_of(node: Node, output: Node, target: Any, arguments: tuple[Any, ...]) -> Node:
-    """The first result of an operator that returns more, in the place of a norm."""
+    """Insert an operator with several results in place of a norm, and return its first result."""
     with node.graph.inserting_before(node):
         several = node.graph.call_function(target, arguments)
         first = node.graph.call_function(operator.getitem, (several, 0))
@@ -145,10 +145,10 @@ def _rewrite(norm: Norm, constants: set[Node]) -> None:
 
 
 def _can_take(layer: Node, norm: Norm, constants: set[Node]) -> bool:
-    """Whether a norm can become a part of the layer ahead of it.
+    """Whether a norm can be folded into the layer upstream.
 
-    Nothing else may read the layer's output, its weight and bias must be constants, and the second
-    axis of its output, which is normed, must be that of its channels.
+    The layer's output must have no other users, and its weight and bias must be constants. The
+    norm applies to the second axis of the output, which must be the channel axis of the layer.
     """
     name = operator_name(layer.target)
     if layer.op != "call_function" or name not in WEIGHTED or sole_user(layer) is not norm.node:
@@ -170,7 +170,7 @@ def _weight_and_bias(layer: Node) -> tuple[Node, Node | None]:
 
 
 def _bring_ahead(nodes: Sequence[Node]) -> None:
-    """Reads constants ahead of all operators."""
+    """Move the ``get_attr`` nodes of constants ahead of all operators."""
     for node in nodes:
         if node.op == "get_attr":
             first = next(each for each in node.graph.nodes if each.op != "placeholder")
@@ -180,7 +180,7 @@ def _bring_ahead(nodes: Sequence[Node]) -> None:
 
 @define
 class Builder:
-    """Inserts operators ahead of a node, with its provenance, and tells which are constant."""
+    """Insert operators ahead of a node, with its provenance, and record which are constant."""
 
     before: Node
     constants: set[Node]
@@ -201,7 +201,7 @@ def _fake(value: Any) -> Any:
 
 
 def _affine(built: Builder, norm: Norm) -> tuple[Node, Node]:
-    """The factor and the summand that a norm is, one of each for a channel: shapes (C,)."""
+    """Return a norm's factor and summand, one of each per channel: shapes (C,)."""
     scale = built(aten.rsqrt.default, built(aten.add.Tensor, norm.variance, norm.eps))
     if norm.weight is not None:
         scale = built(aten.mul.Tensor, scale, norm.weight)
@@ -232,7 +232,7 @@ def _typed(built: Builder, node: Node, like: Tensor) -> Node:
 
 
 def _fold(built: Builder, layer: Node, scale: Node, shift: Node) -> None:
-    """Gives a layer the weight and bias with which it computes ``layer(x) * scale + shift``."""
+    """Change the weight and bias of a layer so that it computes ``layer(x) * scale + shift``."""
     weight, bias = _weight_and_bias(layer)
     _bring_ahead([each for each in (weight, bias) if each is not None])
     scaled = _typed(built, _scaled(built, layer, weight, scale), weight.meta["val"])
@@ -246,10 +246,10 @@ def _fold(built: Builder, layer: Node, scale: Node, shift: Node) -> None:
 
 
 def _scaled(built: Builder, layer: Node, weight: Node, scale: Node) -> Node:
-    """A weight with each of its output channels multiplied.
+    """Return a weight with each of its output channels scaled.
 
-    They are on the first axis; on the last of an ``addmm``; and on the second of a transposed
-    convolution, whose first axis has the input channels of each group.
+    Output channels are on the first axis, but on the last axis for ``addmm``, and on the second
+    for a transposed convolution, whose first axis has the input channels of each group.
     """
     shape, name = list(weight.meta["val"].shape), operator_name(layer.target)
     if name in ADDMM:

@@ -1,4 +1,4 @@
-"""Which constants are worth their bytes: folding must not enlarge a program without need."""
+"""Select the constants worth their size, so that folding does not enlarge a program needlessly."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from qreg.graph.operators import ADDMM, CONV, LINEAR, MATMUL, TRANSPOSED
 from qreg.plugins.operator_names import operator_name
 
 MEGABYTE = 2**20
-SHARE = 16  # folding may add a sixteenth of the bytes of all constants, or a megabyte
+SHARE = 16  # folding may add one sixteenth of the bytes of all constants, or one megabyte
 
 PADDED = ("aten.conv1d.padding", "aten.conv2d.padding", "aten.conv3d.padding")
 PRODUCTS = frozenset({*CONV, *PADDED, *TRANSPOSED, *LINEAR, *ADDMM, *MATMUL})
 
 
 def affordable(computed: Sequence[Node], constants: dict[Node, None]) -> list[Node]:
-    """Those worth their bytes, in the order of the graph.
+    """Return the constants worth folding, in the order of the graph.
 
-    Constants that are computed from one another's sources stand or fall together: together they
-    free the sources that nothing else reads. Those that add least come first, until they have added
-    a sixteenth of all constants, or a megabyte. So a table that is also read as it is, is not
-    stored a second time because it is transposed for the output; and a mask of many megabytes,
-    which one line computes, is not stored at all. A weight or bias of a product is folded whatever
-    its size, unless it is a view: computing it at each call costs more, and it cannot be quantized
-    per channel by its runtime.
+    Constants with common sources are folded together or not at all, since together they free the
+    sources that have no other users. Groups that add the fewest bytes come first, until the groups
+    have added one sixteenth of the bytes of all constants, or one megabyte. So a table that is
+    also read directly is not stored a second time because it is transposed for the output. And a
+    mask of many megabytes, which one line of code computes, is not stored at all. A weight or bias
+    of a compute operator is folded regardless of its size unless it is a view: computing it at
+    each call costs more, and the runtime cannot quantize it per channel.
     """
     groups = _by_source(computed, constants)
     stored = sum(_storage_bytes(constants).values())
@@ -47,21 +47,21 @@ def affordable(computed: Sequence[Node], constants: dict[Node, None]) -> list[No
 
 
 def _added(group: Sequence[Node], kept: set[int]) -> int:
-    """How many bytes the constants of a program grow by if a group is folded."""
+    """Return the number of bytes that folding a group adds to the constants of a program."""
     read = _storage_bytes(ancestors(group))
     freed = sum(size for storage, size in read.items() if storage not in kept)
     return sum(bytes_of(node.meta["val"]) for node in group) - freed
 
 
 def _read_as_they_are(constants: Iterable[Node]) -> set[int]:
-    """The storages that an operator reads which is not a constant itself."""
+    """Return the storages that are read by operators that are not constants themselves."""
     found = set(constants)
     attributes = (node for node in found if node.op == "get_attr")
     return {storage_of(node) for node in attributes if not found.issuperset(node.users)}
 
 
 def _storage_bytes(nodes: Iterable[Node]) -> dict[int, int]:
-    """The bytes that each storage is read of, by the ``get_attr`` nodes among ``nodes``."""
+    """Return the number of bytes that ``get_attr`` nodes among ``nodes`` read of each storage."""
     found = dict[int, int]()
     for node in nodes:
         if node.op == "get_attr":
@@ -75,7 +75,7 @@ def _is_computed_weight(node: Node) -> bool:
 
 
 def _is_view(node: Node) -> bool:
-    """Whether a value is a part of a constant's memory, however it was cut out and turned."""
+    """Whether a value shares the memory of a constant, through any slices and permutations."""
     while node.op == "call_function":
         sources = list(_aliased_by(node))
         if not sources:
@@ -85,7 +85,7 @@ def _is_view(node: Node) -> bool:
 
 
 def _aliased_by(node: Node) -> Iterator[Node]:
-    """The arguments whose memory the result may be a part of."""
+    """Yield the arguments whose memory the result may share."""
     if node.target is operator.getitem:
         yield from node.all_input_nodes
     elif isinstance(node.target, OpOverload):
@@ -95,7 +95,7 @@ def _aliased_by(node: Node) -> Iterator[Node]:
 
 
 def _by_source(computed: Sequence[Node], constants: dict[Node, None]) -> list[list[Node]]:
-    """The computed constants, those with a source in common together."""
+    """Group the computed constants by common sources."""
     owner = dict[Any, Any]()
 
     def root(key: Any) -> Any:

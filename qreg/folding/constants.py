@@ -1,4 +1,4 @@
-"""Which values of a graph are the same in every call: those of constants, and what follows."""
+"""Find the values of a graph that are the same in every call."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from torch.fx import Graph
 
 
-# What depends on the shape and type of its first argument, not on the values in it.
+# Operators that depend on the shape and type of their first argument, not on its values.
 SHAPED = ("zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full")
 UNDEFINED = ("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided")
-# Changes a flag of a tensor and none of its values: torch.tensor(...) inside a model has one.
+# Changes a flag of a tensor but no values. Exporting torch.tensor(...) in a model inserts one.
 DETACHES = "aten.detach_.default"
 
 
 def constant_nodes(graph: Graph) -> dict[Node, None]:
-    """The nodes whose value is the same in every call, in the order of the graph."""
+    """Return the nodes whose value is the same in every call, in the order of the graph."""
     mutations, found = Mutations.of(graph), dict[Node, None]()
     for node in graph.nodes:
         if not mutations.is_written(node) and _is_constant(node, found):
@@ -46,14 +46,14 @@ def _is_constant(node: Node, constants: dict[Node, None]) -> bool:
 
 
 def is_tensor(node: Node) -> bool:
-    """Whether a ``get_attr`` node reads a tensor, not the body of a loop or a branch."""
+    """Whether a ``get_attr`` node reads a tensor rather than the body of a loop or branch."""
     return isinstance(tensor_at(node), Tensor)
 
 
 def _is_pure(node: Node) -> bool:
-    """Whether a call computes tensors of static shapes from its arguments, and does nothing else.
+    """Whether a call computes tensors of static shapes from its arguments, without side effects.
 
-    Only operators of ATen are known well enough; those that quantize are not among them.
+    Only operators of ATen can qualify, which excludes those that quantize.
     """
     if node.target is operator.getitem:
         return True
@@ -79,7 +79,7 @@ def _is_static(value: Any) -> bool:
 
 
 def _read(node: Node) -> Sequence[Node]:
-    """The nodes whose values a call depends on."""
+    """Return the nodes whose values a call depends on."""
     sources = node.all_input_nodes
     if node.target is operator.getitem or _base_name(node) not in SHAPED:
         return sources
@@ -87,17 +87,17 @@ def _read(node: Node) -> Sequence[Node]:
 
 
 def ancestors(nodes: Iterable[Node]) -> set[Node]:
-    """What these nodes are computed from, and they themselves."""
+    """Return these nodes and all nodes that they are computed from."""
     return set(reachable(nodes, sources_of))
 
 
 def sources_of(node: Node) -> Sequence[Node]:
-    """The nodes whose values a node depends on."""
+    """Return the nodes whose values a node depends on."""
     return _read(node) if node.op == "call_function" else ()
 
 
 def storage_of(node: Node) -> int:
-    """Which memory a ``get_attr`` node reads."""
+    """Return the identity of the storage that a ``get_attr`` node reads."""
     return int(tensor_at(node).untyped_storage()._cdata)
 
 

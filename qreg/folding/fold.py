@@ -1,4 +1,4 @@
-"""What is computed ahead of quantization: constants, and batch norms downstream of a layer."""
+"""Fold constants and batch norms ahead of quantization."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from qreg.graph.rewrites import without_dropouts
 
 
 def folded(model: GraphModule) -> GraphModule:
-    """The graph with all constants folded and no batch norm left, rewritten in place.
+    """Fold all constants and batch norms of a graph, in place, and return the graph.
 
-    For inference only: it computes the same, and the tensors of the model stay as they are. Folding
-    again changes nothing. Operators inside a ``torch.no_grad()`` of the model are taken out of the
-    subgraph that torch.export has put them in. The batch norms of loops and branches are rewritten
-    too. Dropouts that are off, which may stand between a layer and its norm, are taken out.
+    For inference only. The outputs and the tensors of the model do not change. The operation is
+    idempotent. Operators inside a ``torch.no_grad()`` of the model are moved out of the subgraph
+    that torch.export creates for them. The batch norms of loops and branches are rewritten too.
+    Inactive dropouts, which may be between a layer and its norm, are removed.
     """
     model = inline_grad_modes(model)
     for each in model.modules():

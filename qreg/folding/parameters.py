@@ -1,11 +1,11 @@
-"""Computes once, ahead of quantization, what depends on constants of the model alone.
+"""Evaluate operators that depend on constants of the model alone, ahead of quantization.
 
 Reparametrized weights (``weight_norm``, a low-rank update), slices of the projections of an
-attention, transposed tables and tensors made from shapes become constants. Without this a backend
-would compute them at every call, and a weight or bias that is computed cannot be quantized ahead of
-time.
+attention, transposed tables and tensors made from shapes become constants. Without folding, a
+backend would compute these values at every call, and a computed weight or bias cannot be quantized
+ahead of time.
 
-A tensor that the graph writes to is not a constant, and neither is what is random.
+A tensor that the graph writes to is not a constant. Random values are not constants either.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 
 _last_numbers: WeakKeyDictionary[GraphModule, dict[str, int]] = WeakKeyDictionary()
 
-KEPT = ("nn_module_stack", "stack_trace", "source_fn_stack")  # of what is folded
+KEPT = ("nn_module_stack", "stack_trace", "source_fn_stack")  # metadata kept of folded nodes
 
 
 def fold_constants(model: GraphModule) -> None:
-    """Replaces operators on constants by what they compute, in place; each is computed once.
+    """Replace operators on constants by their results, in place; each is evaluated once.
 
-    The tensors of the model stay as they are: what is folded is new, shared by all that read it,
-    and a constant that nothing reads any more is removed from the graph module. The bytes of all
-    constants grow by a sixteenth or a megabyte at most, not counting weights that are computed (see
+    The tensors of the model do not change. Results are new constants, shared by all their
+    consumers. Constants without remaining users are removed from the graph module. The bytes of
+    all constants grow by one sixteenth or one megabyte at most, not counting computed weights (see
     :func:`~qreg.folding.budget.affordable`).
     """
     constants = constant_nodes(model.graph)
@@ -59,9 +59,10 @@ def fold_constants(model: GraphModule) -> None:
 
 
 def _merge_repeated(constants: dict[Node, None]) -> bool:
-    """Let all read the first of several constants that are computed alike, and erase the others.
+    """Replace constants that are computed alike by the first of them, and erase the others.
 
-    A layer with a reparametrized weight computes it at each call. Returns whether there were any.
+    A layer with a reparametrized weight computes the weight at each call. Return whether any
+    constants were merged.
     """
     first, alias, before = dict[object, Node](), dict[Node, Node](), len(constants)
     for node in list(constants):
@@ -69,7 +70,7 @@ def _merge_repeated(constants: dict[Node, None]) -> bool:
             alias[node] = first.setdefault(_memory(node), node)
             continue
         given = torch.fx.map_arg((node.args, node.kwargs), lambda each: alias.get(each, each))
-        kept = first.setdefault(f"{node.target} {given}", node)  # nodes are spelled as their names
+        kept = first.setdefault(f"{node.target} {given}", node)  # nodes print as their names
         if kept is not node:
             node.replace_all_uses_with(kept)
             node.graph.erase_node(node)
@@ -78,14 +79,14 @@ def _merge_repeated(constants: dict[Node, None]) -> bool:
 
 
 def _memory(node: Node) -> tuple[object, ...]:
-    """What tells the tensor that a ``get_attr`` node reads from others."""
+    """Return a key that identifies the tensor that a ``get_attr`` node reads."""
     value = tensor_at(node)
     place = value.storage_offset(), tuple(value.shape), value.stride(), value.dtype
     return storage_of(node), *place, isinstance(value, Parameter)
 
 
 def _computed(constants: dict[Node, None]) -> list[Node]:
-    """The constants that are computed and that something reads which is not constant itself."""
+    """Return the computed constants that have a consumer that is not a constant."""
     return [
         node
         for node in constants
@@ -97,7 +98,7 @@ def _computed(constants: dict[Node, None]) -> list[Node]:
 
 @torch.no_grad()
 def _values(folded: Sequence[Node], constants: dict[Node, None]) -> list[tuple[Node, Tensor]]:
-    """What the folded nodes compute; anything else is forgotten after its last use."""
+    """Evaluate the folded nodes; intermediate values are freed after their last use."""
     needed, wanted = ancestors(folded), set(folded)
     order = [node for node in constants if node in needed]
     last = {source: node for node in order for source in sources_of(node)}
@@ -136,7 +137,7 @@ def _replace(model: GraphModule, node: Node, value: Tensor) -> None:
 
 
 def _is_same(value: Tensor, source: Tensor) -> bool:
-    """Whether a value is all of a source, as an alias of it is."""
+    """Whether a value is the same tensor as a source, such as an alias of the source."""
     return value.is_set_to(source.detach()) and value.dtype == source.dtype
 
 
@@ -151,7 +152,7 @@ def _constant(model: GraphModule, node: Node, value: Tensor, sources: Sequence[N
 
 
 def _name(node: Node) -> str:
-    """The module that reads a constant, and what it is there: ``attention_weight``."""
+    """Return the name of a constant: its consumer's module and its role, ``attention_weight``."""
     from qreg.graph.provenance import module_path
 
     user = next(iter(node.users))
@@ -165,9 +166,10 @@ def _name(node: Node) -> str:
 def read_constant(
     model: GraphModule, origin: Node, name: str, value: Tensor, as_parameter: bool
 ) -> Node:
-    """A new parameter or buffer, and the node that reads it, ahead of every operator.
+    """Add a parameter or buffer, and return the node that reads it, ahead of every operator.
 
-    ``name`` gets a number where it is taken. The node has the provenance of ``origin``.
+    A number is appended to ``name`` if the name is taken. The node has the provenance of
+    ``origin``.
     """
     free = _free_name(model, name)
     if as_parameter:
@@ -183,7 +185,7 @@ def read_constant(
 
 
 def _free_name(model: GraphModule, name: str) -> str:
-    """The name itself, or with the next number that no name of its kind has had in the model."""
+    """Return the name, or if it is taken, the name with the next number not used in the model."""
     if not hasattr(model, name):
         return name
     stem, _, number = name.rpartition("_")
@@ -198,7 +200,7 @@ def _free_name(model: GraphModule, name: str) -> str:
 
 
 def erase_unread(model: GraphModule, candidates: Iterable[Node]) -> None:
-    """Erases those of the nodes that nothing reads, and the attributes that they alone read."""
+    """Erase the nodes that have no users, and the attributes that only these nodes read."""
     targets = set[str]()
     for node in reversed(list(candidates)):
         if not node.users:

@@ -1,7 +1,7 @@
-"""Clamps in the form that kernels fuse: between two numbers, both of them finite.
+"""Rewrite clamps into the form that kernels fuse, with two finite bounds.
 
-``x.clamp(min=0.1)``, ``torch.maximum(x, torch.tensor(0.1))`` and a hardtanh up to infinity are the
-same operator. Kernels that fuse a clamp with what computes its input know it by two numbers.
+``x.clamp(min=0.1)``, ``torch.maximum(x, torch.tensor(0.1))`` and a hardtanh with an infinite upper
+bound are equivalent. Kernels that fuse a clamp with the producer of its input require two numbers.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 Bounds = tuple[float, float]
 
-LARGEST = 3.4028234663852886e38  # of the floats of 32 bits
+LARGEST = 3.4028234663852886e38  # the largest finite float32
 BOUNDED = ("aten.clamp.default", "aten.hardtanh.default")
 FIXED: dict[str, Bounds] = {"aten.relu.default": (0.0, math.inf), "aten.relu6.default": (0.0, 6.0)}
-BY_TENSORS = {  # and the names of the bounds that their arguments are, by position
+BY_TENSORS = {  # and the bounds that their arguments specify, by position
     "aten.maximum.default": ("min",),
     "aten.minimum.default": ("max",),
     "aten.clamp.Tensor": ("min", "max"),
@@ -29,10 +29,10 @@ BY_TENSORS = {  # and the names of the bounds that their arguments are, by posit
 
 
 def finite_bounds(node: Node) -> Bounds | None:
-    """The numbers between which a clamp or hardtanh keeps floats.
+    """Return the finite bounds of a clamp or hardtanh on floats.
 
-    A bound that is left out or infinite is the largest number of the type. None for bounds that are
-    computed, that leave nothing between them, or that clamp another type.
+    A bound that is omitted or infinite becomes the largest finite number of the type. None for
+    bounds that are not constant numbers, for an empty interval, and for other types than floats.
     """
     import torch
 
@@ -48,10 +48,10 @@ def finite_bounds(node: Node) -> Bounds | None:
 
 
 def bounds_of(node: Node, name: str, largest: float = math.inf) -> Bounds | None:
-    """The numbers between which an operator of that name clamps, as its call has them.
+    """Return the bounds of a clamping operator of that name, as given in its call.
 
-    ``largest`` stands for a bound that is left out. None for an operator that does not clamp, and
-    for bounds that are computed.
+    ``largest`` replaces an omitted bound. None for an operator that does not clamp, and for bounds
+    that are not numbers.
     """
     if name in FIXED:
         low, high = FIXED[name]
@@ -68,7 +68,7 @@ def bounds_of(node: Node, name: str, largest: float = math.inf) -> Bounds | None
 
 
 def spell_out_bounds(node: Node) -> bool:
-    """Gives a clamp or hardtanh both of its bounds, as finite numbers."""
+    """Set both bounds of a clamp or hardtanh, as finite numbers; return whether it changed."""
     bounds = finite_bounds(node)
     if bounds is None or node.args[1:] == bounds:
         return False
@@ -77,7 +77,10 @@ def spell_out_bounds(node: Node) -> bool:
 
 
 def clamp_as_hardtanh(node: Node) -> bool:
-    """Makes a clamp of floats a hardtanh; a clamp with bounds that are computed stays one."""
+    """Turn a clamp of floats into a hardtanh, unless its bounds are computed.
+
+    Return whether the node changed.
+    """
     import torch
 
     bounds = finite_bounds(node)
@@ -89,7 +92,10 @@ def clamp_as_hardtanh(node: Node) -> bool:
 
 
 def clamp_by_numbers(node: Node) -> bool:
-    """Makes one of ``BY_TENSORS`` a clamp, where its bounds are constants of one value each."""
+    """Turn one of ``BY_TENSORS`` into a clamp if each of its bounds is a constant of one value.
+
+    Return whether the node changed.
+    """
     import torch
 
     source, *tensors = node.args
@@ -107,7 +113,7 @@ def clamp_by_numbers(node: Node) -> bool:
 
 
 def _value(tensor: Any) -> float | None:
-    """The value of all elements of a constant; None if there are several, or it is no constant."""
+    """Return the value shared by all elements of a constant, or None if there is no such value."""
     if getattr(tensor, "op", "") != "get_attr":
         return None
     elements = tensor_at(tensor).detach().flatten()
@@ -117,7 +123,7 @@ def _value(tensor: Any) -> float | None:
 
 
 def _is_of_type(source: Any, node: Node) -> bool:
-    """Whether what is clamped has the shape and type of the result, in floating point."""
+    """Whether the clamped tensor has the shape and the floating-point type of the result."""
     before, after = source.meta["val"], node.meta["val"]
     same = before.dtype is after.dtype and tuple(before.shape) == tuple(after.shape)
     return bool(same and after.dtype.is_floating_point)

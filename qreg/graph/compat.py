@@ -1,6 +1,7 @@
-"""Names that torch and torchao keep private, in the one place that knows them.
+"""The only module that uses private names of torch and torchao.
 
-Each with the version it was seen in; ``tests/graph/test_compat.py`` notices when one moves.
+Each name has the version that it was verified with. ``tests/graph/test_compat.py`` fails if a name
+moves.
 """
 
 from __future__ import annotations
@@ -30,27 +31,27 @@ if TYPE_CHECKING:
     from qreg.plugins.types.annotator import Annotation
 
 
-FOLD = "_fold_conv_bn_qat_helper"  # torchao 0.18.0: once for each kind of convolution
-# Affine observers that observe a range; the others are placeholders.
+FOLD = "_fold_conv_bn_qat_helper"  # torchao 0.18.0: called for each kind of convolution
+# Affine observers that observe a range; other affine observers are placeholders.
 AFFINE_RANGED = (AffineQuantizedMinMaxObserver, AffineQuantizedMovingAverageMinMaxObserver)
 
 
 def made_by(factory: Any) -> tuple[Any, dict[str, Any]]:
-    """The class that an observer factory makes, and the arguments that it makes it with."""
+    """Return the class that an observer factory instantiates, and the arguments it passes."""
     # torchao 0.18.0: what with_args returns keeps a functools.partial in `p`.
     inner = getattr(factory, "p", None)
     return (inner.func, dict(inner.keywords)) if isinstance(inner, partial) else (factory, {})
 
 
 def annotation_of(node: Node) -> QuantizationAnnotation | None:
-    """The node's annotation, or None if it has none that counts."""
+    """Return the node's annotation, or None if the node is not marked as annotated."""
     found = node.meta.get(Q_ANNOTATION_KEY)
-    # torchao 0.18.0: `_annotated` is what its quantizers ask each other.
+    # torchao 0.18.0: quantizers check `_annotated` for nodes that others have annotated.
     return found if found is not None and found._annotated else None
 
 
 def annotate_node(node: Node, annotation: Annotation | None) -> QuantizationAnnotation:
-    """Writes an annotation to its node; None marks the node as taken, without specs."""
+    """Write an annotation to its node; None marks the node as annotated, without specs."""
     written = QuantizationAnnotation(
         input_qspec_map=dict(annotation.inputs) if annotation else {},
         output_qspec=annotation.output if annotation else None,
@@ -61,16 +62,16 @@ def annotate_node(node: Node, annotation: Annotation | None) -> QuantizationAnno
 
 
 def restore_annotation(node: Node, annotation: QuantizationAnnotation | None) -> None:
-    """Gives a node an annotation of torchao's; None takes away the one that it has."""
+    """Set a node's torchao annotation; None removes the present annotation."""
     node.meta.pop(Q_ANNOTATION_KEY, None)
     if annotation is not None:
         node.meta[Q_ANNOTATION_KEY] = annotation
 
 
 def size_hint(size: int | torch.SymInt) -> int | None:
-    """A size of a tensor as it was in the example that a model was exported with.
+    """Return the size of a dimension in the example inputs that a model was exported with.
 
-    None where only the data tells, as the number of elements that are not zero.
+    None for sizes that depend on data, such as the number of elements that are not zero.
     """
     # torch 2.13.0: symbolic_shapes is experimental, and its functions for hints change their names.
     return int(guarding_hint_or_throw(size)) if has_guarding_hint(size) else None
@@ -78,12 +79,12 @@ def size_hint(size: int | torch.SymInt) -> int | None:
 
 @contextmanager
 def folding_where_qat_scaled() -> Iterator[None]:
-    """Lets ``convert_pt2e`` look for the scaled convolutions of QAT only where there may be some.
+    """Make ``convert_pt2e`` search for scaled convolutions of QAT only where there may be some.
 
-    torchao 0.18.0 exports 24 patterns for each of four kinds of convolution as soon as a batch norm
-    is in the graph, which takes 27 s, be the model from QAT or not. Each of them has the
-    convolution, and the division by the scale that ``prepare_qat_pt2e`` put in front of the batch
-    norm. Without a match the graph stays as it is.
+    torchao 0.18.0 exports 24 patterns for each of four kinds of convolution if the graph has a
+    batch norm, whether or not the model comes from QAT. The export lasts 27 s. Each pattern
+    contains the convolution, and the division by the scale that ``prepare_qat_pt2e`` inserts
+    upstream of the batch norm. Without a match the graph does not change.
     """
     fold = getattr(qat_utils, FOLD)
     setattr(qat_utils, FOLD, _only_where_possible(fold))

@@ -1,9 +1,9 @@
-"""Operators under the names that backends know: composites and aliases become what they stand for.
+"""Decompose composites and aliases into operators that backends know by name.
 
-Backends decompose a graph when they lower it. Annotators that match names before that would miss
-``narrow``, which becomes a slice between two quantized operators, or ``concat``, which becomes a
-cat. So what torch defines in terms of other operators is replaced by these, one node at a time,
-but for the operators that tables and backends know by name.
+Backends decompose a graph when they lower it. Annotators, which match names ahead of lowering,
+would miss ``narrow``, which becomes a slice between two quantized operators, or ``concat``, which
+becomes a cat. So operators that torch defines in terms of other operators are decomposed, one node
+at a time, except for those that tables and backends know by name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from qreg.graph.mutation import Mutations
 from qreg.graph.nodes import is_in_place
 from qreg.plugins.operator_names import operator_name
 
-# Composites of torch that kernels, tables, exporters or formulas take as one operator, by packet.
+# Composites of torch that kernels, tables, exporters or formulas support directly, by packet.
 KEPT = frozenset(
     f"aten.{name}"
     for name in (
@@ -51,7 +51,7 @@ SPLITS = frozenset(
         *("unsafe_split_with_sizes", "hsplit", "vsplit", "dsplit"),
     )
 )
-CLAMPS = {  # and which of the bounds comes first
+CLAMPS = {  # and the bound that is their first argument
     "aten.clip.default": "min",
     "aten.clamp_min.default": "min",
     "aten.clamp_max.default": "max",
@@ -59,9 +59,9 @@ CLAMPS = {  # and which of the bounds comes first
 
 
 def spelled_out(model: GraphModule, known: Container[str], *, trained: bool = False) -> GraphModule:
-    """Replace composites and aliases, in place, but for operators that are ``known`` by name.
+    """Decompose composites and aliases, in place, except for operators in ``known``.
 
-    In a model that is ``trained``, bounds stay tensors: they may be parameters.
+    In a model that is ``trained``, bounds stay tensors, since they may be parameters.
     """
     mutations = Mutations.of(model.graph)
     waiting = [node for node in model.graph.nodes if _is_candidate(node, known)]
@@ -75,7 +75,7 @@ def spelled_out(model: GraphModule, known: Container[str], *, trained: bool = Fa
 
 
 def _bound_by_numbers(model: GraphModule, known: Container[str], mutations: Mutations) -> bool:
-    """Make clamps of maxima and minima with constants; whether there were any."""
+    """Turn maxima and minima with constants into clamps; return whether there were any."""
     found = [
         clamp_by_numbers(node)
         for node in model.graph.nodes
@@ -88,7 +88,7 @@ def _bound_by_numbers(model: GraphModule, known: Container[str], mutations: Muta
 
 
 def remaining(model: GraphModule, known: Container[str]) -> list[Node]:
-    """The composites that a graph has, other than those that are known or kept."""
+    """Return the composites of a graph, except those that are known or kept."""
     return [n for n in model.graph.nodes if _is_candidate(n, known) and _is_composite(n.target)]
 
 
@@ -108,7 +108,7 @@ def _is_composite(target: Any) -> bool:
 
 
 def _is_copy(target: Any) -> bool:
-    """``slice_copy`` and its like: a view of the same name, copied."""
+    """Whether an operator copies the result of the view of the same name, like ``slice_copy``."""
     return _view_of(target) is not None
 
 
@@ -121,7 +121,7 @@ def _view_of(target: Any) -> Any:
 
 
 def _replaced(node: Node, mutations: Mutations) -> Sequence[Node]:
-    """Replace a node, and return the nodes that stand for it; none if it stays."""
+    """Replace a node and return the nodes that replace it, or nothing if the node stays."""
     name = operator_name(node.target)
     if name.rpartition(".")[0] in SPLITS and _is_static(node):
         return _as_slices(node)
@@ -137,7 +137,7 @@ def _is_static(node: Node) -> bool:
 
 
 def _as_slices(node: Node) -> Sequence[Node]:
-    """The parts of a tensor, each a slice of it."""
+    """Replace a split by slices, one for each part, and return the slices."""
     source, dim, start = node.all_input_nodes[0], _split_dim(node), 0
     parts: list[Node] = []
     starts: list[int] = []
@@ -163,7 +163,7 @@ def _as_slices(node: Node) -> Sequence[Node]:
 
 
 def _split_dim(node: Node) -> int:
-    """The dimension in which the parts and the whole differ; any where there is one part."""
+    """Return the dimension along which a split divides its input."""
     target: Any = node.target
     named = {argument.name: place for place, argument in enumerate(target._schema.arguments)}
     rank: int = node.meta["val"][0].dim()
@@ -177,7 +177,7 @@ def _split_dim(node: Node) -> int:
 
 
 def as_clamp(node: Node) -> Sequence[Node]:
-    """One of ``CLAMPS`` as a clamp, in place if it is."""
+    """Turn one of ``CLAMPS`` into a clamp; an in-place operator stays in place."""
     clamp = torch.ops.aten.clamp_ if is_in_place(node) else torch.ops.aten.clamp
     source, *limits = node.args
     if CLAMPS[operator_name(node.target)] == "max":
@@ -188,14 +188,14 @@ def as_clamp(node: Node) -> Sequence[Node]:
 
 
 def _as_view(node: Node, mutations: Mutations) -> Sequence[Node]:
-    """The view itself, where no one writes to what it shares then."""
+    """Replace a copied view by the view, unless the shared memory is written to."""
     if not any(map(mutations.is_written, (node, node.all_input_nodes[0]))):
         node.target = _view_of(node.target)
     return (node,) if not _is_copy(node.target) else ()
 
 
 def _inlined(node: Node) -> Sequence[Node]:
-    """The operators that torch computes a composite with."""
+    """Replace a composite by the operators that torch decomposes it into, and return them."""
     target: Any = node.target
     leaves, spec = pytree.tree_flatten((node.args, dict(node.kwargs)))
     places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Node)]
@@ -211,7 +211,7 @@ def _inlined(node: Node) -> Sequence[Node]:
     with torch.no_grad():
         traced = make_fx(call)(*values)
         if traced.graph.find_nodes(op="call_function", target=target):
-            # Torch has a kernel for the CPU, which the composite calls; backends have none.
+            # The composite calls a CPU kernel of torch, which backends do not have.
             traced = make_fx(call, decomposition_table=_core_decomposition(target))(*values)
     if traced.graph.find_nodes(op="call_function", target=target):
         return ()
@@ -243,5 +243,5 @@ def _replace(node: Node, result: Any) -> None:
 
 
 def _inherit(node: Node, composite: Node, value: Any) -> None:
-    """Where a node comes from is where its composite came from."""
+    """Copy the metadata of a composite, such as its provenance, to a node that replaces it."""
     node.meta = {**composite.meta, "val": value}

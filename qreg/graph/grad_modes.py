@@ -1,7 +1,7 @@
-"""Takes the operators out of the subgraphs that ``torch.no_grad()`` inside a model leaves.
+"""Inline the subgraphs that torch.export creates for ``torch.no_grad()`` inside a model.
 
-torch.export wraps them into ``wrap_with_set_grad_enabled``, where no annotator finds them. For
-inference the wrapping means nothing.
+torch.export wraps these operators into ``wrap_with_set_grad_enabled``, where annotators do not find
+them. For inference, the wrapper has no effect.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WRAPPER = torch.ops.higher_order.wrap_with_set_grad_enabled
 
 
 def inline_grad_modes(model: GraphModule) -> GraphModule:
-    """Replaces each wrapped subgraph by its operators, in place; also those within one another."""
+    """Replace each wrapped subgraph by its operators, in place, including nested subgraphs."""
     while wrapped := model.graph.find_nodes(op="call_function", target=WRAPPER):
         for node in wrapped:
             _inline(model, node)

@@ -1,4 +1,4 @@
-"""The operators of a graph by name, and what is known of its values, read in one walk."""
+"""An index of the operators of a graph by name, and of its constant values."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ CASTS = frozenset({"aten.to.dtype", "aten._to_copy.default", "aten.to.dtype_layo
 
 
 class GraphIndex:
-    """The operators of a graph by name, and what is known of its values, read in one walk.
+    """The operators of a graph by name, and facts about its values, collected in one walk.
 
-    ``constants`` are computed from parameters and buffers alone. ``fixed`` are these, and what is
-    computed from numbers and sizes: positions, for example. ``counts`` are floats that are only
-    rounded to integers: indices of a table, for example. ``is_state`` tells which nodes have the
-    memory of a buffer that the graph writes to.
+    ``constants`` are computed from parameters and buffers alone. ``fixed`` are the constants, and
+    values that are computed from numbers and sizes: positions, for example. ``counts`` are floats
+    that are only rounded to integers: indices of a table, for example. ``is_state`` reports
+    whether a node shares the memory of a buffer that the graph writes to.
     """
 
     def __init__(self, graph: Graph, is_state: Callable[[Node], bool] = lambda node: False) -> None:
@@ -45,7 +45,7 @@ class GraphIndex:
         self.counts = _counts(graph)
 
     def starting(self, operators: Iterable[str]) -> Iterator[Node]:
-        """The nodes of these operators, in the order of the graph."""
+        """Return the nodes of these operators, in the order of the graph."""
         found = (self._by_operator[name] for name in operators if name in self._by_operator)
         return heapq.merge(*found, key=self.position.__getitem__)
 
@@ -73,7 +73,10 @@ def _is_random(node: Node) -> bool:
 
 
 def _counts(graph: Graph) -> set[Node]:
-    """Pointwise operators on floats that only casts to integers read, or others of their kind."""
+    """Find the pointwise operators on floats whose results are only cast to integers.
+
+    The results may pass through other operators of this kind ahead of the cast.
+    """
     found: set[Node] = set()
     for node in reversed(graph.nodes):
         if _is_pointwise(node) and node.users and all(map(_rounds(found), node.users)):

@@ -1,4 +1,4 @@
-"""Calls that rewrites add to a graph."""
+"""Insert calls into a graph."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ def call_before(
 ) -> Node:
     """Insert a call ahead of a node, and return it.
 
-    Its fake tensor is ``value``, by default what ``target`` makes of those of the arguments. With
-    ``inherit`` it comes from where the node comes from: its origin, its module, its line.
+    The fake tensor of the call is ``value``, by default the result of ``target`` on the fake
+    tensors of the arguments. With ``inherit``, the call has the provenance of the node: its origin,
+    module and source line.
     """
     from torch.fx.node import map_arg
 

@@ -1,4 +1,4 @@
-"""Where a ``cat`` joined its inputs, and which slices cut one of them out again."""
+"""Track where a ``cat`` joins its inputs, and which slices extract one of them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from torch.fx import Node
 
 
-IN_PLACE = frozenset({*CLAMPS, *RELU, *SLICE})  # what moves no value along a joined dimension
+IN_PLACE = frozenset({*CLAMPS, *RELU, *SLICE})  # operators that keep values in their positions
 
 
 @frozen
 class JoinedDimension:
-    """The dimension along which the values of a ``cat`` lie, and the positions where inputs meet.
+    """The dimension along which a ``cat`` joins its inputs, and the positions where they meet.
 
     ``bounds`` are in elements, the first 0 and the last the size of the dimension.
     """
@@ -30,7 +30,7 @@ class JoinedDimension:
 
     @classmethod
     def of(cls, node: Node) -> JoinedDimension | None:
-        """That of a ``cat``; None for other operators, and for sizes that are not known."""
+        """Return the joined dimension of a ``cat``; None for other operators and dynamic sizes."""
         if node.op != "call_function" or operator_name(node.target) not in CAT:
             return None
         inputs: Any = node.args[0]
@@ -41,7 +41,7 @@ class JoinedDimension:
         return cls(dimension, tuple(accumulate(sizes, initial=0)))
 
     def through(self, node: Node) -> JoinedDimension | None:
-        """That of the output of an operator; None where the values are no longer in a row."""
+        """Return the joined dimension of an operator's output; None if values may be rearranged."""
         name = operator_name(node.target)
         if name == "aten.permute.default":
             rank, order = node.meta["val"].dim(), argument(node, 1)
@@ -57,7 +57,7 @@ class JoinedDimension:
         return self if name in IN_PLACE else None
 
     def is_taken_apart_by(self, node: Node) -> bool:
-        """Whether an operator is a slice out of one of the inputs."""
+        """Whether an operator is a slice within one of the inputs."""
         if operator_name(node.target) not in SLICE or not self._cut_by(node):
             return False
         ends = argument(node, 2), argument(node, 3)

@@ -1,4 +1,4 @@
-"""Lists of sizes in full: torch lets one number stand for all dimensions, backends do not."""
+"""Expand lists of sizes: torch accepts one number for all dimensions, backends do not."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch.fx import Graph, Node
 
 
 def fill_lists(graph: Graph) -> bool:
-    """Repeat the number of a list of one where an operator has one for each dimension, in place.
+    """Expand lists of one number where an operator has one for each dimension, in place.
 
-    ``stride=[2]`` of a ``conv2d`` becomes ``[2, 2]``. Returns whether there were any.
+    ``stride=[2]`` of a ``conv2d`` becomes ``[2, 2]``. Return whether there were any.
     """
     operators = [each for each in graph.nodes if isinstance(each.target, torch._ops.OpOverload)]
     filled = [_fill(each) for each in operators]

@@ -1,8 +1,8 @@
-"""Which memory a graph writes to, through which of its nodes, and who sees it.
+"""Analyze which memory a graph writes to, through which nodes, and which nodes read it.
 
-Everything that asks about in-place operators asks here: a written buffer is state and not a
-constant, an observer cuts a tensor off from the views of it, and whatever runs a model leaves its
-buffers as they were.
+This module is the only source about in-place operators. A written buffer is state and not a
+constant. An observer separates a tensor from its views. Code that runs a model restores the
+model's buffers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.fx import Graph, GraphModule, Node
 
 from qreg.graph.nodes import argument, tensor_at
 
-# They update running statistics in training, which their schemas do not tell.
+# These operators update running statistics in training, which their schemas do not declare.
 NORMS = ("aten.batch_norm.default", "aten.instance_norm.default")
 DROPOUTS = frozenset({"aten.dropout.default", "aten.feature_dropout.default"})
 
@@ -29,7 +29,7 @@ DROPOUTS = frozenset({"aten.dropout.default", "aten.feature_dropout.default"})
 class Mutations:
     """The aliases and in-place writes of a graph, found in one walk.
 
-    ``owner`` maps a node to the first node that has the same memory, for nodes that share memory.
+    ``owner`` maps each node that shares memory to the first node with the same memory.
     ``writers`` are the operators that write to an owner's memory, in the order of the graph.
     """
 
@@ -57,7 +57,7 @@ class Mutations:
         return self.owner_of(node).op == "get_attr" and self.is_written(node)
 
     def live_views(self) -> set[Node]:
-        """The nodes with memory that is written through one of them and read through another."""
+        """Return the nodes whose memory is written through one node and read through another."""
         if not self.writers:
             return set()
         aliases: dict[Node, list[Node]] = defaultdict(list)
@@ -69,10 +69,10 @@ class Mutations:
         return {node for owner in owners for node in (owner, *aliases[owner])}
 
     def reasons(self, graph: Graph) -> dict[Node, str]:
-        """Why an operator cannot be quantized, for each that mutation keeps in float.
+        """Return the reason for each operator that cannot be quantized because of mutation.
 
-        A written buffer is no constant to fold, and neither the effect on an input of the model
-        nor on a live view may go to a copy that an observer makes.
+        A written buffer is not a constant to fold. A write to an input of the model or to a live
+        view must not be redirected to a copy that an observer makes.
         """
         live, found = self.live_views(), {}
         for node in graph.nodes if self.writers else ():
@@ -83,7 +83,7 @@ class Mutations:
         return found
 
     def _reason(self, node: Node, live: set[Node]) -> str | None:
-        # The statistics that a norm keeps while it trains are neither observed nor folded.
+        # The running statistics of a norm in training are neither observed nor folded.
         trains = str(node.target) in NORMS and argument(node, 5)
         touched = (node, *node.all_input_nodes[: 1 if trains else None])
         for each in touched:
@@ -98,7 +98,7 @@ class Mutations:
         return None
 
     def _is_seen(self, owner: Node, aliases: list[Node], order: dict[Node, int]) -> bool:
-        """Whether a write to a part shows in the whole, or one to the whole in an older part."""
+        """Whether a write to a view is read through the whole, or one to the whole by a view."""
         writers = self.writers[owner]
         whole = {owner, *writers}
         if any(source not in whole for writer in writers for source in _written_by(writer)):
@@ -120,7 +120,7 @@ class Mutations:
             self.writers[self.owner_of(source)].append(node)
 
     def _join_names_of_one_tensor(self, graph: Graph) -> None:
-        """One tensor under two names is written under both."""
+        """Record a write to a tensor that has several names under all of its names."""
         written = [owner for owner in self.writers if owner.op == "get_attr"]
         if not written:
             return
@@ -138,14 +138,14 @@ def _storage(node: Node) -> int | None:
 
 
 def attribute_of(node: Node) -> Any:
-    """What a ``get_attr`` node reads: a tensor, or the body of a loop or branch."""
+    """Return the attribute that a ``get_attr`` node reads: a tensor, or a loop or branch body."""
     owner, _, name = str(node.target).rpartition(".")
     module = node.graph.owning_module
     return getattr(module.get_submodule(owner), name) if module is not None else None
 
 
 def _shared_with(node: Node) -> Iterator[Node]:
-    """The inputs whose memory a result shares, or may share."""
+    """Yield the inputs whose memory a result shares, or may share."""
     if _is_inactive_dropout(node):
         yield node.args[0]  # type: ignore[misc]
         return
@@ -157,7 +157,7 @@ def _shared_with(node: Node) -> Iterator[Node]:
 
 
 def _goes_into_a_list(declared: Any) -> bool:
-    """``Tensor(a -> *) self``: the results are a list of views, as those of ``chunk``."""
+    """Whether results are a list of views, as those of ``chunk``: ``Tensor(a -> *) self``."""
     return declared.alias_info is not None and "*" in declared.alias_info.after_set
 
 
@@ -172,12 +172,12 @@ def _written_by(node: Node) -> Iterator[Node]:
 
 
 def _changes_shape_alone(node: Node) -> bool:
-    """``squeeze_`` and its like change what a name stands for, and no value."""
+    """Whether an operator changes the shape in place but no values, like ``squeeze_``."""
     return torch.Tag.inplace_view in node.target.tags  # type: ignore[union-attr]
 
 
 def _is_inactive_dropout(node: Node) -> bool:
-    """It returns its input itself, which its schema does not tell."""
+    """Whether a dropout returns its input itself, which its schema does not declare."""
     return str(node.target) in DROPOUTS and argument(node, 2) is False
 
 
@@ -186,7 +186,7 @@ def _sets(value: Any) -> set[str]:
 
 
 def _declared(node: Node) -> Iterator[tuple[Any, Any]]:
-    """The arguments of a call: as declared, and as given."""
+    """Yield the arguments of a call, as declared and as given."""
     declared: Any = node.target
     for position, each in enumerate(declared._schema.arguments):
         by_position = position < len(node.args)
@@ -199,16 +199,16 @@ def _nodes(value: Any) -> Iterable[Node]:
 
 
 def written_buffers(graph: Graph) -> frozenset[str]:
-    """The names of the parameters and buffers that the operators of a graph write to.
+    """Return the names of the parameters and buffers that the operators of a graph write to.
 
-    All names of a tensor that has several. Empty for a graph without a module.
+    For a tensor with several names, all of its names. Empty for a graph without a module.
     """
     found = Mutations.of(graph)
     return frozenset(str(n.target) for n in graph.find_nodes(op="get_attr") if found.is_state(n))
 
 
 def changed_buffers(model: object) -> list[Tensor]:
-    """The tensors of a graph module that its operators write to."""
+    """Return the tensors of a graph module that its operators write to."""
     if not isinstance(model, GraphModule):
         return []
     found = Mutations.of(model.graph)
@@ -217,9 +217,9 @@ def changed_buffers(model: object) -> list[Tensor]:
 
 
 def own_state(model: GraphModule) -> GraphModule:
-    """Give a graph module its own copies of the buffers that it writes to, and return it.
+    """Replace the buffers that a graph module writes to by copies, and return the graph module.
 
-    Exported graphs share their tensors with the module that they were made from.
+    Exported graphs share their tensors with the module that they were exported from.
     """
     copies: dict[int, Tensor] = {}
     for name in sorted(written_buffers(model.graph)):
@@ -235,7 +235,7 @@ def own_state(model: GraphModule) -> GraphModule:
 
 @contextmanager
 def keeping_state(model: object) -> Iterator[None]:
-    """Restore the values of the buffers that a model changes."""
+    """Restore the values of the buffers that a model changes when the context exits."""
     buffers = changed_buffers(model)
     before = [buffer.detach().clone() for buffer in buffers]
     try:

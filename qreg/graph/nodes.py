@@ -1,4 +1,4 @@
-"""Questions about one node of a graph."""
+"""Inspect single nodes of a graph."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def is_in_place(node: Node) -> bool:
-    """Whether an operator writes to what it is called on, as ``aten.add_.Tensor`` does."""
+    """Whether an operator writes to its first argument, as ``aten.add_.Tensor`` does."""
     return str(node.target) != operator_name(node.target)
 
 
@@ -30,14 +30,15 @@ def computes_tensors(node: Node) -> bool:
 
 
 def sole_user(node: Node) -> Node | None:
-    """The one user of a node, or None if it has none or several."""
+    """Return the only user of a node, or None if the node has no users or several."""
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
 def is_constant(node: Node) -> bool:
     """Whether a node is a parameter or buffer, or computed from these alone.
 
-    Looks back until it meets an input of the graph; ``GraphIndex.constants`` has them all.
+    Walks upstream until it reaches an input of the graph. ``GraphIndex.constants`` has all
+    constants of a graph.
     """
     return all(
         each.op == "get_attr" or (each.op == "call_function" and bool(each.all_input_nodes))
@@ -46,12 +47,12 @@ def is_constant(node: Node) -> bool:
 
 
 def sources(node: Node) -> list[Node]:
-    """The nodes that a node reads; ``reachable([node], sources)`` is all it depends on."""
+    """Return the nodes that a node reads; ``reachable([node], sources)`` are all it depends on."""
     return node.all_input_nodes
 
 
 def tensor_at(node: Node) -> Tensor:
-    """The parameter or buffer that a ``get_attr`` node reads."""
+    """Return the parameter or buffer that a ``get_attr`` node reads."""
     owner, _, name = str(node.target).rpartition(".")
     module = node.graph.owning_module
     assert module is not None
@@ -60,7 +61,7 @@ def tensor_at(node: Node) -> Tensor:
 
 
 def argument(node: Node, position: int) -> Any:
-    """A positional argument, or None where the call leaves it to its default."""
+    """Return a positional argument, or None if the call does not pass it."""
     return node.args[position] if position < len(node.args) else None
 
 

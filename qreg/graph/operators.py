@@ -1,4 +1,4 @@
-"""The operators that tables of patterns are made of, by kind, as torch prints them."""
+"""Names of operators for tables of patterns, by kind, in torch's notation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ADD, SUB, MUL = ("aten.add.Tensor",), ("aten.sub.Tensor",), ("aten.mul.Tensor",)
 CAT = ("aten.cat.default",)
 
 RELU = ("aten.relu.default",)
-RELU6 = ("aten.hardtanh.default", "aten.relu6.default")  # what clips at two bounds
+RELU6 = ("aten.hardtanh.default", "aten.relu6.default")  # operators that clip at two bounds
 CLAMPS = (*RELU6, "aten.clamp.default")
 
 MAX_POOL2D = ("aten.max_pool2d.default",)

@@ -1,7 +1,7 @@
-"""Which operator of the annotated graph a node comes from, however often it was exported since.
+"""Track the operator of the annotated graph that a node comes from, across repeated exports.
 
-The name is kept where torch keeps what users note down of a node: it survives conversion, export,
-decomposition and lowering, while the names of the nodes themselves do not.
+The operator's name is stored in torch's custom metadata of the node. This metadata survives
+conversion, export, decomposition and lowering, while the names of the nodes do not.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ CUSTOM, KEY = "custom", "qreg"
 
 
 def mark(graph: Graph, prefix: str = "") -> None:
-    """Notes down, in each operator of a graph, what it is called there.
+    """Store the name of each operator of a graph in the operator's metadata.
 
-    ``prefix`` tells the operators of a body, as of a scan, from those of the graph around it.
+    ``prefix`` distinguishes the operators of a body, such as that of a scan, from the operators of
+    the enclosing graph.
     """
     from torch._ops import HigherOrderOperator, OpOverload
 
@@ -28,15 +29,15 @@ def mark(graph: Graph, prefix: str = "") -> None:
 
 
 def origin(node: Node) -> str | None:
-    """The name that the operator had in the annotated graph; None for what was not in it."""
+    """Return the operator's name in the annotated graph; None for a node that was not in it."""
     found: str | None = node.meta.get(CUSTOM, {}).get(KEY)
     return found
 
 
 def producer(node: Node) -> Node:
-    """The operator that gives a node its first operand, through nodes without an origin.
+    """Return the operator that produces a node's first operand, through nodes without an origin.
 
-    An input or constant of the graph where there is none.
+    An input or constant of the graph if there is no such operator.
     """
     while node.all_input_nodes:
         node = node.all_input_nodes[0]
@@ -46,35 +47,35 @@ def producer(node: Node) -> Node:
 
 
 def described(node: Node) -> str:
-    """An operator or an input as errors name it: ``aten.add.Tensor (add_1) in module 'head'``."""
+    """Describe an operator or input for errors: ``aten.add.Tensor (add_1) in module 'head'``."""
     if node.op == "placeholder":
         return f"the input {node.name!r}"
     return f"{node.target} ({node.name}){in_module(node)}"
 
 
 def in_module(node: Node) -> str:
-    """The module of a node in a clause for errors, ``" in module 'head'"``; empty for the model."""
+    """Describe a node's module for errors, ``" in module 'head'"``; empty for the model itself."""
     path = module_path(node)
     return f" in module {path!r}" if path else ""
 
 
 def module_stack(node: Node) -> list[tuple[str, str]]:
-    """The modules a node comes from, outermost first: path as the user writes it, and type."""
+    """Return the path (as in the user's code) and type of a node's modules, outermost first."""
     stack = node.meta.get("nn_module_stack") or {}
     return [(_plain(path), type_name(type_)) for path, type_ in stack.values()]
 
 
 def module_path(node: Node) -> str:
-    """The path of the innermost module a node comes from; ``""`` is the model itself."""
+    """Return the path of the innermost module of a node; ``""`` is the model itself."""
     stack = node.meta.get("nn_module_stack")
     return _plain(next(reversed(stack.values()))[0]) if stack else ""
 
 
 def type_name(type_: Any) -> str:
-    """A type's name as torch.export writes it into its graphs."""
+    """Return a type's name in the notation of torch.export's graphs."""
     return type_ if isinstance(type_, str) else f"{type_.__module__}.{type_.__qualname__}"
 
 
 def _plain(path: str) -> str:
-    # Graphs of older captures spell a path as L['self'].blocks.0.
+    # Graphs of older captures have paths like L['self'].blocks.0.
     return path.removeprefix("L['self']").removeprefix(".")

@@ -1,6 +1,7 @@
-"""Rewrites of a graph before it is annotated, for the transforms of backends to be made of.
+"""Rewrite a graph ahead of annotation: building blocks for the transforms of backends.
 
-None of them changes what the graph computes. Each rewrites one node, and says whether it did.
+Rewrites do not change the outputs of a graph. Each one rewrites a single node, and returns whether
+the node changed.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 WITH_SCALARS = frozenset({*ADD, *MUL, *SUB})
 SAME = {"aten.conv1d.padding": "conv1d", "aten.conv2d.padding": "conv2d"}
 SCALAR = "_tensor_constant_"
-BIASED = {**dict.fromkeys(ADDMM, 0), **dict.fromkeys(LINEAR, 2)}  # and where their bias is
+BIASED = {**dict.fromkeys(ADDMM, 0), **dict.fromkeys(LINEAR, 2)}  # and the position of their bias
 
 
 def rewritten(model: GraphModule, rewrite: Callable[[Node], bool]) -> GraphModule:
-    """The graph with every call rewritten, in one walk."""
+    """Rewrite every call of a graph in one walk, in place, and return the graph."""
     changed = [rewrite(node) for node in list(model.graph.nodes) if node.op == "call_function"]
     if any(changed):
         model.recompile()
@@ -34,12 +35,12 @@ def rewritten(model: GraphModule, rewrite: Callable[[Node], bool]) -> GraphModul
 
 
 def simplified(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
-    """What a backend without needs of its own has as its transform: all of these rewrites."""
+    """Apply all simplifying rewrites: the transform of a backend without special requirements."""
     return rewritten(model, lambda node: simplify(model, node, "qat" in modes))
 
 
 def without_dropouts(model: GraphModule) -> GraphModule:
-    """The graph without the dropouts that are off, which return their input."""
+    """Remove inactive dropouts, which return their input, and return the graph."""
     return rewritten(model, _bypass_dropout)
 
 
@@ -48,10 +49,10 @@ def _bypass_dropout(node: Node) -> bool:
 
 
 def simplify(model: GraphModule, node: Node, trained: bool) -> bool:
-    """Scalars become tensors that can be quantized, paddings by name become numbers.
+    """Turn scalars into tensors that can be quantized, and paddings by name into numbers.
 
-    What gives its input, as a dropout that is off, is bypassed; in a model that is ``trained``
-    dropouts stay.
+    Operators that return their input, such as an inactive dropout, are bypassed. In a model that
+    is ``trained``, dropouts stay. Return whether the node changed.
     """
     name = operator_name(node.target)
     if name in WITH_SCALARS:
@@ -66,10 +67,10 @@ def simplify(model: GraphModule, node: Node, trained: bool) -> bool:
 
 
 def scalars_to_attributes(model: GraphModule) -> GraphModule:
-    """Turns the scalars of ``x + 1``, ``x - 1`` and ``x * 2`` into tensors that can be quantized.
+    """Turn the scalars of ``x + 1``, ``x - 1`` and ``x * 2`` into tensors that can be quantized.
 
-    A scalar takes the dtype of the result where that is floating point; other calls stay as they
-    are, since a float attribute would change what ``ids + 1`` gives.
+    A scalar is converted to the dtype of a floating-point result. Other calls do not change, since
+    a float attribute would change the result of ``ids + 1``.
     """
     return rewritten(
         model,
@@ -78,7 +79,10 @@ def scalars_to_attributes(model: GraphModule) -> GraphModule:
 
 
 def lift_scalars(model: GraphModule, node: Node) -> bool:
-    """The scalars of one call as tensors, in the dtype of a floating-point result."""
+    """Turn the scalars of one call into tensors in the dtype of a floating-point result.
+
+    Return whether the node changed.
+    """
     result = node.meta["val"]
     if not any(map(_is_scalar, node.args)) or not result.dtype.is_floating_point:
         return False
@@ -99,7 +103,7 @@ def _scalar(model: GraphModule, before: Node, scalar: Any, result: torch.Tensor)
 
 
 def new_constant(model: GraphModule, before: Node, prefix: str, value: torch.Tensor) -> Node:
-    """A buffer with this value, under a free name, and the node that reads it."""
+    """Register a buffer with this value under a free name, and return the node that reads it."""
     name = _free_name(model, prefix)
     model.register_buffer(name, value)
     with model.graph.inserting_before(before):
@@ -117,7 +121,7 @@ def _free_name(model: GraphModule, prefix: str) -> str:
 
 
 def changes_nothing(node: Node) -> bool:
-    """An alias, or a tensor "moved" to the type it has, which torch does not even copy."""
+    """Whether a node is an alias, or a conversion to the present type that torch does not copy."""
     source: Any = node.args[0]
     before, after = source.meta["val"], node.meta["val"]
     copied = any(value is True for value in (*node.args, *node.kwargs.values()))
@@ -125,14 +129,14 @@ def changes_nothing(node: Node) -> bool:
 
 
 def bypass(node: Node) -> bool:
-    """A node that gives its input stands in the way of patterns and of shared parameters."""
+    """Remove a node that returns its input, since it blocks patterns and shared qparams."""
     node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
     node.graph.erase_node(node)
     return True
 
 
 def swap_operands(model: GraphModule, node: Node) -> bool:
-    """``rsub(x, 1)`` is ``sub(1, x)``, which tables of patterns have."""
+    """Turn ``rsub(x, 1)`` into ``sub(1, x)``, which is in tables of patterns."""
     import torch
 
     scaled = argument(node, 2) or node.kwargs.get("alpha", 1)
@@ -145,7 +149,7 @@ def swap_operands(model: GraphModule, node: Node) -> bool:
 
 
 def spell_out_padding(node: Node, name: str) -> bool:
-    """Turns ``padding="same"`` or ``"valid"`` into numbers, where these are equal on both sides."""
+    """Turn ``padding="same"`` or ``"valid"`` into numbers, if these are equal on both sides."""
     import torch
 
     weight: Any = node.args[1]
@@ -162,10 +166,11 @@ def spell_out_padding(node: Node, name: str) -> bool:
 
 
 def separate_odd_biases(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
-    """Adds the bias of a product separately, where it is not one number for each output column.
+    """Add the bias of a matmul separately if it is not one number for each output column.
 
-    Kernels for integers compute a product with such a bias in float; without it, they do not. A
-    constant of one row or one number becomes a number for each column, unless it is trained.
+    Integer kernels compute a matmul with such a bias in float, but without the bias in integers. A
+    constant bias of one row or one number is expanded to a number for each column instead, unless
+    it is trained.
     """
     from qreg.graph.mutation import Mutations
 
@@ -194,7 +199,7 @@ def _is_row(bias: Node, node: Node) -> bool:
 
 
 def _stands_for_row(bias: Node, node: Node) -> bool:
-    """Whether a constant has one row, or one number, for all rows of the result."""
+    """Whether a bias is a constant with one row, or one number, for all rows of the result."""
     columns = _columns(node)
     shape = bias.meta["val"].shape
     one_row = shape.numel() in (1, columns) and shape[-1:].numel() == shape.numel()
@@ -202,7 +207,7 @@ def _stands_for_row(bias: Node, node: Node) -> bool:
 
 
 def _add(node: Node) -> bool:
-    """Makes a product with a bias the sum of a product and the bias."""
+    """Turn a matmul with a bias into the sum of a matmul and the bias."""
     import torch
 
     aten = torch.ops.aten

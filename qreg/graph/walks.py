@@ -1,4 +1,4 @@
-"""Walks over graphs of any kind of node: of fx, of a lowered program, of names."""
+"""Walk graphs with nodes of any kind: of fx, of a lowered program, or names."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ T = TypeVar("T", bound=Hashable)
 
 
 def reachable(start: Iterable[T], neighbours: Callable[[T], Iterable[T]]) -> Iterator[T]:
-    """Yield the nodes of ``start`` and all that can be reached from them, each once.
+    """Yield the nodes of ``start`` and all nodes reachable from them, each once.
 
-    ``neighbours`` is called with a node after it has been yielded, so that a caller which stops
-    early walks no further. Depth first, the last neighbour before the others.
+    ``neighbours`` is called with a node after the node has been yielded, so that a caller can stop
+    the walk early. The order is depth first, starting with the last neighbour.
     """
     waiting = list(dict.fromkeys(start))
     seen = set(waiting)

@@ -1,4 +1,4 @@
-"""Observers that give torchao's own parameters in a fraction of its time."""
+"""Observers that return the same qparams as torchao's in a fraction of the time."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ UNSEEN = (
 
 
 class HistogramObserver(TorchaoHistogramObserver):  # type: ignore[misc]
-    """torchao's ``HistogramObserver``, with the same arguments, state and parameters, but faster.
+    """A faster version of torchao's ``HistogramObserver``, with the same state and qparams.
 
-    It differs in one thing: asked for parameters before it saw a value, it raises
-    ``CalibrationError``, where torchao gives the scale 1 with a warning.
+    The arguments are the same too. The only difference: computing qparams without an observed
+    value raises ``CalibrationError``, whereas torchao returns the scale 1 with a warning.
     """
 
     _last: _Counted | None = None
@@ -37,19 +37,19 @@ class HistogramObserver(TorchaoHistogramObserver):  # type: ignore[misc]
         return {name: value for name, value in super().__getstate__().items() if name != "_last"}
 
     def forward(self, x_orig: Tensor) -> Tensor:
-        """Counts the values of a tensor of any shape, and gives it back."""
+        """Count the values of a tensor of any shape, and return the tensor."""
         x = x_orig.detach()
         if x.dtype != self.histogram.dtype or not x.is_cpu or not x.numel():
             return super().forward(x_orig)  # type: ignore[no-any-return]
         low, high = (extreme.item() for extreme in torch.aminmax(x))
         if not (math.isfinite(low) and math.isfinite(high)):
-            # torchao leaves infinities out with a warning, and refuses NaN.
+            # torchao skips infinities with a warning, and rejects NaN.
             return super().forward(x_orig)  # type: ignore[no-any-return]
         self._add(x, low, high)
         return x_orig
 
     def _add(self, x: Tensor, low: float, high: float) -> None:
-        """Counts values between ``low`` and ``high`` into the histogram, and widens its range."""
+        """Add values between ``low`` and ``high`` to the histogram, and widen its range."""
         histogram, old_low, old_high = self.histogram, self.min_val, self.max_val
         old = old_low.item(), old_high.item()
         new = low, high = min(low, old[0]), max(high, old[1])
@@ -65,9 +65,10 @@ class HistogramObserver(TorchaoHistogramObserver):  # type: ignore[misc]
         old_high.fill_(high)
 
     def _counts(self, x: Tensor, low: float, high: float) -> Tensor:
-        """The counts of some values, which are known if the last call counted the same ones.
+        """Return the counts of some values, cached from the last call if the values are the same.
 
-        That is so where an observer is shared along a view: it sees one tensor in two shapes.
+        The cache is used if an observer is shared along a view, so that the observer sees one
+        tensor in two shapes.
         """
         storage, place = x.untyped_storage(), _place(x)
         last = self._last
@@ -86,7 +87,7 @@ class HistogramObserver(TorchaoHistogramObserver):  # type: ignore[misc]
         return rescaled(*ends) if alike else super()._upscale_histogram(*ends)
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
-        """Scale (float32) and zero point (int64), each of shape (1,).
+        """Return scale (float32) and zero point (int64), each of shape (1,).
 
         Raises ``CalibrationError`` if the observer saw no value.
         """
@@ -106,7 +107,7 @@ class HistogramObserver(TorchaoHistogramObserver):  # type: ignore[misc]
 
 @frozen
 class _Counted:
-    """Counts, and which values they are of, without keeping those in memory."""
+    """Counts and the identity of the counted values, without keeping the values in memory."""
 
     storage: Callable[[], torch.UntypedStorage | None]
     place: tuple[int, int, int] | None
@@ -119,15 +120,16 @@ class _Counted:
         place: tuple[int, int, int] | None,
         range_: tuple[float, float],
     ) -> bool:
-        """Whether the counts are of what lies at this place of a storage, in this range."""
+        """Whether the counts are of the values at this place of a storage, in this range."""
         known = place is not None and self.storage() is storage
         return known and (self.place, self.range) == (place, range_)
 
 
 def _place(x: Tensor) -> tuple[int, int, int] | None:
-    """Where a tensor's values lie in its storage, and after how many changes of it.
+    """Return the offset, number of elements and version of a tensor's values in its storage.
 
-    None if they are scattered, or the changes not counted, as for inference tensors.
+    None if the values are not contiguous in memory, or if torch does not count their versions, as
+    for inference tensors.
     """
     if x.is_inference() or not _is_dense(x):
         return None
@@ -135,7 +137,7 @@ def _place(x: Tensor) -> tuple[int, int, int] | None:
 
 
 def _is_dense(x: Tensor) -> bool:
-    """Whether a tensor's elements fill a stretch of memory, each place once, in any order."""
+    """Whether a tensor's elements fill a contiguous block of memory, in any order, once each."""
     expected = 1
     for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
         if size > 1:
@@ -148,35 +150,35 @@ def _is_dense(x: Tensor) -> bool:
 class ConstantMinMaxObserver(MinMaxObserver):  # type: ignore[misc]
     """A ``MinMaxObserver`` for a tensor that never changes, such as a weight after training.
 
-    It looks once; every later batch passes through.
+    The first call observes the tensor. Later calls return their input unobserved.
     """
 
     def forward(self, x: Tensor) -> Any:
         return x if _has_seen(self) else super().forward(x)
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
-        """Scale and zero point; raises ``CalibrationError`` if the observer saw no value."""
+        """Return scale and zero point; raise ``CalibrationError`` without an observed value."""
         _check_seen(self)
         return super().calculate_qparams()  # type: ignore[no-any-return]
 
 
 class ConstantPerChannelMinMaxObserver(PerChannelMinMaxObserver):  # type: ignore[misc]
-    """A ``PerChannelMinMaxObserver`` for a tensor that never changes; it looks once."""
+    """A ``PerChannelMinMaxObserver`` for a tensor that never changes, observed only once."""
 
     def forward(self, x: Tensor) -> Any:
         return x if _has_seen(self) else super().forward(x)
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
-        """One scale and zero point for each channel; raises as ``ConstantMinMaxObserver``."""
+        """Return a scale and zero point per channel; raise as ``ConstantMinMaxObserver``."""
         _check_seen(self)
         return super().calculate_qparams()  # type: ignore[no-any-return]
 
 
 class FusedMovingAvgObsFakeQuantize(TorchaoFakeQuantize):  # type: ignore[misc]
-    """torchao's, but it raises ``CalibrationError`` if it is converted before it saw a value."""
+    """torchao's fake quantizer; without an observed value it raises ``CalibrationError``."""
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
-        """Scale and zero point; raises ``CalibrationError`` if its observer saw no value."""
+        """Return scale and zero point; raise ``CalibrationError`` without an observed value."""
         _check_seen(self.activation_post_process)
         return super().calculate_qparams()  # type: ignore[no-any-return]
 

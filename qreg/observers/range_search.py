@@ -1,9 +1,9 @@
-"""The search for the range of a histogram that is worth quantizing.
+"""Search for the range of a histogram with the smallest quantization error.
 
-torchao 0.18 looks for it one step at a time: it walks the cumulative sum with tensors as pointers,
-and after each step that moves, computes the error of the new range. Which ranges it meets depends
-on the cumulative sum alone. So here they are found first, by bins instead of steps, and their
-errors are computed in blocks, in the same order of the same float32 operations.
+torchao 0.18 searches one step at a time: it walks the cumulative sum with tensors as pointers, and
+computes the error of the new range after each step that moves. The candidate ranges depend on the
+cumulative sum alone. So this module finds the ranges first, by bins instead of steps, and then
+computes their errors in blocks, with the same float32 operations in the same order.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Range = tuple[int, int]
 
 
 def best_range(histogram: Tensor, low: float, high: float, levels: int) -> Range:
-    """The first and last bin of the range that torchao's search ends with.
+    """Return the first and last bin of the range that torchao's search ends with.
 
     ``histogram`` (float32, shape (bins,)) counts values between ``low`` and ``high``; ``levels`` is
     the number of quantized values. The search is that of torchao's ``HistogramObserver``, which
     follows caffe2's ``NormMinimization::NonlinearQuantizationParamsSearch``: cut off the sparser
-    end until the squared error of the rest, each bin taken for uniform, grows.
+    end until the squared error of the rest grows, assuming uniform values within each bin.
     """
     width = (high - low) / len(histogram)
     best, smallest = (0, len(histogram) - 1), float("inf")
@@ -43,7 +43,7 @@ def best_range(histogram: Tensor, low: float, high: float, levels: int) -> Range
 
 
 def _blocks(ranges: Iterator[Range]) -> Iterator[list[Range]]:
-    """The ranges in blocks that grow: most searches end after a few, some after thousands."""
+    """Yield the ranges in growing blocks: most searches end after a few, some after thousands."""
     size = 2
     while block := list(islice(ranges, size)):
         yield block
@@ -51,10 +51,11 @@ def _blocks(ranges: Iterator[Range]) -> Iterator[list[Range]]:
 
 
 def narrowing_ranges(histogram: Tensor) -> Iterator[Range]:
-    """The ranges of bins that the search meets, each narrower than the one before.
+    """Yield the candidate ranges of bins, each narrower than the previous one.
 
-    A step cuts off the next share where that takes more bins, which is above if both take as many.
-    So a lower side with nothing to take stays as it is, and the rest is a walk down the upper one.
+    A step cuts off the next share at the end where the share spans more bins, and at the upper end
+    if both spans are equal. Once the next share at the lower end spans no bin, the lower end stays
+    fixed, and the rest is a walk down the upper end.
     """
     bins, (cut_below, kept_above) = len(histogram), _shares()
     look_up = _Cumulated(histogram.cumsum(0), histogram.sum().item())
@@ -78,7 +79,7 @@ def narrowing_ranges(histogram: Tensor) -> Iterator[Range]:
 
 @cache
 def _shares() -> tuple[Tensor, Tensor]:
-    """The shares of values below and above which the search cuts, after each of its steps."""
+    """Return the shares of values below and above which the search cuts, after each step."""
     steps = round(1 / STEP) + 1
     rising = accumulate([STEP] * steps, initial=0.0)
     falling = accumulate([-STEP] * steps, initial=1.0)
@@ -89,30 +90,30 @@ def _shares() -> tuple[Tensor, Tensor]:
 
 @frozen
 class _Cumulated:
-    """A cumulative sum, in which shares of its total are looked up.
+    """A cumulative sum to look up shares of its total.
 
-    torchao compares a float32 tensor with a Python number, which torch does in float32.
+    torchao compares a float32 tensor with a Python number, which torch computes in float32.
     """
 
     sums: Tensor
     total: float
 
     def first_bins(self, shares: Tensor) -> Tensor:
-        """For each share the first bin with at least that share up to its end."""
+        """Return, for each share, the first bin with at least that share up to its end."""
         return torch.searchsorted(self.sums, (shares * self.total).to(self.sums.dtype))
 
     def last_bins(self, shares: Tensor) -> Tensor:
-        """For each share the last bin with at most that share up to its end."""
+        """Return, for each share, the last bin with at most that share up to its end."""
         wanted = (shares * self.total).to(self.sums.dtype)
         return torch.searchsorted(self.sums, wanted, right=True) - 1
 
 
 def errors(histogram: Tensor, width: float, ranges: Sequence[Range], levels: int) -> list[float]:
-    """The squared error of quantizing a histogram of bins of ``width`` to each of some ranges.
+    """Return the squared error of quantizing a histogram of bins of ``width`` to each range.
 
-    Each bin is taken for uniform. Its error is the integral of ``x**2`` over the distances from
-    the centres of the quantized values that it overlaps: a part of the first, all of those between,
-    and a part of the last.
+    Values within a bin are assumed to be uniform. The error of a bin is the integral of ``x**2``
+    over the distances from the centres of the quantized values that the bin overlaps: a part of
+    the first, all of those between, and a part of the last.
     """
     steps = [width * (end - start + 1) / levels for start, end in ranges]
     if 0.0 in steps:

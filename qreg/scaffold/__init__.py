@@ -1,7 +1,7 @@
-"""Writes a project for a new plugin: what there is to write, and tests that pass as they are.
+"""Write a project for a new plugin, with passing tests.
 
-The templates are complete plugins, so that an author changes what works rather than completes what
-does not. A license is the author's choice, so none is written.
+The templates are complete plugins, so that an author starts from working code. The license is the
+author's choice, so the project does not have one.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 def new_plugin(name: str, kind: Kind = "annotator", output: str | Path = ".") -> Path:
-    """Writes the project ``qreg-NAME`` into a folder, in full or not at all, and returns its path.
+    """Write the project ``qreg-NAME`` into a folder, in full or not at all, and return its path.
 
-    Raises ``InputError`` for a name that no distribution can have, and for a folder that cannot be
-    written or has a project of that name already.
+    Raises ``InputError`` for a name that is not valid for a distribution, and for a folder that
+    cannot be written or that already has a project of that name.
     """
     if kind not in KINDS:
-        raise InputError(f"unknown kind {kind!r}: choose one of {', '.join(KINDS)}")
+        raise InputError(f"kind {kind!r}: unknown (expected one of {', '.join(KINDS)})")
     _check_name(name)
     project = Path(output) / f"qreg-{name}"
     if project.exists() or project.is_symlink():
-        raise InputError(f"{project} exists already: choose another name, or take it away first")
+        raise InputError(f"{project} exists already. Choose another name, or remove it first.")
     try:
         _write(project, dict(_rendered(name, kind)))
     except OSError as cause:
@@ -44,16 +44,18 @@ def new_plugin(name: str, kind: Kind = "annotator", output: str | Path = ".") ->
 
 def _check_name(name: str) -> None:
     if name.startswith("qreg-"):
-        raise InputError(f"{name!r} begins with qreg-, which is added: say {name[5:]!r}")
+        raise InputError(
+            f"plugin name {name!r}: the prefix qreg- is added to it. Pass {name[5:]!r}."
+        )
     if not NAME.fullmatch(name):
         raise InputError(
-            f"{name!r} is no name for a plugin: it has lower-case letters and digits, in words "
-            "that are joined by hyphens and begin with a letter, such as 'my-ops'"
+            f"plugin name {name!r} is not valid (expected lower-case letters and digits, in words "
+            "joined by hyphens, beginning with a letter, such as 'my-ops')."
         )
 
 
 def _write(project: Path, files: dict[str, str]) -> None:
-    # Next to where it will be, so that the last step is one rename.
+    # The temporary folder is next to the project, so that the last step is one rename.
     with tempfile.TemporaryDirectory(dir=project.parent, prefix=f".{project.name}.") as folder:
         unfinished = Path(folder) / project.name
         for name, text in files.items():
@@ -64,7 +66,7 @@ def _write(project: Path, files: dict[str, str]) -> None:
 
 
 def _rendered(name: str, kind: Kind) -> Iterator[tuple[str, str]]:
-    """The files of a project, with their paths in it."""
+    """Yield the files of a project: the path within the project, and the text."""
     environment = Environment(
         loader=PackageLoader("qreg.scaffold"),
         undefined=StrictUndefined,
@@ -83,6 +85,6 @@ def _rendered(name: str, kind: Kind) -> Iterator[tuple[str, str]]:
 
 
 def _versions() -> str:
-    """The versions of qreg that a plugin for this one goes with: before 1.0 a minor one breaks."""
+    """Return the compatible versions of qreg; ahead of 1.0 a minor version may break plugins."""
     major, minor = map(int, version("qreg").split(".")[:2])
     return f">={major}.{minor},<{major + 1}" if major else f">=0.{minor},<0.{minor + 1}"

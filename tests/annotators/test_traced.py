@@ -101,5 +101,5 @@ def test_nothing_is_traced_for_a_graph_without_the_operators(capture: Capture) -
 
 def test_an_operator_that_was_not_given_is_an_error(capture: Capture) -> None:
     matcher = traced(lambda x, w: F.relu(F.linear(x, w)), (X, W), (RELU,))
-    with pytest.raises(ConfigError, match="Give all of them"):
+    with pytest.raises(ConfigError, match="Pass all of them"):
         at_relu(matcher, capture(Net(), X))

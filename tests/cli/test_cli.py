@@ -373,7 +373,7 @@ def test_an_operator_to_keep_in_float_that_the_model_does_not_have_is_a_warning(
     arguments = (model, "--backend", "toy", "--calibration", data)
     found = run(command, *arguments, "--float", "aten.add.Scalar")
     assert found.exit_code == 0, found.output
-    assert found.stderr.count("Warning: scope of operator 'aten.add.Scalar': it has no eff") == 1
+    assert found.stderr.count("Warning: scope of operator 'aten.add.Scalar': the scope has") == 1
     assert "Did you mean 'aten.add.Tensor'?" in found.stderr
     assert "UserWarning" not in found.stderr
 

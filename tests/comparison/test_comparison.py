@@ -128,7 +128,7 @@ def test_the_command_prints_a_table_json_or_a_page(
     found = json.loads(failing.stdout[failing.stdout.index("{") :])
     assert [entry["backend"] for entry in found["entries"]] == ["float", "missing"]
     mistaken = run("compare", *files, "--backends", "toy", "--config", "histogram")
-    assert "write --config BACKEND=histogram" in mistaken.output
+    assert "expected BACKEND=histogram" in mistaken.output
 
 
 def test_an_operator_to_keep_in_float_that_the_model_does_not_have_is_a_note_of_the_row(

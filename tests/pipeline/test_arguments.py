@@ -89,5 +89,5 @@ def test_an_unknown_argument_is_an_error_with_near_names(
 
 
 def test_what_is_for_the_backend_has_its_place() -> None:
-    with pytest.raises(TypeError, match=r"Pass what is for the backend in options=\{'threads': "):
+    with pytest.raises(TypeError, match=r"Pass options of the backend in options=\{'threads': "):
         qreg.quantize(None, threads=2)

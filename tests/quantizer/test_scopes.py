@@ -322,7 +322,7 @@ def test_an_operator_that_the_model_does_not_have_is_a_warning_with_those_it_has
     operator: object, near: str | None, graph: Callable[[], GraphModule], registry: Registry
 ) -> None:
     quantizer = get_quantizer("toy", registry=registry).set_operator_type(operator, None)
-    with pytest.warns(UnknownOperatorWarning, match="it has no effect") as caught:
+    with pytest.warns(UnknownOperatorWarning, match="the scope has no effect") as caught:
         quantizer.annotate(graph())
     (warning,) = (each.message for each in caught if isinstance(each.message, UserWarning))
     assert isinstance(warning, UnknownOperatorWarning)

@@ -88,13 +88,13 @@ def test_it_goes_with_this_version_of_qreg(tmp_path: Path, monkeypatch: pytest.M
     "name", ["", "My-Ops", "my_ops", "1ops", "-ops", "ops-", "my--ops", "my ops", "../ops", "a\nb"]
 )
 def test_a_name_that_no_distribution_can_have_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no name for a plugin"):
+    with pytest.raises(InputError, match="is not valid"):
         new_plugin(name, output=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_name_with_the_prefix_is_said_without_it(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="say 'my-ops'"):
+    with pytest.raises(InputError, match="Pass 'my-ops'"):
         new_plugin("qreg-my-ops", output=tmp_path)
 
 

@@ -41,7 +41,7 @@ def test_a_weight_that_is_computed_is_left_in_float() -> None:
             return torch.addmm(bias, x, y)
 
     inputs = torch.randn(4), torch.randn(4, 4), torch.randn(4, 4)
-    annotate(Product(), inputs).assert_float("addmm", because="its weight is computed")
+    annotate(Product(), inputs).assert_float("addmm", because="its weight is not a constant")
 
 
 @pytest.mark.parametrize(

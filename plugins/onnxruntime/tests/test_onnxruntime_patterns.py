@@ -60,7 +60,7 @@ def float_reasons(result: qreg.Result) -> dict[str, str]:
             "aten.conv_transpose2d.input",
             "no annotator",
         ),
-        (two(lambda x, y: torch.add(x, y, alpha=2)), (IMAGE,), "aten.add.Tensor", "alpha is 2"),
+        (two(lambda x, y: torch.add(x, y, alpha=2)), (IMAGE,), "aten.add.Tensor", "alpha=2"),
         (
             Call(lambda x, y: torch.relu(x + y)),
             (ROW, ROW),
@@ -71,7 +71,7 @@ def float_reasons(result: qreg.Result) -> dict[str, str]:
             Between(lambda x: functional.adaptive_avg_pool2d(x, 2)),
             (IMAGE,),
             "aten.adaptive_avg_pool2d.default",
-            r"the kernel takes \[1, 1\]",
+            r"the kernel requires \[1, 1\]",
         ),
         (
             Between(lambda x: functional.avg_pool2d(x, 3, ceil_mode=True)),

@@ -173,7 +173,7 @@ REFUSED = {
         Call(lambda x, y: torch.add(x, y, alpha=2)),
         (IMAGE, IMAGE),
         "default",
-        "alpha is 2",
+        "alpha=2",
     ),
     "huge scalar": (Call(lambda x: x + 1e30), (IMAGE,), "default", r"1e\+30"),
     "computed weight": (Call(functional.linear), (ROW, (8, 16)), "default", "its weight is"),
