@@ -343,5 +343,5 @@ def test_an_operator_that_the_model_has_is_no_warning(
 
 
 def test_a_config_that_is_none_of_its_kinds_is_refused(registry: Registry) -> None:
-    with pytest.raises(errors.ConfigError, match="pass a name, a QuantizationConfig, or None"):
+    with pytest.raises(errors.ConfigError, match="expected a name, a QuantizationConfig, or None"):
         get_quantizer("toy", 8, registry=registry)
