@@ -31,7 +31,11 @@ def package_of(filename: str) -> str | None:
 
 def levels() -> dict[str, int]:
     """The layer of each package, counted from the top."""
-    table = ARCHITECTURE.read_text(encoding="utf-8").partition("## Layers")[2].partition("## The way")[0]
+    table = (
+        ARCHITECTURE.read_text(encoding="utf-8")
+        .partition("## Layers")[2]
+        .partition("## The way")[0]
+    )
     rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     return {name: level for level, row in enumerate(rows) for name in re.findall(r"`(\w+)`", row)}
 
