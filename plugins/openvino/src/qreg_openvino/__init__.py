@@ -1,1 +1,1 @@
-"""OpenVINO for qreg: configs, annotators, the lowering to IR and the runtime on the CPU."""
+"""OpenVINO for qreg: configs, annotators, the lowering to OpenVINO IR, and the CPU runtime."""

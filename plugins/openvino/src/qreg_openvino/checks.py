@@ -1,4 +1,4 @@
-"""What an OpenVINO model cannot do, found before anything is converted."""
+"""Checks for what OpenVINO does not support, made ahead of the conversion."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ CHOOSING = "quantized_decomposed.choose_qparams"
 
 
 def check_lowerable(program: ExportedProgram) -> None:
-    """Raises ``LoweringError`` for activations that are quantized dynamically."""
+    """Raise ``LoweringError`` for activations that are quantized dynamically."""
     for node in program.graph.nodes:
         if str(node.target).startswith(CHOOSING):
             raise LoweringError(
                 f"{described(node.all_input_nodes[0])} is quantized dynamically, which OpenVINO "
-                "has no operator for: use a static config"
+                "does not support. Use a static config"
             )

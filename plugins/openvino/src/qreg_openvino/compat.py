@@ -1,6 +1,7 @@
-"""Names that OpenVINO keeps private, in the one place that knows them.
+"""Private names of OpenVINO, used in this module only.
 
-Each with the version it was seen in; ``tests/test_openvino_compat.py`` notices when one moves.
+Each name is listed with the version that it was verified in. ``tests/test_openvino_compat.py``
+fails if one is moved or renamed.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import GraphModule
 
-# openvino 2025.4.1: the plugin compiles small linear layers in a row to one kernel, a snippet,
-# which is wrong where all elements of a bias are equal. Programs are as fast without.
+# openvino 2025.4.1: the plugin compiles consecutive small linear layers to one kernel, a snippet.
+# The snippet is wrong if all elements of a bias are equal. Programs are as fast without snippets.
 WITHOUT_SNIPPETS = {"SNIPPETS_MODE": "DISABLE"}
 NO_RULE = re.compile(r"No conversion rule found for operations: (.*)")  # openvino 2025.4.1
 
 
 def decomposed(program: ExportedProgram) -> ExportedProgram:
-    """The program in the operators that OpenVINO's frontend converts."""
+    """Decompose a program into the operators that OpenVINO's frontend converts."""
     import torch
     from openvino.frontend.pytorch.torchdynamo.decompositions import (
         ops_to_not_decompose,  # openvino 2025.4.1
@@ -34,14 +35,20 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
 
 
 def decoder(model: GraphModule) -> Any:
-    """What ``openvino.convert_model`` reads a graph with; it makes it of programs itself."""
+    """Return the decoder that ``openvino.convert_model`` reads a graph with.
+
+    For an exported program, ``convert_model`` creates the decoder itself.
+    """
     from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder  # openvino 2025.4.1
 
     return TorchFXPythonDecoder(model, dynamic_shapes=True)
 
 
 def fx_node_name(operation: Any) -> str:
-    """The name of the node in torch's graph that an operation was made of, or another name."""
+    """Return the name of the torch node that an operation was converted from.
+
+    For an operation without such a node, the name is not that of a node.
+    """
     # openvino 2025.4.1: the decoder names operations "conv2d/aten.conv2d.default/Convolution".
     name: str = operation.get_friendly_name()
     head, slash, _ = name.partition("/")
@@ -49,13 +56,13 @@ def fx_node_name(operation: Any) -> str:
 
 
 def unconverted(error: BaseException) -> list[str]:
-    """The operators that the frontend has no conversion for, out of what it raised."""
+    """Return the operators without a conversion, parsed from the frontend's error."""
     found = NO_RULE.search(str(error))
     return found[1].split(", ") if found else []
 
 
 def layer(operation: Any) -> Mapping[str, str]:
-    """What a compiled model tells of a kernel: its type, its precisions, what it was made of."""
+    """Return the kernel info in a compiled model: layer type, precisions and original layers."""
     # openvino 2025.4.1: ExecModelInfo's names.
     told = operation.get_rt_info()
     keys = ("layerType", "primitiveType", "outputPrecisions", "originalLayersNames")

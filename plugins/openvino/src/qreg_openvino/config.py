@@ -1,8 +1,8 @@
 """The configs of OpenVINO's integer kernels, and the limits of others.
 
-Activations are int8, affine and per tensor, in the whole of [-128, 127]; weights are int8 and
-symmetric, in [-127, 127], or in [-64, 63] for x86 processors without VNNI. In the program a
-quantization is a FakeQuantize, which has bounds and no type, so that uint8 gives the same kernels
+Activations are int8, affine and per tensor, in the full range [-128, 127]. Weights are int8 and
+symmetric, in [-127, 127], or in [-64, 63] for x86 processors without VNNI. In the program, a
+quantization is a FakeQuantize, which has bounds but no dtype, so uint8 results in the same kernels
 and the same numbers.
 """
 
@@ -26,7 +26,7 @@ from qreg.configs.factory import (
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
-# OpenVINO stores weights of fewer than 7 bits in 4 bits, and computes in float or wrongly.
+# OpenVINO stores weights of fewer than 7 bits in 4 bits; it then computes in float or wrongly.
 LIMITS = ConfigLimits("OpenVINO", activations=("int8", "uint8"), whole_range=True, weight_span=126)
 
 
@@ -38,9 +38,9 @@ def get_int8_quantization_config(
     *,
     eps: float = EPS,
 ) -> QuantizationConfig:
-    """A config of int8 activations and symmetric int8 weights, cached by its arguments.
+    """Return a config of int8 activations and symmetric int8 weights, cached by its arguments.
 
-    ``eps`` is the smallest scale, see ``qreg.configs.factory.config``.
+    ``eps`` is the smallest scale; see ``qreg.configs.factory.config``.
     """
     return config(
         is_qat=is_qat,

@@ -1,6 +1,7 @@
 """A program of two files, the graph and the weights, as one sequence of bytes.
 
-A magic word, the lengths of both, the sum of what follows, then the graph and the weights.
+Layout: a magic word, the lengths of both files, the CRC-32 of their content, the graph, the
+weights.
 """
 
 from __future__ import annotations
@@ -17,25 +18,25 @@ HEAD = struct.Struct("<QQI")
 
 
 def join(files: Mapping[str, bytes]) -> bytes:
-    """The program that two files are.
+    """Join the graph file and the weights file to one program.
 
-    Raises ``InputError`` for a graph that is no XML of a network.
+    Raises ``InputError`` if the graph file is not the XML of a network.
     """
     graph, weights = files[GRAPH], files[WEIGHTS]
     if b"<net " not in graph[:1000]:
-        raise InputError(f"the {GRAPH} file is no OpenVINO IR: it has no <net> in it")
+        raise InputError(f"the {GRAPH} file is not OpenVINO IR: it has no <net> element")
     content = graph + weights
     return MAGIC + HEAD.pack(len(graph), len(weights), zlib.crc32(content)) + content
 
 
 def split(program: bytes) -> dict[str, bytes]:
-    """The content of the files of a program, by suffix.
+    """Return the content of the files of a program, by suffix.
 
-    Raises ``InputError`` for what is no such program, is cut short or was changed.
+    Raises ``InputError`` if the program is not an OpenVINO program, is cut short or was changed.
     """
     start = len(MAGIC) + HEAD.size
     if not program.startswith(MAGIC) or len(program) < start:
-        raise InputError(f"it is no program of backend 'openvino': {len(program):,} bytes")
+        raise InputError(f"it is not a program of backend 'openvino': {len(program):,} bytes")
     graph, weights, sum_ = HEAD.unpack_from(program, len(MAGIC))
     content = program[start:]
     if len(content) != graph + weights:
@@ -43,5 +44,5 @@ def split(program: bytes) -> dict[str, bytes]:
             f"the OpenVINO program is cut short: {len(content):,} bytes of {graph + weights:,}"
         )
     if zlib.crc32(content) != sum_:
-        raise InputError("the OpenVINO program is damaged: its checksum does not fit")
+        raise InputError("the OpenVINO program is damaged: its checksum does not match")
     return {GRAPH: content[:graph], WEIGHTS: content[graph:]}

@@ -1,4 +1,4 @@
-"""From torch to OpenVINO, with the names of the annotated graph on the operations of the model."""
+"""Convert from torch to OpenVINO; operations keep the names of the annotated graph."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SEPARATOR = "::"  # between the origin of an operation and its type
 
 
 def convert(program: ExportedProgram) -> Any:
-    """The ``openvino.Model`` of a program, its operations named by their origins.
+    """Convert a program to an ``openvino.Model`` whose operations are named after their origins.
 
-    Raises ``LoweringError`` that names the operators which OpenVINO has no conversion for.
+    Raises ``LoweringError``, which lists the operators that OpenVINO has no conversion for.
     """
     import openvino
 
@@ -31,7 +31,7 @@ def convert(program: ExportedProgram) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # openvino 2025.4 uses names that torch deprecates
             model = openvino.convert_model(decoder(graph_module))
-    except Exception as cause:  # the frontend's errors have no class in common but this
+    except Exception as cause:  # the frontend's errors share no other base class
         raise LoweringError(_what_failed(graph_module.graph, cause)) from cause
     model = _with_all_inputs(model, graph_module.graph)
     _name_by_origin(model, _origins(graph_module.graph))
@@ -45,17 +45,17 @@ def _what_failed(graph: Graph, cause: Exception) -> str:
     what = ", ".join(places or names)
     if not what:
         return f"OpenVINO does not convert the program: {cause}"
-    return f"OpenVINO has no conversion for {what}: replace it by operators that it has"
+    return f"OpenVINO has no conversion for {what}. Replace it with supported operators"
 
 
 def _with_all_inputs(model: Any, graph: Graph) -> Any:
-    """The model with the inputs of the graph, those that nothing reads too, in their sizes.
+    """Return the model with all inputs of the graph, unused ones included, and with their sizes.
 
-    The frontend of openvino 2025.4 leaves out the former, and leaves all sizes open.
+    The frontend of openvino 2025.4 drops unused inputs and makes all sizes dynamic.
     """
     import openvino
 
-    # Of an operation that gives its input, as x * 1, the input has the name too.
+    # If an operation returns its input, such as x * 1, the input has the operation's name too.
     parameters = model.get_parameters()
     found = {name: each for each in parameters for name in each.output(0).get_names()}
     inputs = [node for node in graph.nodes if node.op == "placeholder"]

@@ -1,8 +1,8 @@
-"""The largest and the least values along a dimension, kept apart from what quantizes them.
+"""Maxima and minima along a dimension, kept apart from the quantization of their results.
 
-openvino 2025.4 computes a quantization inside of the ReduceMax or ReduceMin that it reads, and then
-reduces codes of 8 bits, in which the values are cut to integers. A Maximum of the result with
-itself prevents it, and changes no value.
+openvino 2025.4 fuses a quantization into the ReduceMax or ReduceMin that it reads, and then reduces
+8-bit values, which truncates the inputs to integers. A Maximum of the result with itself prevents
+the fusion and changes no value.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WITH_PLACES = {f"aten.{name}.dim" for name in ("max", "min")}
 
 
 def keep_apart_from_quantization(program: ExportedProgram) -> None:
-    """Rewrite a program in place: a Maximum behind each such value."""
+    """Insert a Maximum downstream of each such value; the program is rewritten in place."""
     for node in list(program.graph.nodes):
         if _is_extreme(node):
             _separate(node)

@@ -1,4 +1,4 @@
-"""The functions of each element that the CPU plugin computes inside of the product before them."""
+"""The elementwise functions that the CPU plugin fuses into the compute operator upstream."""
 
 from __future__ import annotations
 

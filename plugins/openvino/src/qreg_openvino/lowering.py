@@ -1,4 +1,4 @@
-"""To OpenVINO's IR, and what the CPU plugin makes of it."""
+"""Lower a program to OpenVINO IR, and report how the CPU plugin compiles it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def lower(program: ExportedProgram) -> Lowered:
-    """Lowers a program.
+    """Lower a program to OpenVINO IR.
 
-    Raises ``LoweringError`` for what OpenVINO cannot do: an operator that its frontend does not
-    convert.
+    Raises ``LoweringError`` for what OpenVINO does not support: activations that are quantized
+    dynamically, and operators that its frontend does not convert.
     """
     functional = program.run_decompositions({})
     check_lowerable(functional)
@@ -46,7 +46,7 @@ def lower(program: ExportedProgram) -> Lowered:
 
 
 def serialized(model: Any) -> bytes:
-    """A model as a program: OpenVINO writes files only."""
+    """Serialize a model to the bytes of a program, through files: OpenVINO writes files only."""
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:

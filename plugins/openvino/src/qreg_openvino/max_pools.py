@@ -1,8 +1,9 @@
-"""Max pools, kept apart from the activations downstream that are not monotone.
+"""Max pools, kept apart from downstream activations that are not monotone.
 
-openvino 2025.4 computes an activation ahead of the max pool that it reads, inside the convolution,
-in float programs too. That is the same only for a function that never falls: the largest ``|x|`` is
-not ``|largest x|``. A Maximum with the least number in between prevents it, and changes no value.
+openvino 2025.4 moves an activation upstream of the max pool that it reads and fuses it into the
+convolution, in float programs too. The result is the same only for a nondecreasing function: the
+maximum of ``|x|`` is not ``|maximum of x|``. A Maximum with the least number between the two
+prevents the fusion and changes no value.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ PASSED = (
 
 
 def keep_apart_from_activations(program: ExportedProgram) -> None:
-    """Rewrite a program in place: a Maximum ahead of each such activation of a max pool."""
+    """Insert a Maximum upstream of each such activation; the program is rewritten in place."""
     for node in list(program.graph.nodes):
         if _may_fall(node) and _is_of_a_maximum(node.all_input_nodes[0]):
             _separate(node, node.all_input_nodes[0])

@@ -1,4 +1,4 @@
-"""Rewrites of a program ahead of its conversion, so that OpenVINO computes what it says."""
+"""Rewrites of a program ahead of its conversion, so that OpenVINO's results match the program's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ AVERAGES = {f"aten.avg_pool{planes}d.default": planes for planes in (1, 2, 3)}
 
 
 def copies(program: ExportedProgram) -> dict[str, str]:
-    """The copies in a program, which nothing is left of, each with what it is a copy of."""
+    """Return the origin of each copy in a program, with the origin of its source.
+
+    No kernel is left of a copy.
+    """
     return {
         name: origin(producer(node)) or ""
         for node in program.graph.nodes
@@ -27,9 +30,10 @@ def copies(program: ExportedProgram) -> dict[str, str]:
 
 
 def as_function(program: ExportedProgram) -> GraphModule:
-    """The graph of a program, with its weights, and with the inputs that it changes as outputs.
+    """Return the graph of a program with its weights; mutated inputs are additional outputs.
 
-    These come ahead of the others. No value is given twice: the frontend takes each for one output.
+    The additional outputs precede the others. No value is returned twice, because the frontend
+    merges equal outputs into one.
     """
     from torch.fx.graph import CodeGen
 
@@ -45,7 +49,7 @@ def as_function(program: ExportedProgram) -> GraphModule:
 
 
 def _changed(graph: Graph) -> list[Node]:
-    """The values that inputs are changed to; what changes them is taken out of the graph."""
+    """Return the new values of mutated inputs; the copies that mutate the inputs are erased."""
     found: list[Any] = []
     for node in list(graph.nodes):
         if str(node.target) == "aten.copy_.default" and node.args[0].op == "placeholder":
@@ -69,7 +73,7 @@ def _once(graph: Graph, values: Sequence[Any]) -> Iterator[Any]:
 
 
 def _again(graph: Graph, value: Node) -> Node:
-    """The same value as a node of its own; of a clone, the frontend makes no operation."""
+    """Return the same value as a separate node; the frontend eliminates clones."""
     import torch
 
     if value.meta["val"].dtype is torch.bool:
@@ -78,10 +82,10 @@ def _again(graph: Graph, value: Node) -> Node:
 
 
 def pad_ahead_of_averages(program: ExportedProgram) -> None:
-    """Padding that an average counts becomes an operator of its own.
+    """Rewrite padding that an average pooling counts as a separate operator.
 
-    openvino 2025.4 moves dequantizations behind an average, and then counts the padding as the code
-    0 and not as the zero point, even where the program has the average in float.
+    openvino 2025.4 moves dequantizations downstream of an average. It then counts the padding as
+    the quantized value 0 instead of the zero point, even if the program averages in float.
     """
     for node in list(program.graph.nodes):
         planes = AVERAGES.get(operator_name(node.target)) if node.op == "call_function" else None

@@ -1,8 +1,8 @@
-"""Permutations that undo each other around functions of each element.
+"""Pairs of inverse permutations around elementwise functions.
 
-openvino 2025.4 fuses such functions into an int8 convolution before the first permutation, drops
-one permutation too few, and gives values in the wrong places. Without both, it computes what the
-program says.
+openvino 2025.4 fuses such functions into an int8 convolution upstream of the first permutation,
+drops one permutation too few, and returns values in the wrong places. Without both permutations,
+its output matches the program.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def drop_undone_permutations(program: ExportedProgram) -> None:
-    """Rewrite a program in place: a value that is permuted, computed on and permuted back is not.
+    """Drop both permutations of a value that is permuted, computed on and permuted back.
 
-    What lies between must be read by nothing else.
+    The program is rewritten in place. The nodes between the permutations must have no other reader.
     """
     for node in list(program.graph.nodes):
         order = _order(node)
@@ -48,7 +48,10 @@ def _undo(last: Node, order: list[int]) -> None:
 
 
 def _computed_on(node: Node) -> Node | None:
-    """The tensor that a node computes on element by element, with numbers at most beside it."""
+    """Return the tensor that a node computes on elementwise, or None.
+
+    All other operands of the node are single numbers.
+    """
     import torch
 
     if node.op != "call_function":
@@ -66,7 +69,7 @@ def _is_number(node: Node) -> bool:
 
 
 def _order(node: Node) -> list[int] | None:
-    """The dimensions in the order that a permutation puts them in, None for another node."""
+    """Return the order of dimensions of a permutation, or None for another node."""
     if node.op != "call_function":
         return None
     name = operator_name(node.target)

@@ -1,4 +1,4 @@
-"""What this distribution answers to qreg's hooks."""
+"""The backend that this distribution registers with qreg."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ OPENVINO = Backend(
     reduced_config="int8_static_per_channel_reduced",
     runtime="OpenVINO on the CPU",
     suffix=".xml",
-    # openvino 2026 is untested here, and crashes beside ExecuTorch's OpenVINO backend (1.4.1).
+    # openvino 2026 is untested, and crashes if ExecuTorch's OpenVINO backend (1.4.1) is loaded.
     requires=(Requirement("openvino", "openvino>=2025.4,<2026"),),
     options=(
         Option(
             "precision",
             "f32",
-            "what is not int8 is computed in; the runtime's own choice is bf16 where there is it",
+            "dtype of operators that are not int8 (OpenVINO's default: bf16 if supported)",
             choices=PRECISIONS,
             at="load",
         ),
-        Option("threads", 0, "the threads of the runtime; 0 leaves them to it", at="load"),
+        Option("threads", 0, "number of runtime threads (0: the runtime decides)", at="load"),
     ),
     refuses=LIMITS,
     transforms=(transform,),
-    fold_quantize=False,  # OpenVINO's frontend takes weights with their quantization
-    stateless="an OpenVINO program keeps nothing from one run to the next",
+    fold_quantize=False,  # OpenVINO's frontend expects float weights with their quantization
+    stateless="an OpenVINO program keeps no state from one run to the next",
     load=load,
     files=Files((WEIGHTS,), split, join),
 )

@@ -1,4 +1,4 @@
-"""The operators that quantized values enter and pass through, in OpenVINO's CPU plugin."""
+"""The operators that compute on quantized values or pass them on, in OpenVINO's CPU plugin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads what OpenVINO's CPU plugin makes of a model: which kernels run, on which types."""
+"""Read how OpenVINO's CPU plugin compiles a model: which kernels run, on which dtypes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from qreg_openvino.converting import SEPARATOR
 EIGHT_BITS = frozenset({"u8", "i8"})
 NO_KERNELS = frozenset({"Input", "Output"})
 QUANTIZE = "FakeQuantize"
-DEQUANTIZATION = "/Dequantization"  # in the name of one that moved behind its operator
+DEQUANTIZATION = "/Dequantization"  # in the name of one moved downstream of its operator
 
 
 @frozen
 class Compiled:
-    """What a compiled model computes.
+    """The kernels of a compiled model.
 
-    ``scaled`` has the kernels, each with those of its operators of which it may compute no more
-    than the dequantization.
+    ``scaled`` maps each kernel to those of its operators for which the kernel may compute only the
+    dequantization.
     """
 
     graph: ProgramGraph
@@ -41,7 +41,7 @@ class Compiled:
             gives = (name, *(f"{name}:{number}" for number in range(1, len(precisions))))
             if told["layerType"] != "Const":
                 dtypes.update(zip(gives, precisions, strict=True))
-            # What depends on constants alone is computed when the model loads.
+            # Operations that depend only on constants are computed when the model is loaded.
             if told["layerType"] == "Const" or (producers and constant.issuperset(producers)):
                 constant.add(name)
             elif told["layerType"] not in NO_KERNELS:
@@ -52,9 +52,9 @@ class Compiled:
         return Compiled(ProgramGraph(list(scaled), dtypes), scaled)
 
     def operators(self, copies: Mapping[str, str]) -> Iterator[LoweredOperator]:
-        """Each operator of the annotated graph as the kernel that computes it.
+        """Yield each operator of the annotated graph with the kernel that computes it.
 
-        No kernel is left of ``copies``: they are within the one that gives what they copy.
+        No kernel is left of ``copies``: each is reported with the kernel of its producer.
         """
         found: dict[str, LoweredOperator] = {}
         for operator in self._computed():
@@ -85,7 +85,7 @@ def _kernel(
 
 
 def _conversions(type_: str, read: Sequence[str], given: Sequence[str]) -> tuple[Kind, ...]:
-    """The changes between float and 8 bits of a kernel that no operator is left to."""
+    """Return the conversions between float and 8 bits in a kernel without an origin."""
     entered, left = (not EIGHT_BITS.isdisjoint(types) for types in (read, given))
     if type_ == QUANTIZE and entered == left:
         return ("requantize",) if entered else ("quantize", "dequantize")
@@ -95,9 +95,9 @@ def _conversions(type_: str, read: Sequence[str], given: Sequence[str]) -> tuple
 
 
 def _origins(names: Sequence[str], without: str | None = None) -> tuple[str, ...]:
-    """The operators of the annotated graph in the names of fused operations.
+    """Return the operators of the annotated graph in the names of fused operations.
 
-    ``without`` leaves out the operations that have this in their names.
+    Operations with ``without`` in their names are skipped.
     """
     kept = (each for each in names if without is None or without not in each)
     parts = (each.partition(SEPARATOR) for each in kept)

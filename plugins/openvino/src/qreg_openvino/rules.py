@@ -1,7 +1,7 @@
-"""What OpenVINO's CPU plugin runs in integers, as rules that refuse a match with a reason.
+"""Rules that reject a match that OpenVINO's CPU plugin does not run in integers, with a reason.
 
-Found by running programs and reading the graph that the plugin made of them (openvino 2025.4.1, a
-processor with AVX-512).
+The rules were found by running programs and reading the graphs that the plugin compiled (openvino
+2025.4.1, a processor with AVX-512).
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ if TYPE_CHECKING:
 
 
 def several_channels(match: Match, config: QuantizationConfig) -> str | None:
-    """An input of more than one channel.
+    """Require an input of more than one channel.
 
-    For one, the plugin subtracts the zero point ahead and convolves in float.
+    For one channel, the plugin subtracts the zero point first and convolves in float.
     """
     channels = shape_of(match.inputs[0])[1]
     return "an image of one channel is convolved in float" if channels == 1 else None
 
 
 def bounded(match: Match, config: QuantizationConfig) -> str | None:
-    """Two numbers to clamp between, if the match ends in a clamp."""
+    """Require two finite bounds if the match ends in a clamp."""
     clamp = match.output
     if operator_name(clamp.target) not in BOUNDED or finite_bounds(clamp) is not None:
         return None
-    return "its bounds are computed while the model runs, or leave nothing between them"
+    return "its bounds are computed while the model runs, or the range between them is empty"
 
 
 def rows(match: Match, config: QuantizationConfig) -> str | None:
-    """An input of two dimensions or more: a vector would come out as a row of a matrix."""
+    """Require an input of two dimensions or more: the result of a vector would be a matrix row."""
     (entering,) = match.inputs
     vector = len(shape_of(entering)) < 2
-    return f"{entering.name} is a vector: the kernel takes matrices" if vector else None
+    return f"{entering.name} is a vector: the kernel requires a matrix" if vector else None
 
 
 def batched_pool(match: Match, config: QuantizationConfig) -> str | None:
-    """Pooling of a tensor with a batch dimension, of which the average is over whole windows."""
+    """Require a tensor with a batch dimension."""
     planes = next(each for each in (1, 2, 3) if f"{each}d" in str(match.anchor.target))
     rank = len(shape_of(match.inputs[0]))
     return None if rank == planes + 2 else f"pooling of a {rank}d tensor: give it a batch dimension"
 
 
 def plain_maximum(match: Match, config: QuantizationConfig) -> str | None:
-    """Whole windows without gaps."""
+    """Require max pooling without ceil mode and without dilation."""
     if argument(match.anchor, 5):
         return "max pooling in ceil mode is computed in float"
     dilated = set(listed(argument(match.anchor, 4) or 1)) != {1}
@@ -58,15 +58,15 @@ def plain_maximum(match: Match, config: QuantizationConfig) -> str | None:
 
 
 def plain_average(match: Match, config: QuantizationConfig) -> str | None:
-    """An average of the values alone.
+    """Require an average over the values alone, without padding.
 
-    openvino 2025.4 counts padding as the code 0 and not as the zero point: with it, the average of
-    integers is wrong.
+    openvino 2025.4 counts padding as the quantized value 0 instead of the zero point, so the
+    average of integers is wrong.
     """
     padded = any(listed(argument(match.anchor, 3) or 0))
     if padded and argument(match.anchor, 5) is not False:
-        return "average pooling that counts its padding: OpenVINO averages other values then"
+        return "average pooling that counts its padding: OpenVINO counts it with another value"
     if argument(match.anchor, 4):
-        return "average pooling in ceil mode: its last windows are counted differently"
+        return "average pooling in ceil mode: OpenVINO counts its last windows differently"
     divisor = argument(match.anchor, 6)
-    return f"average pooling with divisor {divisor}" if divisor else None
+    return f"average pooling with divisor_override={divisor} is not supported" if divisor else None

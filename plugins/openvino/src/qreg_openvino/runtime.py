@@ -1,4 +1,4 @@
-"""Loads and runs an OpenVINO model on the CPU."""
+"""Load and run an OpenVINO model on the CPU."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ PRECISIONS = ("f32", "bf16")
 
 
 def load(program: bytes, precision: str = "f32", threads: int = 0) -> Runner:
-    """Loads a model; the runner takes and gives flat tensors.
+    """Load a model; the runner accepts and returns flat tensors.
 
-    Raises ``InputError`` for what is no OpenVINO model, and for inputs that are not those of the
-    model.
+    Raises ``InputError`` for bytes that are not an OpenVINO model, and for inputs that do not fit
+    the model.
     """
     import torch
 
@@ -31,16 +31,16 @@ def load(program: bytes, precision: str = "f32", threads: int = 0) -> Runner:
     request, wanted = compiled.create_infer_request(), list(map(_accepted, compiled.inputs))
 
     def run(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        check_inputs(wanted, inputs)  # the runtime itself takes other types and converts them
+        check_inputs(wanted, inputs)  # the runtime itself accepts other dtypes and converts them
         results = request.infer([_array(value) for value in inputs])
-        # The runtime reuses the memory of its outputs, and may give an input back as an output.
+        # The runtime reuses the memory of its outputs, and may return an input as an output.
         return tuple(torch.tensor(results[output]) for output in compiled.outputs)
 
     return run
 
 
 def compiled_model(program: bytes, precision: str = "f32", threads: int = 0) -> Any:
-    """An ``openvino.CompiledModel`` of a program, for the CPU."""
+    """Compile a program to an ``openvino.CompiledModel`` for the CPU."""
     import openvino
 
     hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, **WITHOUT_SNIPPETS}
@@ -52,7 +52,7 @@ def compiled_model(program: bytes, precision: str = "f32", threads: int = 0) -> 
         model = core.read_model(files[GRAPH], files[WEIGHTS])
         return core.compile_model(model, DEVICE, hints)
     except RuntimeError as cause:
-        raise InputError(f"OpenVINO refuses the model: {cause}") from cause
+        raise InputError(f"OpenVINO rejects the model: {cause}") from cause
 
 
 def _array(value: Tensor) -> Any:

@@ -1,4 +1,4 @@
-"""Rewrites of the graph before it is annotated. None of them changes what the graph computes."""
+"""Rewrites of a graph ahead of its annotation; none of them changes its results."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def transform(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
-    """Every clamp of floats gets two finite bounds, and odd biases are added separately.
+    """Rewrite float clamps with two finite bounds, and add odd biases separately.
 
-    openvino 2025.4 does not fuse a clamp with one bound, and computes another function for one
+    openvino 2025.4 does not fuse a clamp with one bound, and computes another function for a clamp
     with an infinite bound.
     """
     model = separate_odd_biases(simplified(model, modes), modes)

@@ -1,4 +1,4 @@
-"""cat, with one set of parameters: with several, the plugin quantizes its inputs a second time."""
+"""cat, with shared qparams: with separate ones, the plugin quantizes the inputs a second time."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def joined(match: Match, config: QuantizationConfig) -> Sequence[Annotation] | Refusal:
-    """One set of parameters for all, where all that enters is quantized already."""
+    """Share qparams between the inputs and the output of a cat if every input is quantized."""
     if all(output_spec(node) is not None for node in match.inputs):
         return shared_in_and_out(match, config)
-    return Refusal("not all that enters it is quantized: it would only be converted")
+    return Refusal("not all inputs are quantized: an int8 cat would only add conversions")
 
 
 RULES = (quantized_operands, several_inputs, moderate_constants, nonempty, ISLANDS.feeds_products)

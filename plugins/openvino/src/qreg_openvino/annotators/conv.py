@@ -1,4 +1,4 @@
-"""Convolutions; transposed ones stay in float, since their integer kernel takes no zero point."""
+"""Convolutions; transposed ones stay in float: their integer kernel supports no zero point."""
 
 from __future__ import annotations
 

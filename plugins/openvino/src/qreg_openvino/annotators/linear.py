@@ -1,4 +1,4 @@
-"""Linear layers and products with a constant matrix, alone and with the function behind them."""
+"""Linear layers and products with a constant matrix, alone and with a fused activation."""
 
 from __future__ import annotations
 

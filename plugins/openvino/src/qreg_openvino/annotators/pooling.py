@@ -1,4 +1,4 @@
-"""Averages of images; maxima keep the parameters of what they take them of."""
+"""Average pooling of images, and max pooling, which shares the qparams of its input."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ ANNOTATORS = (
         pooled_to_one,
         summary="global average pooling",
     ),
-    continuing(
-        ISLANDS, "mean", MEANS, spatial_mean, summary="the mean of each channel of an image"
-    ),
+    continuing(ISLANDS, "mean", MEANS, spatial_mean, summary="mean of each channel of an image"),
     carrying("max_pool", MAX_POOLS, batched_pool, plain_maximum, nonempty),
 )

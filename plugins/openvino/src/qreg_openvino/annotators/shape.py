@@ -1,4 +1,4 @@
-"""Operators that move values: the CPU plugin runs them on 8 bits as it does on float."""
+"""Operators that only move values: the CPU plugin runs them on 8-bit values as on float."""
 
 from __future__ import annotations
 
