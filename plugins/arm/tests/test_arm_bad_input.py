@@ -76,7 +76,7 @@ def test_dynamic_shapes_are_refused() -> None:
 
 @pytest.mark.parametrize("given", [b"", b"nothing at all", b"\x00" * 400])
 def test_a_file_that_is_no_program(given: bytes) -> None:
-    with pytest.raises(InputError, match="no TOSA program"):
+    with pytest.raises(InputError, match="not a TOSA program"):
         load(given)
 
 

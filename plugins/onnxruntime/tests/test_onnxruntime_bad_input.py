@@ -117,13 +117,13 @@ def test_a_program_that_changes_an_input_is_refused() -> None:
 
 @pytest.mark.parametrize("program", [b"", b"no program at all", b"\x08\x0a\x12\x00"])
 def test_bytes_that_are_no_program_are_refused(program: bytes) -> None:
-    with pytest.raises(InputError, match=r"it is no ONNX model|refuses the model"):
+    with pytest.raises(InputError, match=r"it is not an ONNX model|rejects the model"):
         load(program)
 
 
 def test_a_program_that_is_cut_short_is_refused() -> None:
     program = quantize(nn.Linear(8, 4), ROW).program
-    with pytest.raises(InputError, match="it is no ONNX model, or cut short"):
+    with pytest.raises(InputError, match="it is not an ONNX model, or cut short"):
         load(program[: len(program) // 2])
 
 

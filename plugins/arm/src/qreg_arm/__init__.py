@@ -1,4 +1,4 @@
 """Arm for qreg: executorch's TOSA quantizer, TOSA programs that run, Ethos-U programs that do not.
 
-Naming the plugin costs no torch: what needs it is imported where it is used.
+Importing the plugin does not import torch: functions that need torch import it when called.
 """

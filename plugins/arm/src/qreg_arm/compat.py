@@ -1,6 +1,7 @@
-"""Names that executorch and tosa-tools keep private, in the one place that knows them.
+"""Private names of executorch and tosa-tools, used in this module only.
 
-Each with the version it was seen in; ``tests/test_arm_compat.py`` notices when one moves.
+Each name is listed with the version that it was verified in. ``tests/test_arm_compat.py`` fails if
+one is moved or renamed.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Node
 
-# Adding and taking away 1.5 * 2**23 rounds a float32 below 2**22 to the nearest integer, halves to
-# the even one. What is to be quantized is clamped to fewer bits than that behind it.
+# Adding and subtracting 1.5 * 2**23 rounds a float32 below 2**22 to the nearest integer, ties to
+# even. Values to quantize are clamped downstream to fewer bits than that.
 ROUNDING = 12582912.0
 INPUTS_FIELD, OUTPUTS_FIELD = 10, 12  # in the virtual table of a block
 VIEW = "aten.view_copy.default"
-TABLE_ARGUMENTS = 2  # what is looked up, and the values
+TABLE_ARGUMENTS = 2  # the index, and the values
 
 
 def quantization_config_class() -> Any:
-    """Arm's class of configs with TOSA's rules for shared and fixed parameters."""
+    """Return Arm's config class, which has TOSA's rules for shared and fixed qparams."""
     # executorch 1.4.1; arm.quantizer exports its base class only
     from executorch.backends.arm.quantizer.quantization_config import TOSAQuantizationConfig
 
@@ -39,7 +40,7 @@ def quantization_config_class() -> Any:
 
 
 def matched_key() -> str:
-    """The key in ``node.meta`` of nodes that Arm's patterns leave alone."""
+    """Return the key in ``node.meta`` that marks nodes which Arm's patterns skip."""
     # executorch 1.4.1
     from executorch.backends.cortex_m.quantizer.pattern_matcher import PatternMatcher
 
@@ -47,7 +48,7 @@ def matched_key() -> str:
 
 
 def quantized_key() -> str:
-    """The key in ``node.meta["custom"]`` of the mark that Arm's lowering goes by."""
+    """Return the key in ``node.meta["custom"]`` of the mark that Arm's lowering reads."""
     # executorch 1.4.1
     from executorch.backends.arm.common.annotation_meta import ArmAnnotationInfo
 
@@ -55,7 +56,7 @@ def quantized_key() -> str:
 
 
 def delegates_of(edge: ExportedProgram) -> list[Any]:
-    """The delegates of a program, in the order of their calls, with their ``processed_bytes``."""
+    """Return the delegates of a program in call order, with their ``processed_bytes``."""
     # executorch 1.4.1
     from executorch.exir.lowered_backend_module import get_lowered_submodules
 
@@ -63,10 +64,10 @@ def delegates_of(edge: ExportedProgram) -> list[Any]:
 
 
 def reordered(program: bytes, *, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
-    """A TOSA flatbuffer that names its inputs and outputs in another order.
+    """Return a TOSA flatbuffer with its inputs and outputs in another order.
 
-    ``inputs`` and ``outputs`` have, for each place, the place of before. Only offsets to the names
-    change.
+    ``inputs`` and ``outputs`` contain, for each new position, the old position. Only offsets to the
+    names change.
     """
     # tosa-tools 2026.5.0, the fields of TosaBasicBlock in its schema
     from tosa.TosaGraph import TosaGraph
@@ -83,7 +84,7 @@ def reordered(program: bytes, *, inputs: Sequence[int], outputs: Sequence[int]) 
 
 
 def reference_model() -> Path:
-    """The executable of the TOSA reference model."""
+    """Return the path of the executable of the TOSA reference model."""
     # tosa-tools 2026.5.0; its command in bin/ is a Python script that starts this one
     found = importlib.metadata.distribution("tosa-tools").locate_file("bin/tosa_reference_model")
     return Path(str(found))
@@ -91,7 +92,7 @@ def reference_model() -> Path:
 
 @frozen
 class Source:
-    """Where a TOSA operator comes from, in the form in which Arm writes it into the flatbuffer."""
+    """The origin of a TOSA operator, in the form that Arm writes into the flatbuffer."""
 
     origin: str | None
 
@@ -100,7 +101,7 @@ class Source:
 
 
 class OriginHook:
-    """Stands in for Arm's debug hook, which writes whole stack traces into the flatbuffer."""
+    """Replacement for Arm's debug hook, which writes full stack traces into the flatbuffer."""
 
     def __init__(self, mode: object) -> None:
         self.mode = mode
@@ -110,7 +111,7 @@ class OriginHook:
 
 
 def traced_and_exact() -> AbstractContextManager[None]:
-    """Has Arm's lowering say where each operator comes from, and quantize as torch does."""
+    """Patch Arm's lowering to record the origin of each operator, and to quantize as torch does."""
     # executorch 1.4.1
     from executorch.backends.arm._passes import decompose_quant_nodes, insert_table_ops
     from executorch.backends.arm._passes.decorate_fp32_to_int32_casting_pass import (
@@ -127,7 +128,10 @@ def traced_and_exact() -> AbstractContextManager[None]:
 
 
 def with_origin_of_table(graph: Any, op_target: Any, args: Any = (), **others: Any) -> Node:
-    """Makes a table node from the node that it stands for, which is in the name of its values."""
+    """Create a table node whose source is the node that it replaces.
+
+    The name of the table's values contains the name of that node.
+    """
     from executorch.backends.arm._passes.arm_pass_utils import create_node
 
     names = {f"b_{node.name}_table_constant": node for node in graph.nodes}
@@ -137,10 +141,10 @@ def with_origin_of_table(graph: Any, op_target: Any, args: Any = (), **others: A
 
 
 def rounding_to_even(graph: Any, op_target: Any, args: Any = (), **others: Any) -> Node:
-    """Rounds what is to be quantized as torch does, halves to the even number.
+    """Round values to quantize as torch does, ties to even.
 
-    executorch 1.4.1 rounds them away from zero where it quantizes floats in TOSA: an image whose
-    pixels are multiples of 1/16 has many.
+    executorch 1.4.1 rounds ties away from zero when it quantizes floats in TOSA. An image whose
+    pixels are multiples of 1/16 has many ties.
     """
     from executorch.backends.arm._passes.arm_pass_utils import create_node
     from executorch.exir.dialects._ops import ops
@@ -153,10 +157,10 @@ def rounding_to_even(graph: Any, op_target: Any, args: Any = (), **others: Any) 
 
 
 def casting(self: Any, decorate: Any, op: Any, args: Any, kwargs: Any, meta: Any) -> Any:
-    """Leaves casts of quantized tensors alone, which Arm decorates as those of floats.
+    """Skip casts of quantized tensors, which Arm decorates as casts of floats.
 
-    executorch 1.4.1 takes the result of a table, as of a tanh, for float32, and what a linear
-    behind it gives too: a model that ends so does not lower.
+    executorch 1.4.1 treats the result of a table, such as tanh, as float32, and so the result of a
+    linear downstream of it. A model with such an output does not lower.
     """
     from executorch.backends.arm._passes.arm_pass import ArmPass
 
@@ -166,7 +170,7 @@ def casting(self: Any, decorate: Any, op: Any, args: Any, kwargs: Any, meta: Any
 
 
 def is_quantized(node: Node) -> bool:
-    """Whether a node of Arm's lowering gives quantized values, or a view of some."""
+    """Whether a node of Arm's lowering returns quantized values or a view of quantized values."""
     while getattr(node.target, "__name__", "") == VIEW:
         node = node.all_input_nodes[0]
     return bool(node.meta.get("output_qparams"))

@@ -1,7 +1,7 @@
-"""The symmetric int8 configs of Arm's quantizer, in torchao's form and back in Arm's.
+"""The symmetric int8 configs of Arm's quantizer, converted to torchao's form and back to Arm's.
 
-Arm has a config class of its own, qreg and torchao another one. The values are Arm's; only its
-histogram observer is replaced by qreg's, which finds the same parameters in a fraction of the time.
+Arm's config class differs from that of qreg and torchao. The values are Arm's. Only its histogram
+observer is replaced by qreg's, which finds the same qparams in a fraction of the time.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @functools.cache
 def symmetric(is_per_channel: bool = True, is_qat: bool = False) -> QuantizationConfig:
-    """int8 activations per tensor, symmetric int8 weights, as Arm's quantizer has them.
+    """Return Arm's config of int8 activations per tensor and symmetric int8 weights.
 
-    Bias is not in it: Arm derives its scale from those of input and weight.
+    The config has no bias: Arm derives the scale of the bias from those of input and weight.
     """
     from executorch.backends.arm.quantizer import get_symmetric_quantization_config
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
@@ -40,7 +40,7 @@ def _with_our_histogram(spec: QuantizationSpec) -> QuantizationSpec:
 
 
 def in_arm_form(config: QuantizationConfig) -> Any:
-    """The config of Arm's own class; its bias is derived from input and weight."""
+    """Convert a config to Arm's class; its bias is derived from input and weight."""
     from executorch.backends.arm.quantizer import get_symmetric_quantization_config
 
     from qreg_arm.compat import quantization_config_class
@@ -61,6 +61,6 @@ LIMITS = ConfigLimits(
     "Arm",
     whole_range=True,  # TOSA clamps to no other
     required=("input_activation", "output_activation", "weight"),
-    unchecked=("bias",),  # which Arm derives, whatever the config has
+    unchecked=("bias",),  # Arm derives it and ignores the config's
 )
 CONFIGS = tuple(named(symmetric, STATIC_VARIANTS))

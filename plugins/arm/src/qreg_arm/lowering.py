@@ -1,8 +1,8 @@
-"""To TOSA and to Ethos-U: executorch's lowering for Arm, and reading back what became of a program.
+"""Lower a program to TOSA or Ethos-U with executorch, and report how each operator was lowered.
 
-A TOSA program is one flatbuffer that takes what the model takes and gives what it gives. What does
-not fit into it has no place to go, so it is an error; in an Ethos-U program ExecuTorch's own
-kernels compute what the NPU does not.
+A TOSA program is one flatbuffer with the inputs and outputs of the model. An operator that TOSA
+does not support is therefore an error. In an Ethos-U program, ExecuTorch's kernels compute what the
+NPU does not.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 
 def lower_to_tosa(program: ExportedProgram, spec: Any) -> Lowered:
-    """Lowers a program to one TOSA flatbuffer.
+    """Lower a program to one TOSA flatbuffer.
 
-    Raises ``LoweringError`` for a program that is more than that.
+    Raises ``LoweringError`` for a program that does not fit into one flatbuffer.
     """
     from executorch.backends.arm.tosa.partitioner import TOSAPartitioner
 
@@ -49,7 +49,7 @@ def lower_to_tosa(program: ExportedProgram, spec: Any) -> Lowered:
 
 
 def lower_to_ethos_u(program: ExportedProgram, spec: Any) -> Lowered:
-    """Lowers a program to a ``.pte`` with what vela compiled for the NPU."""
+    """Lower a program to a ``.pte`` that contains the code vela compiled for the NPU."""
     import executorch.kernels.quantized  # noqa: F401  # the out variants of quantize and dequantize
     from executorch.backends.arm.ethosu import EthosUPartitioner
 
@@ -73,7 +73,7 @@ def lower_to_ethos_u(program: ExportedProgram, spec: Any) -> Lowered:
 def _to_edge(
     program: ExportedProgram, spec: Any, partitioner: Any
 ) -> tuple[EdgeProgramManager, dict[str, bytes]]:
-    """The program with what Arm takes in delegates, and each one's TOSA flatbuffer by its tag."""
+    """Return the program with Arm's delegates, and the TOSA flatbuffer of each delegate by tag."""
     from executorch.exir import to_edge_transform_and_lower
 
     spell_out_strides(program)
@@ -87,7 +87,7 @@ def _to_edge(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """vela 5.1 prints a report; executorch 1.4.1 logs its steps, and uses what is deprecated."""
+    """Suppress the report of vela 5.1, and the logs and deprecations of executorch 1.4.1."""
     log = logging.getLogger("executorch")
     level = log.level
     log.setLevel(logging.ERROR)

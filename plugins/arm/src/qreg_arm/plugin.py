@@ -1,4 +1,4 @@
-"""The hooks of the Arm plugin. Importing it imports no torch: listing does that."""
+"""The hooks of the Arm plugin; ``qreg list`` imports this module, so it must not import torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantizer
 
 EXECUTORCH = "executorch[ethos-u]==1.4.1"
-NUMPY = Requirement("numpy", "numpy>=1.26,<2.2")  # what tosa-tools 2026.5.0 was built with
+NUMPY = Requirement("numpy", "numpy>=1.26,<2.2")  # the version tosa-tools 2026.5.0 was built with
 LOWERS = (
     Requirement("executorch", EXECUTORCH),
     Requirement("tosa_serializer", "tosa-tools==2026.5.0"),
@@ -46,7 +46,7 @@ def _backend(target: Target, **others: Any) -> Backend:
 
 
 def _ethos_u(target: Target) -> Backend:
-    summary = "multiply-accumulates in a cycle that the NPU is built for"
+    summary = "multiply-accumulates per cycle of the NPU"
     macs = Option("macs", target.macs[0], summary, choices=tuple(sorted(target.macs)))
     return _backend(
         target,

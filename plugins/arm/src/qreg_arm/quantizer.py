@@ -1,8 +1,8 @@
-"""Arm's quantizer, made to respect what others have annotated.
+"""Arm's quantizer, adapted to respect third-party annotations.
 
-executorch 1.4.1 marks what its patterns have matched in a way of its own, and does not look at the
-annotations that others wrote. Its lowering computes only those operators on integers that carry
-another mark of its own, so that this has to be on everybody's, and on nothing else.
+executorch 1.4.1 marks the nodes that its patterns matched with a private key, and ignores
+annotations of other quantizers. Its lowering computes an operator on integers only if the operator
+has a second private mark. The adapter sets this mark on all annotated operators and on no others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class ArmQuantizer(TOSAQuantizer):  # type: ignore[misc]  # executorch is not typed
-    """Arm's quantizer for a compile spec, of TOSA or of an Ethos-U."""
+    """Arm's quantizer for the compile spec of TOSA or of an Ethos-U."""
 
     def transform_for_annotation(self, model: GraphModule) -> GraphModule:
         own_scaled_weights(model)
@@ -61,9 +61,10 @@ def _is_float(node: Node) -> bool:
 
 
 def _borders(nodes: list[Node], taken: set[Node]) -> list[Node]:
-    """Inputs and outputs of the graph next to what is taken: who has that decides on them too.
+    """Return the inputs and outputs of the graph that are next to nodes in ``taken``.
 
-    Arm annotates the inputs and outputs of a model whatever becomes of the operators there.
+    The quantizer that annotated those nodes decides on the inputs and outputs too. Arm would
+    annotate the inputs and outputs of a model whether or not it annotates the operators there.
     """
     inputs = [n for n in nodes if n.op == "placeholder" and not taken.isdisjoint(n.users)]
     outputs = [n for n in nodes if n.op == "output" and not taken.isdisjoint(n.all_input_nodes)]
@@ -78,7 +79,7 @@ def _set_matched(nodes: list[Node], matched: Any) -> None:
 
 
 def _mark(node: Node) -> None:
-    """Marks an operator that somebody else has annotated as quantized."""
+    """Mark an operator with a third-party annotation as quantized."""
     found: Any = annotation_of(node)
     if found.input_qspec_map or found.output_qspec:
         mark = {quantized_key(): {"quantized": True}}
@@ -86,7 +87,7 @@ def _mark(node: Node) -> None:
 
 
 def _quantize_bias(node: Node) -> None:
-    """Gives the bias in somebody else's annotation Arm's int32, which its convolutions ask for."""
+    """Add the int32 bias that Arm's convolutions require to a third-party annotation."""
     specs = annotation_of(node).input_qspec_map  # type: ignore[union-attr]
     source, weight, bias = (*node.args, None, None, None)[:3]
     plain = all(isinstance(specs.get(each), QuantizationSpec) for each in (source, weight))

@@ -1,4 +1,4 @@
-"""Reads a TOSA flatbuffer back: what it takes and gives, and on which types each operator computes.
+"""Read a TOSA flatbuffer: its inputs and outputs, and the dtypes that each operator computes on.
 
 Arm's lowering writes the origin of each operator into the flatbuffer as its location; see
 ``compat.OriginHook``.
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 IDENTIFIER = slice(4, 8)
 CONSTANTS = frozenset({"CONST", "CONST_SHAPE"})
 QUANTIZED = frozenset({"INT8", "INT4"})
-AROUND = frozenset({"RESCALE", "TRANSPOSE", "RESHAPE"})  # what Arm puts around other operators
-OPERANDS = 2  # what follows the first two are shifts, zero points and the like
+AROUND = frozenset({"RESCALE", "TRANSPOSE", "RESHAPE"})  # inserted by Arm around other operators
+OPERANDS = 2  # operands after the first two are shifts, zero points and similar
 UNREADABLE = (struct.error, ValueError, IndexError, TypeError, OverflowError)
 
 
 @frozen
 class TosaTensor:
-    """A tensor of a TOSA graph; ``dtype`` is the name that TOSA has for it."""
+    """A tensor of a TOSA graph; ``dtype`` is TOSA's name of the dtype."""
 
     name: str
     dtype: str
@@ -43,16 +43,16 @@ class TosaTensor:
 
 @frozen
 class TosaGraph:
-    """A TOSA program: its inputs and outputs, and its operators in the order in which they run."""
+    """A TOSA program: its inputs and outputs, and its operators in execution order."""
 
     inputs: tuple[TosaTensor, ...]
     outputs: tuple[TosaTensor, ...]
     graph: ProgramGraph = field(repr=False)
 
     def lowered(self) -> list[LoweredOperator]:
-        """The operators as qreg's audit takes them, without those that no operator asked for.
+        """Return the operators that have an origin, in the form that qreg's audit accepts.
 
-        What gives an operator its name goes before what only fits tensors to it.
+        For each origin, the kernel that computes it precedes those that only adapt tensors for it.
         """
         found = [each for each in self.graph.operators() if each.origin is not None]
         operands = (evolve(each, reads=each.reads[:OPERANDS]) for each in found)
@@ -60,9 +60,9 @@ class TosaGraph:
 
 
 def absorbed(source: Graph, operators: Sequence[LoweredOperator]) -> Iterator[LoweredOperator]:
-    """Operators without any in the program, as a relu is fused into the operator before it.
+    """Yield operators without a kernel in the program, such as a relu fused into its producer.
 
-    ``source`` is the graph that the program was made of.
+    ``source`` is the graph that was lowered to the program.
     """
     parts = {str(each.origin): each for each in reversed(operators)}
     for node in source.nodes:
@@ -74,12 +74,12 @@ def absorbed(source: Graph, operators: Sequence[LoweredOperator]) -> Iterator[Lo
 
 
 def read(program: bytes, delegate: int = 0) -> TosaGraph:
-    """The graph of a flatbuffer, which is the delegate of that number.
+    """Read the graph of a flatbuffer; ``delegate`` is the number of its delegate.
 
-    Raises ``InputError`` for what is no TOSA flatbuffer, or is cut short.
+    Raises ``InputError`` for bytes that are not a TOSA flatbuffer, or are cut short.
     """
     if program[IDENTIFIER] != b"TOSA":
-        raise InputError("it is no TOSA program: its bytes 4 to 8 are not TOSA")
+        raise InputError("it is not a TOSA program: its bytes 4 to 8 are not TOSA")
     try:
         return _graph(program, delegate)
     except UNREADABLE as cause:
@@ -114,10 +114,10 @@ def _tensors(block: Any) -> Iterator[TosaTensor]:
 
 
 def _kernels(blocks: Sequence[Any], dtypes: Mapping[str, str]) -> Iterator[Kernel]:
-    """The operators, without constants.
+    """Yield the operators, without constants.
 
-    An operator computes on quantized values if there is no float among its tensors, and int8, or
-    what was made of int8 in integers, among its operands.
+    An operator computes on quantized values if none of its tensors is float, and an operand is int8
+    or was computed from int8 in integers.
     """
     from tosa.Op import Op
 
@@ -139,7 +139,7 @@ def _kernels(blocks: Sequence[Any], dtypes: Mapping[str, str]) -> Iterator[Kerne
 
 
 def _conversions(kind: str, read: str, given: str) -> tuple[Kind, ...]:
-    """The change between float and int8 that no operator of the model asks for."""
+    """Return the conversion between float and int8 in a kernel without an origin."""
     if kind == "CAST" and read == "FP32":
         return ("quantize",)
     if kind == "CAST" and given == "FP32":

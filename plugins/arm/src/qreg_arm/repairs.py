@@ -1,4 +1,4 @@
-"""Rewrites of a program without which executorch's passes for Arm fail on it, or damage it."""
+"""Rewrites of a program on which executorch's passes for Arm would fail or return wrong results."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ POOLS = frozenset({"aten.max_pool2d.default", "aten.avg_pool2d.default"})
 
 
 def spell_out_strides(program: ExportedProgram) -> None:
-    """Gives each pooling its stride, which is its window where the call leaves it out.
+    """Add the stride to each pooling that omits it; the default is the window size.
 
-    executorch 1.4.1 reads it by position.
+    executorch 1.4.1 reads the stride by position.
     """
     for node in program.graph.nodes:
         pools = node.op == "call_function" and operator_name(node.target) in POOLS
@@ -26,10 +26,10 @@ def spell_out_strides(program: ExportedProgram) -> None:
 
 
 def own_scaled_weights(model: GraphModule) -> None:
-    """Give each convolution that is multiplied downstream its own weight and bias.
+    """Copy the weight and bias of each convolution that is multiplied downstream.
 
-    executorch 1.4.1 folds the factor into them in place: in the tensors of the caller's model, and
-    for every call that shares them.
+    executorch 1.4.1 folds the factor into the weight and bias in place: in the tensors of the
+    caller's model, and for every call that shares them.
     """
     for node in list(model.graph.nodes):
         if node.op == "call_function" and operator_name(node.target) == "aten.conv2d.default":

@@ -1,7 +1,7 @@
-"""Runs a TOSA program in the reference model, in a process of its own.
+"""Run a TOSA program in the reference model, in a separate process.
 
-Arm's reference model is what the TOSA specification means: slow, and exact. Its Python binding
-ends the whole process for a damaged program, and prints; the executable can do neither to others.
+Arm's reference model implements the TOSA specification exactly and is slow. Its Python binding
+prints, and aborts the process for a damaged program; the executable isolates the caller from both.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 def load(program: bytes) -> Runner:
-    """Loads a program; the runner takes and gives flat tensors.
+    """Load a program; the runner accepts and returns flat tensors.
 
-    Raises ``InputError`` for what is no TOSA program or is cut short.
+    Raises ``InputError`` for bytes that are not a TOSA program, or are cut short.
     """
     graph = read(program)
     wanted = [TensorSpec.of(each.dtype, each.shape) for each in graph.inputs]
@@ -43,9 +43,9 @@ def load(program: bytes) -> Runner:
 
 
 def _narrowed(given: Tensor, wanted: TosaTensor) -> Tensor:
-    """A tensor of indices, which torch has in int64 and TOSA in int32.
+    """Convert a tensor of indices from int64 (torch) to int32 (TOSA).
 
-    Raises ``InputError`` for one that does not fit.
+    Raises ``InputError`` for a value that int32 cannot represent.
     """
     if (str(given.dtype), wanted.dtype) != ("torch.int64", "INT32"):
         return given
@@ -71,7 +71,7 @@ def _run(
 
 
 def _description(graph: TosaGraph) -> dict[str, list[str]]:
-    """What the reference model is to read and write, in the form of its test descriptions."""
+    """Return the files that the reference model reads and writes, as a test description."""
     found: dict[str, list[str]] = {"variable_name": [], "variable_file": []}
     for role, tensors in (("ifm", graph.inputs), ("ofm", graph.outputs)):
         found[f"{role}_name"] = [tensor.name for tensor in tensors]
@@ -83,8 +83,8 @@ def _call(folder: Path) -> None:
     command = [str(reference_model()), "--tosa_file=program.tosa", "--test_desc=description.json"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split()) or "it said nothing"
+        said = " ".join((done.stderr or done.stdout).split()) or "no output"
         raise VerificationError(
             f"the TOSA reference model ended with {done.returncode}: {said}. The program computes "
-            "what TOSA leaves open, or its file is damaged"
+            "values that TOSA leaves undefined, or its file is damaged"
         )

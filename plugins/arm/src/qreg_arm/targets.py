@@ -1,4 +1,4 @@
-"""The targets of the plugin, as one table. It imports nothing heavy: listing reads it."""
+"""The targets of the plugin, as one table; ``qreg list`` reads it, so imports must stay cheap."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any
 
 from attrs import frozen
 
-# A program takes and gives float tensors and may keep operators in float, so that it needs both
-# profiles. executorch 1.4.1 makes the same program of a float model with "TOSA-1.0+FP" alone.
+# A program accepts and returns float tensors and may keep operators in float, so it needs both
+# profiles. executorch 1.4.1 lowers a float model to the same program with "TOSA-1.0+FP" alone.
 PROFILE = "TOSA-1.0+INT+FP"
 
 
 @frozen
 class Target:
-    """Something that Arm's quantizer is for.
+    """A target of Arm's quantizer.
 
-    ``macs`` are the sizes that an Ethos-U is built in, by its multiply-accumulates in a cycle, its
-    usual one first; a target without is TOSA itself.
+    ``macs`` are the sizes of an Ethos-U in multiply-accumulates per cycle, the default first. The
+    target without ``macs`` is TOSA.
     """
 
     name: str
@@ -24,7 +24,7 @@ class Target:
     macs: tuple[int, ...] = ()
 
     def compile_spec(self, macs: int | None = None) -> Any:
-        """What executorch's quantizer, partitioner and lowering are told of the target."""
+        """Return the target's compile spec for executorch's quantizer, partitioner and lowering."""
         if not self.macs:
             from executorch.backends.arm.tosa.compile_spec import TosaCompileSpec
 

@@ -1,7 +1,7 @@
-"""Whether one TOSA flatbuffer is the whole of a program, with its inputs and outputs in order.
+"""Check that one TOSA flatbuffer is a whole program, with the model's inputs and outputs in order.
 
-Arm's partitioner cuts parts out of a program; a flatbuffer names its inputs in the order in which
-the part meets them. As a program of its own it has to take and give what the model does.
+Arm's partitioner splits a program into parts. The flatbuffer of a part lists its inputs in the
+order of their first use. As a standalone program, it must have the inputs and outputs of the model.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ CALL, CAST = "executorch_call_delegate", "dim_order_ops._to_dim_order_copy.defau
 
 
 def left_outside(edge: ExportedProgram) -> list[Node]:
-    """The operators that Arm did not take."""
+    """Return the operators that Arm's partitioner did not delegate."""
     calls = [node for node in edge.graph.nodes if node.op == "call_function"]
     return [node for node in calls if name_of(node) != CALL and node.target is not getitem]
 
 
 def _is_narrowed_input(node: Node) -> bool:
-    """Whether a node makes int32 of an int64 input: a TOSA program has int32 there itself."""
+    """Whether a node converts an int64 input to int32; a TOSA program accepts int32 itself."""
     if name_of(node) != CAST or node.all_input_nodes[0].op != "placeholder":
         return False
     read, given = node.all_input_nodes[0].meta["val"].dtype, node.meta["val"].dtype
@@ -38,17 +38,20 @@ def _is_narrowed_input(node: Node) -> bool:
 
 
 def one_flatbuffer(edge: ExportedProgram) -> bytes:
-    """The flatbuffer that a program was lowered to.
+    """Return the flatbuffer that a program was lowered to.
 
-    Raises ``LoweringError`` for operators that are not in it, and ``InputError`` for a model whose
-    inputs and outputs are not those of one flatbuffer.
+    Raises ``LoweringError`` for operators that are not in the flatbuffer, and ``InputError`` for a
+    model whose inputs and outputs are not those of one flatbuffer.
     """
     _check_all_taken([node for node in left_outside(edge) if not _is_narrowed_input(node)])
     delegates = delegates_of(edge)
     if not delegates:
         raise InputError("the model computes nothing: its outputs are inputs or constants")
     if len(delegates) > 1:
-        raise InputError(f"the model falls into {len(delegates)} TOSA programs: lower each alone")
+        raise InputError(
+            f"the model is split into {len(delegates)} TOSA programs (expected 1). Lower each part "
+            "alone"
+        )
     taken, given = _taken(edge), _given(edge)
     flatbuffer = bytes(delegates[0].processed_bytes)
     return reordered(flatbuffer, inputs=taken, outputs=given)
@@ -58,34 +61,34 @@ def _check_all_taken(left: Sequence[Node]) -> None:
     if left:
         named = ", ".join(f"{name_of(node)}{in_module(node)}" for node in left)
         raise LoweringError(
-            f"TOSA programs cannot have {named}: Arm's lowering does not take it. Compute it "
-            "outside of the model, or write it with other operators"
+            f"TOSA programs cannot have {named}: Arm's lowering does not support it. Compute it "
+            "outside of the model, or replace it with supported operators"
         )
 
 
 def _taken(edge: ExportedProgram) -> list[int]:
-    """For each input of the model, the place of that input in the flatbuffer."""
+    """Return the position of each input of the model in the flatbuffer."""
     (call,) = (node for node in edge.graph.nodes if name_of(node) == CALL)
     entering = [n.all_input_nodes[0] if _is_narrowed_input(n) else n for n in call.args[1:]]
     taken = [node.name for node in entering]
     inputs = list(edge.graph_signature.user_inputs)
     for name in inputs:
         if name not in taken:
-            raise InputError(f"input {name!r} is not used: leave it out of forward()")
+            raise InputError(f"input {name!r} is not used. Remove it from forward()")
     return [taken.index(name) for name in inputs]
 
 
 def _given(edge: ExportedProgram) -> list[int]:
-    """For each output of the model, the place of that output in the flatbuffer."""
+    """Return the position of each output of the model in the flatbuffer."""
     (output,) = (node for node in edge.graph.nodes if node.op == "output")
-    results = [each for each in output.args[0] if hasattr(each, "meta")]  # others are no tensors
+    results = [each for each in output.args[0] if hasattr(each, "meta")]  # others are not tensors
     places: list[Any] = [each.args[1] if each.target is getitem else None for each in results]
     for result, place in zip(results, places, strict=True):
         if place is None:
             raise InputError(
-                f"output {result.name!r} is an input or a constant of the model, which a TOSA "
-                "program does not compute: leave it out of what forward() returns"
+                f"output {result.name!r} is an input or a constant of the model, which TOSA "
+                "does not support. Remove it from the outputs of forward()"
             )
     if len(set(places)) < len(places):
-        raise InputError("two outputs are the same tensor: return it once")
+        raise InputError("two outputs are the same tensor. Return it once")
     return places

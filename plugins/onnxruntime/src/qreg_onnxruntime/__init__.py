@@ -1,1 +1,1 @@
-"""ONNX Runtime for qreg: configs, annotators, the lowering to ONNX and the runtime on the CPU."""
+"""ONNX Runtime for qreg: configs, annotators, the lowering to ONNX, and the CPU runtime."""

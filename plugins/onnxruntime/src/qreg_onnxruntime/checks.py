@@ -1,4 +1,4 @@
-"""What ONNX cannot say, found before anything is exported, and named with its place."""
+"""Checks for what ONNX cannot represent, made ahead of the export; errors name the operator."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ QUANTIZE = (
 
 
 def check_lowerable(program: ExportedProgram) -> None:
-    """Raises ``LoweringError`` for narrow ranges of activations and for changes in place."""
+    """Raise ``LoweringError`` for narrow ranges of activations and for inputs mutated in place."""
     for node in quantizations(program.graph):
         _check_range(node)
     for name in program.graph_signature.user_inputs_to_mutate.values():
         raise LoweringError(
-            f"the program changes its input {name!r} in place, which an ONNX program does not: "
-            "compute a new tensor and return it"
+            f"the program changes its input {name!r} in place, which ONNX does not support. "
+            "Compute a new tensor and return it"
         )
 
 
 def quantizations(graph: Graph) -> Iterator[Node]:
-    """The nodes that quantize a tensor."""
+    """Yield the nodes that quantize a tensor."""
     return (node for node in graph.nodes if str(node.target) in QUANTIZE)
 
 
@@ -42,7 +42,7 @@ def _check_range(node: Node) -> None:
     ends = torch.iinfo(dtype)
     if (low, high) != (ends.min, ends.max):
         raise LoweringError(
-            f"{described(node.all_input_nodes[0])} is quantized to [{low}, {high}], and the "
-            f"QuantizeLinear of ONNX knows no range but that of its type, [{ends.min}, {ends.max}]:"
-            " quantize with a config of that range"
+            f"{described(node.all_input_nodes[0])} is quantized to [{low}, {high}] (expected the "
+            f"full range of the dtype, [{ends.min}, {ends.max}], for QuantizeLinear of ONNX). Use "
+            "a config of that range"
         )

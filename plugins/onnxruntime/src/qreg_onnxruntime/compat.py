@@ -1,6 +1,7 @@
-"""Names that torch keeps private, in the one place that knows them.
+"""Private names of torch, used in this module only.
 
-Each with the version it was seen in; ``tests/test_onnxruntime_compat.py`` notices when one moves.
+Each name is listed with the version that it was verified in.
+``tests/test_onnxruntime_compat.py`` fails if one is moved or renamed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ TABLES: dict[tuple[int, int], Any] = {}  # of translations, by opset and number 
 
 
 def fx_node_name(node: Any) -> str | None:
-    """The name that a node of an exported model had in torch's graph."""
+    """Return the name of the torch node that a node of an exported model comes from, or None."""
     for entry in node.metadata_props:
         if entry.key == NAME_SCOPES:
             return str(ast.literal_eval(entry.value)[-1])
@@ -26,7 +27,7 @@ def fx_node_name(node: Any) -> str | None:
 
 
 def untranslated(error: BaseException) -> list[str]:
-    """The operators that torch.onnx has no translation for, out of what it raised."""
+    """Return the operators without a translation, parsed from the error of torch.onnx."""
     found: dict[str, None] = {}
     cause: BaseException | None = error
     while cause is not None:
@@ -38,10 +39,10 @@ def untranslated(error: BaseException) -> list[str]:
 
 @contextmanager
 def translations_read_once() -> Iterator[None]:
-    """Lets ``torch.onnx`` keep its table of translations between exports.
+    """Cache the table of translations of ``torch.onnx`` between exports.
 
-    torch 2.13.0 parses the sources of 500 translations anew for each export, which is half of its
-    time. Each export has a copy of the table, to which it may add.
+    torch 2.13.0 parses the sources of 500 translations for each export, which takes half of the
+    export's time. Each export uses a copy of the table and may add translations to the copy.
     """
     import torch
     from torch.onnx._internal.exporter._registration import ONNXRegistry
@@ -49,7 +50,7 @@ def translations_read_once() -> Iterator[None]:
     own, read = vars(ONNXRegistry)[READ], ONNXRegistry.from_torchlib
 
     def copied(opset_version: int) -> Any:
-        # A table has the operators that are registered by then: a package may bring more.
+        # A table has the operators registered at that time; a package may register more later.
         key = opset_version, len(torch._C._dispatch_get_all_op_names())
         if key not in TABLES:
             TABLES[key] = read(opset_version)

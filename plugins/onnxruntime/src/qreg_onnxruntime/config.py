@@ -1,7 +1,7 @@
 """The configs of ONNX Runtime's integer kernels, and the limits of others.
 
-Activations are uint8, affine and per tensor, in the whole of [0, 255]; weights are int8, symmetric,
-in [-127, 127], or in [-64, 63] for x86 processors without VNNI.
+Activations are uint8, affine and per tensor, in the full range [0, 255]. Weights are int8 and
+symmetric, in [-127, 127], or in [-64, 63] for x86 processors without VNNI.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def get_uint8_quantization_config(
     *,
     eps: float = EPS,
 ) -> QuantizationConfig:
-    """A config of uint8 activations and symmetric int8 weights, cached by its arguments.
+    """Return a config of uint8 activations and symmetric int8 weights, cached by its arguments.
 
     ``weight_qmin`` and ``weight_qmax`` of -64 and 63 are for x86 processors without VNNI, whose sum
-    of two products saturates. ``eps`` is the smallest scale, see ``qreg.configs.factory.config``.
+    of two products saturates. ``eps`` is the smallest scale; see ``qreg.configs.factory.config``.
     """
     return config(
         is_qat=is_qat,

@@ -1,4 +1,4 @@
-"""From torch to ONNX, with the names of the annotated graph on the nodes of the model."""
+"""Export from torch to ONNX; nodes keep the names of the annotated graph."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ SEPARATOR = "::"  # between the origin of a node and its operator
 
 
 def export(program: ExportedProgram, opset: int) -> Any:
-    """The ``onnx.ModelProto`` of a program, its nodes named by their origins.
+    """Export a program to an ``onnx.ModelProto`` whose nodes are named after their origins.
 
-    Raises ``LoweringError`` that names the operators which torch.onnx has no translation for.
+    Raises ``LoweringError``, which lists the operators that torch.onnx has no translation for.
     """
     import torch
 
@@ -54,15 +54,15 @@ def _what_failed(program: ExportedProgram, cause: BaseException) -> str:
     what = ", ".join(places or names)
     if not what:
         return f"torch.onnx does not export the program: {cause}"
-    return f"torch.onnx has no translation for {what}: replace it by operators that ONNX has"
+    return f"torch.onnx has no translation for {what}. Replace it with operators that ONNX supports"
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """For the time of an export.
+    """Suppress warnings and logs during an export.
 
-    torch.onnx of torch 2.13 warns of a missing torchvision and of its own deprecations, onnxscript
-    0.7 of what it does not fold.
+    torch.onnx of torch 2.13 warns about a missing torchvision and about its own deprecations;
+    onnxscript 0.7 logs what it does not fold.
     """
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
     before = [logger.level for logger in loggers]
@@ -83,9 +83,9 @@ def _output_names(program: ExportedProgram) -> list[str]:
 
 
 def _name_by_origin(model: Any, program: ExportedProgram) -> None:
-    """Names each node after the operator it comes from.
+    """Name each node after the operator it comes from.
 
-    What torch notes down of each besides, as the lines of the user's files, stays out of the file.
+    Other metadata that torch records, such as source lines of the user's files, is removed.
     """
     counts: Counter[str] = Counter()
     sources = {node.name: node for node in program.graph.nodes}
@@ -100,16 +100,19 @@ def _name_by_origin(model: Any, program: ExportedProgram) -> None:
 
 
 def _most(origins: Iterable[str | None]) -> str | None:
-    """What most of them are; a split that is added to zero has its sum's origin at one output."""
+    """Return the most frequent origin.
+
+    If an output of a split is added to zero, the origin of that output is the sum.
+    """
     found = Counter(filter(None, origins)).most_common(1)
     return found[0][0] if found else None
 
 
 def _read(model: Any, sources: Mapping[str, Node]) -> dict[str, str | None]:
-    """The origins of what torch's nodes read, by the names that it has in the model.
+    """Return the origins of the values that torch's nodes read, by their names in the model.
 
-    For what torch.onnx forgets the source of, as of a split. Inputs of a node are in the order of
-    its arguments where it is elementwise or quantizes.
+    They replace sources that torch.onnx does not record, such as that of a split. The inputs of a
+    node are in the order of its arguments if the node is elementwise or quantizes.
     """
     from torch.fx import Node
 
@@ -123,7 +126,7 @@ def _read(model: Any, sources: Mapping[str, Node]) -> dict[str, str | None]:
 
 
 def _forget_wrong_types(model: Any) -> None:
-    """torch takes the scale of a dynamic quantization for a double, ONNX for a float."""
+    """Remove the dtypes recorded for dynamic qparams: the scale is double in torch, not in ONNX."""
     chosen = {
         name
         for node in model.graph.node

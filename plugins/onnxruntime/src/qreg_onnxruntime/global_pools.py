@@ -1,4 +1,7 @@
-"""Means over the dimensions of an image as global average pools, which have an integer kernel."""
+"""Rewrite means over the dimensions of an image as global average pools.
+
+A global average pool has an integer kernel.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ SPATIAL = [2, 3]
 
 
 def with_global_pools(model: Any) -> Any:
-    """Rewrites a model in place: torch.onnx makes a ReduceMean of every average of an image."""
+    """Rewrite a model in place: torch.onnx exports every average of an image as a ReduceMean."""
     graph = model.graph
     ranks = _ranks(graph)
     constants = {each.name: each for each in graph.initializer}

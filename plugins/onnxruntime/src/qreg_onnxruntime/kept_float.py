@@ -1,10 +1,10 @@
-"""Operators that stay float between quantized ones, protected from what the runtime makes of them.
+"""Keep float operators between quantized ones in float when the runtime optimizes a model.
 
-onnxruntime 1.32 quantizes the float weights of a product by itself, where what enters it and what
-leaves it is quantized, although its user kept them in float. And there it has integer kernels for
-softmax and average pools that are 2 to 4 times slower than the float ones with their conversions;
-that for pools counts the last windows wrongly in ceil mode. A Max with the least number there is
-stands in the way of all that, and changes nothing.
+If the input and the output activation of a compute operator are quantized, onnxruntime 1.32
+quantizes its float weights, although its user kept them in float. Softmax and average pools get
+integer kernels that are 2 to 4 times slower than the float kernels with their conversions; the
+integer pool counts the last windows wrongly in ceil mode. A Max with the least number prevents
+these rewrites and changes no value.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from qreg.graph.walks import reachable
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 SLOWER = ("AveragePool", "Softmax")
-# What the runtime moves a quantization across, or takes away in front of one.
+# What the runtime moves a quantization across, or removes upstream of one.
 PASSING = (
     *("Add", "Relu", "Clip", "MaxPool", "Identity"),
     *("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Expand"),
@@ -26,7 +26,7 @@ LEAST = "least_number"
 
 
 def with_kept_float(model: Any) -> Any:
-    """Puts a Max behind such operators, in place."""
+    """Insert a Max downstream of such operators; the model is rewritten in place."""
     graph = model.graph
     producers = {name: node for node in graph.node for name in node.output}
     consumers: dict[str, list[Any]] = defaultdict(list)

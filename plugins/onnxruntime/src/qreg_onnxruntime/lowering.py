@@ -1,4 +1,4 @@
-"""To ONNX: lowering to a model with its quantizations, and reading what the runtime makes of it."""
+"""Lower a program to an ONNX model with quantizations, and report how the runtime optimizes it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def lower(program: ExportedProgram, opset: int = 21) -> Lowered:
-    """Lowers a program.
+    """Lower a program to an ONNX model.
 
-    Raises ``LoweringError`` for what ONNX cannot say: a narrow range, an operator that torch.onnx
-    does not translate.
+    Raises ``LoweringError`` for what ONNX cannot represent: a narrow range, an input that is
+    mutated in place, or an operator that torch.onnx does not translate.
     """
     import onnx
 

@@ -1,6 +1,6 @@
-"""Rewrites of a program ahead of its export, so that ONNX Runtime fuses what it can.
+"""Rewrites of a program ahead of its export, so that ONNX Runtime fuses more operators.
 
-They change what the program computes by no more than the rounding of its quantizations.
+The rewrites change the results of a program by no more than the rounding of its quantizations.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Node
 
-HALF = 0.501  # of the distance between two codes, which is what quantizing rounds by
+HALF = 0.501  # fraction of the distance between two quantized values
 DEQUANTIZE = "quantized_decomposed.dequantize"
 COPIES = ("aten.clone.default", "aten.contiguous.default")
 BIASED = ("aten.linear.default", "aten.addmm.default")
 
 
 def ready(program: ExportedProgram) -> dict[str, str]:
-    """The program rewritten in place.
+    """Rewrite a program in place and return its eliminated operators.
 
-    Gives the operators that nothing is left of, each with the one that it changed the values of, by
-    their origins: clamps that the quantization behind them does, and copies. ``""`` is a value that
-    comes from a quantization.
+    The result maps the origin of each eliminated operator to the origin of its producer. Eliminated
+    are copies, and clamps that the quantization downstream implies. ``""`` is the origin of a value
+    that comes from a quantization.
     """
     absorbed = {
         _known(node): _known(producer(node)) for node in program.graph.nodes if _copies(node)
@@ -56,10 +56,10 @@ def _known(node: Node) -> str:
 
 
 def _is_done_by(quantize: Node, clamp: Node) -> bool:
-    """Whether the outermost codes lie at the bounds of a clamp or within, but for rounding.
+    """Whether the quantized range lies within the bounds of a clamp, except for rounding.
 
-    onnxruntime 1.32 finds that out for most of them when it loads a model, but not in time to see
-    the linear layer before a relu.
+    onnxruntime 1.32 removes most such clamps when it loads a model, but too late to fuse the linear
+    layer upstream of a relu.
     """
     name = operator_name(clamp.target) if clamp.op == "call_function" else ""
     bounds = bounds_of(clamp, name)
@@ -73,7 +73,7 @@ def _is_done_by(quantize: Node, clamp: Node) -> bool:
 
 
 def _gives_float(node: Node) -> bool:
-    """Whether a product of quantized tensors is read in float."""
+    """Whether the result of a matrix product of quantized tensors is read in float."""
     factors = node.all_input_nodes[-2:] if "addmm" in str(node.target) else node.all_input_nodes[:2]
     quantized = [DEQUANTIZE in str(factor.target) for factor in factors]
     user = sole_user(node)
@@ -82,11 +82,11 @@ def _gives_float(node: Node) -> bool:
 
 
 def _separate_bias(node: Node) -> None:
-    """Takes the bias away from a product, and subtracts its negative behind it.
+    """Remove the bias of a matrix product, and subtract its negative downstream.
 
-    onnxruntime 1.32 has no integer kernel for a Gemm with a bias that gives float, and makes a Gemm
-    of every MatMul with an Add behind it before it looks for quantized ones; with a Sub it does
-    not.
+    onnxruntime 1.32 has no integer kernel for a Gemm with a bias and a float result. It fuses every
+    MatMul with a downstream Add into a Gemm before it matches quantized products; it does not fuse
+    a Sub.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""What this distribution answers to qreg's hooks."""
+"""The backend that this distribution registers with qreg."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ ONNXRUNTIME = Backend(
         Option(
             "opset",
             21,
-            "the version of ONNX's operators that the program uses",
+            "version of the ONNX operator set that the program uses",
             choices=(18, 19, 20, 21, 22, 23),
         ),
-        Option("threads", 0, "the threads of an operator; 0 leaves them to the runtime", at="load"),
+        Option("threads", 0, "number of threads per operator (0: the runtime decides)", at="load"),
     ),
     refuses=LIMITS,
     transforms=(simplified, separate_odd_biases),
-    stateless="an ONNX program keeps nothing from one run to the next",
+    stateless="an ONNX program keeps no state from one run to the next",
     load=load,
     profile=profile,
 )

@@ -1,4 +1,4 @@
-"""How long each operator of a program takes, as ONNX Runtime itself measures it."""
+"""The run time of each operator of a program, as measured by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ KERNEL = "_kernel_time"
 
 
 def profile(program: ExportedProgram) -> dict[str, float]:
-    """The seconds of each operator, by its origin.
+    """Return the seconds of each operator, by its origin.
 
-    The fastest of some runs: threads that wait for other processes say nothing of the operator.
-    Operators that are fused are timed together, under the origin of the first.
+    The time is that of the fastest of several runs, because slower runs include the time of other
+    processes. Fused operators are timed together, under the origin of the first.
     """
     from qreg_onnxruntime.lowering import lower
 
@@ -37,7 +37,7 @@ def profile(program: ExportedProgram) -> dict[str, float]:
 
 
 def _measured(model: bytes) -> dict[str, list[int]]:
-    """The microseconds of each run of each kernel, by its name."""
+    """Return the microseconds of each run of each kernel, by its name."""
     from qreg_onnxruntime.runtime import session
 
     with tempfile.TemporaryDirectory() as folder:

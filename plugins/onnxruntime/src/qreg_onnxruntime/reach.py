@@ -1,4 +1,4 @@
-"""The operators that quantized values enter and pass through, in ONNX Runtime."""
+"""The operators that compute on quantized values or pass them on, in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOVES = (
     *("aten.clone.default", "aten.contiguous.default"),
     *("aten.upsample_nearest2d.vec", "aten.pixel_shuffle.default"),
 )
-# What a quantization behind it does, since no code lies beyond the bounds.
+# Implied by a quantization downstream: no quantized value lies beyond the bounds.
 BOUNDED = (*RELU, *CLAMPS)
 PASSING = frozenset({*ADD, *MUL, *CAT, *BOUNDED, *MEANS, *POOLS, *MAX_POOLS})
 PASSING |= frozenset({*CURVES, *MOVES})

@@ -1,4 +1,4 @@
-"""Reads what ONNX Runtime makes of a model when it loads it: which kernels run, on which types."""
+"""Read how ONNX Runtime optimizes a model when it loads it: which kernels run, on which dtypes."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ EIGHT_BITS = ("uint8", "int8")
 FLOAT = "float32"
 MOVES = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Expand")
 LAYOUTS = ("Reshape", "Transpose", "ReorderInput", "ReorderOutput")  # the runtime's own
-BLOCKED = "_nchwc"  # how the runtime names a convolution on blocks of channels, after its tensor
-COPY = "_token_"  # what the runtime puts behind the name of a node that it changes
-GEMM_SCALE = 7  # the input of a QGemm that says at which scale its output is quantized
+BLOCKED = "_nchwc"  # the runtime's name for a convolution on blocks of channels, after its tensor
+COPY = "_token_"  # the suffix that the runtime adds to the name of a node that it changes
+GEMM_SCALE = 7  # the input of a QGemm with the scale of its output
 
 
 @frozen
 class Optimized:
-    """The graph that the runtime runs, and the one that it made it of.
+    """The graph that the runtime runs, and the source graph that the runtime optimized.
 
-    ``types`` are those of all tensors; ``parameters`` are the constants that are no tensors of
-    their own: scales, zero points, biases. ``absorbed`` are the
-    operators that nothing was left of before that, see ``passes.ready``.
+    ``types`` are the dtypes of all tensors. ``parameters`` are the constants that are not reported
+    as tensors: scales, zero points, biases. ``absorbed`` are the operators that were eliminated
+    ahead of the export; see ``passes.ready``.
     """
 
     nodes: Sequence[Any]
@@ -45,7 +45,7 @@ class Optimized:
 
     @_producers.default
     def _by_output(self) -> dict[str, Any]:
-        """The node of the source that gives each tensor."""
+        """The node of the source that produces each tensor."""
         return {name: node for node in self.source for name in node.output}
 
     @_named.default
@@ -68,7 +68,7 @@ class Optimized:
         return Optimized(list(graph.node), list(source.node), _types(graph), small, absorbed)
 
     def operators(self) -> Iterator[LoweredOperator]:
-        """The kernels, and what the runtime has taken away as the kernels that do it."""
+        """Yield the kernels, and each eliminated operator with the kernel that computes it."""
         found: dict[str, LoweredOperator] = {}
         for operator in self.graph.operators():
             yield operator
@@ -83,7 +83,7 @@ class Optimized:
         return ProgramGraph(list(self._kernels()), self.types)
 
     def _kernels(self) -> Iterator[Kernel]:
-        """The kernels, but for what dequantizes a value that is only quantized again."""
+        """Yield the kernels, except dequantizations whose results are only quantized again."""
         floats = {name for n in self.nodes if n.op_type in DEQUANTIZE for name in n.output}
         for node in self.nodes:
             kind: Kind | None = None
@@ -110,7 +110,11 @@ class Optimized:
         )
 
     def _origin(self, node: Any) -> str | None:
-        """By the name; of what the runtime made up, by its output, or its consumers."""
+        """Return the origin of a kernel, or None.
+
+        The origin is in the name of a node. For a node that the runtime created, it is that of the
+        node's output or of its consumers.
+        """
         known = origin_of(node)
         if known or node.op_type in LAYOUTS:
             return known
@@ -119,7 +123,7 @@ class Optimized:
         return next(filter(None, given), None) or self._by_reader(node)
 
     def _by_reader(self, node: Any) -> str | None:
-        """The operator whose output the consumers of a kernel read in the source."""
+        """Return the operator whose output the consumers of a kernel read in the source."""
         for consumer in self._consumers.get(node.output[0], ()):
             source = self._named.get(consumer.name.partition(COPY)[0])
             if source is not None and source.op_type == consumer.op_type:
@@ -131,8 +135,8 @@ class Optimized:
         return None
 
     def _moved_by_nobody(self, found: dict[str, LoweredOperator]) -> Iterator[LoweredOperator]:
-        """What moved values and is not there any more: what gives the values does it."""
-        left: dict[str, str] = {}  # of each tensor, the operator that is left and gives it
+        """Yield the eliminated operators that move values, each with the kernel of its producer."""
+        left: dict[str, str] = {}  # for each tensor, the remaining operator that produces it
         for node in self.source:
             origin, producer = origin_of(node), left.get(node.input[0], "") if node.input else ""
             if origin and origin not in found and node.op_type in MOVES and producer in found:
@@ -143,7 +147,7 @@ class Optimized:
     def _absorbed(
         self, name: str, found: Mapping[str, LoweredOperator]
     ) -> Iterator[LoweredOperator]:
-        """As the kernel that gives the value, or as the quantization where that clamps it."""
+        """Yield an eliminated operator with the kernel, or the quantization, that computes it."""
         base = self.absorbed[name]
         while base in self.absorbed:
             base = self.absorbed[base]
@@ -158,13 +162,13 @@ def _only_quantized(users: Sequence[Any]) -> bool:
 
 
 def origin_of(node: Any) -> str | None:
-    """The operator of the annotated graph that a kernel comes from: the runtime keeps names."""
+    """Return the operator of the annotated graph that a kernel comes from, by its name."""
     origin, separator, _ = node.name.partition(SEPARATOR)
     return origin if separator else None
 
 
 def optimized(program: bytes) -> Any:
-    """The ``onnx.ModelProto`` that the runtime runs."""
+    """Return the ``onnx.ModelProto`` that the runtime runs, after its optimizations."""
     import onnx
 
     from qreg_onnxruntime.runtime import session
@@ -176,7 +180,7 @@ def optimized(program: bytes) -> Any:
 
 
 def _types(graph: Any) -> dict[str, str]:
-    """The type of each tensor, in numpy's words."""
+    """Return the dtype of each tensor, under numpy's names."""
     from onnx import helper
 
     def spelled(element: int) -> str:
@@ -194,7 +198,7 @@ def _types(graph: Any) -> dict[str, str]:
 
 
 def _given(node: Any, reads: Sequence[str]) -> str:
-    """The type of what a kernel gives, for the tensors that the runtime made up."""
+    """Return the dtype of a kernel's output, for tensors that the runtime created."""
     eight = next((each for each in reads if each in EIGHT_BITS), "uint8")
     if node.op_type in QUANTIZE:
         return next((each for each in reversed(reads) if each in EIGHT_BITS), "uint8")

@@ -1,6 +1,7 @@
-"""What ONNX Runtime's CPU provider runs in integers, as rules that refuse a match with a reason.
+"""Rules that reject a match that ONNX Runtime's CPU provider does not run in integers.
 
-Found by running programs and reading the graph that the runtime made of them (onnxruntime 1.32).
+Each rule returns a reason. The rules were found by running programs and reading the graphs that the
+runtime optimized (onnxruntime 1.32).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def plain_maximum(match: Match, config: QuantizationConfig) -> str | None:
-    """A maximum of a tensor with a batch dimension."""
+    """Require max pooling of a tensor with a batch dimension."""
     planes = 2 if "2d" in str(match.anchor.target) else 1
     rank = len(shape_of(match.inputs[0]))
     fits = rank == planes + 2
@@ -27,7 +28,7 @@ def plain_maximum(match: Match, config: QuantizationConfig) -> str | None:
 
 
 def clamped_around_zero(match: Match, config: QuantizationConfig) -> str | None:
-    """Bounds with 0 between them, if the match ends in a clamp.
+    """Require bounds with 0 between them if the match ends in a clamp.
 
     Quantized values always include 0. The runtime removes a clamp that they imply, and runs the
     operator ahead of any other clamp in float.
@@ -48,9 +49,9 @@ def _bound(clamp: Node, position: int, name: str) -> Any:
 
 
 def doubled(match: Match, config: QuantizationConfig) -> str | None:
-    """An image that is enlarged by whole factors."""
+    """Require an image that is enlarged by integer factors."""
     before, after = shape_of(match.inputs[0])[2:], shape_of(match.output)[2:]
     if not (is_static(match.inputs[0]) and is_static(match.output)):
-        return "its size is dynamic: whether the factors are whole is not known"
+        return "its size is dynamic: whether the factors are integers is unknown"
     whole = all(big % small == 0 for big, small in zip(after, before, strict=True))
-    return None if whole else f"enlarged from {before} to {after}: the factors are not whole"
+    return None if whole else f"enlarged from {before} to {after}: the factors are not integers"

@@ -1,4 +1,4 @@
-"""Loads and runs an ONNX model in ONNX Runtime, on the CPU."""
+"""Load and run an ONNX model in ONNX Runtime, on the CPU."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ ERRORS_ONLY = 3
 
 
 def load(program: bytes, threads: int = 0) -> Runner:
-    """Loads a model; the runner takes and gives flat tensors.
+    """Load a model; the runner accepts and returns flat tensors.
 
-    Raises ``InputError`` for what is no ONNX model, for a model that the runtime refuses, and for
-    inputs that are not those of the model.
+    Raises ``InputError`` for bytes that are not an ONNX model, for a model that the runtime
+    rejects, and for inputs that do not fit the model.
     """
     import torch
 
@@ -45,7 +45,7 @@ def load(program: bytes, threads: int = 0) -> Runner:
 
 
 def session(program: bytes, **options: Any) -> Any:
-    """An ``onnxruntime.InferenceSession`` of a model, with options as fields of its options."""
+    """Create an ``onnxruntime.InferenceSession``; ``options`` are fields of its options."""
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
@@ -55,17 +55,19 @@ def session(program: bytes, **options: Any) -> Any:
     try:
         return onnxruntime.InferenceSession(program, settings, providers=PROVIDERS)
     except Exception as cause:  # the runtime's errors have no class in common but this
-        raise InputError(f"ONNX Runtime refuses the model: {cause}") from cause
+        raise InputError(f"ONNX Runtime rejects the model: {cause}") from cause
 
 
 def _checked(program: bytes) -> bytes:
-    """Raises ``InputError`` for bytes that are no ONNX model, which the runtime says unclearly."""
+    """Raise ``InputError`` for bytes that are not an ONNX model; the runtime's error is unclear."""
     import onnx
 
     try:
         model = onnx.load_model_from_string(program)
     except Exception as cause:  # a DecodeError of protobuf, which ships no types
-        raise InputError(f"it is no ONNX model, or cut short: {len(program):,} bytes") from cause
+        raise InputError(
+            f"it is not an ONNX model, or cut short: {len(program):,} bytes"
+        ) from cause
     if not model.graph.output:
-        raise InputError(f"it is no ONNX model: {len(program):,} bytes without a graph")
+        raise InputError(f"it is not an ONNX model: {len(program):,} bytes without a graph")
     return program

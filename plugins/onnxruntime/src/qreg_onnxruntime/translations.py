@@ -1,7 +1,7 @@
-"""Quantizations with ranges that are found at run time, in the operators of ONNX.
+"""Translations of dynamic quantization, whose ranges are found at run time, to ONNX operators.
 
-torch.onnx has those with fixed ranges only. ONNX has one operator that finds the range and
-quantizes, so that the quantization behind the choice of parameters is already done.
+torch.onnx translates quantizations with fixed ranges only. ONNX has one operator that finds the
+range and quantizes, so the translation of ``quantize`` only passes its result on.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def dynamic() -> dict[Any, Callable[..., Any]]:
-    """The translations for ``torch.onnx.export(custom_translation_table=...)``."""
+    """Return the translations for ``torch.onnx.export(custom_translation_table=...)``."""
     import torch
     from onnxscript import opset18 as op
 

@@ -1,6 +1,6 @@
-"""The patterns that ONNX Runtime runs in integers, one file for each family.
+"""The patterns that ONNX Runtime runs in integers, one module per family.
 
-``ANNOTATORS`` are in the order in which they are asked: a longer pattern before its beginning.
+``ANNOTATORS`` are listed in matching order: a pattern precedes its own prefixes.
 """
 
 from __future__ import annotations

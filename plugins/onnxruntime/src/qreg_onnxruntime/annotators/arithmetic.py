@@ -1,4 +1,4 @@
-"""Sums and products of two tensors, and cat, between operators that multiply matrices."""
+"""Addition and multiplication of two tensors, and cat, between matrix products."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _family(name: str, targets: Sequence[str], *rules: Rule) -> Iterator[Annotat
 ANNOTATORS = (
     *_family("add", ADD, unscaled),
     *_family("mul", MUL),
-    # Each tensor keeps its own parameters, which the kernel takes: with shared ones, a relu in one
-    # of them could no longer be left to its quantization.
+    # The kernel supports separate qparams for each input. With shared qparams, the quantization of
+    # an input would no longer imply the relu upstream of it.
     chain("cat", CAT, patterns.listed(), rules=RULES, annotate=ISLANDS.continued),
 )

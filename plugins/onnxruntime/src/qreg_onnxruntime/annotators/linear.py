@@ -1,6 +1,6 @@
-"""Linear layers and matmuls, alone and with the clamp that their quantized output does.
+"""Linear layers and matmuls, alone and with the clamp that their quantized output implies.
 
-With dynamic activations alone: their output stays float, so that there is nothing to fuse with.
+Dynamic activations support them alone only: the output stays in float, so no clamp can be fused.
 """
 
 from __future__ import annotations

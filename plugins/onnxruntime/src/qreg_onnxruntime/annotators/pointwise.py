@@ -1,7 +1,7 @@
-"""Functions of each element.
+"""Elementwise functions.
 
-Sigmoid and leaky relu have integer kernels, a clamp is done by the quantization behind it. Softmax
-has an integer kernel that is slower than the float one, so it stays float.
+Sigmoid and leaky relu have integer kernels. A clamp is implied by the quantization downstream of
+it. The integer kernel of softmax is slower than the float kernel, so softmax stays in float.
 """
 
 from __future__ import annotations

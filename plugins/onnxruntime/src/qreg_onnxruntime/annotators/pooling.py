@@ -1,6 +1,6 @@
-"""Averages of whole images; maxima keep the parameters of what they take them of.
+"""Global average pooling, and max pooling, which shares the qparams of its input.
 
-The integer kernel for other averages is slower than the float one with its conversions.
+The integer kernel for other averages is slower than the float kernel with its conversions.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ ANNOTATORS = (
     continuing(
         ISLANDS, "adaptive_avg_pool2d", POOLS, pooled_to_one, summary="global average pooling"
     ),
-    continuing(
-        ISLANDS, "mean", MEANS, spatial_mean, summary="the mean of each channel of an image"
-    ),
+    continuing(ISLANDS, "mean", MEANS, spatial_mean, summary="mean of each channel of an image"),
     carrying("max_pool", MAX_POOLS, plain_maximum, nonempty),
 )

@@ -1,4 +1,4 @@
-"""Operators that move values: ONNX Runtime runs them on uint8 as it does on float."""
+"""Operators that only move values: ONNX Runtime runs them on uint8 as on float."""
 
 from __future__ import annotations
 
