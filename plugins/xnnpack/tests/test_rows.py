@@ -351,7 +351,7 @@ def test_22_a_convolution_in_3d_stays_float_and_the_rest_runs_in_int8() -> None:
     data = batches(1, 2, 4, 4, 4)
     result = qreg.quantize(module, data[0], calibration=data)
     reasons = {decision.operator: decision.reason for decision in result.decisions}
-    assert reasons["aten.conv3d.default"] == "convolution in 3d: the delegate takes 1d and 2d"
+    assert reasons["aten.conv3d.default"] == "convolution in 3d: the delegate supports 1d and 2d"
     assert result.decided["annotated"] == 1
     assert agrees(result)
 

@@ -158,7 +158,7 @@ REFUSED = {
         nn.ConvTranspose2d(4, 8, 3, groups=2),
         (IMAGE,),
         "default",
-        "conv_transpose with 2 groups: the delegate takes 1",
+        "conv_transpose with 2 groups: the delegate supports 1",
     ),
     "conv in 3d": (nn.Conv3d(4, 8, 3), ((1, 4, 8, 8, 8),), "default", "convolution in 3d"),
     "pooling to 2 x 2": (nn.AdaptiveAvgPool2d(2), (IMAGE,), "default", r"\[2, 2\]"),

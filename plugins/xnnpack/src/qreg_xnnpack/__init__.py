@@ -1,7 +1,7 @@
 """XNNPACK for qreg: configs, annotators, transforms and the lowering to ExecuTorch's delegate.
 
-Every name is imported on first use; naming the plugin costs no torch. The names are in
-``__init__.pyi``.
+Every name is imported on first use: importing the plugin does not import torch. ``__init__.pyi``
+lists the names.
 """
 
 import lazy_loader

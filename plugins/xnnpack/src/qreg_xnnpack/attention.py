@@ -1,10 +1,10 @@
-"""Attention in operators that the delegate has.
+"""Attention in operators that the delegate supports.
 
-executorch 1.4.1 takes ``scaled_dot_product_attention`` apart into a softmax that guards against
-rows without any key. The delegate lacks its operators (``eq``, ``any``, ``where``, ``full_like``,
-``mul.Scalar``, ``expand``), and the runtime's own kernels for them take longer than all matrix
-products of a small transformer. Only a mask can leave a row without keys: where there is none, or
-a constant one that hides nothing, a plain softmax gives the same values.
+executorch 1.4.1 decomposes ``scaled_dot_product_attention`` to a softmax with a guard against rows
+without keys. The delegate does not support the operators of the guard (``eq``, ``any``, ``where``,
+``full_like``, ``mul.Scalar``, ``expand``). The runtime's kernels for them are slower than all
+matrix products of a small transformer. Only a mask can leave a row without keys: without a mask, or
+with a constant mask that hides nothing, a plain softmax returns the same values.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RANK = 4  # batch, heads, positions, depth
 
 
 def spell_out_attention(program: ExportedProgram) -> None:
-    """Replaces each attention that hides no key; changes the program in place."""
+    """Replace each attention that hides no key; the program is rewritten in place."""
     known = _lifted(program)
     for node in list(program.graph.nodes):
         if node.op == "call_function" and operator_name(node.target) == ATTENTION:
@@ -41,9 +41,9 @@ def spell_out_attention(program: ExportedProgram) -> None:
 
 
 def _lifted(program: ExportedProgram) -> dict[Node, Tensor | None]:
-    """The inputs of the graph that stand for tensors of the model which it never writes to.
+    """Return the graph inputs that are tensors of the model which the model never writes to.
 
-    Masks are among them where they were computed ahead of time.
+    Masks that were computed ahead of time are among them.
     """
     from qreg.graph.mutation import Mutations
 
@@ -77,7 +77,7 @@ def _hides_nothing(mask: Node | None, known: dict[Node, Tensor | None]) -> bool:
 
 
 def _constant(node: Node, known: dict[Node, Tensor | None]) -> Tensor | None:
-    """The value of a node that depends on constants alone, as masks of models do."""
+    """Return the value of a node that depends only on constants, such as a mask, or None."""
     if node not in known:
         known[node] = _computed(node, known) if _is_repeatable(node) else None
     return known[node]
@@ -116,7 +116,7 @@ def _spelled_out(node: Node, given: dict[str, Any]) -> Node:
 
 
 def _merged(call: Callable[..., Node], value: Node) -> Node:
-    """Batch and heads as one dimension: the delegate multiplies tensors of three."""
+    """Merge batch and heads to one dimension: the delegate multiplies 3d tensors."""
     import torch
 
     batch, heads, *rest = value.meta["val"].shape

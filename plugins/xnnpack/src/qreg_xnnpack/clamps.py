@@ -24,7 +24,7 @@ POOLING = "aten.max_pool2d.default"
 
 
 def one_clamp_in_a_row(graph_module: GraphModule) -> PassResult:
-    """A pass over a decomposed program: clamps in a row are one, and one of one value is that.
+    """Merge consecutive clamps of a decomposed program, and replace a clamp to one value with it.
 
     ``clamp(clamp(x, a, b), c, d)`` is ``clamp(x, min(max(a, c), d), min(max(b, c), d))``. A clamp
     of int8 values that leaves out 0 becomes one in float, and goes ahead of a maximum pooling.
@@ -40,7 +40,7 @@ def one_clamp_in_a_row(graph_module: GraphModule) -> PassResult:
 
 
 def _joined(node: Node) -> bool:
-    """Whether a node is a clamp that was changed; what it is fused with reads no one else."""
+    """Whether a node is a clamp that was changed; its fused producer has no other reader."""
     bounds = _bounds(node)
     if bounds is None:
         return False
@@ -103,7 +103,7 @@ def _name(node: Any) -> str:
 
 
 def _bounds(node: Node) -> Bounds | None:
-    """The numbers between which a node clamps floats, None for any other node."""
+    """Return the numeric bounds of a clamp of floats, or None for any other node."""
     bounds = bounds_of(node, _name(node), LARGEST)
     is_float = bounds is not None and node.meta["val"].dtype.is_floating_point
     return bounds if is_float else None

@@ -1,7 +1,7 @@
-"""Names that executorch keeps private, in the one place that knows them.
+"""Private names of executorch, used in this module only.
 
-Each with the version it was seen in; ``tests/test_reading.py`` and ``tests/test_neighbours.py``
-notice when one moves.
+Each name is listed with the version that it was verified in. ``tests/test_reading.py`` and
+``tests/test_neighbours.py`` fail if one is moved or renamed.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-UNBOUNDED = re.compile(rb"(?<=[ :\[,])(-?)inf\b")  # how flatc writes it, which is no JSON
+UNBOUNDED = re.compile(rb"(?<=[ :\[,])(-?)inf\b")  # written by flatc, but not valid JSON
 HEADER_SIZE = 30  # executorch 1.4.1: XNNHeader.EXPECTED_LENGTH
 
 
 def program_of(data: bytes) -> Any:
-    """The dataclass that describes a ``.pte``, its delegates' payloads in place."""
+    """Return the dataclass that describes a ``.pte``, with its delegates' payloads in place."""
     # executorch 1.4.1
     from executorch.exir._serialize._program import deserialize_pte_binary
 
@@ -30,12 +30,12 @@ def program_of(data: bytes) -> Any:
 
 
 def planned_memory(data: bytes) -> int:
-    """The bytes that a ``.pte`` plans for its activations."""
+    """Return the number of bytes that a ``.pte`` plans for its activations."""
     return sum(program_of(data).execution_plan[0].non_const_buffer_sizes)
 
 
 def missing_kernels(data: bytes) -> list[str]:
-    """The operators of a ``.pte`` for which the runtime of this process has no kernel."""
+    """Return the operators of a ``.pte`` for which the runtime of this process has no kernel."""
     # executorch 1.4.1
     from executorch.extension.pybindings._portable_lib import _get_operator_names
 
@@ -45,7 +45,7 @@ def missing_kernels(data: bytes) -> list[str]:
 
 
 def graph_of(payload: bytes) -> dict[str, Any]:
-    """The XNNPACK graph in a delegate's payload, in the form of executorch's ``schema.fbs``."""
+    """Return the XNNPACK graph in a delegate's payload, in the form of ``schema.fbs``."""
     # executorch 1.4.1
     from executorch.backends.xnnpack.serialization import xnnpack_graph_serialize as serialization
     from executorch.exir._serialize._flatbuffer import _flatc_decompile
@@ -64,10 +64,10 @@ def graph_of(payload: bytes) -> dict[str, Any]:
 
 
 def delegates_of(edge: ExportedProgram) -> list[Any]:
-    """The delegates of a program, in the order of their calls.
+    """Return the delegates of a program in call order.
 
-    Each has the graph that it was made of as ``original_module``, and as ``buffer()`` a program of
-    its own.
+    The ``original_module`` of a delegate is the graph that was lowered to it; ``buffer()`` returns
+    a separate program.
     """
     # executorch 1.4.1
     from executorch.exir.lowered_backend_module import get_lowered_submodules
@@ -76,7 +76,7 @@ def delegates_of(edge: ExportedProgram) -> list[Any]:
 
 
 def layout_pass() -> Any:
-    """The pass of the delegate that converts images to channels last, and back."""
+    """Return the delegate's pass that converts images to channels last, and back."""
     # executorch 1.4.1; its methods input_to_nhwc, input_to_nchw, insert_copy_q_dq and is_nhwc_node
     from executorch.backends.xnnpack._passes.channels_last_tagged_reshape_pass import (
         ChannelsLastTaggedReshapePass,
@@ -86,9 +86,9 @@ def layout_pass() -> Any:
 
 
 def passes_that_quantize() -> tuple[Any, ...]:
-    """The modules of the delegate's passes that quantize what they insert beside a quantized node.
+    """Return the modules of the passes that quantize operators inserted next to a quantized node.
 
-    Each asks its own names ``is_quant`` and ``is_dequant`` whether a node is one.
+    Each module calls its own names ``is_quant`` and ``is_dequant`` to classify a node.
     """
     # executorch 1.4.1
     from executorch.backends.xnnpack._passes import (
@@ -102,10 +102,9 @@ def passes_that_quantize() -> tuple[Any, ...]:
 
 @contextmanager
 def without_bilinear_patterns() -> Iterator[None]:
-    """Spares each process the export of four patterns of bilinear resizing, 1.7 s.
+    """Skip the export of four patterns of bilinear resizing, which takes 1.7 s per process.
 
-    Each pattern is the one operator that they are to be replaced by, so a pass that finds them
-    leaves them as they are.
+    Each pattern is the operator that would replace it, so a pass that matches it changes nothing.
     """
     # executorch 1.4.1
     from executorch.backends.xnnpack.partition.graphs import bilinear_2d
@@ -119,7 +118,7 @@ def without_bilinear_patterns() -> Iterator[None]:
 
 
 def is_absorbed(node: Any) -> bool:
-    """Whether the delegate runs a quantize or dequantize as a part of the operator beside it."""
+    """Whether the delegate runs a quantize or dequantize as part of an adjacent operator."""
     # executorch 1.4.1
     from executorch.backends.xnnpack.utils.quant_utils import is_tagged_as_implicit_q_dq
 
@@ -135,7 +134,7 @@ def is_dynamic_dequantize(node: Any) -> bool:
 
 
 def edge_operator(name: str) -> Any:
-    """The default overload of an operator of torch, as decomposed programs have it."""
+    """Return the default overload of an operator of torch, in the form of decomposed programs."""
     # executorch 1.4.1
     from executorch.exir.dialects._ops import ops
 
@@ -143,7 +142,7 @@ def edge_operator(name: str) -> Any:
 
 
 def set_threads(count: int) -> None:
-    """The number of threads that the runtime computes on, in all of the process."""
+    """Set the number of threads of the runtime, for the whole process."""
     # executorch 1.4.1
     from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
 

@@ -1,6 +1,6 @@
-"""The symmetric int8 config of XNNPACK, and the names it goes by.
+"""The symmetric int8 config of XNNPACK, and the named configs derived from it.
 
-The defaults are those of executorch's own quantizer: int8 activations, affine and per tensor, in
+The defaults are those of executorch's quantizer: int8 activations, affine and per tensor, in
 [-128, 127]; int8 weights, symmetric, in [-127, 127]; a smallest scale (``eps``) of 2**-12.
 """
 
@@ -28,9 +28,9 @@ def get_symmetric_quantization_config(
     *,
     eps: float = EPS,
 ) -> QuantizationConfig:
-    """A config of int8 activations and symmetric int8 weights, cached by its arguments.
+    """Return a config of int8 activations and symmetric int8 weights, cached by its arguments.
 
-    As :func:`qreg.configs.factory.config`, under the names that users of executorch's own know. The
+    This is :func:`qreg.configs.factory.config` under the names of executorch's quantizer. The
     delegate quantizes the bias to int32 by the scales of input and weight.
     """
     return config(

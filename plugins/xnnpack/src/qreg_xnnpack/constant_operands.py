@@ -1,8 +1,8 @@
-"""Sums and products with a constant tensor, which the delegate gets wrong next to float operators.
+"""Addition and multiplication of a constant tensor, which are wrong next to float operators.
 
-executorch 1.4.1, with its own quantizer too: where an int8 operator, then a float one, then a sum
-or product with an int8 constant of several numbers are in one subgraph, the runtime gives wrong
-values and frees memory twice.
+The fault is in executorch 1.4.1 and occurs with its own quantizer too. If one subgraph contains an
+int8 operator, then a float operator, then an addition or multiplication of an int8 constant of
+several numbers, the runtime returns wrong values and frees memory twice.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from qreg import Annotate, Annotation, Match
 
 REASON = (
-    "it adds or multiplies a constant tensor to what a float operator computes: the delegate gives "
-    "wrong values for that in int8"
+    "it adds or multiplies a constant tensor to the output of a float operator: in int8, the "
+    "delegate returns wrong values"
 )
 
 
 def apart_from_float(annotate: Annotate) -> Annotate:
-    """As ``annotate``, but for a constant tensor that meets the output of a float operator."""
+    """Wrap ``annotate`` to reject a constant tensor that meets the output of a float operator."""
 
     def guarded(match: Match, config: QuantizationConfig) -> Sequence[Annotation] | Refusal:
         activations = [each for each in match.inputs if not is_constant(each)]
@@ -44,5 +44,5 @@ def _is_several(constant: Node) -> bool:
 
 
 def _is_float_operator(node: Node) -> bool:
-    """Whether a node computes in float; what is upstream of a match is annotated by then."""
+    """Whether a node computes in float; nodes upstream of a match are annotated earlier."""
     return node.op == "call_function" and output_spec(node) is None

@@ -1,4 +1,4 @@
-"""Operators that neither the delegate nor ExecuTorch's portable kernels have, as ones they have."""
+"""Decompositions of operators that neither the delegate nor ExecuTorch's portable kernels have."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def by_others() -> dict[Any, Callable[..., Any]]:
-    """A decomposition table: each of these operators as those that there are kernels for."""
+    """Return a decomposition table from these operators to operators that have kernels."""
     import torch
 
     aten = torch.ops.aten
@@ -24,7 +24,7 @@ def by_others() -> dict[Any, Callable[..., Any]]:
 
 
 def bilinear(one: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``sum_ij one_i weight_oij other_j + bias_o``, for rows of any number of dimensions."""
+    """Return ``sum_ij one_i weight_oij other_j + bias_o``, for any number of batch dimensions."""
     outputs, inputs, others = weight.shape
     flat = weight.permute(1, 0, 2).reshape(inputs, outputs * others)
     left = (one @ flat).reshape(*one.shape[:-1], outputs, others)
@@ -35,20 +35,20 @@ def bilinear(one: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None = N
 def addmv(
     bias: Tensor, matrix: Tensor, vector: Tensor, *, beta: float = 1, alpha: float = 1
 ) -> Tensor:
-    """``beta * bias + alpha * (matrix @ vector)``."""
+    """Return ``beta * bias + alpha * (matrix @ vector)``."""
     return _weighed((matrix @ vector.unsqueeze(-1)).squeeze(-1), bias, beta, alpha)
 
 
 def addbmm(
     bias: Tensor, one: Tensor, other: Tensor, *, beta: float = 1, alpha: float = 1
 ) -> Tensor:
-    """``beta * bias + alpha * sum_b (one_b @ other_b)``."""
+    """Return ``beta * bias + alpha * sum_b (one_b @ other_b)``."""
     return _weighed((one @ other).sum(0), bias, beta, alpha)
 
 
 def _weighed(product: Tensor, bias: Tensor, beta: float, alpha: float) -> Tensor:
     scaled = product if alpha == 1 else product * alpha
-    if beta == 0:  # as torch has it: what the bias holds does not count, not even NaN
+    if beta == 0:  # as in torch: the values of the bias are ignored, even NaN
         return scaled
     return scaled + (bias if beta == 1 else bias * beta)
 
@@ -62,7 +62,7 @@ def conv3d_with_padding(
     dilation: Sequence[int] = (1, 1, 1),
     groups: int = 1,
 ) -> Tensor:
-    """``conv3d`` with its padding as a word; the odd one of ``"same"`` goes behind, as in torch."""
+    """Compute ``conv3d`` with named padding; ``"same"`` pads odd amounts at the end, as torch."""
     from torch.nn import functional
 
     gaps = _three(dilation)
@@ -82,10 +82,10 @@ def conv3d_in_planes(
     dilation: Sequence[int] = (1, 1, 1),
     groups: int = 1,
 ) -> Tensor:
-    """``conv3d`` of an image (n, c, depth, height, width), as a sum of ``conv2d``s.
+    """Compute ``conv3d`` of an image (n, c, depth, height, width) as a sum of ``conv2d``s.
 
-    Each plane of the kernel, along depth, meets the input planes at its offset; these lie side by
-    side in the batch, which may be missing.
+    Each plane of the kernel along depth is convolved with the input planes at its offset. These
+    planes are merged into the batch dimension, which may be missing.
     """
     from torch.nn import functional
 

@@ -1,15 +1,14 @@
-"""Where the delegate lays quantized images out anew, put right for the time of a lowering.
+"""Fixes for the delegate's layout conversions of quantized images, applied during a lowering.
 
-Convolutions read images with the channels last, linears with the channels first, and a pass inside
-the delegate (executorch 1.4.1) inserts the conversions. Two of them it gets wrong:
+Convolutions read images with the channels last, linears with the channels first. A pass inside the
+delegate (executorch 1.4.1) inserts the conversions, with two faults:
 
-1. Ahead of a dynamic input it goes too far back: to the very first operand of everything that
-   computes the input inside the delegate. There it converts a tensor of another rank, which fails
-   to lower, or one that others read in the layout it had, which fails when the program runs or
-   gives wrong numbers.
-2. Behind a dequantize it converts for all that read it, and not only for the reader that asked.
-   Those that it has gone past, such as the transposed image in ``x @ x.mT``, then give what counts
-   as laid out as it is not: wrong numbers, or a program that does not run.
+1. Upstream of a dynamic input, it converts the first operand of all nodes that compute the input
+   inside the delegate. If that tensor has another rank, the program fails to lower. If other nodes
+   read the tensor in its original layout, the program fails at run time or returns wrong values.
+2. Downstream of a dequantize, it converts for all readers instead of the one that requires it. The
+   readers that the pass already visited, such as the transposed image in ``x @ x.mT``, are then
+   recorded with the wrong layout. The program returns wrong values or does not run.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from qreg_xnnpack.compat import is_dynamic_dequantize, layout_pass
 
 
 def layouts_put_right() -> AbstractContextManager[None]:
-    """Lets the delegate convert what is quantized, nothing before that, and for one reader."""
+    """Patch the pass to convert quantized values only, nothing upstream, and for one reader."""
     changed = layout_pass()
     return patched(
         (changed, "input_to_nhwc", _ahead_of_quantizing),
@@ -47,7 +46,7 @@ def _ahead_of_quantizing(convert: Callable[..., None]) -> Callable[..., None]:
 
 
 def _for_one_reader(insert: Callable[..., None]) -> Callable[..., None]:
-    """Gives readers that the pass has gone past a dequantize of their own, laid out as before."""
+    """Insert a separate dequantize in the original layout for readers already visited."""
 
     def replacement(
         itself: Any, graph_module: Any, before: Any, after: Any, copy: Any, q_params: Any

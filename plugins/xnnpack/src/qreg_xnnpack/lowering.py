@@ -1,4 +1,4 @@
-"""To the XNNPACK delegate: lowering to a ``.pte``, and reading back what became of it."""
+"""Lower a program to a ``.pte`` with the XNNPACK delegate, and report how each operator runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NO_OPERATORS = ("executorch_call_delegate", "getitem")
 
 
 def lower(program: ExportedProgram) -> Lowered:
-    """Lowers a program; what the delegate does not take runs in ExecuTorch's portable kernels."""
+    """Lower a program; operators that are not delegated run in ExecuTorch's portable kernels."""
     edge = to_edge(program)
     source = edge.exported_program()
     calls = [node.target.__name__ for node in source.graph.nodes if node.op == "call_function"]
@@ -49,9 +49,9 @@ def lower(program: ExportedProgram) -> Lowered:
 
 
 def to_edge(program: ExportedProgram, *, per_operator: bool = False) -> EdgeProgramManager:
-    """The program with what the delegate takes in delegates: one for each operator if asked for."""
-    # Registers the out variants of quantize and dequantize, without which a program that has one
-    # outside the delegate cannot be written.
+    """Return the program with delegates; ``per_operator`` creates a delegate for each operator."""
+    # Registers the out variants of quantize and dequantize, which programs require for those that
+    # are not delegated.
     import executorch.kernels.quantized  # noqa: F401
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
@@ -65,10 +65,10 @@ def to_edge(program: ExportedProgram, *, per_operator: bool = False) -> EdgeProg
 
 
 def _with_state(source: ExportedProgram) -> ExecutorchBackendConfig:
-    """The settings with which buffers that the model writes to begin at the values they have.
+    """Return the settings that initialize mutable buffers with their values in the model.
 
-    executorch leaves them uninitialized unless they are named: a counter would begin at whatever
-    lies in memory.
+    executorch leaves mutable buffers uninitialized unless they are named: a counter would start at
+    an arbitrary value.
     """
     from executorch.exir import ExecutorchBackendConfig
     from executorch.exir.passes.init_mutable_pass import InitializedMutableBufferPass
@@ -81,9 +81,10 @@ def _with_state(source: ExportedProgram) -> ExecutorchBackendConfig:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """executorch 1.4.1 copies pytree specs that torch 2.13 has deprecated, thousands of times.
+    """Suppress warnings of executorch 1.4.1.
 
-    It also warns of buffers without a first value, which ``_with_state`` gives them.
+    executorch copies pytree specs that torch 2.13 has deprecated, thousands of times. It also warns
+    about uninitialized buffers, which ``_with_state`` initializes.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Mutation on a buffer", category=UserWarning)

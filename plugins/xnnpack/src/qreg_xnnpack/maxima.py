@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def without_positions(node: Node) -> None:
-    """Replace a ``max.dim`` by an ``amax``, in place, if only its values are read."""
+    """Replace a ``max.dim`` with an ``amax``, in place, if only its values are read."""
     import torch
 
     values = [user for user in node.users if user.target is operator.getitem]

@@ -1,16 +1,17 @@
-"""What stays in float beside int8 operators: it lowers, loads and is right.
+"""Fixes for float operators next to int8 operators, so that they lower, load and are correct.
 
-The partitioner (executorch 1.4.1) takes every operator between a dequantize and a quantize for an
-int8 one, whatever the user said, and tags these two as parts of it. A quantize or dequantize
-without the tag is a conversion, and what it feeds is in float. An operator that has a kernel in
-int8 gives the same values there in less time, so it is left so, but for three faults:
+The partitioner (executorch 1.4.1) treats every operator between a dequantize and a quantize as
+int8, even if the user keeps it in float, and tags the two as parts of it. A quantize or dequantize
+without the tag is a conversion, and its consumer is in float. An operator with an int8 kernel
+returns the same values in less time, so it stays in int8, except for three faults:
 
-1. What only moves or clips values runs on one set of parameters. With different ones before and
-   behind, the program does not load or gives wrong numbers.
-2. A dequantize that others read too is tagged for them all, and those in float get int8 values.
-3. Some of the delegate's passes insert operators beside others: dimensions around a ``conv1d``,
-   which is also what a batch norm becomes, a second ``cat`` for what one does not take, a quantized
-   output for a pad. They quantize these beside any quantize or dequantize, tagged or not.
+1. Operators that only move or clip values run with one set of qparams. With different qparams
+   upstream and downstream, the program does not load or returns wrong values.
+2. A dequantize with several readers is tagged for all of them; those in float read int8 values.
+3. Some of the delegate's passes insert operators next to others: dimensions around a ``conv1d``
+   (also the result of a batch norm), a second ``cat`` for operands beyond the limit of one, a
+   quantized output for a pad. The passes quantize them next to any quantize or dequantize, tagged
+   or not.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 QUANTIZE = "quantized_decomposed.quantize_per_tensor.default"
 DEQUANTIZE = "quantized_decomposed.dequantize_per_tensor.default"
 
-# What the partitioner takes for an int8 operator where it stands between these two, by the names
-# that operators have after decomposition.
+# Operators that the partitioner treats as int8 between a dequantize and a quantize, by their names
+# after decomposition.
 FUSED = {"aten.relu.default"}
 WITH_ANY_PARAMETERS = {f"aten.{name}" for name in ("add.Tensor", "sub.Tensor", "mul.Tensor")}
 WITH_ANY_PARAMETERS |= {"aten.mean.dim"}
@@ -53,9 +54,9 @@ ASKED = ("is_quant", "is_dequant")
 
 
 def taken_for_int8(graph_module: GraphModule) -> PassResult:
-    """A pass over a decomposed program: mends faults 1 and 2, and changes no value.
+    """Fix faults 1 and 2 in a decomposed program, as a pass that changes no value.
 
-    Moving, clipping and picking the largest commute with quantizing.
+    Moving, clipping and maxima commute with quantization.
     """
     from torch.fx.passes.infra.pass_base import PassResult
 
@@ -80,7 +81,7 @@ def _mend(node: Node) -> bool:
 
 
 def _quantize_behind(node: Node) -> Node | None:
-    """The quantize that alone reads a node, or what is fused with it."""
+    """Return the quantize that is the only reader of a node or of its fused clamp, or None."""
     user = sole_user(node)
     if user is not None and _name(user) in FUSED and _name(node) == "aten.add.Tensor":
         user = sole_user(user)
@@ -88,7 +89,7 @@ def _quantize_behind(node: Node) -> Node | None:
 
 
 def _through(value: Node, quantize: Node, *, before: Node) -> Node:
-    """``value``, quantized and dequantized with the parameters of a quantize."""
+    """Return ``value``, quantized and dequantized with the qparams of a quantize."""
     parameters, floats = quantize.args[1:], value.meta["val"]
     integers = floats.to(parameters[-1])
     codes = call_before(before, quantize.target, value, *parameters, value=integers)
@@ -105,7 +106,7 @@ def _name(node: Node) -> str:
 
 
 def float_beside_int8() -> AbstractContextManager[None]:
-    """Mends fault 3 for the time of a lowering: only what is tagged counts as quantized."""
+    """Fix fault 3 during a lowering: only tagged nodes count as quantized."""
     return patched(*((each, name, _tagged) for each in passes_that_quantize() for name in ASKED))
 
 

@@ -1,4 +1,4 @@
-"""What a converted program needs before executorch 1.4.1 decomposes and lowers it."""
+"""Rewrites of a converted program ahead of its decomposition and lowering by executorch 1.4.1."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ BROADCASTING |= {"aten.maximum.default", "aten.minimum.default"}
 
 
 def ready(program: ExportedProgram) -> ExportedProgram:
-    """The program with all of this done; changes it in place, but for convolutions in 3d.
+    """Apply all rewrites; the program is rewritten in place, except for 3d convolutions.
 
     Raises ``LoweringError`` for an operator that neither the delegate nor ExecuTorch has, and for
     scales that XNNPACK cannot compute with.
@@ -93,9 +93,9 @@ def ready(program: ExportedProgram) -> ExportedProgram:
 
 
 def _name_with_letters(program: ExportedProgram) -> None:
-    """Lets every parameter's name begin with a letter, as those of ``nn.Sequential`` do not.
+    """Rename parameters so that each name begins with a letter, unlike those of ``nn.Sequential``.
 
-    executorch 1.4.1 fails to find what it makes of a batch norm's parameters otherwise.
+    Otherwise, executorch 1.4.1 does not find the constants that it derives from a batch norm.
     """
     for spec in program.graph_signature.input_specs:
         if spec.target and spec.target[0].isdigit():
@@ -107,17 +107,17 @@ def _name_with_letters(program: ExportedProgram) -> None:
 
 
 def _forget_provenance(program: ExportedProgram) -> None:
-    """Takes away from which nodes of earlier graphs each node came.
+    """Remove the history of each node, the nodes of earlier graphs that it came from.
 
-    Each of the hundred passes over a program copies that history deeply, a tenth of its time. The
-    module path and the source line of a node are kept elsewhere.
+    Each of the hundred passes over a program copies the history deeply, in a tenth of its time. The
+    module path and the source line of a node are stored elsewhere.
     """
     for node in program.graph.nodes:
         node.meta.pop("from_node", None)
 
 
 def _linear_by_a_vector(node: Node) -> None:
-    """A weight of one dimension as a product and its sum: the delegate fails to run the linear."""
+    """Rewrite a linear with a 1d weight as ``sum(x * weight)``: the delegate fails to run it."""
     import torch
 
     source, weight = cast("list[Node]", list(node.args[:2]))
@@ -128,9 +128,9 @@ def _linear_by_a_vector(node: Node) -> None:
 
 
 def _without_factors(node: Node) -> None:
-    """``addmm`` with factors, or a bias that is not a row, as the operators that it stands for.
+    """Decompose an ``addmm`` with factors, or with a bias that is not a row.
 
-    The delegate (executorch 1.4.1) forgets the factors, and takes any bias for one row.
+    The delegate (executorch 1.4.1) ignores the factors, and treats any bias as one row.
     """
     import torch
 
@@ -148,7 +148,7 @@ def _without_factors(node: Node) -> None:
 
 
 def _bias_apart(node: Node) -> None:
-    """A bias that is not one number for each column as a sum: the delegate takes it for that."""
+    """Add a bias that is not one number per column separately: the delegate treats it as a row."""
     import torch
 
     bias: Any = argument(node, 2)
@@ -160,9 +160,9 @@ def _bias_apart(node: Node) -> None:
 
 
 def _with_a_batch(node: Node) -> None:
-    """A pool of an image without a batch as one with a batch of 1.
+    """Rewrite a pool of an image without a batch as a pool with a batch of 1.
 
-    The delegate (executorch 1.4.1) lays its input out as an image of four dimensions.
+    The delegate (executorch 1.4.1) lays out the input of a pool as an image of four dimensions.
     """
     import torch
 
@@ -175,10 +175,9 @@ def _with_a_batch(node: Node) -> None:
 
 
 def _compute_written_weights(program: ExportedProgram) -> None:
-    """Lets a weight or bias that the model writes to be one that is computed.
+    """Rewrite a weight or bias that the model writes to as a computed value.
 
-    The delegate (executorch 1.4.1) packs what it takes for a parameter when it loads, and the
-    process dies in the write.
+    The delegate (executorch 1.4.1) packs parameters at load time; a write then crashes the process.
     """
     import torch
 
@@ -193,7 +192,7 @@ def _compute_written_weights(program: ExportedProgram) -> None:
 
 
 def _read_past(node: Node) -> None:
-    """Lets everyone read the input of a node, but for the program's outputs, which are by name."""
+    """Replace a node with its input for all users except the program's outputs, kept by name."""
     source = cast("Node", node.args[0])
     node.replace_all_uses_with(source, delete_user_cb=lambda user: user.op != "output")
     if not node.users:
@@ -201,7 +200,7 @@ def _read_past(node: Node) -> None:
 
 
 def _crop_by_slices(pad: Node) -> None:
-    """Turns the negative amounts of a constant pad into slices: no kernel takes them."""
+    """Rewrite the negative amounts of a constant pad as slices: no kernel supports them."""
     import torch
 
     amounts: Any = argument(pad, 1)
@@ -219,9 +218,9 @@ def _crop_by_slices(pad: Node) -> None:
 
 
 def _prelu_of_two_sides(node: Node) -> None:
-    """Turns a prelu into ``relu(x) - weight * relu(-x)``.
+    """Rewrite a prelu as ``relu(x) - weight * relu(-x)``.
 
-    The delegate (executorch 1.4.1) lays its input out as an image: other ranks do not lower.
+    The delegate (executorch 1.4.1) lays out the input as an image: other ranks do not lower.
     """
     import torch
 
@@ -237,10 +236,10 @@ def _prelu_of_two_sides(node: Node) -> None:
 
 
 def _align_ranks(node: Node) -> None:
-    """Gives smaller float operands of an image leading dimensions of size 1.
+    """Add leading dimensions of size 1 to float operands of an image with fewer dimensions.
 
-    Behind a dynamically quantized convolution the delegate has the channels last, and takes the
-    dimensions of a smaller operand, such as a scalar, for others: the program fails when it runs.
+    Downstream of a dynamically quantized convolution, the delegate has the channels last and
+    misreads the dimensions of a smaller operand, such as a scalar: the program fails at run time.
     """
     import torch
 
@@ -254,10 +253,10 @@ def _align_ranks(node: Node) -> None:
 
 
 def _softmax_in_rows(node: Node) -> None:
-    """Lets a softmax over the width of an image see rows.
+    """Reshape the input of a softmax over the width of an image to rows.
 
-    Behind a convolution the delegate (executorch 1.4.1) has the channels last, and takes the
-    softmax over these: wrong numbers, in float too.
+    Downstream of a convolution, the delegate (executorch 1.4.1) has the channels last and computes
+    the softmax over the channels. The values are wrong, in float too.
     """
     import torch
 
@@ -280,7 +279,7 @@ def _is_over_width(softmax: Node) -> bool:
 
 
 def _has_channels_last(node: Node) -> bool:
-    """Whether the delegate may have laid an image out for an operator further up."""
+    """Whether the delegate may have laid out an image for an upstream operator."""
     return any(
         kind in str(each.target)
         for each in reachable([node], _of_same_layout)
@@ -300,11 +299,11 @@ def _is_image(node: Node) -> bool:
 
 
 def _separate_readers(dequantize: Node) -> None:
-    """Quantizes a dynamic input anew for every convolution that reads it along with others.
+    """Quantize a dynamic input separately for each convolution that shares it with other readers.
 
-    The delegate has one layout and one kind of codes for them: where a convolution of 1x1 and one
-    of 3x3 have them in common, one gives wrong numbers (7 dB), and beside a linear it does not
-    lower.
+    The delegate uses one layout and one quantization for all readers. If a 1x1 and a 3x3
+    convolution share an input, one of them returns wrong values (7 dB). A convolution that shares
+    an input with a linear does not lower.
     """
     convolutions = [reader for reader in dequantize.users if "aten.conv" in str(reader.target)]
     for reader in convolutions:
@@ -321,7 +320,7 @@ def _quantized_again(dequantize: Node, *, before: Node) -> Node:
 
 
 def _dynamic_chain(dequantize: Node) -> list[Node]:
-    """What picks the parameters of an input and quantizes it, down to where it is dequantized."""
+    """Return the nodes that choose the qparams of an input, quantize it and dequantize it."""
     quantize: Any = dequantize.args[0]
     scale, zero_point = quantize.args[1:3]
     return [scale.args[0], scale, zero_point, quantize, dequantize]

@@ -1,4 +1,4 @@
-"""What this distribution answers to qreg's hooks."""
+"""The backend that this distribution registers with qreg."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from qreg_xnnpack.profiling import profile
 from qreg_xnnpack.runtime import load
 from qreg_xnnpack.transforms import transform
 
-THREADS = Option("threads", 0, "of the runtime, which chooses where it is 0", least=0, at="load")
+THREADS = Option(
+    "threads", 0, "number of runtime threads (0: the runtime decides)", least=0, at="load"
+)
 
 XNNPACK = Backend(
     name="xnnpack",

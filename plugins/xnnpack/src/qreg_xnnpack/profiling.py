@@ -1,9 +1,9 @@
-"""How long each operator of a program takes, by running it alone.
+"""The run time of each operator of a program, measured by running the operator alone.
 
-The runtime's own event tracing is not built into the packages of executorch 1.4.1. So the program
-is lowered once more with a delegate for every operator, and each of these is a program that can be
-run and timed. What that misses is what only happens between operators; what it adds is, for
-operators on images, the change of layout at either end.
+The packages of executorch 1.4.1 are built without the runtime's event tracing. The program is
+therefore lowered again with one delegate per operator, and each delegate is run and timed as a
+separate program. The times do not include work between operators. For operators on images, they
+include the conversion of the layout at both ends.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ ROUNDS = 20
 
 
 def profile(program: ExportedProgram) -> dict[str, float]:
-    """The seconds of each operator that the delegate takes, by its origin.
+    """Return the seconds of each delegated operator, by its origin.
 
-    The fastest of some runs: threads that wait for other processes say nothing of the operator.
-    Operators that are fused are timed together, under the origin of the first.
+    The time is that of the fastest of several runs, because slower runs include the time of other
+    processes. Fused operators are timed together, under the origin of the first.
     """
     found: dict[str, float] = {}
     for delegate in delegates_of(to_edge(program, per_operator=True).exported_program()):

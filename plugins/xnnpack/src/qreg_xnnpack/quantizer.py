@@ -1,7 +1,7 @@
-"""``XNNPACKQuantizer``: the class that users of executorch's know, on qreg's engine.
+"""``XNNPACKQuantizer``: the interface of executorch's class, on qreg's engine.
 
 It is the registry's quantizer for the backend ``xnnpack``, third-party annotators included, with
-the class methods of the class it stands in for.
+the class methods of the class it replaces.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ PATTERNS: dict[str, Operators] = {
 
 
 class XNNPACKQuantizer(RegistryQuantizer):
-    """A torchao Quantizer for XNNPACK that starts with no config: nothing is set but by setters.
+    """A torchao Quantizer for XNNPACK that starts without a config; configs are set by setters.
 
     >>> quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config())
     """
@@ -98,17 +98,17 @@ class XNNPACKQuantizer(RegistryQuantizer):
 
     @classmethod
     def get_supported_quantization_configs(cls) -> list[QuantizationConfig]:
-        """The configs of the backend, whoever supplied them."""
+        """Return the configs of the backend, third-party configs included."""
         return list(made_configs(installed(), "xnnpack").values())
 
     @classmethod
     def get_supported_operator_for_quantization_config(
         cls, quantization_config: QuantizationConfig | str | None
     ) -> Operators:
-        """All patterns that a config covers, each once, as lists of modules and functions.
+        """Return all patterns that a config covers, each once, as lists of modules and functions.
 
-        An operator for which there is neither is the ``OpOverload`` that graphs have.
-        The config is a name, any config that quantizes alike, or None for the patterns of all.
+        An operator without a module or function is returned as its ``OpOverload``. The config is a
+        name, any config that quantizes alike, or None for the patterns of all configs.
         """
         if isinstance(quantization_config, str):
             quantization_config = made_config(installed(), "xnnpack", quantization_config)
@@ -121,7 +121,7 @@ class XNNPACKQuantizer(RegistryQuantizer):
 
     @classmethod
     def get_supported_operators(cls) -> list[OperatorConfig]:
-        """One entry for each config, with all patterns that it covers."""
+        """Return one entry for each config, with all patterns that it covers."""
         annotators: list[Annotator] = [each.value for each in installed().annotators("xnnpack")]
         return [
             OperatorConfig(config, _patterns(config, annotators))
@@ -146,16 +146,16 @@ def _spelled(annotator: Annotator) -> Operators:
 
 
 def propagate_annotation(model: GraphModule) -> None:
-    """Lets operators that move or clip values take the parameters of an input that has some."""
+    """Share the qparams of a quantized input with operators that move or clip values."""
     annotate_with(shape.CARRYING, model, get_symmetric_quantization_config())
 
 
 def get_module_name_filter(module_name: str) -> Callable[[Node], bool]:
-    """A filter for the nodes that come from a module, or from one below it, by its path."""
+    """Return a filter for the nodes of a module and its submodules, by the module's path."""
     return lambda node: module_name in [path for path, _ in module_stack(node)]
 
 
 def get_module_type_filter(module_type: type | str) -> Callable[[Node], bool]:
-    """A filter for the nodes that come from a module of a class, or from one below it."""
+    """Return a filter for the nodes of modules of a class and their submodules."""
     name = type_name(module_type)
     return lambda node: name in [type_ for _, type_ in module_stack(node)]

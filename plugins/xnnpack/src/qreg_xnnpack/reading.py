@@ -1,7 +1,7 @@
-"""Reads back what a program does: the operators and datatypes that XNNPACK itself will run.
+"""Read the operators and datatypes that XNNPACK runs from a lowered program.
 
 A delegate's payload in the ``.pte`` is the graph that the XNNPACK runtime builds. Each of its nodes
-carries the debug handle of the operator that it was made from, and that operator its origin.
+has the debug handle of the operator it was lowered from; that operator has its origin.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ CAST = "_to_dim_order_copy"
 
 @frozen
 class DelegateGraph:
-    """What one delegate runs, on dtypes without ``xnn_datatype_``."""
+    """The kernels of one delegate; dtypes are named without the prefix ``xnn_datatype_``."""
 
     graph: ProgramGraph
     absorbed: Mapping[str, str]  # origin -> origin of the operator whose node does its work
 
     def operators(self) -> Iterator[LoweredOperator]:
-        """The operators, and those that were fused into another or that nothing is left of."""
+        """Yield the operators, fused and eliminated ones included."""
         found = list(self.graph.operators())
         yield from found
         hosts = {each.origin: each for each in found}
         yield from (within(hosts[into], name) for name, into in self.absorbed.items())
 
     def conversions(self) -> Iterator[Conversion]:
-        """The changes between float and int8 that the delegate carries out."""
+        """Yield the conversions between float and int8 that the delegate computes."""
         return self.graph.conversions()
 
 
 def delegate_graphs(program: bytes, edge: ExportedProgram) -> list[DelegateGraph]:
-    """The graphs of a program's delegates, in the order of their calls.
+    """Return the graphs of a program's delegates in call order.
 
-    ``edge`` is what the program was made of: it knows the origins of the operators.
+    ``edge`` is the program ahead of serialization, which has the origins of the operators.
     """
     description = program_of(program)
     delegates = description.execution_plan[0].delegates
@@ -97,17 +97,17 @@ def _kind(read: str, given: str) -> Kind:
 
 
 def _absorbed(operators: Iterable[Node], present: set[str]) -> dict[str, str]:
-    """Operators without a separate node, each with the upstream or downstream one that has one."""
+    """Map operators without a separate node to the neighbour whose node computes them."""
     missing = [node for node in operators if origin(node) and origin(node) not in present]
     hosts = {str(origin(node)): _host(node, present) for node in missing}
     return {name: host for name, host in hosts.items() if host is not None}
 
 
 def _host(node: Node, present: set[str]) -> str | None:
-    """The operator that computes on the same values: all int8, or all float.
+    """Return the operator that computes on the same values: all int8, or all float.
 
-    A change between the two is crossed only from an operator that stands between two of them, whose
-    quantized input is its output.
+    A conversion between int8 and float is crossed only from an operator between two conversions,
+    whose output is its quantized input.
     """
     carries = bool(node.users) and all(map(conversion_of, (*node.all_input_nodes, *node.users)))
 
@@ -121,10 +121,10 @@ def _host(node: Node, present: set[str]) -> str | None:
 
 
 def outside_nodes(edge: ExportedProgram, delegated: Collection[str | None] = ()) -> list[Node]:
-    """What was left to the runtime's own kernels, which compute in float.
+    """Return the nodes that are not delegated; the runtime's kernels compute them in float.
 
-    Of the origins that are ``delegated``, casts and what is made of constants alone are skipped:
-    the operator itself is in the delegate.
+    For origins in ``delegated``, casts and nodes that depend only on constants are skipped: the
+    operator itself is in the delegate.
     """
     varying = _varying(edge)
 
@@ -137,7 +137,7 @@ def outside_nodes(edge: ExportedProgram, delegated: Collection[str | None] = ())
 
 
 def _varying(edge: ExportedProgram) -> set[Node]:
-    """The nodes whose values are not the same at each call."""
+    """Return the nodes whose values may differ between calls."""
     signature = edge.graph_signature
     written = {
         name

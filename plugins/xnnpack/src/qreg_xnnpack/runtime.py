@@ -1,6 +1,6 @@
-"""Loads and runs a ``.pte`` in the ExecuTorch runtime, which answers a misfit with a bare number.
+"""Load and run a ``.pte`` in the ExecuTorch runtime, whose errors are bare numbers.
 
-A file that is no program at all may even end the process, so its header is looked at first.
+A file that is not a program may even crash the process, so its header is checked first.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ HEADERS = 40
 
 
 def load(program: bytes, threads: int = 0) -> Runner:
-    """Loads a program; the runner takes and gives flat tensors.
+    """Load a program; the runner accepts and returns flat tensors.
 
-    ``threads`` is for all programs of the process, 0 leaves their number to the runtime.
+    ``threads`` applies to all programs of the process (0: the runtime decides).
 
-    Raises ``InputError`` for what is no ExecuTorch program, is cut short, or needs more memory
-    than there is, or calls operators without a kernel, and the runtime's error for one that it
-    rejects.
+    Raises ``InputError`` for bytes that are not an ExecuTorch program or are cut short, and for a
+    program that needs more memory than available or calls operators without a kernel. Raises the
+    runtime's error for a program that the runtime rejects.
     """
     from executorch.runtime import Runtime
 
@@ -44,7 +44,7 @@ def load(program: bytes, threads: int = 0) -> Runner:
     except MemoryError as cause:
         raise InputError(
             f"the program needs {planned_memory(program):,} bytes for its activations, more than "
-            "this machine gives it"
+            "this machine has available"
         ) from cause
     except RuntimeError as cause:
         missing = missing_kernels(program)
@@ -68,7 +68,7 @@ def load(program: bytes, threads: int = 0) -> Runner:
 
 
 def check_header(program: bytes) -> None:
-    """Raises ``InputError`` for bytes that are no whole ExecuTorch program."""
+    """Raise ``InputError`` for bytes that are not a complete ExecuTorch program."""
     if program[IDENTIFIER] != b"ET12":
         raise InputError("it is no ExecuTorch program: no ET12 at its fifth byte")
     if len(program) < HEADERS:

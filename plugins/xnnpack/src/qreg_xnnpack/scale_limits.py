@@ -1,8 +1,8 @@
-"""Scales that XNNPACK cannot compute with, found before a program is lowered.
+"""Checks for scales that XNNPACK does not support, made ahead of the lowering.
 
-Such a program does not load, with a bare number for an error, or gives wrong values. The scales are
-those of a range that 8 bits do not hold: raw features of many orders of magnitude, beside which an
-output is so small that one of its steps is less than a thousandth of a step of the input.
+Such a program does not load, with a bare number as the error, or returns wrong values. The scales
+result from a range that 8 bits cannot represent: raw features of many orders of magnitude, and an
+output so small that one of its steps is less than a thousandth of a step of the input.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 Limit = Callable[["Node", float, Mapping[str, "Tensor"]], "str | None"]
 
-# XNNPACK, src/operators: fully-connected-nc.c, convolution-nhwc.c and deconvolution-nhwc.c answer
-# input scale * weight scale / output scale from here on with "unsupported parameter".
+# XNNPACK, src/operators: fully-connected-nc.c, convolution-nhwc.c and deconvolution-nhwc.c reject
+# input scale * weight scale / output scale from this limit on with "unsupported parameter".
 REQUANTIZATION = 256.0
 # src/microparams-init.c: a sum multiplies by input scale / output scale in fixed point, with
 # 20 - log2(ratio) fractional bits, and rounds at the last one.
@@ -68,7 +68,7 @@ def _beyond(node: Node, problem: str) -> LoweringError:
     name, module = str(origin(node) or node.name), module_path(node)
     by_type = f'set_operator_type("{operator_name(node.target)}", None)'
     scope = f'set_module_name("{module}", None)' if module else by_type
-    fact = f"{name}: {problem}. Normalize what enters it: 8 bits do not hold its range"
+    fact = f"{name}: {problem}. Normalize its input: 8 bits cannot represent the range"
     return LoweringError(fact, [name], keeping_in_float([scope]))
 
 
@@ -119,7 +119,7 @@ def _ratio(limit: float, output: float, **scales: float) -> str | None:
 
 
 def _scale(value: Any) -> float | None:
-    """The scale of a value that is dequantized from one known ahead of time."""
+    """Return the scale of a value that is dequantized with static qparams, or None."""
     return float(value.args[1]) if str(getattr(value, "target", "")) == DEQUANTIZE else None
 
 

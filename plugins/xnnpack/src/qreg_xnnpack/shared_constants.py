@@ -1,11 +1,12 @@
-"""Weights and biases that serve several calls, copied where the delegate needs one for each.
+"""Weights and biases that several calls share, copied if the delegate requires separate ones.
 
-executorch 1.4.1 changes the constants of a program to suit the call that it meets:
+executorch 1.4.1 rewrites the constants of a program for the call that reads them:
 
-1. The weight of a convolution in 1d gets a dimension at each call.
+1. Each call adds a dimension to the weight of a 1d convolution.
 2. A weight is laid out for the first kind of operator that reads it: convolution, transposed
-   convolution, linear. A second kind computes wrong numbers.
-3. An int8 call quantizes its bias to int32 by the scale of its input; later calls get the same.
+   convolution, linear. A second kind computes wrong values.
+3. An int8 call quantizes its bias to int32 by the scale of its input; later calls read the same
+   bias.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ Use = tuple["Node", "Node"]  # a call, and what it reads: a constant, or what de
 
 
 def separate_constants(program: ExportedProgram) -> None:
-    """Give calls that cannot share a parameter or buffer one each, in place.
+    """Copy a parameter or buffer for each call that cannot share it; rewrite the program in place.
 
-    The copies have the memory of the tensor that they stand for.
+    The copies share the memory of the original tensor.
     """
     specs = program.graph_signature.input_specs
     constants = {each.arg.name: each for each in specs if each.target is not None}
@@ -45,7 +46,7 @@ def separate_constants(program: ExportedProgram) -> None:
 
 
 def _groups(constant: Node) -> list[list[Use]]:
-    """The uses of a constant by those that can share it, the ones that read it as it is first."""
+    """Group the uses of a constant that can share it; unmodified reads come first."""
     groups: dict[object, list[Use]] = {}
     for call, read in _uses(constant):
         groups.setdefault(_kind(call, read), []).append((call, read))
@@ -61,7 +62,7 @@ def _uses(constant: Node) -> Iterator[Use]:
 
 
 def _kind(call: Node, read: Node) -> object:
-    """What is equal for uses that can share a constant; None for one that leaves it as it is."""
+    """Return a key that is equal for uses that can share a constant; None for unmodified reads."""
     name = str(call.target)
     position = next((at for kind, at in WEIGHT_POSITION.items() if name.startswith(kind)), None)
     if position is None or (read is argument(call, 0) and not name.startswith("aten.addmm.")):
@@ -74,7 +75,7 @@ def _kind(call: Node, read: Node) -> object:
 
 
 def _copied(program: ExportedProgram, constant: Node, spec: InputSpec) -> tuple[Node, InputSpec]:
-    """A placeholder ahead of all others that reads the same tensor, and what it stands for."""
+    """Insert a first placeholder for the same tensor; return it with its input spec."""
     from torch.export.graph_signature import InputSpec, TensorArgument
 
     first = next(iter(program.graph.nodes))

@@ -1,4 +1,4 @@
-"""Rewrites of the graph before it is annotated. None of them changes what the graph computes."""
+"""Rewrites of a graph ahead of its annotation; none of them changes its results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COPY = "_copy_"
 
 
 def transform(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
-    """All of them, in one walk over the graph."""
+    """Apply all rewrites in one walk over the graph."""
     from qreg.graph.mutation import Mutations
 
     trained, mutations = "qat" in modes, Mutations.of(model.graph)
@@ -60,18 +60,21 @@ def _for_the_delegate(model: GraphModule, node: Node, trained: bool, mutations: 
 
 
 def _pads_nothing(node: Node) -> bool:
-    """A pad of width 0 before convolutions; elsewhere it may be a copy that is changed in place."""
+    """Whether a pad of width 0 feeds convolutions only.
+
+    Elsewhere, the pad may be a copy that is mutated in place.
+    """
     before_convolutions = all("aten.conv" in str(user.target) for user in node.users)
     return before_convolutions and not any(argument(node, 1))
 
 
 def _separate_constants(model: GraphModule, node: Node, bias: int) -> bool:
-    """Gives a call its own copies of what it cannot share with an earlier call.
+    """Copy the weight or bias of a call that cannot share it with an earlier call.
 
-    The delegate quantizes a bias to int32 by the input's scale of the first call that it meets, so
-    a module called twice would be wrong at the second call. It lays a weight out for the first kind
-    of operator that it meets, so convolutions and transposed ones cannot have one in common. That
-    of a convolution in 1d gets a dimension at each call, so it serves one.
+    The delegate quantizes a bias to int32 by the input scale of its first call, so the second call
+    of a module would be wrong. It lays out a weight for the first kind of operator that reads it,
+    so convolutions and transposed convolutions cannot share a weight. Each call of a 1d convolution
+    adds a dimension to its weight, so the weight supports one call.
     """
     weight = 2 if bias == 0 else 1
     changed = _copy_argument(model, node, bias, lambda first: True)
@@ -97,9 +100,9 @@ def _copy_argument(
 
 
 def spell_out_stride(node: Node) -> bool:
-    """Gives a max_pool2d its stride, which is its window where the call leaves it out.
+    """Add the stride to a max_pool2d that omits it; the default is the window size.
 
-    executorch 1.4.1's partitioner reads it by position, and fails without.
+    The partitioner of executorch 1.4.1 reads the stride by position, and fails without it.
     """
     if argument(node, 2):
         return False

@@ -1,7 +1,7 @@
-"""The patterns that XNNPACK runs in int8, one file for each family.
+"""The patterns that XNNPACK runs in int8, one module per family.
 
-``ANNOTATORS`` are in the order in which they are asked: a longer pattern before its beginning.
-``OP_TO_ANNOTATOR`` has them by name, as functions that annotate a whole graph: the form that users
+``ANNOTATORS`` are listed in matching order: a pattern precedes its own prefixes.
+``OP_TO_ANNOTATOR`` maps their names to functions that annotate a whole graph, the form that users
 of executorch's quantizer know.
 """
 

@@ -1,4 +1,4 @@
-"""Sums, differences and products of two tensors, and cat."""
+"""Addition, subtraction and multiplication of two tensors, and cat."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ANNOTATORS = (
     chain("add_relu", ADD, BOTH, RELU, rules=SUM_RULES, annotate=STANDARD),
     chain("add", ADD, BOTH, rules=SUM_RULES, annotate=STANDARD),
     chain("sub", SUB, BOTH, rules=SUM_RULES, annotate=STANDARD),
-    # The delegate does not fuse relu behind mul: each runs on its own.
+    # The delegate does not fuse relu into mul: each runs separately.
     chain("mul_relu", MUL, BOTH, RELU, rules=PRODUCT_RULES, annotate=apart_from_float(carried_on)),
     chain("mul", MUL, BOTH, rules=PRODUCT_RULES, annotate=STANDARD),
     Annotator(
@@ -35,6 +35,6 @@ ANNOTATORS = (
         patterns.listed(),
         rules=(quantized_operands, several_inputs, nonempty, computed_with),
         annotate=shared_in_and_out,
-        summary="cat of two tensors or more, all on the same parameters",
+        summary="cat of two or more tensors with shared qparams",
     ),
 )

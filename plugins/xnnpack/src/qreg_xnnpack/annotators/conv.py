@@ -1,6 +1,6 @@
-"""Convolutions, plain and transposed, with what folds into them or is fused behind them.
+"""Convolutions, plain and transposed, with operators that are folded or fused into them.
 
-Batch norm is a part of the pattern in QAT only, since prepare_pt2e has folded it before.
+Batch norm is part of the pattern in QAT only; otherwise prepare_pt2e folds it first.
 """
 
 from __future__ import annotations

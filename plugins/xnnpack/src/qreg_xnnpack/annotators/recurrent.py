@@ -1,7 +1,7 @@
-"""The GRU whose input, state and outputs alone are quantized.
+"""A GRU with quantized input, state and outputs only.
 
-The delegate has no GRU, so this one is in ``OP_TO_ANNOTATOR`` for those who call it by name, and
-not among the annotators of the backend.
+The delegate has no GRU, so this annotator is in ``OP_TO_ANNOTATOR``, for callers who select it by
+name, and is not an annotator of the backend.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def with_outputs(node: Node) -> Match | None:
-    """A GRU with its input and state, and the nodes that pick its two outputs."""
+    """Match a GRU with its input and state, and the nodes that select its two outputs."""
     found = patterns.operands(0, 1)(node)
     return Match((node, *node.users), found.inputs) if found else None
 
 
 def input_and_outputs(match: Match, config: QuantizationConfig) -> Sequence[Annotation]:
-    """Quantizes what enters the GRU and what is picked from it."""
+    """Quantize the inputs of the GRU and its selected outputs."""
     entering = dict.fromkeys(match.inputs, config.input_activation)
     picked = [Annotation(node, output=config.output_activation) for node in match.nodes[1:]]
     return [Annotation(match.anchor, entering), *picked]

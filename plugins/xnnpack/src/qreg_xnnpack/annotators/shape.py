@@ -1,6 +1,6 @@
-"""Operators that pool, clip or move values: input and output have the same parameters.
+"""Operators that pool, clip or move values: input and output share qparams.
 
-``adaptive_avg_pool2d`` starts an int8 island by itself; the others only carry one on.
+``adaptive_avg_pool2d`` can start an int8 island; the others only extend an existing island.
 """
 
 from __future__ import annotations
