@@ -97,7 +97,9 @@ def convert(prepared: GraphModule, *, fold_quantize: bool = True) -> GraphModule
     ``convert_pt2e`` warns instead and sets the observer's scale to 1, so that the model is useless.
     """
     if not isinstance(prepared, torch.fx.GraphModule):
-        raise InputError(f"{type(prepared).__name__} is not what prepare_pt2e returned")
+        raise InputError(
+            f"prepared: it is a {type(prepared).__name__} (expected the result of prepare_pt2e)"
+        )
     _check_observers(prepared)
     try:
         # To fold constants, torchao also runs operators that write to buffers.

@@ -78,5 +78,8 @@ def chosen(
             f"qreg.get_quantizer({backend!r}), or leave backend out."
         )
     if config != DEFAULT or registry not in (None, given.registry):
-        raise ConfigError("a quantizer brings its own config and registry: give one or the other")
+        raise ConfigError(
+            "a quantizer has its own config and registry: pass either quantizer, or config and "
+            "registry"
+        )
     return given

@@ -92,7 +92,7 @@ def quantize(
 def _check_modes(quantizer: RegistryQuantizer, calibration: Iterable[Any] | None) -> None:
     if "qat" in quantizer.modes:
         raise ConfigError(
-            "a QAT config needs training, which quantize() does not do: give the quantizer of "
+            "a QAT config needs training, which quantize() does not do: pass the quantizer of "
             "get_quantizer() to prepare_qat_pt2e, train, convert, and pass the result to lower()"
         )
     if "static" in quantizer.modes and calibration is None:

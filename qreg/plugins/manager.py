@@ -136,7 +136,7 @@ class PluginHost:
         implemented = {caller.name for caller in callers}
         for caller in callers:
             if not caller.has_spec():
-                yield f"it implements {caller.name!r}, which is no hook of qreg"
+                yield f"it implements {caller.name!r}, which is not a hook of qreg"
         for name in vars(hookspecs):
             unmarked = name.startswith("qreg_") and name not in implemented
             if unmarked and hasattr(plugin.instance, name):
@@ -200,7 +200,7 @@ class PluginHost:
                 values = self.call(plugin, hook, **arguments)
                 strange = [value for value in values if not isinstance(value, expected)]
                 if strange:
-                    raise TypeError(f"yielded {strange[0]!r}, which is no {expected.__name__}")
+                    raise TypeError(f"yielded {strange[0]!r} (expected {expected.__name__})")
             except Exception as cause:
                 self.broken(plugin, f"it raised {cause!r}", cause, hook)
             else:

@@ -93,7 +93,7 @@ def checked_operator(operator: object) -> str:
     if not known and not (isinstance(operator, str) and registered(operator)):
         guesses = " or ".join(map(repr, near(str(operator), listed())))
         raise ConfigError(
-            f"{operator!r} is no operator{f' (near: {guesses})' if guesses else ''}: pass "
+            f"{operator!r} is not an operator{f' (near: {guesses})' if guesses else ''}: pass "
             "torch.ops.aten.linear.default, the packet torch.ops.aten.linear, or the name of one, "
             '"aten.linear.default"'
         )

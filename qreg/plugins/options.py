@@ -30,7 +30,7 @@ def _checked(option: Option, value: Any) -> str | int | float | bool:
         return option.default
     kind = type(option.default)
     if type(value) is not kind:
-        raise InputError(f"option {option.name} is {value!r}: give a value of type {kind.__name__}")
+        raise InputError(f"option {option.name} is {value!r} (expected type {kind.__name__})")
     if option.choices and value not in option.choices:
         raise InputError(f"option {option.name} is {value!r}: give {_listed(option)}")
     if option.least is not None and float(value) < option.least:
@@ -68,6 +68,4 @@ def _read(name: str, text: str, kind: type) -> Any:
     try:
         return WORDS[text.lower()] if kind is bool else kind(text)
     except (KeyError, ValueError) as cause:
-        raise InputError(
-            f"option {name} is {text!r}: give a value of type {kind.__name__}"
-        ) from cause
+        raise InputError(f"option {name} is {text!r} (expected type {kind.__name__})") from cause

@@ -44,7 +44,7 @@ def _fault(needed: Requirement, others: Iterable[Backend]) -> str | None:
     if not content:
         return problem
     names = " and ".join(map(repr, content))
-    return f"{problem} but what {names} wants: give each an environment of its own"
+    return f"{problem}; it is required by {names}: use separate environments"
 
 
 def _wants(backend: Backend, distribution: str, version: str) -> bool:

@@ -103,7 +103,9 @@ def exported(
     if isinstance(model, ExportedProgram):
         return model, _example_of(model, example_inputs)
     if not isinstance(model, torch.nn.Module):
-        raise InputError(f"{model!r} is no torch.nn.Module and no ExportedProgram")
+        raise InputError(
+            f"model: {model!r} is not a module (expected a torch.nn.Module or an ExportedProgram)"
+        )
     if is_prepared(model):
         raise InputError("the model has observers in it: convert it first, with qreg.convert")
     if example_inputs is None:
@@ -122,8 +124,8 @@ def _example_of(program: ExportedProgram, example_inputs: Any) -> tuple[Any, ...
     example, keywords = program.example_inputs
     if keywords:
         raise InputError(
-            f"the program takes keyword inputs ({', '.join(keywords)}): export it with positional "
-            "inputs only"
+            f"the program has keyword inputs ({', '.join(keywords)}), which are not supported. "
+            "Export it with positional inputs only."
         )
     return tuple(example)
 

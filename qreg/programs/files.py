@@ -41,7 +41,9 @@ def read_program(path: Path) -> ExportedProgram:
     try:
         return torch.export.load(path)
     except Exception as cause:
-        raise InputError(f"{path} is no program that torch.export can load: {cause}") from cause
+        raise InputError(
+            f"{path} is not a program that torch.export.load can read: {cause}"
+        ) from cause
 
 
 def read_bytes(path: Path) -> bytes:
@@ -89,15 +91,15 @@ def _check_archive(path: Path) -> None:
             if not any(record.endswith("archive_format") for record in records):
                 raise zipfile.BadZipFile("it has no record of its format")
             if len(set(records)) < len(records):  # two readers may pick different ones
-                raise InputError(f"{path} is refused: it holds two records of one name")
+                raise InputError(f"{path} is rejected: it has two records of one name")
             problems = (_danger(archive, record) for record in records)
             if problem := next(filter(None, problems), None):
-                raise InputError(f"{path} is refused: {problem}")
+                raise InputError(f"{path} is rejected: {problem}")
     except InputError:
         raise
     except (zipfile.BadZipFile, ValueError, AttributeError, KeyError, TypeError) as cause:
         raise InputError(
-            f"{path} is no .pt2 file, or is damaged ({cause}). Write one with "
+            f"{path} is not a .pt2 file, or is damaged ({cause}). Write one with "
             "torch.export.save(program, path)."
         ) from cause
 
@@ -120,7 +122,7 @@ def _danger(archive: zipfile.ZipFile, record: str) -> str | None:
         return f"{pickled[0]!r} is stored as a pickle, not as a plain tensor" if pickled else None
     if name.endswith(".json"):
         code = next(_code(json.loads(archive.read(record))), None)
-        return f"{record!r} has a size {code!r}, which is no arithmetic" if code else None
+        return f"{record!r} has a size {code!r}, which is not arithmetic" if code else None
     return None
 
 

@@ -69,8 +69,8 @@ def graph_input_specs(graph: Graph, names: Container[str] | None = None) -> list
 def _input_spec(name: str, value: Any) -> InputSpec:
     if not isinstance(value, torch.Tensor):
         raise InputError(
-            f"input {name!r} of the model is {value!r}: a program takes tensors only. "
-            "Wrap the model in a module that fills this argument in."
+            f"input {name!r} of the model is {value!r}: programs support tensors only. "
+            "Wrap the model in a module that sets this argument."
         )
     shape = tuple(size if isinstance(size, int) else None for size in value.shape)
     return InputSpec(name, shape, value.dtype)
@@ -99,7 +99,7 @@ def check_batch(number: int, batch: Any, specs: Sequence[InputSpec], what: str =
         expected = ", ".join(spec.name for spec in specs)
         problem = f"has {len(values)} inputs, the model takes {len(specs)}: {expected}"
         if len(values) > len(specs):
-            problem += ". Leave out what is no input, such as labels"
+            problem += ". Remove values that are not inputs, such as labels"
         raise CalibrationError(problem, number, what=what)
     for spec, value in zip(specs, values, strict=True):
         misfit = spec.misfit(value)

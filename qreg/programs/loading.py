@@ -20,8 +20,8 @@ def paths(backend: Backend, path: Path) -> list[Path]:
     """
     if path.suffix != backend.suffix:
         raise InputError(
-            f"{path} is no name for a program of backend {backend.name!r}: its files end with "
-            f"{backend.suffix}, as in {path.stem or 'model'}{backend.suffix}"
+            f"{path} is not a name for a program of backend {backend.name!r} (expected a name that "
+            f"ends with {backend.suffix}, such as {path.stem or 'model'}{backend.suffix})"
         )
     beside = backend.files.beside if backend.files else ()
     return [path, *map(path.with_suffix, beside)]

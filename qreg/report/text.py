@@ -50,10 +50,10 @@ def print_report(
     for line in headlines(report):
         to.print(reworded(line), markup=False, highlight=False, soft_wrap=True)
     for title, rows in (
-        ("Operators by what became of them", reason_rows(report.operators)),
+        ("Operators by place and reason", reason_rows(report.operators)),
         ("Float operators that split int8 ones", split_rows(report.splits)),
         ("Conversions that belong to no border", conversion_rows(report.leftover)),
-        ("Ranges that leave few codes", range_rows(report.ranges)),
+        ("Ranges that use few quantized values", range_rows(report.ranges)),
         ("Outputs of the program", output_rows(report.verification)),
         (_order(report), operator_rows(report) if operators else []),
     ):

@@ -32,8 +32,9 @@ class AnnotatorTests(Suite):
     def test_its_targets_name_operators(self, annotator: str) -> None:
         for target in self.subject().annotators[annotator].targets:
             assert find_operator(target) is not None, (
-                f"the target {target!r} is no overload of an operator, so it is never found. Write "
-                'it as torch prints it, "aten.add.Tensor"; if a package registers it, import that'
+                f"the target {target!r} is not an overload of an operator, so it is never found. "
+                'Write it as torch prints it, "aten.add.Tensor"; if a package registers it, import '
+                "the package"
             )
             assert operator_name(target) == target, (
                 f"the target {target!r} is an in-place operator, which is looked up as "
@@ -54,8 +55,8 @@ class AnnotatorTests(Suite):
                 ) from error
             assert _by(annotator, found.decisions), (
                 f"{annotator!r} is nowhere in the decisions on its sample with the config "
-                f"{config.name!r}. Correct the annotator or the sample, or ask to be before "
-                f"another that takes the operator, with before=[...]:\n{found}"
+                f"{config.name!r}. Correct the annotator or the sample, or if another annotator "
+                f"claims the operator, order this one first with before=[...]:\n{found}"
             )
 
     def test_it_touches_only_its_match(self, annotator: str) -> None:
@@ -194,7 +195,7 @@ class AnnotatorTests(Suite):
         except QregError as error:
             raise AssertionError(
                 f"the sample of {annotator!r} does not become a program with the config "
-                f"{config.name!r}: {error} If the backend cannot do this, refuse it with a rule"
+                f"{config.name!r}: {error} If the backend cannot do this, reject it with a rule"
             ) from error
 
 
@@ -243,7 +244,7 @@ def _check_int8(annotator: str, config: SupportedConfig, found: Outcome) -> None
     for decision, place in zip(decided, places, strict=True):
         assert place.place in ("int8", "gone"), (
             f"{annotator!r} decides on int8 for {decision.node} ({decision.operator}) with the "
-            f"config {config.name!r}, and the program runs it {_described(place)}. Refuse such a "
+            f"config {config.name!r}, and the program runs it {_described(place)}. Reject such a "
             "match with a rule, or correct what annotate returns"
         )
     assert any(place.place == "int8" for place in places), (

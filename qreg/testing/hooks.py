@@ -38,9 +38,9 @@ class HookTests(Suite):
             return
         where = f"in {error.hook}, " if error.hook else ""
         raise AssertionError(
-            f"the host leaves the plugin out: {where}{error.problem}. Correct that: a hook has the "
-            "name and arguments of one in qreg.plugins.hookspecs and the mark @qreg.hookimpl, and "
-            "returns or yields values of the type that is said there."
+            f"the host skips the plugin: {where}{error.problem}. Correct the hook: its name, "
+            "arguments and the type of its values must be those of a hook in "
+            "qreg.plugins.hookspecs, and it must be marked with @qreg.hookimpl."
         ) from error
 
     def test_its_names_are_free(self) -> None:

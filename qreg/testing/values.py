@@ -41,7 +41,7 @@ class ConfigTests(Suite):
             check(value)
         except ConfigError as error:
             raise AssertionError(
-                f"the factory of {config!r} makes what no model takes: {error}"
+                f"the factory of {config!r} makes a config that no model supports: {error}"
             ) from None
         assert mode_of(value) == supplied.mode, (
             f"{config!r} says that its mode is {supplied.mode!r}, and its factory makes a config "
@@ -74,7 +74,8 @@ class ConfigTests(Suite):
             assert not defects, (
                 f"with the config {config!r} the program runs "
                 f"{', '.join(each.node for each in defects)} in float, which it was to quantize. "
-                "The backend does not take this config there: correct it, or refuse it with a rule"
+                "The backend does not support this config there: correct it, or reject it with a "
+                "rule"
             )
 
     def _samples(self, name: str) -> Iterator[Sample]:
@@ -158,8 +159,8 @@ def _lowered(registry: Registry, backend: str, module: Module, sample: Sample) -
         )
     except QregError as error:
         raise AssertionError(
-            f"the float sample of {backend!r} does not lower: {error} qreg_lower must take a "
-            "program without quantized operators too, and give a Lowered for its own backend"
+            f"the float sample of {backend!r} does not lower: {error} qreg_lower must also accept "
+            "a program without quantized operators, and return a Lowered for its backend"
         ) from error
 
 
@@ -173,8 +174,9 @@ def _check_runs(
         check_alike(outputs, wanted)
     except VerificationError as error:
         raise AssertionError(
-            f"the float sample lowers and then fails: {error} `load` takes the bytes of the "
-            "program and gives a function from flat input tensors to a tuple of flat output tensors"
+            f"the float sample lowers and then fails: {error} `load` must accept the bytes of the "
+            "program and return a function from flat input tensors to a tuple of flat output "
+            "tensors"
         ) from error
     for number, each in enumerate(compare_all(outputs, wanted)):
         assert not is_far(each, EXACT), (

@@ -15,7 +15,7 @@ def check_writable(path: Path) -> None:
     """Raise ``InputError`` if ``path`` cannot be written, by trying in its folder."""
     try:
         if path.is_dir():
-            raise InputError(f"{path} is a folder; name a file to write")
+            raise InputError(f"{path} is a folder (expected the name of a file to write)")
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
             pass
     except OSError as cause:

@@ -82,7 +82,7 @@ def judge(
         if number not in excused and output.is_floating_point() and is_far(each, floor):
             raise VerificationError(
                 f"output {number} of the program is {each.sqnr:.1f} dB from the {reference}, "
-                f"less than {floor:.0f}: it does not compute what the model says. {remedy}".rstrip()
+                f"less than {floor:.0f}: it does not match the {reference}. {remedy}".rstrip()
             )
 
 

@@ -77,7 +77,7 @@ def _check_steady(number: int, first: Sequence[Tensor], again: Sequence[Tensor])
         if first[position].is_floating_point() and is_far(found, STEADY):
             raise VerificationError(
                 f"output {position} of the program changes: at call {number} it is "
-                f"{found.sqnr:.1f} dB from what the same input gave at the first call"
+                f"{found.sqnr:.1f} dB from the output for the same input at the first call"
             )
 
 
@@ -116,7 +116,7 @@ def check_alike(outputs: Outputs, references: Outputs) -> None:
             got, wanted = spelled(output), spelled(reference)
             if got != wanted:
                 raise VerificationError(
-                    f"the program gives outputs of {what} {got}, expected {wanted}"
+                    f"the program returns outputs of {what} {got}, expected {wanted}"
                 )
         for position, tensor in enumerate(output):
             if tensor.isnan().any():

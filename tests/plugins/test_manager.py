@@ -30,7 +30,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "forgets the mark": (f"{HEAD}def qreg_backends(): return []", "not marked with @qreg.hookimpl"),
     "raises in a hook": (f"{HOOK}    raise RuntimeError('no luck')", "no luck"),
     "raises midway": (f"{HOOK}    yield {GOOD}\n    raise RuntimeError('no luck')", "no luck"),
-    "yields something else": (f"{HOOK}    yield 'xnnpack'", "'xnnpack', which is no Backend"),
+    "yields something else": (f"{HOOK}    yield 'xnnpack'", r"'xnnpack' \(expected Backend\)"),
     "returns no iterable": (f"{HOOK}    return 3", "int"),
     "yields a name twice": (
         f"{HOOK}    yield {GOOD}\n"

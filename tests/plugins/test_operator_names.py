@@ -210,5 +210,7 @@ def test_annotators_in_a_cycle_are_reported_and_the_list_goes_on(toy: ModuleType
 @pytest.mark.parametrize("name", ["aten.lineer.default", "aten.Linear.default"])
 def test_a_misspelt_operator_in_a_scope_has_near_names(name: str, registry: Registry) -> None:
     quantizer = get_quantizer("toy", registry=registry)
-    with pytest.raises(errors.ConfigError, match=r"is no operator \(near: .*'aten.linear.default'"):
+    with pytest.raises(
+        errors.ConfigError, match=r"is not an operator \(near: .*'aten.linear.default'"
+    ):
         quantizer.set_operator_type(name, None)

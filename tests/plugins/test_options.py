@@ -85,7 +85,7 @@ def test_an_unknown_option_lists_those_that_there_are() -> None:
     ("given", "wanted"),
     [
         ({"opset": 7}, "give 20 or 21"),
-        ({"opset": "20"}, "of type int"),
+        ({"opset": "20"}, "expected type int"),
         ({"threads": True}, "int"),
         ({"threads": -1}, "0 or more"),
     ],

@@ -54,7 +54,7 @@ def test_a_wrong_version_is_named_with_the_pip_line(runtime: str, wanted: str) -
 def test_the_backend_that_holds_on_to_the_wrong_version_is_named(runtime: str) -> None:
     other = backend(Requirement(runtime, "Far_Runtime==1.5"), name="near")
     message = problem(backend(Requirement(runtime, "far-runtime>=2")), other)
-    assert "but what 'near' wants: give each an environment of its own" in message
+    assert "; it is required by 'near': use separate environments" in message
 
 
 def test_a_backend_that_is_content_with_any_version_is_not_to_blame(runtime: str) -> None:

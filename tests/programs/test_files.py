@@ -100,7 +100,7 @@ def test_a_program_is_read_as_it_was_saved(model: Path) -> None:
 def test_a_file_that_is_no_archive_says_how_to_write_one(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.pt2"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"is no \.pt2 file.*torch\.export\.save"):
+    with pytest.raises(InputError, match=r"is not a \.pt2 file.*torch\.export\.save"):
         read_program(path)
 
 

@@ -100,7 +100,7 @@ def test_of_two_files_none_is_written_if_one_cannot_be(two_files: Supplied, tmp_
 def test_a_name_of_another_suffix_is_refused(
     result: qreg.Result, name: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"its files end with \.toy"):
+    with pytest.raises(InputError, match=r"ends with \.toy"):
         result.save(tmp_path / name)
     assert not list(tmp_path.iterdir())
 
@@ -183,7 +183,7 @@ def test_weights_are_stored_as_the_backend_wants_them(toy: ModuleType, fold: boo
 def test_a_program_of_another_suffix_is_not_read(two_files: Supplied, tmp_path: Path) -> None:
     write_program(two_files, tmp_path / "net.toy", bytes(32))
     (tmp_path / "net.pte").write_bytes(b"another program")
-    with pytest.raises(InputError, match=r"net\.pte is no name for a program of backend 'toy'"):
+    with pytest.raises(InputError, match=r"net\.pte is not a name for a program of backend 'toy'"):
         read_lowered(two_files, tmp_path / "net.pte")
 
 

@@ -143,7 +143,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     "misspells a hook": (
         replaced("def qreg_annotators", "def qreg_annotator"),
         "test_it_is_accepted",
-        "no hook of qreg",
+        "not a hook of qreg",
     ),
     "takes a name of the stock plugin": (
         replaced('"tanh", TARGETS', '"linear", TARGETS'),
@@ -176,7 +176,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     "misspells a target": (
         replaced('["aten.tanh.default"]', '["aten.tanh.default", "aten.tahn.default"]'),
         "test_its_targets_name_operators",
-        "'aten.tahn.default' is no overload",
+        "'aten.tahn.default' is not an overload",
     ),
     "has a target in place": (
         replaced('["aten.tanh.default"]', '["aten.tanh.default", "aten.tanh_.default"]'),
@@ -383,7 +383,7 @@ BACKEND_FAULTS: dict[str, tuple[dict[str, str], str, str]] = {
             "    assert any('quantize' in str(n.target) for n in program.graph.nodes)\n"
         },
         "test_it_lowers_and_runs",
-        "without quantized operators too",
+        "without quantized operators, and return",
     ),
     "loses the origins": (
         {"LoweredOperator(origin(node), name": "LoweredOperator(None, name"},

@@ -226,4 +226,4 @@ def test_a_foreign_file_is_refused(files: Path) -> None:
 def test_a_file_of_another_suffix_is_refused(files: Path) -> None:
     answer = verify(files, files / "data.pt")
     assert answer.exit_code == 1
-    assert "its files end with .pte" in answer.output
+    assert "ends with .pte" in answer.output

@@ -34,10 +34,10 @@ def tables(report: ReportData) -> list[Table]:
 
 def _titled(report: ReportData) -> Iterator[tuple[str, Sequence[Row]]]:
     yield "Outputs of the program", output_rows(report.verification)
-    yield "Operators by what became of them", reason_rows(report.operators)
+    yield "Operators by place and reason", reason_rows(report.operators)
     yield "Float operators that split int8 ones", split_rows(report.splits)
     yield "Conversions that belong to no border", conversion_rows(report.leftover)
-    yield "Ranges that leave few codes", range_rows(report.ranges)
+    yield "Ranges that use few quantized values", range_rows(report.ranges)
     stages = report.seconds.items()
     yield "Where the time went", [{"stage": name, "took": f"{took:.2f} s"} for name, took in stages]
 
