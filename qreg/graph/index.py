@@ -7,8 +7,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-import torch
-
 from qreg.plugins.operator_names import operator_name
 
 if TYPE_CHECKING:
@@ -69,6 +67,8 @@ def _is_fixed(node: Node, fixed: set[Node]) -> bool:
 
 
 def _is_random(node: Node) -> bool:
+    import torch
+
     return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
@@ -89,6 +89,8 @@ def _rounds(counts: set[Node]) -> Callable[[Node], bool]:
 
 
 def _is_pointwise(node: Node) -> bool:
+    import torch
+
     return torch.Tag.pointwise in getattr(node.target, "tags", ()) and not _is_integer(node)
 
 
@@ -98,5 +100,7 @@ def _is_cast_to_integers(node: Node) -> bool:
 
 
 def _is_integer(node: Node) -> bool:
+    import torch
+
     value = node.meta.get("val")
     return isinstance(value, torch.Tensor) and not value.dtype.is_floating_point
