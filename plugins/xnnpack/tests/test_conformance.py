@@ -11,7 +11,7 @@ from torch import nn
 
 from qreg.testing import PluginConformance, Sample
 from qreg_xnnpack.annotators import ANNOTATORS
-from qreg_xnnpack.config import supported_configs
+from qreg_xnnpack.config import CONFIGS
 
 TRAINED = {
     "conv_bn": nn.Sequential(conv(), nn.BatchNorm2d(8)),
@@ -35,7 +35,7 @@ def samples() -> Iterator[tuple[str, Sample]]:
     pooled = nn.Sequential(conv(), nn.MaxPool2d(2), Call(lambda x: x.clamp(min=-0.1)))
     yield "clamp", Sample(pooled, torch.randn(IMAGE))
     linear = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), Call(lambda x: torch.softmax(x, -1)))
-    for name in ("xnnpack", *(config.name for config in supported_configs())):
+    for name in ("xnnpack", *(config.name for config in CONFIGS)):
         yield name, Sample(linear, torch.randn(ROW))
 
 

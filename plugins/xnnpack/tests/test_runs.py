@@ -75,7 +75,7 @@ CASES: dict[str, tuple[nn.Module, tuple[tuple[int, ...], ...]]] = {
     "sub": (Call(torch.sub), (IMAGE, IMAGE)),
     "sub of a scalar": (Call(lambda x: x - 0.5), (IMAGE,)),
     "sub from a scalar": (Call(lambda x: 1 - x), (IMAGE,)),
-    "clamp from below": (Call(lambda x: (x + 1).clamp(min=0.5)), (IMAGE,)),
+    "clamp from below": (Call(lambda x: (x + 1).clamp(min=-0.5)), (IMAGE,)),
     "mul_relu": (Call(lambda x, y: functional.relu(x * y)), (IMAGE, IMAGE)),
     "unsqueeze": (Call(lambda x: (x + 1).unsqueeze(-1)), (ROW,)),
     "add": (Call(torch.add), (IMAGE, IMAGE)),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 IDENTIFIER, EXTENDED = slice(4, 8), slice(8, 12)
 FLATBUFFER_SIZE, SEGMENTS_START, SEGMENTS_SIZE = slice(16, 24), slice(24, 32), slice(32, 40)
 HEADERS = 40
+OPERATOR_MISSING = "0x:14"  # of executorch 1.4.1, runtime/core/error.h
 
 
 def load(program: bytes, threads: int = 0) -> Runner:
@@ -47,12 +48,11 @@ def load(program: bytes, threads: int = 0) -> Runner:
             "this machine has available"
         ) from cause
     except RuntimeError as cause:
-        missing = missing_kernels(program)
-        if not missing:
+        if OPERATOR_MISSING not in str(cause):
             raise
         raise InputError(
-            f"the program calls {', '.join(missing)}, for which this runtime has no kernel. Write "
-            "the model without it, or link a kernel for it"
+            f"the program calls {', '.join(missing_kernels(program))}: this runtime has no kernel for "
+            "it. Write the model without it, or link a kernel"
         ) from cause
 
     def run(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
