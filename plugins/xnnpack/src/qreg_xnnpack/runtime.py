@@ -50,9 +50,10 @@ def load(program: bytes, threads: int = 0) -> Runner:
     except RuntimeError as cause:
         if OPERATOR_MISSING not in str(cause):
             raise
+        missing = ", ".join(missing_kernels(program))
         raise InputError(
-            f"the program calls {', '.join(missing_kernels(program))}: this runtime has no kernel for "
-            "it. Write the model without it, or link a kernel"
+            f"the program calls {missing}, for which this runtime has no kernel. Write the model "
+            "without it, or link a kernel for it"
         ) from cause
 
     def run(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
