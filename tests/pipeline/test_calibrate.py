@@ -110,7 +110,7 @@ def test_no_batch_stays_in_memory(prepared: GraphModule) -> None:
 
 
 def test_labels_are_told_from_inputs(prepared: GraphModule) -> None:
-    with pytest.raises(CalibrationError, match=r"batch 0: has 2 inputs.*Leave out.*labels"):
+    with pytest.raises(CalibrationError, match=r"batch 0: has 2 inputs.*Remove.*labels"):
         calibrate(prepared, [(torch.zeros(2), torch.tensor(1))])
 
 
