@@ -119,7 +119,7 @@ def test_a_saved_program_is_verified_from_its_files(
 
 
 def test_a_name_of_another_backend_is_refused(result: qreg.Result, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="its files end with"):
+    with pytest.raises(InputError, match="expected a name that ends with"):
         result.save(tmp_path / "program.other")
     assert not list(tmp_path.iterdir())
 
