@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.fx import Graph, Node
 
+STRIDE = 3  # its position among the arguments of a convolution
+
 
 def fill_lists(graph: Graph) -> bool:
     """Expand lists of one number where an operator has one for each dimension, in place.
@@ -20,7 +22,7 @@ def fill_lists(graph: Graph) -> bool:
 
 def _fill(node: Node) -> bool:
     arguments = node.target._schema.arguments  # type: ignore[union-attr]
-    filled = tuple(map(_full, arguments, node.args))
+    filled = tuple(map(_full, arguments, (*node.args, *_missing_stride(node))))
     named = {
         each.name: _full(each, node.kwargs[each.name])
         for each in arguments
@@ -30,6 +32,18 @@ def _fill(node: Node) -> bool:
     if changed:
         node.args, node.kwargs = filled, named
     return changed
+
+
+def _missing_stride(node: Node) -> tuple[Any, ...]:
+    """The bias and stride that a convolution with a word for its padding leaves out.
+
+    torch 2.13 decomposes such a call with one number for all dimensions.
+    """
+    target: Any = node.target
+    if target._overloadname != "padding" or node.kwargs:
+        return ()
+    left_out = target._schema.arguments[len(node.args) : STRIDE + 1]
+    return tuple(each.default_value for each in left_out)
 
 
 def _full(argument: Any, value: Any) -> Any:

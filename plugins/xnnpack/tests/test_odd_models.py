@@ -102,6 +102,10 @@ MODELS: dict[str, tuple[nn.Module, tuple[tuple[int, ...], ...]]] = {
         ),
         (IMAGE,),
     ),
+    "padding by a word, and no stride": (
+        With(lambda m, x: F.conv2d(m.conv(x), m.p, padding="valid"), parameter(4, 4, 3, 3)),
+        (IMAGE,),
+    ),
     "one stride for two dimensions": (
         With(
             lambda m, x: torch.ops.aten.conv2d.default(m.conv(x), m.p, None, [2], [1]),
