@@ -57,27 +57,22 @@ def compare(
     ``if __name__ == "__main__":`` only. Meanwhile, the batches of ``calibration`` are stored on
     disk. A backend that fails with any error is an entry with the reason.
 
+    The arguments that are not listed below are those of :func:`qreg.quantize`. ``calibration``
+    needs at least one batch.
+
     Args:
-        model: As for ``quantize``.
-        example_inputs: As for ``quantize``.
-        backends: The backends to compare, by their names.
-        calibration: As for ``quantize``; at least one batch.
-        max_batches: As for ``quantize``.
-        configs: The name of the config for each backend that does not use its default config.
-        threads: The number of threads of each program; None: the runtimes decide.
-        rounds: The number of timed turns of each program.
-        keep_in_float: Modules (by path) and operators (by name) to keep in float, for every
+        backends: the backends to compare, by their names.
+        configs: the name of the config for each backend that does not use its default config.
+        threads: the number of threads of each program; None: the runtimes decide.
+        rounds: the number of timed turns of each program.
+        keep_in_float: modules (by path) and operators (by name) to keep in float, for every
             backend.
-        min_sqnr: As for ``quantize``, in dB.
-        dynamic_shapes: As for ``quantize``.
-        progress: As for ``quantize``.
-        registry: As for ``quantize``.
 
     Returns:
         The comparison, with an entry for the float model and one for each backend.
 
     Raises:
-        QregError: As ``quantize``, for a model that does not export and for batches that do not
+        QregError: as ``quantize``, for a model that does not export and for batches that do not
             match its inputs.
     """
     check_min_sqnr(min_sqnr)
@@ -88,20 +83,22 @@ def compare(
     batches = list(checked(capped(calibration, max_batches), input_specs(program)))
     if not batches:
         raise CalibrationError("calibration: no batch (expected at least one)")
-    with (
-        _files(program, batches) as (stored, data),
-        Stages(progress) as stages,
-        contextlib.ExitStack() as running,
-    ):
-        kept, switches = tuple(keep_in_float), asdict(registry.switches, recurse=False)
+    switches, kept = asdict(registry.switches, recurse=False), tuple(keep_in_float)
+    with _files(program, batches) as (stored, data):
         plain = Task(FLOAT, stored, data, DEFAULT, threads, switches, min_sqnr, kept)
         chosen = {name: (configs or {}).get(name, DEFAULT) for name in names}
         tasks = [plain, *(evolve(plain, backend=n, config=c) for n, c in chosen.items())]
+        entries = _entries(tasks, rounds, progress)
+    return Comparison(name_of(model), rounds, threads, entries)
+
+
+def _entries(tasks: Sequence[Task], rounds: int, progress: bool | None) -> tuple[Entry, ...]:
+    """Run a process for each task, and return their entries with the latencies."""
+    with Stages(progress) as stages, contextlib.ExitStack() as running:
         entries, contenders = _begun(tasks, stages, running)
         with stages.stage("run in turns", WARM_UP + rounds) as each:
             times = _timed(entries, contenders, rounds, each)
-    entries = [evolve(e, milliseconds=times.get(e.backend) if e.works else None) for e in entries]
-    return Comparison(name_of(model), rounds, threads, tuple(entries))
+    return tuple(evolve(e, milliseconds=times.get(e.backend) if e.works else None) for e in entries)
 
 
 def _distinct(backends: Sequence[str]) -> list[str]:

@@ -60,10 +60,7 @@ def explain(
     without ``calibration``.
     """
     if calibration is None:
-        if numerics or timing or profile:
-            raise InputError(
-                "numerics, timing and profile run the quantized model: pass calibration data"
-            )
+        _check_unmeasured(numerics, timing, profile)
         given = chosen(quantizer, backend, config, registry).for_one_run(allow_float=True)
         complete(given.registry.backend(given.backend).value, options or {})
         return _decisions(model, example_inputs, dynamic_shapes, given, progress)
@@ -84,6 +81,13 @@ def explain(
         registry=registry,
     )
     return report_of(result, numerics=numerics, timing=timing, profile=profile)
+
+
+def _check_unmeasured(*measured: bool) -> None:
+    if any(measured):
+        raise InputError(
+            "numerics, timing and profile run the quantized model: pass calibration data"
+        )
 
 
 def _decisions(

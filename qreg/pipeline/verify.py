@@ -14,7 +14,7 @@ from qreg.plugins.registry import DEFAULT_BACKEND, Registry, installed
 from qreg.plugins.types.program import Lowered
 from qreg.programs.inputs import checked, input_specs
 from qreg.programs.lowering import target
-from qreg.verification.metrics import Outputs, compare_all, judge
+from qreg.verification.metrics import OutputComparison, Outputs, compare_all, judge
 from qreg.verification.runner import check_alike, outputs_of, repeats_for, run_program
 from qreg.verification.verdict import IN_GENERAL, check_floor, check_min_sqnr, warn_if_poor
 from qreg.verification.verify import MIN_SQNR, Verification
@@ -67,16 +67,10 @@ def verify(
         check_floor(floor)
     _check_given(program, reference)
     goal = target(registry or installed(), backend, options)
-    samples = list(checked(inputs, input_specs(reference), "input batch"))
-    if not samples:
-        raise InputError("there is no input to run the program on: give at least one batch")
+    samples = _samples(inputs, reference)
     model = own_state(reference.module(check_guards=False))
     outputs = run(goal.loader, Lowered(program, delegates=0), samples, repeats_for(model))
-    wanted = outputs_of(model, samples)
-    _check_same_model(outputs, wanted)
-    compared = compare_all(outputs, wanted)
-    if floor is not None:
-        judge(compared, outputs, floor, REFERENCE, REMEDY)
+    compared = _compared(outputs, outputs_of(model, samples), floor)
     found = Verification(goal.backend.runtime, len(samples), compared, min_sqnr=min_sqnr)
     warn_if_poor(found, f"{REMEDY} {IN_GENERAL}" if _is_far_off(found) else "", REFERENCE)
     return found
@@ -95,13 +89,26 @@ def _check_given(program: object, reference: object) -> None:
         )
 
 
-def _is_far_off(found: Verification) -> bool:
-    """Whether an output is so far from the reference that it may be that of another model."""
-    return any(found.to_float[number].sqnr < MIN_SQNR for number in found.poor)
+def _samples(inputs: Iterable[Any], reference: ExportedProgram) -> list[Any]:
+    samples = list(checked(inputs, input_specs(reference), "input batch"))
+    if not samples:
+        raise InputError("inputs: no batch (expected at least one)")
+    return samples
 
 
-def _check_same_model(outputs: Outputs, wanted: Outputs) -> None:
+def _compared(
+    outputs: Outputs, wanted: Outputs, floor: float | None
+) -> tuple[OutputComparison, ...]:
     try:
         check_alike(outputs, wanted)
     except VerificationError as error:
         raise VerificationError(f"{error}. {REMEDY}") from error
+    compared = compare_all(outputs, wanted)
+    if floor is not None:
+        judge(compared, outputs, floor, REFERENCE, REMEDY)
+    return compared
+
+
+def _is_far_off(found: Verification) -> bool:
+    """Whether an output is so far from the reference that it may be that of another model."""
+    return any(found.to_float[number].sqnr < MIN_SQNR for number in found.poor)

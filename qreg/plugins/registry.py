@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qreg.errors import (
-    ConflictError,
     LoweringError,
     OrderError,
     PluginError,
@@ -15,6 +14,8 @@ from qreg.errors import (
     UnknownNameError,
     near,
 )
+from qreg.plugins.clashes import clash, conflict, replaced_by
+from qreg.plugins.lowering_hook import lowered_by
 from qreg.plugins.manager import PluginHost
 from qreg.plugins.operator_names import misfit
 from qreg.plugins.ordering import in_order
@@ -117,7 +118,7 @@ class Registry:
         claims: dict[str, list[Supplied[Backend]]] = {}
         for plugin, backends in self._host.collect("qreg_backends", Backend):
             supplied = [Supplied(backend, plugin) for backend in backends]
-            problem = _clash(supplied, ())
+            problem = clash(supplied, ())
             if problem is not None:
                 self._host.broken(plugin, problem, hook="qreg_backends")
                 continue
@@ -125,7 +126,7 @@ class Registry:
                 claims.setdefault(each.value.name, []).append(each)
         for name, rivals in claims.items():
             if len(rivals) > 1:
-                self._host.conflict([each.source for each in rivals], _conflict(name, rivals))
+                self._host.conflict([each.source for each in rivals], conflict(name, rivals))
         return claims
 
     def backends(self) -> dict[str, Supplied[Backend]]:
@@ -144,7 +145,7 @@ class Registry:
         """
         claims = self._backends.get(name, [])
         if len(claims) > 1:
-            raise _conflict(name, claims)
+            raise conflict(name, claims)
         if not claims:
             raise self._missing_backend(name)
         fault = claims[0].source.error
@@ -224,7 +225,7 @@ class Registry:
         kept: list[Supplied[Listed]] = []
         for plugin, values in answers:
             supplied = [Supplied(value, plugin) for value in values]
-            problem = _clash(supplied, kept)
+            problem = clash(supplied, kept)
             if problem is None:
                 kept += supplied
             else:
@@ -232,7 +233,7 @@ class Registry:
         if self._host.working != working:  # a plugin that just broke loses its earlier values
             self._configs.clear()
             self._annotators.clear()
-        replaced = {(name, each.plugin) for each in kept for name in _replaced(each)}
+        replaced = {(name, each.plugin) for each in kept for name in replaced_by(each)}
         names = {name for name, _ in replaced}
         return {
             each.value.name: each
@@ -259,66 +260,10 @@ class Registry:
         owner = self.backend(backend).plugin
         asked = {"backend": backend, "program": program, "options": options}
         for plugin in sorted(self._host.plugins, key=lambda each: each.name != owner):
-            lowered = self._ask_to_lower(plugin, asked)
+            lowered = lowered_by(self._host, plugin, asked)
             if lowered is not None:
                 return lowered
         raise LoweringError(f"no plugin lowers for backend {backend!r}")
-
-    def _ask_to_lower(self, plugin: Plugin, asked: Mapping[str, Any]) -> Lowered | None:
-        try:
-            answers = self._host.call(plugin, "qreg_lower", **asked)
-        except QregError:
-            raise
-        except Exception as cause:
-            problem = f"backend {asked['backend']!r} could not lower the program: {cause}"
-            raise _failed_lowering(plugin, problem) from cause
-        if answers and not isinstance(answers[0], Lowered):
-            problem = f"plugin {plugin.name!r} lowered to {answers[0]!r}, which is not a Lowered"
-            raise _failed_lowering(plugin, problem)
-        return answers[0] if answers else None
-
-
-def _failed_lowering(plugin: Plugin, problem: str) -> LoweringError:
-    return LoweringError(
-        f"{problem} (in qreg_lower of {plugin.origin})",
-        plugin=plugin.name,
-        distribution=plugin.distribution,
-        version=plugin.version,
-        hook="qreg_lower",
-    )
-
-
-def _conflict(name: str, claims: Sequence[Supplied[Backend]]) -> ConflictError:
-    who = [(each.plugin, each.distribution, each.version) for each in claims]
-    return ConflictError("backend", name, who, "qreg_backends")
-
-
-def _clash(values: Sequence[Supplied[Any]], others: Sequence[Supplied[Any]]) -> str | None:
-    """Return why a plugin's values cannot be added to those of others, or None if they can."""
-    names = [each.value.name for each in values]
-    for name in dict.fromkeys(names):
-        if names.count(name) > 1:
-            return f"it yields two of one name, {name!r}"
-    replaced = {name for each in values for name in _replaced(each)}
-    for other in others:
-        theirs = set(_replaced(other))
-        for name in sorted(replaced & theirs):
-            return f"it replaces {name!r}, which {_whose(other)} has replaced already"
-        name = other.value.name
-        if name in names and name not in replaced and name not in theirs:
-            return (
-                f"it yields {name!r}, a name that {other.distribution!r} yielded already: that of "
-                f"{_whose(other)} stays in force"
-            )
-    return None
-
-
-def _whose(supplied: Supplied[Any]) -> str:
-    return f"{supplied.distribution!r} {supplied.version}".rstrip()
-
-
-def _replaced(supplied: Supplied[Any]) -> Iterable[str]:
-    return supplied.value.replaces if isinstance(supplied.value, Annotator) else ()
 
 
 @functools.cache

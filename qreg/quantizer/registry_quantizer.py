@@ -9,22 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
 from attrs import evolve
-from torch.fx import GraphModule, Node
+from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantizer
 
 from qreg.configs.named import made_config, made_configs
 from qreg.configs.validation import check, equivalent, mode_of
 from qreg.errors import (
-    InputError,
     NothingQuantizedError,
     UnknownModuleError,
 )
-from qreg.folding.fold import folded
-from qreg.folding.parameters import fold_constants
-from qreg.graph.composites import spelled_out
-from qreg.graph.mutation import own_state, written_buffers
 from qreg.graph.provenance import mark, type_name
-from qreg.plugins.blame import call
 from qreg.plugins.operator_names import checked_operator, is_operator, operator_name
 from qreg.plugins.registry import DEFAULT, Registry, installed
 from qreg.plugins.types.backend import Mode
@@ -33,6 +27,7 @@ from qreg.quantizer.annotation_pass import annotated
 from qreg.quantizer.checks import check_finite, check_supported, notes_on, warn_of_saturation
 from qreg.quantizer.eligibility import LOOPS, NodeFilter
 from qreg.quantizer.scopes import Choice, Level, Scopes
+from qreg.quantizer.transforms import transformed, transformed_by_wrapped
 from qreg.quantizer.wrapped import WrappedQuantizers
 
 if TYPE_CHECKING:
@@ -183,40 +178,15 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         done so. Operators whose result is unused are removed, since observing them is useless. The
         buffers that the graph writes to are copied, because calibration runs the graph.
         """
-        own_state(model)
-        for node in reversed(model.graph.nodes):  # fx's own elimination lints the whole graph
-            if _is_dead(node):
-                model.graph.erase_node(node)
-        trained = "qat" in self.modes
-        model = model if trained else folded(model)
-        spelled_out(model, self._targets(), trained=trained)
-        if not trained:
-            fold_constants(model)
-        for transform in self._backend.transforms:
-            role = f"transform {_spelled(transform)}"
-            model = call(self._supplied, role, transform, model, self.modes, expected=GraphModule)
-        return self._transformed_by_others(model) if self._wrapped else model
-
-    def _transformed_by_others(self, model: GraphModule) -> GraphModule:
-        """Run the passes of a wrapped quantizer.
-
-        Raises ``InputError`` if they drop a write to a buffer.
-        """
-        assert self._wrapped is not None
-        written = written_buffers(model.graph)
-        transformed = self._wrapped.transform(model)
-        lost = sorted(written - written_buffers(transformed.graph))
-        if lost:
-            raise InputError(
-                f"buffer {lost[0]!r}: the model writes to it, which the passes of "
-                f"{self.backend!r} drop (expected a model without state). Give the state in and "
-                "out as tensors."
-            )
-        return transformed
-
-    def _targets(self) -> set[str]:
-        annotators = self._registry.annotators(self.backend)
-        return {operator_name(target) for each in annotators for target in each.value.targets}
+        targets = {
+            operator_name(target)
+            for each in self._registry.annotators(self.backend)
+            for target in each.value.targets
+        }
+        model = transformed(model, self._supplied, self.modes, targets)
+        return (
+            transformed_by_wrapped(model, self._wrapped, self.backend) if self._wrapped else model
+        )
 
     def annotate(self, model: GraphModule) -> GraphModule:
         """Annotate the graph in place.
@@ -289,14 +259,6 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         """Let a wrapped quantizer of the backend adjust its observers."""
         if self._wrapped:
             self._wrapped.prepare_obs_or_fq_callback(model, edge_or_node_to_obs_or_fq)
-
-
-def _spelled(function: object) -> str:
-    return getattr(function, "__qualname__", None) or repr(function)
-
-
-def _is_dead(node: Node) -> bool:
-    return node.op == "call_function" and not node.users and not node.is_impure()
 
 
 def _prefixed(decision: Decision, prefix: str) -> Decision:

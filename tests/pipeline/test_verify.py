@@ -139,7 +139,7 @@ def test_inputs_that_do_not_fit_the_reference_are_named(program: bytes, registry
 
 
 def test_without_inputs_there_is_nothing_to_compare(program: bytes, registry: Registry) -> None:
-    with pytest.raises(InputError, match="give at least one batch"):
+    with pytest.raises(InputError, match=r"inputs: no batch \(expected at least one\)"):
         verify(program, registry, inputs=[])
 
 
