@@ -1,4 +1,4 @@
-"""Build the common kinds of annotators: fused chains, and operators that only move values."""
+"""Build one annotator of a common kind: a fused chain, or a unary operator."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from qreg.annotators import patterns
 from qreg.annotators.annotate import shared_with_producer, standard
+from qreg.annotators.profitability import Islands
+from qreg.annotators.rules import nonempty, quantized_operands
 from qreg.plugins.types.annotator import Annotate, Annotator, Matcher, Rule
 from qreg.plugins.types.backend import STATIC, Mode
 
@@ -47,6 +49,23 @@ def carrying(name: str, targets: Sequence[str], *rules: Rule) -> Annotator:
         rules=rules,
         annotate=shared_with_producer,
         summary="on the parameters of its input",
+    )
+
+
+def continuing(
+    islands: Islands, name: str, targets: Sequence[str], *rules: Rule, summary: str = ""
+) -> Annotator:
+    """Return an annotator for a unary operator, quantized between compute operators.
+
+    The output has its own qparams.
+    """
+    return chain(
+        name,
+        targets,
+        patterns.operands(0),
+        rules=(quantized_operands, *rules, nonempty, islands.feeds_products),
+        annotate=islands.continued,
+        summary=summary,
     )
 
 

@@ -1,4 +1,4 @@
-"""Annotators for backends whose kernels fuse a compute operator with the operator downstream.
+"""Build sets of annotators, for backends whose kernels fuse a compute operator with the next one.
 
 ``fused`` are the operators that the backend fuses with a compute operator. ``suffix`` ends the
 names of patterns that include one of them.
@@ -87,20 +87,3 @@ def products(
         both = (*rules, *fused_rules)
         yield chain(f"{name}_{suffix}", targets, head, fused, rules=both, annotate=annotate)
         yield chain(name, targets, head, modes=modes, rules=rules, annotate=annotate)
-
-
-def continuing(
-    islands: Islands, name: str, targets: Sequence[str], *rules: Rule, summary: str = ""
-) -> Annotator:
-    """Return an annotator for a unary operator, quantized between compute operators.
-
-    The output has its own qparams.
-    """
-    return chain(
-        name,
-        targets,
-        patterns.operands(0),
-        rules=(quantized_operands, *rules, nonempty, islands.feeds_products),
-        annotate=islands.continued,
-        summary=summary,
-    )

@@ -9,7 +9,8 @@ from torch import nn
 
 from qreg import ALL_MODES, STATIC
 from qreg.annotators.annotate import standard
-from qreg.annotators.families import continuing, convolutions, products
+from qreg.annotators.builders import continuing
+from qreg.annotators.families import convolutions, products
 from qreg.annotators.profitability import Islands
 from qreg.configs.factory import config
 from qreg.graph.operators import CONV, LINEAR, RELU

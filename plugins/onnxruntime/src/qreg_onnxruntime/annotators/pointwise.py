@@ -6,7 +6,7 @@ it. The integer kernel of softmax is slower than the float kernel, so softmax st
 
 from __future__ import annotations
 
-from qreg.annotators.families import continuing
+from qreg.annotators.builders import continuing
 from qreg_onnxruntime.reach import BOUNDED, ISLANDS
 from qreg_onnxruntime.rules import clamped_around_zero
 

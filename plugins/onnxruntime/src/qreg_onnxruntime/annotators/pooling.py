@@ -5,8 +5,7 @@ The integer kernel for other averages is slower than the float kernel with its c
 
 from __future__ import annotations
 
-from qreg.annotators.builders import carrying
-from qreg.annotators.families import continuing
+from qreg.annotators.builders import carrying, continuing
 from qreg.annotators.rules import nonempty, pooled_to_one, spatial_mean
 from qreg_onnxruntime.reach import ISLANDS, MAX_POOLS, MEANS, POOLS
 from qreg_onnxruntime.rules import plain_maximum

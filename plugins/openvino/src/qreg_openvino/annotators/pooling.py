@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from qreg.annotators.builders import carrying
-from qreg.annotators.families import continuing
+from qreg.annotators.builders import carrying, continuing
 from qreg.annotators.rules import nonempty, pooled_to_one, spatial_mean
 from qreg_openvino.reach import GLOBAL_POOLS, ISLANDS, MAX_POOLS, MEANS, POOLS
 from qreg_openvino.rules import batched_pool, plain_average, plain_maximum
