@@ -35,7 +35,8 @@ TOGETHER = "plugins/tests"  # what takes several backends
 HOST = ("tests", "--ignore=tests/report/page")  # the page knows no plugin
 # The host's tests that read what is installed. The others see what they register themselves, so
 # that combo(none) proves them for every environment.
-READING = ("cli", "comparison", "pipeline/test_prepare.py", "pipeline/test_quantize.py", "plugins")
+READING = ("cli", "comparison", "plugins", "pipeline/test_prepare.py", "pipeline/test_quantize.py")
+READING += ("pipeline/test_quantize_data.py", "pipeline/test_quantize_models.py")
 READING += ("quantizer/test_registry_quantizer.py", "quantizer/test_wrapped.py", "scaffold")
 NEXT_TO = [f"tests/{each}" for each in (*READING, "testing", "test_imports.py")]
 # The host's tests that take long: in a browser, with many processes, of whole projects.

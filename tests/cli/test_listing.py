@@ -1,0 +1,112 @@
+"""Pins `qreg list` and `qreg ops`: plugins, configs and patterns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from commands import failed, run, succeeded
+
+from qreg import Registry
+from qreg.plugins.manager import PluginWarning
+from qreg.plugins.registry import installed
+
+
+def test_list_has_one_line_for_a_plugin() -> None:
+    (line,) = (line for line in succeeded("list").splitlines() if line.split()[:1] == ["toy"])
+    assert line.split()[1:4] == ["qreg-toy", "0.7", "toy"]
+    assert "int8 in torch itself" in line
+
+
+def test_list_prints_json() -> None:
+    (row,) = (row for row in json.loads(succeeded("list", "--json")) if row["plugin"] == "toy")
+    assert row == {
+        "plugin": "toy",
+        "distribution": "qreg-toy",
+        "version": "0.7",
+        "backends": ["toy"],
+        "summary": "int8 in torch itself",
+        "left out": "",
+        "broken": "",
+    }
+
+
+def test_plugins_are_chosen_by_options() -> None:
+    assert "not among those to load" in succeeded("--load-plugins", "", "list")
+    assert "disabled (--disable-plugins" in succeeded("--disable-plugins", "toy", "list")
+    assert run("--disable-plugins", "toy", "ops", "toy").exit_code == 1
+
+
+def test_a_plugin_to_load_that_is_not_there_is_an_error() -> None:
+    result = run("--load-plugins", "toi", "list")
+    assert result.exit_code == 1
+    assert "Did you mean 'toy'" in result.output
+
+
+def test_strict_makes_a_broken_plugin_an_error(distribution: Callable[..., Path]) -> None:
+    distribution("qreg-broken", "raise RuntimeError('no luck')")
+    with pytest.warns(PluginWarning):
+        assert "no luck" in succeeded("list")
+    result = run("--strict", "list")
+    assert result.exit_code == 1
+    assert "plugin 'broken' of distribution 'qreg-broken' 1.0 is broken" in result.output
+
+
+def test_trace_prints_each_call_of_a_hook() -> None:
+    result = run("--trace", "ops", "toy")
+    assert "qreg: qreg_annotators('toy') of plugin toy (qreg-toy 0.7): 4 in" in result.stderr
+
+
+def test_ops_says_which_configs_a_pattern_covers_and_what_it_replaces() -> None:
+    rows = json.loads(succeeded("ops", "toy", "--json"))["patterns"]
+    by_name = {row["annotator"]: row for row in rows}
+    assert by_name["linear"]["configs"] == ["minmax", "histogram", "dynamic", "qat"]
+    assert by_name["add"]["configs"] == ["minmax", "histogram", "qat"]
+    assert {row["distribution"] for row in rows} == {"qreg-toy"}
+    assert by_name["linear"]["replaces"] == []
+
+
+@pytest.mark.parametrize("plugins", [{}, {"empty": object()}], ids=["no plugin", "no backend"])
+def test_list_says_how_to_get_a_backend(
+    plugins: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "qreg.cli.plugins.current_registry", lambda: Registry(plugins, entry_points=False)
+    )
+    assert "pip install qreg-xnnpack" in succeeded("list")
+    assert [row["plugin"] for row in json.loads(succeeded("list", "--json"))] == list(plugins)
+
+
+def test_list_shows_what_is_broken(distribution: Callable[..., Path]) -> None:
+    distribution("qreg-broken", "raise RuntimeError('no luck')")
+    installed.cache_clear()
+    with pytest.warns(UserWarning, match="'qreg-broken'"):
+        output = succeeded("list")
+    assert "no luck" in output
+    assert "qreg-toy" in output
+
+
+def test_ops_has_the_configs_and_the_patterns() -> None:
+    words = succeeded("ops", "toy").split()
+    assert {"minmax", "histogram", "dynamic", "qat"} <= set(words)
+    assert {"linear_relu", "linear", "add", "relu", "aten.linear.default"} <= set(words)
+
+
+def test_ops_prints_json() -> None:
+    printed = json.loads(succeeded("ops", "toy", "--json"))
+    assert [row["config"] for row in printed["configs"] if row["default"]] == ["minmax"]
+    assert [row["annotator"] for row in printed["patterns"]] == [
+        "linear_relu",
+        "linear",
+        "add",
+        "relu",
+    ]
+    assert printed["patterns"][2]["operators"] == ["aten.add.Tensor"]
+    assert printed["patterns"][2]["modes"] == "qat static"
+    assert {row["distribution"] for row in printed["patterns"]} == {"qreg-toy"}
+
+
+def test_ops_of_an_unknown_backend_names_near_ones() -> None:
+    assert "Did you mean 'toy'?" in failed("ops", "tou")

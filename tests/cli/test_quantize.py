@@ -1,0 +1,124 @@
+"""Pins `qreg quantize`: the program that it writes, and the errors of files and arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from commands import Net, batches, failed, run, succeeded
+from torch import nn
+
+from qreg.programs.inputs import cloned
+
+
+def test_quantize_writes_a_program_that_runs(model: Path, data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "net.toy"
+    succeeded("quantize", model, "--backend", "toy", "--calibration", data, "-o", output)
+    (x,) = batches()[0]
+    got, wanted = torch.export.load(output).module()(x), Net().eval()(x)
+    assert 0 < (got - wanted).square().sum() / wanted.square().sum() < 1e-3
+
+
+def test_quantize_takes_no_more_batches_than_it_is_told(model: Path, data: Path) -> None:
+    options = ("--backend", "toy", "--calibration", data, "--max-batches", 2)
+    output = succeeded("quantize", model, *options)
+    assert "calibrate after 2 of 2" in output
+    assert "ran 2 inputs" in output
+
+
+def test_an_interrupted_quantize_says_how_far_it_came_and_writes_nothing(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C raises KeyboardInterrupt wherever the main thread is; here, in the second batch."""
+    calls = iter([None, KeyboardInterrupt()])
+
+    def interrupted(batch: object) -> tuple[object, ...]:
+        if problem := next(calls):
+            raise problem
+        return cloned(batch)
+
+    monkeypatch.setattr("qreg.pipeline.calibrate.cloned", interrupted)
+    output = tmp_path / "net.toy"
+    result = run("quantize", model, "--backend", "toy", "--calibration", data, "-o", output)
+    assert result.exit_code == 130
+    assert "stopped in calibrate after 1 of 3; nothing was written" in result.output
+    assert list(tmp_path.glob("net.toy*")) == []
+
+
+def test_quantize_says_what_became_of_the_model(model: Path, data: Path) -> None:
+    output = succeeded("quantize", model, "--backend", "toy", "--calibration", data)
+    assert "aten.linear.default" in output
+    assert "loaded in torch, ran 3 inputs" in output
+    assert "3 of 3 operators in int8" in output
+
+
+def test_quantize_writes_beside_the_model_with_the_suffix_of_the_backend(
+    model: Path, data: Path
+) -> None:
+    output = succeeded("quantize", model, "--backend", "toy", "--calibration", data)
+    written = model.with_suffix(".toy")
+    assert f"{written} ({written.stat().st_size} bytes)" in " ".join(output.split())
+
+
+def test_quantize_takes_a_config_by_name(model: Path) -> None:
+    output = succeeded("quantize", model, "--backend", "toy", "--config", "dynamic", "--no-verify")
+    assert "dynamic, by the global config" in output
+    assert "not verified" in output
+
+
+def test_quantize_can_leave_a_model_in_float(tmp_path: Path, data: Path) -> None:
+    path = tmp_path / "float.pt2"
+    torch.export.save(torch.export.export(nn.Sigmoid(), batches()[0]), path)
+    command = ("quantize", path, "--backend", "toy", "--calibration", data)
+    assert "nothing in this model would be quantized" in failed(*command)
+    assert "has no annotator for aten.sigmoid.default" in succeeded(*command, "--allow-float")
+
+
+def test_quantize_without_calibration_data_asks_for_it(model: Path) -> None:
+    message = failed("quantize", model, "--backend", "toy")
+    assert "needs calibration data" in message
+    assert "pass --calibration FILE" in message
+    assert "calibration=[" not in message
+    assert not model.with_suffix(".toy").exists()
+
+
+def test_a_model_without_anything_to_quantize_names_the_option_that_goes_on(
+    tmp_path: Path, data: Path
+) -> None:
+    path = tmp_path / "model.pt2"
+    torch.export.save(torch.export.export(torch.nn.Tanh(), (torch.zeros(8, 4),)), path)
+    message = failed("quantize", path, "--backend", "toy", "--calibration", data)
+    assert "pass --allow-float to go on in float" in message
+
+
+def test_an_unknown_backend_is_found_before_the_files_are_read(tmp_path: Path) -> None:
+    message = failed("quantize", tmp_path / "missing.pt2", "--backend", "tou")
+    assert "unknown backend 'tou'" in message
+
+
+def test_an_unknown_config_is_found_before_the_files_are_read(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.pt2"
+    message = failed("quantize", missing, "--backend", "toy", "--config", "minmix")
+    assert "Did you mean 'minmax'" in message
+
+
+@pytest.mark.parametrize("where", ["missing/net.toy", "."])
+def test_an_unwritable_output_is_found_before_the_files_are_read(
+    where: str, tmp_path: Path
+) -> None:
+    output = tmp_path / where
+    message = failed("quantize", tmp_path / "missing.pt2", "--backend", "toy", "-o", output)
+    assert "cannot be written" in message or "is a folder" in message
+
+
+def test_a_file_that_is_no_program_says_how_to_write_one(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt2"
+    path.write_bytes(b"no archive")
+    assert "torch.export.save(program, path)" in failed("quantize", path, "--backend", "toy")
+
+
+def test_a_batch_that_does_not_fit_is_named(model: Path, data: Path) -> None:
+    torch.save([(torch.zeros(8, 4),), (torch.zeros(8, 5),)], data)
+    message = failed("quantize", model, "--backend", "toy", "--calibration", data)
+    assert "calibration batch 1: input 'x': has shape (8, 5)" in message

@@ -1,0 +1,44 @@
+"""Run the commands of the command line in this process."""
+
+from __future__ import annotations
+
+import torch
+from click.testing import CliRunner, Result
+from torch import Tensor, nn
+
+from qreg.cli.main import main
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x).relu() + x
+
+
+def batches() -> list[tuple[Tensor]]:
+    torch.manual_seed(1)
+    return [(torch.randn(8, 4),) for _ in range(3)]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, list(map(str, arguments)))
+
+
+def succeeded(*arguments: object) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def failed(*arguments: object) -> str:
+    """The message of a command that fails as it should: exit code 1, and no traceback."""
+    result = run(*arguments)
+    assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit)
+    _, error, message = result.output.rpartition("Error: ")
+    assert error, result.output
+    return error + message

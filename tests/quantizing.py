@@ -1,0 +1,38 @@
+"""A model with data, and the full pipeline on the toy backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import qreg
+from qreg import Registry, Result
+
+
+class Net(nn.Module):
+    """A linear with a ReLU, and an add; counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc = nn.Linear(4, 4)
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.fc(x).relu() + x
+
+
+def batches(count: int = 4, *shape: int) -> list[Tensor]:
+    torch.manual_seed(1)
+    return [torch.randn(shape or (8, 4)) for _ in range(count)]
+
+
+X = torch.zeros(8, 4)
+
+
+def quantize(registry: Registry, model: Any = None, example: Any = X, **options: Any) -> Result:
+    options = {"backend": "toy", "calibration": batches(), "registry": registry, **options}
+    return qreg.quantize(Net() if model is None else model, example, **options)
