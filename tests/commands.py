@@ -4,19 +4,9 @@ from __future__ import annotations
 
 import torch
 from click.testing import CliRunner, Result
-from torch import Tensor, nn
+from torch import Tensor
 
 from qreg.cli.main import main
-
-
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.fc = nn.Linear(4, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(x).relu() + x
 
 
 def batches() -> list[tuple[Tensor]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from loading import module_of
 from torch.fx import GraphModule
 
 from qreg import Registry
@@ -20,12 +20,7 @@ TOY = Path(__file__).with_name("toy.py")
 @pytest.fixture(scope="session")
 def toy() -> ModuleType:
     """The toy backend's plugin module."""
-    spec = importlib.util.spec_from_file_location("qreg_toy", TOY)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_of(TOY, "qreg_toy")
 
 
 @pytest.fixture(scope="session")

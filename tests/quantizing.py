@@ -25,6 +25,18 @@ class Net(nn.Module):
         return self.fc(x).relu() + x
 
 
+class TwoLinears(nn.Module):
+    """Two linears, a tanh between them that no annotator knows, and an add."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x).tanh()) + x
+
+
 def batches(count: int = 4, *shape: int) -> list[Tensor]:
     torch.manual_seed(1)
     return [torch.randn(shape or (8, 4)) for _ in range(count)]

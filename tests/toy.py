@@ -11,9 +11,9 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from attrs import define
+from attrs import define, evolve
 
-from qreg import Annotator, Backend, Lowered, LoweredOperator, SupportedConfig, hookimpl
+from qreg import Annotator, Backend, Lowered, LoweredOperator, Registry, SupportedConfig, hookimpl
 from qreg.annotators.annotate import shared_with_producer
 from qreg.annotators.patterns import fused, operands, weighted
 from qreg.graph.provenance import origin
@@ -179,3 +179,10 @@ class Extension:
         if self.lowering is None or backend != self.extends:
             return None
         return self.lowering(program)
+
+
+def variant(name: str, lowering: Callable[[ExportedProgram], object] = lower, **fields: Any) -> Any:
+    """A registry of this backend alone, under a name and with some of its fields changed."""
+    backend = evolve(BACKEND, name=name, **fields)
+    plugin = Extension([backend], CONFIGS, ANNOTATORS, lowering, extends=name)
+    return Registry({name: plugin}, entry_points=False)

@@ -106,20 +106,10 @@ def test_dynamic_int8_takes_and_gives_float_so_nothing_splits_it(registry: Regis
 def lowering_of(toy: ModuleType, change: Callable[[Lowered], Lowered]) -> Registry:
     """A registry with the toy backend, whose lowering is changed behind its back."""
 
-    class Changed(toy.Extension):  # type: ignore[name-defined,misc]
-        pass
-
     def lower(program: ExportedProgram) -> Lowered:
         return change(toy.lower(program))
 
-    plugin = Changed(
-        backends=[evolve(toy.BACKEND, name="changed")],
-        configs=toy.CONFIGS,
-        annotators=toy.ANNOTATORS,
-        lowering=lower,
-        extends="changed",
-    )
-    return Registry({"changed": plugin}, entry_points=False)
+    return toy.variant("changed", lower)
 
 
 def quantized(registry: Registry, backend: str) -> qreg.Result:

@@ -55,14 +55,7 @@ def breaking(toy: ModuleType, operator: str, wrong: Callable[..., Any]) -> Regis
             return evolve(lowered, program=b"wrong" + lowered.program)
         return lowered
 
-    plugin = toy.Extension(
-        backends=[evolve(toy.BACKEND, name="breaking", load=loading(toy, wrong))],
-        configs=toy.CONFIGS,
-        annotators=toy.ANNOTATORS,
-        lowering=lower,
-        extends="breaking",
-    )
-    return Registry({"breaking": plugin}, entry_points=False)
+    return toy.variant("breaking", lower, load=loading(toy, wrong))
 
 
 def quantize(registry: Registry) -> qreg.Result:
@@ -140,15 +133,9 @@ def test_an_error_is_never_its_own_cause(toy: ModuleType) -> None:
         whole_model = any(n.name == "y" for n in program.graph.nodes)
         return evolve(lowered, program=b"wrong" + lowered.program) if whole_model else lowered
 
-    plugin = toy.Extension(
-        backends=[evolve(toy.BACKEND, name="breaking", load=loading(toy, whole))],
-        configs=toy.CONFIGS,
-        annotators=toy.ANNOTATORS,
-        lowering=lower,
-        extends="breaking",
-    )
+    registry = toy.variant("breaking", lower, load=loading(toy, whole))
     with pytest.raises(VerificationError) as caught:
-        quantize(Registry({"breaking": plugin}, entry_points=False))
+        quantize(registry)
     assert caught.value.__cause__ is not caught.value
 
 
@@ -180,15 +167,8 @@ def test_a_model_that_does_not_lower_is_traced_to_the_operator_and_its_module(
         lowered: Lowered = toy.lower(program)
         return lowered
 
-    plugin = toy.Extension(
-        backends=[evolve(toy.BACKEND, name="breaking")],
-        configs=toy.CONFIGS,
-        annotators=toy.ANNOTATORS,
-        lowering=lower,
-        extends="breaking",
-    )
     with pytest.raises(LoweringError, match="one linear is enough") as caught:
-        quantize(Registry({"breaking": plugin}, entry_points=False))
+        quantize(toy.variant("breaking", lower))
     (named,) = caught.value.suspects
     assert named.startswith("linear_1 (aten.linear.default in module 'second')")
     assert isinstance(caught.value.__cause__, ValueError)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import Net, batches
+from commands import batches
+from quantizing import Net
 from torch import nn
 
 from qreg.plugins.registry import installed

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import Net, batches, failed, run, succeeded
+from commands import batches, failed, run, succeeded
+from quantizing import Net
 from torch import nn
 
 from qreg.programs.inputs import cloned

@@ -12,7 +12,7 @@ from types import FrameType
 import pytest
 import torch
 from attrs import define, field
-from torch import Tensor, nn
+from quantizing import TwoLinears
 
 import qreg
 from qreg import Registry
@@ -64,24 +64,14 @@ class Calls:
             self.found.setdefault((package, callee), names)
 
 
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.second(self.first(x).softmax(-1)) + x
-
-
 X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
 WAYS: dict[str, Callable[..., object]] = {
-    "quantize": lambda **given: qreg.quantize(Net().eval(), X, calibration=[X], **given),
-    "explain": lambda **given: qreg.explain(Net().eval(), X, **given),
+    "quantize": lambda **given: qreg.quantize(TwoLinears().eval(), X, calibration=[X], **given),
+    "explain": lambda **given: qreg.explain(TwoLinears().eval(), X, **given),
     "explain with everything": lambda **given: qreg.explain(
-        Net().eval(), X, calibration=[X], numerics=True, timing=True, **given
+        TwoLinears().eval(), X, calibration=[X], numerics=True, timing=True, **given
     ),
-    "lower": lambda **given: qreg.lower(Net().eval(), X, **given),
+    "lower": lambda **given: qreg.lower(TwoLinears().eval(), X, **given),
 }
 
 

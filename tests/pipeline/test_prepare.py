@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from attrs import evolve
 from cases_folding import Call, with_statistics
 from torch import Tensor, nn
 from torch.fx import GraphModule
 from torchao.quantization.pt2e import FakeQuantizeBase
 from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
-from toy import Extension
 
 import qreg
 from qreg import Registry, get_quantizer
@@ -47,9 +45,7 @@ def transformed_by(toy: ModuleType, rewrite: Callable[[GraphModule], None]) -> R
         model.recompile()
         return model
 
-    backend = evolve(toy.BACKEND, transforms=(transform,))
-    values = Extension([backend], toy.CONFIGS, toy.ANNOTATORS, toy.lower)
-    return Registry({"toy": values}, entry_points=False)
+    return toy.variant("toy", transforms=(transform,))
 
 
 def test_the_steps_give_a_program_that_is_right(registry: Registry, toy: ModuleType) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from attrs import evolve
 from quantizing import Net, X, batches, quantize
 from torch import Tensor, nn
 
@@ -83,14 +82,7 @@ def test_the_program_is_not_run_if_nobody_wants_it(registry: Registry) -> None:
 
 
 def test_a_backend_that_only_compiles_is_not_verified(toy: ModuleType) -> None:
-    plugin = toy.Extension(
-        [evolve(toy.BACKEND, name="compiler", load=None)],
-        toy.CONFIGS,
-        toy.ANNOTATORS,
-        toy.lower,
-        extends="compiler",
-    )
-    registry = Registry({"compiler": plugin}, entry_points=False)
+    registry = toy.variant("compiler", load=None)
     assert quantize(registry, backend="compiler").verification is None
 
 
@@ -143,15 +135,8 @@ def test_a_program_that_does_not_run_is_a_verification_error(toy: ModuleType) ->
     def load(program: bytes) -> Any:
         raise OSError("no such runtime")
 
-    plugin = toy.Extension(
-        [evolve(toy.BACKEND, name="flaky", load=load)],
-        toy.CONFIGS,
-        toy.ANNOTATORS,
-        toy.lower,
-        extends="flaky",
-    )
     with pytest.raises(errors.VerificationError, match="no such runtime"):
-        quantize(Registry({"flaky": plugin}, entry_points=False), backend="flaky")
+        quantize(toy.variant("flaky", load=load), backend="flaky")
 
 
 def test_a_float_model_is_lowered_as_it_is(registry: Registry, toy: ModuleType) -> None:
@@ -161,9 +146,8 @@ def test_a_float_model_is_lowered_as_it_is(registry: Registry, toy: ModuleType) 
 
 
 def test_a_missing_runtime_fails_before_the_export(toy: ModuleType) -> None:
-    backend = evolve(toy.BACKEND, name="far", requires=[qreg.Requirement("no_such_runtime", "far")])
-    plugin = toy.Extension([backend], toy.CONFIGS, toy.ANNOTATORS, extends="far")
-    registry, model = Registry({"far": plugin}, entry_points=False), Net()
+    registry = toy.variant("far", requires=[qreg.Requirement("no_such_runtime", "far")])
+    model = Net()
     with pytest.raises(errors.BackendUnavailableError, match="pip install 'far'"):
         quantize(registry, model, backend="far")
     with pytest.raises(errors.BackendUnavailableError):

@@ -7,7 +7,6 @@ from types import ModuleType
 import pytest
 import torch
 from annotating import ADD, LINEAR, RELU, Capture, Sum, bare_quantizer, decide
-from attrs import evolve
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
@@ -48,9 +47,7 @@ def test_float_because_of_the_type(
 
 
 def test_a_backend_may_quantize_from_other_types(capture: Capture, toy: ModuleType) -> None:
-    backend = evolve(toy.BACKEND, name="half", dtypes=("torch.float16",))
-    plugin = toy.Extension([backend], toy.CONFIGS, toy.ANNOTATORS, extends="half")
-    quantizer = get_quantizer("half", registry=Registry({"half": plugin}, entry_points=False))
+    quantizer = get_quantizer("half", registry=toy.variant("half", dtypes=("torch.float16",)))
     graph_module = capture(Sum(), torch.zeros(2, dtype=torch.float16))
     assert decide(quantizer, graph_module)["add"].quantized
 

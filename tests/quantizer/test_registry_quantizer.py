@@ -7,7 +7,6 @@ from types import ModuleType
 
 import pytest
 import torch
-from attrs import evolve
 from torch import Tensor, nn
 from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
@@ -49,13 +48,8 @@ def test_a_backends_transforms_see_the_graph_and_the_modes(
         seen.append(modes)
         return model
 
-    plugin = toy.Extension(
-        [evolve(toy.BACKEND, name="other", transforms=[transform])],
-        toy.CONFIGS,
-        toy.ANNOTATORS,
-        extends="other",
-    )
-    quantizer = get_quantizer("other", registry=Registry({"o": plugin}, entry_points=False))
+    registry = toy.variant("other", transforms=[transform])
+    quantizer = get_quantizer("other", registry=registry)
     prepare_pt2e(capture(Net(), X), quantizer.set_module_name("fc", "dynamic"))
     assert seen == [{"static", "dynamic"}]
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 from attrs import evolve
-from torch import Tensor, nn
+from quantizing import TwoLinears
+from torch import nn
 from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 from torchao.quantization.pt2e.quantizer import (
@@ -71,16 +72,6 @@ class Greedy(Foreign):
         super()._annotate(node)
 
 
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.second(self.first(x).tanh()) + x
-
-
 X = torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
 
 
@@ -103,7 +94,7 @@ def decided(registry: Registry, capture: Callable[..., GraphModule], **names: An
     quantizer = get_quantizer("foreign", registry=registry)
     for name, config in names.items():
         quantizer.set_module_name(name, config)
-    graph_module = capture(Net(), X)
+    graph_module = capture(TwoLinears(), X)
     quantizer.annotate(quantizer.transform_for_annotation(graph_module))
     decisions = {each.node: each for each in quantizer.decisions}
     annotated = {node.name for node in graph_module.graph.nodes if annotation_of(node)}
@@ -174,7 +165,7 @@ def test_what_an_earlier_quantizer_annotated_is_not_claimed(
     registry: Registry, capture: Callable[..., GraphModule]
 ) -> None:
     first, second = (get_quantizer("foreign", registry=registry) for _ in range(2))
-    graph_module = capture(Net(), X)
+    graph_module = capture(TwoLinears(), X)
     first.annotate(graph_module)
     second.annotate(graph_module)
     assert {each.status for each in first.decisions} == {"annotated"}
@@ -187,7 +178,7 @@ def test_everything_that_torchao_asks_is_passed_on(
     registry: Registry, capture: Callable[..., GraphModule]
 ) -> None:
     quantizer = get_quantizer("foreign", registry=registry)
-    prepare_pt2e(capture(Net(), X), quantizer)
+    prepare_pt2e(capture(TwoLinears(), X), quantizer)
     made = registry.backend("foreign").value.quantizer
     assert made.calls == ["transform", "annotate", "validate", "callback"]
 
@@ -196,7 +187,7 @@ def test_a_config_that_no_scope_has_any_more_is_not_asked(
     registry: Registry, capture: Callable[..., GraphModule]
 ) -> None:
     quantizer = get_quantizer("foreign", "histogram", registry=registry).set_global("minmax")
-    prepare_pt2e(capture(Net(), X), quantizer)
+    prepare_pt2e(capture(TwoLinears(), X), quantizer)
     made = registry.backend("foreign").value.quantizer
     assert made.calls == ["transform", "annotate", "validate", "callback"]
 
@@ -206,7 +197,7 @@ def test_the_filter_function_comes_on_top_for_a_foreign_quantizer_too(
 ) -> None:
     quantizer = get_quantizer("foreign", registry=registry)
     quantizer.set_filter_function(lambda node: node.name != "tanh")
-    graph_module = capture(Net(), X)
+    graph_module = capture(TwoLinears(), X)
     quantizer.annotate(graph_module)
     decisions = {each.node: each for each in quantizer.decisions}
     assert decisions["tanh"].reason == "the filter function leaves tanh out"
@@ -225,7 +216,7 @@ def test_what_a_foreign_quantizer_raises_names_its_distribution(
     backend = evolve(toy.BACKEND, name="foreign", quantizer=Failing)
     owner = toy.Extension([backend], toy.CONFIGS, extends="foreign")
     quantizer = get_quantizer("foreign", registry=Registry({"owner": owner}, entry_points=False))
-    graph_module = capture(Net(), X)
+    graph_module = capture(TwoLinears(), X)
     with pytest.raises(
         errors.PluginError, match="'in-process' is broken, in annotate: it raised"
     ) as caught:
@@ -236,7 +227,7 @@ def test_what_a_foreign_quantizer_raises_names_its_distribution(
 
 def test_the_whole_way_works_with_a_foreign_quantizer(registry: Registry) -> None:
     result = qreg.quantize(
-        Net(), X, backend="foreign", calibration=[X], registry=registry, progress=False
+        TwoLinears(), X, backend="foreign", calibration=[X], registry=registry, progress=False
     )
     assert result.verification is not None
     assert 15 < result.verification.to_float[0].sqnr < 60

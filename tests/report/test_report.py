@@ -128,11 +128,7 @@ def test_each_operator_is_timed_by_itself_where_the_backend_can(
         int8 = any("quantize" in str(node.target) for node in program.graph.nodes)
         return seconds[0] if int8 else seconds[1]
 
-    plugin = toy.Extension(
-        [evolve(toy.BACKEND, profile=profile)], toy.CONFIGS, toy.ANNOTATORS, toy.lower
-    )
-    registry = Registry({"toy": plugin}, entry_points=False)
-    found = by_name(explained(registry, profile=True))
+    found = by_name(explained(toy.variant("toy", profile=profile), profile=True))
     # The relu is in the pattern of the linear before it.
     assert found["linear"].microseconds == pytest.approx(3)
     assert found["linear"].float_microseconds == pytest.approx(9)

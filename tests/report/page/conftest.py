@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from attrs import frozen
+from loading import module_of
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
@@ -35,12 +35,7 @@ FLAGS = (
 @pytest.fixture(scope="session")
 def reports() -> ModuleType:
     """The module that makes reports for these tests."""
-    spec = importlib.util.spec_from_file_location("reports", Path(__file__).with_name("reports.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_of(Path(__file__).with_name("reports.py"), "reports")
 
 
 @pytest.fixture(scope="session")
