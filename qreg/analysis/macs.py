@@ -107,7 +107,7 @@ def _counted(operator: OpOverload, args: Any, kwargs: Any, out: Any) -> Count:
 def _registered(operator: Any, formula: Any, args: Any, kwargs: Any, out: Any) -> Count:
     try:
         return Count(int(formula(*args, **kwargs, out_val=out)) // 2)
-    except Exception as error:  # somebody else's code
+    except Exception as error:  # raised by a third-party formula
         return Count(unknown=(f"the flop formula of {operator} failed: {error!r}",))
 
 
@@ -122,7 +122,7 @@ def _composed(operator: OpOverload, args: Any, kwargs: Any) -> Count:
     try:
         with parts, torch.no_grad():
             composed = operator.decompose(*args, **kwargs) is not NotImplemented
-    except Exception as error:  # there is no telling what an operator needs
+    except Exception as error:  # a decomposition may raise anything
         return Count(unknown=(f"{operator} has no flop formula, and taking it apart: {error}",))
     return parts.count if composed else Count(unknown=(f"{operator} has no flop formula",))
 

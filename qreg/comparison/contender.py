@@ -109,7 +109,7 @@ def _serve(connection: Connection, task: Task, written: str) -> None:
         entry, run = _prepared(task)
     except QregError as error:
         entry, run = Entry(task.backend, failure=str(error)), None
-    except Exception as error:
+    except Exception as error:  # any failure is an entry with its reason
         entry, run = Entry(task.backend, failure=repr(error)), None
     connection.send((entry, run is not None))
     with contextlib.suppress(EOFError):  # the other side has closed the connection

@@ -73,7 +73,7 @@ def feed(
 def _run(prepared: GraphModule, batch: tuple[Any, ...], number: int) -> None:
     try:
         prepared(*cloned(batch))
-    except Exception as cause:
+    except Exception as cause:  # raised by the model; raised again unless NaN explains it
         name = _nan_source(prepared, batch)
         if name is None:
             raise

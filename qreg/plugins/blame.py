@@ -29,7 +29,7 @@ def call(
         answer = function(*arguments)
     except QregError:
         raise
-    except Exception as cause:
+    except Exception as cause:  # raised by a plugin
         raise blamed(supplied, role, f"it raised {cause!r}") from cause
     if not isinstance(answer, expected):
         types = expected if isinstance(expected, tuple) else (expected,)

@@ -133,7 +133,7 @@ def _plugins_of(distribution: Distribution, fault: str | None) -> Iterator[Found
     name, number = _name(distribution) or "of unknown name", _version(distribution)
     try:
         points = [point for point in distribution.entry_points if point.group == GROUP]
-    except Exception as cause:
+    except Exception as cause:  # a damaged file fails in many ways
         yield from _unreadable(distribution, cause)
         return
     problem, raised = _misfit(distribution)
@@ -154,7 +154,7 @@ def _misfit(distribution: Distribution) -> tuple[str | None, Exception | None]:
     """Return why a distribution does not support this version of qreg, and the error if any."""
     try:
         wanted = _wanted(distribution)
-    except Exception as cause:
+    except Exception as cause:  # a damaged file fails in many ways
         return f"its metadata cannot be read: {cause!r}", cause
     ours = version(HOST) if wanted else ""
     for each in wanted:

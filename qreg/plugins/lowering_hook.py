@@ -21,7 +21,7 @@ def lowered_by(host: PluginHost, plugin: Plugin, asked: Mapping[str, Any]) -> Lo
         answers = host.call(plugin, "qreg_lower", **asked)
     except QregError:
         raise
-    except Exception as cause:
+    except Exception as cause:  # raised by a plugin
         problem = f"backend {asked['backend']!r} could not lower the program: {cause}"
         raise _failed_lowering(plugin, problem) from cause
     if answers and not isinstance(answers[0], Lowered):

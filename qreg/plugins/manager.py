@@ -154,7 +154,7 @@ class PluginHost:
         """
         try:
             return compared(lambda name: self.call(plugin, hook, backend=name))
-        except Exception as cause:
+        except Exception as cause:  # raised by a plugin
             self.broken(
                 plugin, f"it raised {cause!r} for a backend that it does not know", cause, hook
             )
@@ -201,7 +201,7 @@ class PluginHost:
                 strange = [value for value in values if not isinstance(value, expected)]
                 if strange:
                     raise TypeError(f"yielded {strange[0]!r} (expected {expected.__name__})")
-            except Exception as cause:
+            except Exception as cause:  # raised by a plugin
                 self.broken(plugin, f"it raised {cause!r}", cause, hook)
             else:
                 yield plugin, values

@@ -49,7 +49,7 @@ def export(
     with _eval_mode(model), torch.no_grad(), _no_lost_assignment(model):
         try:
             return torch.export.export(model, example_inputs, dynamic_shapes=dynamic_shapes)
-        except Exception as cause:
+        except Exception as cause:  # raised by torch or by the model
             name = type(model).__name__
             raise ExportError(f"torch.export could not export {name}: {cause}") from cause
 

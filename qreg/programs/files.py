@@ -40,7 +40,7 @@ def read_program(path: Path) -> ExportedProgram:
     _check_archive(path)
     try:
         return torch.export.load(path)
-    except Exception as cause:
+    except Exception as cause:  # torch.export.load raises errors of many classes
         raise InputError(
             f"{path} is not a program that torch.export.load can read: {cause}"
         ) from cause
@@ -66,7 +66,7 @@ def read_batches(path: Path) -> list[Any]:
     _check_exists(path)
     try:
         batches = torch.load(path, weights_only=True)
-    except Exception as cause:
+    except Exception as cause:  # a damaged file fails in many ways
         raise InputError(
             f"{path} cannot be read as tensors alone: it is damaged, or holds objects that only "
             "unpickling makes. Save a list of tuples of tensors with torch.save."
@@ -165,6 +165,6 @@ def _unsafe_tensors(record: str, data: bytes) -> str | None:
         return None
     try:
         torch.load(io.BytesIO(data), weights_only=True)
-    except Exception as cause:
+    except Exception as cause:  # a record that fails in any way is not safe
         return f"{record!r} could only be read by executing code that is in it ({cause})"
     return None

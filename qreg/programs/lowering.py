@@ -43,7 +43,7 @@ class Loader:
             run = self.function(program, **self.options)
         except VerificationError:
             raise
-        except Exception as cause:
+        except Exception as cause:  # raised by the runtime
             raise LoadError(
                 f"the lowered program does not load: {cause} (in {self.origin})"
             ) from cause
@@ -61,7 +61,7 @@ class Loader:
                 return run(inputs)
             except QregError:
                 raise
-            except Exception as cause:
+            except Exception as cause:  # raised by the runtime
                 raise RunError(
                     f"the lowered program does not run: {cause} (in what {self.origin} returned)"
                 ) from cause

@@ -67,7 +67,7 @@ def _ask(
 ) -> T:
     try:
         return function(*arguments)
-    except Exception as cause:
+    except Exception as cause:  # raised by a plugin
         raise failure(supplied, node, repr(cause)) from cause
 
 

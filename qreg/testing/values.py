@@ -130,7 +130,7 @@ def _transformed(backend: Backend, program: ExportedProgram, mode: Mode, what: s
     for transform in backend.transforms:
         try:
             graph_module = transform(graph_module, frozenset({mode}))
-        except Exception as cause:
+        except Exception as cause:  # raised by a plugin
             raise AssertionError(
                 f"a transform of {backend.name!r} raised {cause!r} on {what} in {mode} mode: leave "
                 "alone what it is not for"

@@ -61,7 +61,7 @@ def side_by_side(
             measured = [_round(runners, inputs) for _ in range(rounds)]
     except VerificationError:
         raise
-    except Exception as cause:
+    except Exception as cause:  # raised by the runtime
         raise VerificationError(f"a program to be timed does not run: {cause}") from cause
     return [latency(times) for times in zip(*measured, strict=True)]
 

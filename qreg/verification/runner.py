@@ -46,7 +46,7 @@ def run_program(
         raise error.suspecting(*left) from error.__cause__
     except VerificationError:
         raise
-    except Exception as cause:
+    except Exception as cause:  # raised by the runtime
         raise VerificationError(f"the lowered program does not run: {cause}.", left) from cause
     for number, found in enumerate(again, len(samples) + 1):
         _check_steady(number, outputs[0], found)
