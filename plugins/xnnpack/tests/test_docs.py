@@ -81,7 +81,7 @@ def test_a_migrated_quantizer_needs_the_rule_that_it_lacked(migrated: dict[str, 
     model, annotator = migrated["Projections"](), migrated["Projection"]
     result = qreg.quantize(model, (rows,), registry=migrated["registry"], **arguments)
     (product,) = [each for each in result.decisions if each.operator == "aten.matmul.default"]
-    assert product.reason == "a product of 3d tensors: the delegate takes 2d"
+    assert product.reason == "matmul of 3d tensors is not supported (must be 2d)"
 
     migrated["two_dimensions"] = lambda match, config: None
     careless = qreg.Registry({"projection": annotator()})
