@@ -56,8 +56,8 @@ def check_agreement(
     Raises ``PreparationError`` that names the first operator whose values differ by more than
     rounding: an SQNR below 60 dB in float32.
     """
-    wanted = flat(_run(lambda *given: float_model(*given), float_model, sample))
-    got = flat(_run(lambda *given: prepared(*given), prepared, sample))
+    wanted = _run(lambda *given: float_model(*given), float_model, sample)
+    got = _run(lambda *given: prepared(*given), prepared, sample)
     pairs = list(zip(wanted, got, strict=True))
     if all(_agree(one, other) for one, other in pairs):
         return
@@ -77,10 +77,15 @@ def checking_first(
 
 
 @torch.no_grad()
-def _run(call: Callable[..., Any], model: GraphModule, sample: tuple[Any, ...]) -> Any:
+def _run(call: Callable[..., Any], model: GraphModule, sample: tuple[Any, ...]) -> list[Any]:
+    """Return copies of the outputs: restoring the state changes an output that is a buffer."""
     with keeping_state(model), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return call(*cloned(sample))
+        return [_copy(value) for value in flat(call(*cloned(sample)))]
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 def _agree(wanted: Any, got: Any, magnitude: float = 0.0) -> bool:
@@ -143,7 +148,7 @@ class _Recorder(Interpreter):
         given = [self.env[each] for each in n.all_input_nodes]
         result = super().run_node(n)
         if n.op == "output":
-            self.outputs = flat(result)
+            self.outputs = [_copy(value) for value in flat(result)]
         elif n.op == "call_function" and isinstance(result, Tensor):
             self.values[n.name] = result.clone()  # a later operator may change it in place
             self.magnitudes[n.name] = max(map(_largest, [*given, result]))

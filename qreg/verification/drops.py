@@ -5,7 +5,7 @@ where noise is added: by computing, from the inputs to the output, or by roundin
 to the value that consumers read. A rounding is attributed to the operator whose output is rounded
 if that operator is quantized, else to the quantized consumers. If a float operator amplifies noise,
 as a layer norm that scales one large channel down does, the drop is attributed to the quantized
-operator upstream.
+operator upstream. The same holds for an operator with the scale of its input, such as a slice.
 """
 
 from __future__ import annotations
@@ -135,7 +135,8 @@ def _steps(
         computed = noise.computed(name)
         after = before if computed is None else computed
         inherited = culprit[source] if source else None
-        culprit[node] = name if name in quantized else inherited
+        adds = name in quantized and not (inherited and _hands_on(node, quantized[name]))
+        culprit[node] = name if adds else inherited
         if culprit[node]:
             yield str(culprit[node]), _Step(before, after)
         rounded = noise.rounded(name)
@@ -143,6 +144,15 @@ def _steps(
         if rounded is not None:
             for each in [name] if name in quantized else _readers(node, quantized):
                 yield each, _Step(after, rounded)
+
+
+def _hands_on(node: Node, decision: Decision) -> bool:
+    """Whether an operator computes on the scale of its one input, as a slice does.
+
+    Where such an operator picks out a part that the scale starves, the noise is that of the scale:
+    to keep the operator in float would not help.
+    """
+    return decision.status == "shared" and len(node.all_input_nodes) == 1
 
 
 def _readers(node: Node, quantized: Mapping[str, Decision]) -> list[str]:

@@ -57,7 +57,7 @@ def run_once(runner: Runner, lowered: Lowered, sample: Any) -> list[Tensor]:
     """Return the flat outputs of one run; the sample is copied, and the copies must not change."""
     given = [value.contiguous() for value in flat(cloned(sample))]
     with torch.no_grad():
-        outputs = [output.clone() for output in _tensors(runner(given))]
+        outputs = _copies(runner(given))
     if not lowered.changed_inputs:
         _check_unchanged(flat(sample), given)
     return outputs[lowered.changed_inputs :]
@@ -99,9 +99,16 @@ def structured(outputs: Sequence[Tensor], model: GraphModule) -> Any:
 
 
 def outputs_of(model: Callable[..., Any], samples: Sequence[tuple[Any, ...]]) -> Outputs:
-    """Return the flat output tensors of a model for each sample; neither is modified."""
+    """Return the flat output tensors of a model for each sample; neither is modified.
+
+    The tensors are copies: an output may be a buffer, which the next call changes.
+    """
     with torch.no_grad(), keeping_state(model):
-        return [_tensors(model(*cloned(sample))) for sample in samples]
+        return [_copies(model(*cloned(sample))) for sample in samples]
+
+
+def _copies(outputs: Any) -> list[Tensor]:
+    return [value.clone() for value in _tensors(outputs)]
 
 
 def _tensors(outputs: Any) -> list[Tensor]:

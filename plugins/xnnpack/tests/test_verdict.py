@@ -95,6 +95,36 @@ def test_scores_lost_beside_boxes_are_answered_although_the_whole_is_near() -> N
     assert output.worst_slice.sqnr == pytest.approx(lost, abs=0.1)
 
 
+class Halves(nn.Module):
+    """The halves of one output, of which one is a thousandth of the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.whole, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(3, 2, 3)
+        with torch.no_grad():
+            self.whole.weight[:4] *= 1000
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        large, small = self.whole(x).relu().split(4, 1)
+        return large, small, self.head(x)
+
+
+def test_the_line_for_a_part_that_a_slice_picks_out_keeps_the_operator_with_the_scale() -> None:
+    generator = torch.Generator().manual_seed(1)
+    images = [(torch.randn(1, 3, 12, 12, generator=generator),) for _ in range(8)]
+    with pytest.warns(QualityWarning, match=r"output 1 .* drops most at conv2d ") as caught:
+        quantize(Halves(), images)
+    line = re.search(r"quantizer\.set_.*$", str(caught[0].message))
+    assert line is not None
+    quantizer = qreg.get_quantizer("xnnpack")
+    eval(line[0], {"quantizer": quantizer})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", QualityWarning)
+        healed = quantize(Halves(), images, quantizer=quantizer)
+    assert min(each.sqnr for each in healed.verification.to_float) > 30
+
+
 def test_a_fair_network_is_verified_in_silence() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 100), nn.ReLU())
