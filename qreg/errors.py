@@ -66,7 +66,7 @@ class UnknownModuleError(QregError, LookupError):
         guess = f" Near: {', '.join(near)}." if near else ""
         super().__init__(
             f"no operator of the exported model comes from a module of {kind} {name!r}.{guess} "
-            "Correct it, or create the quantizer with unknown_modules='warn' to ignore it."
+            "Correct the name, or create the quantizer with unknown_modules='warn' to ignore it."
         )
 
 
@@ -189,7 +189,11 @@ class AnnotatorError(QregError):
         self.annotator, self.distribution, self.version = annotator, distribution, version
         self.targets, self.node, self.problem = tuple(targets), node, problem
         given = distribution == IN_PROCESS
-        remedy = "Correct it." if given else "Report it to that distribution, or uninstall it."
+        remedy = (
+            "Correct the annotator."
+            if given
+            else "Report it to that distribution, or uninstall it."
+        )
         super().__init__(
             f"annotator {annotator!r} of distribution {_with(distribution, version)} failed at "
             f"node {node!r}: {problem}. {remedy}"
@@ -241,7 +245,7 @@ class NothingQuantizedError(QregError):
         super().__init__(
             "nothing in this model would be quantized:\n"
             f"{counted or '        the graph has no operators'}\n"
-            "Choose another config or scope, or pass allow_float=True to go on in float."
+            "Choose another config or scope, or pass allow_float=True to continue in float."
         )
 
 

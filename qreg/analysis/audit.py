@@ -93,7 +93,7 @@ def reason(decision: Decision, found: Placement | None) -> str:
     if found is None or found.place == ("int8" if decision.quantized else "float"):
         return decision.reason
     if found.place == "gone":
-        return f"no kernel is left of it: {decision.reason}"
+        return f"eliminated: {decision.reason}"
     if decision.quantized:
         return f"runs in float, though decided for int8: {decision.reason}"
     if found.place == "int8":

@@ -74,7 +74,7 @@ def name_suspect(
     for sample in samples if isinstance(error, NaNError) else ():
         name = first_nan(converted, sample)
         if name is not None:
-            described = f"{name}, the first to give NaN in the converted model"
+            described = f"{name}, the first to return NaN in the converted model"
             return error.suspecting(described, remedy=_remedy([name], decisions))
     found = suspect(converted, decisions, samples, search)
     if not found:
@@ -92,7 +92,7 @@ def _remedy(names: Sequence[str], decisions: Sequence[Decision]) -> str:
 
 def _described(nodes: Sequence[Node]) -> str:
     named = " and ".join(f"{origin(node)} ({node.target}{_place(node)})" for node in nodes)
-    return f"{named}, the first that the backend gets wrong"
+    return f"{named}, the first that the backend computes incorrectly"
 
 
 def _place(node: Node) -> str:

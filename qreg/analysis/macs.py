@@ -20,7 +20,7 @@ from qreg.graph.compat import size_hint
 from qreg.graph.provenance import origin
 
 REMEDY = "register one with torch.utils.flop_counter.register_flop_formula"
-SIZE = "a size that only the data tells"
+SIZE = "a size that depends on the data"
 
 
 @frozen
@@ -123,7 +123,9 @@ def _composed(operator: OpOverload, args: Any, kwargs: Any) -> Count:
         with parts, torch.no_grad():
             composed = operator.decompose(*args, **kwargs) is not NotImplemented
     except Exception as error:  # a decomposition may raise anything
-        return Count(unknown=(f"{operator} has no flop formula, and taking it apart: {error}",))
+        return Count(
+            unknown=(f"{operator} has no flop formula, and decomposing it failed: {error}",)
+        )
     return parts.count if composed else Count(unknown=(f"{operator} has no flop formula",))
 
 
@@ -187,7 +189,7 @@ def _times(node: Node) -> Count:
             return Count(macs=_steps(inputs))
         except _UnknownSize:
             return Count(unknown=(f"{node.target} runs over {SIZE}",))
-    return Count(unknown=(f"how often {node.target} runs its body is not known",))
+    return Count(unknown=(f"the number of iterations of {node.target} is unknown",))
 
 
 def _steps(inputs: Any) -> int:

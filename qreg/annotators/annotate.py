@@ -52,7 +52,7 @@ def shared_with_producer(
 
     (producer,) = match.inputs
     if output_spec(producer) is None:
-        return Refusal("its input is not quantized, so there are no parameters to share")
+        return Refusal("its input is not quantized, so there are no qparams to share")
     spec = SharedQuantizationSpec(producer)
     return [Annotation(match.output, {producer: spec}, spec)]
 

@@ -48,7 +48,7 @@ def carrying(name: str, targets: Sequence[str], *rules: Rule) -> Annotator:
         patterns.operands(0),
         rules=rules,
         annotate=shared_with_producer,
-        summary="on the parameters of its input",
+        summary="on the qparams of its input",
     )
 
 

@@ -90,7 +90,7 @@ class Islands:
         """Require a compute operator downstream of the match."""
         if self.read_by_products(match.output):
             return None
-        return "no convolution, linear or matmul reads it: quantized, it would only be converted"
+        return "no convolution, linear or matmul reads it: int8 would only add conversions"
 
     def product(self, match: Match, config: QuantizationConfig) -> Sequence[Annotation] | Refusal:
         """Annotate inputs, weight and, if it is read as quantized values, the output.
@@ -112,7 +112,7 @@ class Islands:
         """Annotate inputs and output if one of the inputs is already quantized."""
         if any(output_spec(node) is not None for node in match.inputs):
             return self.product(match, config)
-        return Refusal("nothing that enters it is quantized: it would only be converted")
+        return Refusal("none of its inputs is quantized: int8 would only add conversions")
 
 
 @define(eq=False, slots=False)

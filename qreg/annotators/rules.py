@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from qreg.plugins.types.annotator import Match
 
 
-# A larger number is the "minus infinity" of a mask rather than a value: no scale fits such a number
-# and other values. The bound is HISTC_UPPER_BOUND of executorch's quantizers, a limit of
+# A larger number is the "minus infinity" of a mask rather than a value: no scale represents such a
+# number and other values. The bound is HISTC_UPPER_BOUND of executorch's quantizers, a limit of
 # torch.histc; torch 2.13's histc supports any finite float32 range.
 LARGEST_SCALAR = 3.4028235e15
 # A tensor with a larger magnitude is a mask of "minus infinity" rather than values: in the sum with
 # such a mask, all other values would share one quantized value.
 LARGEST_ELEMENT = 1e4
+NO_SCALE = "no scale represents it and smaller values"
 
 # Operators that fill in a mask's "minus infinity", and operators that pass it on.
 MASKING = frozenset(
@@ -82,9 +83,9 @@ def moderate_constants(match: Match, config: QuantizationConfig) -> str | None:
         if node.op == "get_attr" and tensor_at(node).numel() == 1:
             limit = LARGEST_SCALAR
         if not reach <= limit:
-            return f"the constant {node.target} reaches {reach:g}: no scale fits it and others"
+            return f"the constant {node.target} reaches {reach:g}: {NO_SCALE}"
         if _is_masked(node):
-            return f"{node.name} has a mask's minus infinity in it: no scale fits it and others"
+            return f"{node.name} contains the minus infinity of a mask: {NO_SCALE}"
     return None
 
 

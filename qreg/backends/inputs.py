@@ -84,4 +84,4 @@ def misfit(problem: object, wanted: Iterable[TensorSpec], given: Iterable[Tensor
         ", ".join(map(str, specs)) or "nothing"
         for specs in (wanted, map(TensorSpec.of_tensor, given))
     )
-    return InputError(f"{problem}; the program takes {accepted}, and got {got}")
+    return InputError(f"{str(problem).rstrip('.')} (expected {accepted}, got {got})")

@@ -19,10 +19,16 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", type=FILE)
-@click.option("--calibration", type=FILE, required=True, help="A torch.save'd list of batches.")
+@click.option(
+    "--calibration", type=FILE, required=True, help="A list of batches, written by torch.save."
+)
 @click.option("--backends", required=True, help="The backends to compare.", **NAMES)
 @click.option(
-    "--config", "configs", multiple=True, metavar="BACKEND=NAME", help="A config for one of them."
+    "--config",
+    "configs",
+    multiple=True,
+    metavar="BACKEND=NAME",
+    help="A config for one of the backends; may be given several times.",
 )
 @KEPT
 @MAX_BATCHES

@@ -54,7 +54,7 @@ JOB = (
     click.option("--config", default=DEFAULT, show_default=True, help="A name from `qreg ops`."),
     KEPT,
     click.option(
-        "--calibration", type=FILE, help="A torch.save'd list of tuples of input tensors."
+        "--calibration", type=FILE, help="A list of tuples of input tensors, written by torch.save."
     ),
     MAX_BATCHES,
     OPTIONS,

@@ -12,7 +12,7 @@ IN_OPTIONS = {
         "pass --calibration FILE, a list of tuples of input tensors that torch.save wrote, or "
         "choose a dynamic --config"
     ),
-    "pass allow_float=True to go on in float": "pass --allow-float to go on in float",
+    "pass allow_float=True to continue in float": "pass --allow-float to continue in float",
     "qreg.explain with numerics=True shows them": "`qreg explain --numerics` shows them",
     ", or create the quantizer with unknown_modules='warn' to ignore it.": ".",
 }

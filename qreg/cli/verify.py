@@ -21,8 +21,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("program", type=FILE)
-@click.option("--reference", type=FILE, required=True, help="The model to compare with, a .pt2.")
-@click.option("--inputs", type=FILE, required=True, help="A torch.save'd list of input tuples.")
+@click.option(
+    "--reference",
+    type=FILE,
+    required=True,
+    help="The model to compare with, written by torch.export.save.",
+)
+@click.option(
+    "--inputs",
+    type=FILE,
+    required=True,
+    help="A list of tuples of input tensors, written by torch.save.",
+)
 @BACKEND
 @OPTIONS
 @MIN_SQNR

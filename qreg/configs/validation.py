@@ -48,9 +48,9 @@ def check(config: object) -> QuantizationConfig:
     for role in ROLES[:2]:
         spec = getattr(config, role)
         if spec is not None and spec.qscheme not in PER_TENSOR:
-            raise ConfigError(f"{role} has qscheme {spec.qscheme}: activations are per tensor")
+            raise ConfigError(f"{role} has qscheme {spec.qscheme} (expected a per-tensor one)")
     if config.weight is not None and config.weight.qscheme in AFFINE:
-        raise ConfigError(f"weight has qscheme {config.weight.qscheme}: weights are symmetric")
+        raise ConfigError(f"weight has qscheme {config.weight.qscheme} (expected a symmetric one)")
     _check_axis(config.weight)
     return config
 
@@ -70,7 +70,7 @@ def _check_kind(role: str, spec: Any) -> None:
     if spec is not None and not isinstance(spec, kinds) and role != "bias":
         raise ConfigError(
             f"{role} is a {type(spec).__name__} (expected a QuantizationSpec, a "
-            "FixedQParamsQuantizationSpec or None). Annotators return the others for a match."
+            "FixedQParamsQuantizationSpec or None). Only annotators can return other specs."
         )
 
 
@@ -80,7 +80,9 @@ def _check_range(role: str, spec: Any) -> None:
     limits = torch.iinfo(spec.dtype)
     low, high = spec.quant_min, spec.quant_max
     if (low is not None and low < limits.min) or (high is not None and high > limits.max):
-        raise ConfigError(f"{role} has the range [{low}, {high}], beyond what {spec.dtype} holds")
+        raise ConfigError(
+            f"{role} has the range [{low}, {high}], beyond what {spec.dtype} can represent"
+        )
 
 
 def saturates(config: QuantizationConfig) -> bool:

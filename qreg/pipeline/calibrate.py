@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
 
-NAN_REMEDY = "Check the float model and the batch: both must be free of it."
+NAN_REMEDY = "Check that neither the float model nor the batch contains NaN."
 
 
 def calibrate(
@@ -66,7 +66,7 @@ def feed(
             count += 1
             each()
     if not count:
-        raise CalibrationError("the calibration data has no batch; give it at least one")
+        raise CalibrationError("calibration: no batch (expected at least one)")
     return count
 
 
@@ -77,7 +77,7 @@ def _run(prepared: GraphModule, batch: tuple[Any, ...], number: int) -> None:
         name = _nan_source(prepared, batch)
         if name is None:
             raise
-        problem = f"{name} is the first operator to give NaN, which has no range. {NAN_REMEDY}"
+        problem = f"{name} is the first operator to return NaN, which has no range. {NAN_REMEDY}"
         raise CalibrationError(problem, batch=number) from cause
 
 
@@ -135,7 +135,7 @@ def _check_observer(source: Node, module: torch.nn.Module) -> None:
         raise CalibrationError(f"{where} saw NaN. {NAN_REMEDY}")
     if not (_spread(observer) <= LARGEST_SCALAR).all():
         raise CalibrationError(
-            f"{where} saw values too far apart for any scale, as masks of "
+            f"{where} saw values too far apart for any scale, such as masks of "
             f"-inf are. Use a mask of moderate size, {remedy}."
         )
 

@@ -86,7 +86,7 @@ def explain(
 def _check_unmeasured(*measured: bool) -> None:
     if any(measured):
         raise InputError(
-            "numerics, timing and profile run the quantized model: pass calibration data"
+            "numerics, timing and profile require a quantized model: pass calibration data"
         )
 
 

@@ -75,7 +75,7 @@ def chosen(
     if backend not in (DEFAULT_BACKEND, given.backend):
         raise ConfigError(
             f"quantizer: it is for backend {given.backend!r} (expected {backend!r}). Make it with "
-            f"qreg.get_quantizer({backend!r}), or leave backend out."
+            f"qreg.get_quantizer({backend!r}), or omit backend."
         )
     if config != DEFAULT or registry not in (None, given.registry):
         raise ConfigError(

@@ -102,7 +102,9 @@ def _time(operator: Operator, seconds: Mapping[str, float]) -> float | None:
 
 def _timing(result: Result) -> Timing:
     if result.target.backend.simulated:
-        raise InputError(f"{result.target.backend.runtime} is a simulator: its times mean nothing")
+        raise InputError(
+            f"{result.target.backend.runtime} is a simulator, so its times are meaningless"
+        )
     load = result.target.loader
     plain = result.target.lower(_exported(result, result.reference))
     programs = [plain.program, result.program]

@@ -20,7 +20,7 @@ from qreg.verification.verdict import IN_GENERAL, check_floor, check_min_sqnr, w
 from qreg.verification.verify import MIN_SQNR, Verification
 
 REFERENCE = "reference"
-REMEDY = "Is the reference the model it was made from?"
+REMEDY = "Is the reference the model that the program was made from?"
 
 
 @names_unknown

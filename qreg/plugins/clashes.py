@@ -21,7 +21,7 @@ def clash(values: Sequence[Supplied[Any]], others: Sequence[Supplied[Any]]) -> s
     names = [each.value.name for each in values]
     for name in dict.fromkeys(names):
         if names.count(name) > 1:
-            return f"it yields two of one name, {name!r}"
+            return f"it yields two values with the name {name!r}"
     replaced = {name for each in values for name in replaced_by(each)}
     for other in others:
         theirs = set(replaced_by(other))

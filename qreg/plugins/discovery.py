@@ -159,7 +159,7 @@ def _misfit(distribution: Distribution) -> tuple[str | None, Exception | None]:
     ours = version(HOST) if wanted else ""
     for each in wanted:
         if not each.contains(ours, prereleases=True):
-            return f"it was made for qreg{each}, and this is qreg {ours}", None
+            return f"it requires qreg{each}, and this is qreg {ours}", None
     return None, None
 
 

@@ -32,9 +32,9 @@ def _checked(option: Option, value: Any) -> str | int | float | bool:
     if type(value) is not kind:
         raise InputError(f"option {option.name} is {value!r} (expected type {kind.__name__})")
     if option.choices and value not in option.choices:
-        raise InputError(f"option {option.name} is {value!r}: give {_listed(option)}")
+        raise InputError(f"option {option.name} is {value!r} (expected {_listed(option)})")
     if option.least is not None and float(value) < option.least:
-        raise InputError(f"option {option.name} is {value!r}: give {option.least:g} or more")
+        raise InputError(f"option {option.name} is {value!r} (expected {option.least:g} or more)")
     return value
 
 
@@ -59,7 +59,7 @@ def parsed(backend: Backend, texts: Iterable[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise InputError(f"option {text!r} has no value: write {text}=VALUE")
+            raise InputError(f"option {text!r} has no value (expected {text}=VALUE)")
         found[name] = _read(name, value, types.get(name, str))
     return found
 

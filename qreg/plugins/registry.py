@@ -166,7 +166,7 @@ class Registry:
         """Return the remedy for an unknown backend; it never guesses the name of a distribution."""
         absent = [each for each in near(name, OURS) if each not in self._backends]
         if absent:
-            return f"The backend {absent[0]!r} is in a distribution: pip install {OURS[absent[0]]}"
+            return f"The backend {absent[0]!r} can be installed: pip install {OURS[absent[0]]}"
         broken = [repr(each.name) for each in self._host.plugins if each.error is not None]
         also = f", and what is wrong with {' and '.join(broken)}" if broken else ""
         return f"`qreg list` shows what is installed{also}."

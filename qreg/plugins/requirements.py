@@ -39,7 +39,7 @@ def _fault(needed: Requirement, others: Iterable[Backend]) -> str | None:
     version = _version(wanted.name)
     if version is None or wanted.specifier.contains(version, prereleases=True):
         return None
-    problem = f"{wanted.name} {version} is installed, which is not {wanted.specifier}"
+    problem = f"{wanted.name} {version} is installed (expected {wanted.specifier})"
     content = [each.name for each in others if _wants(each, wanted.name, version)]
     if not content:
         return problem

@@ -34,7 +34,7 @@ class InputSpec:
     def misfit(self, value: object) -> str | None:
         """Return why ``value`` cannot be this input, or None if it can."""
         if not isinstance(value, torch.Tensor):
-            return f"is a {type(value).__name__} (expected a tensor). Convert it to one."
+            return f"is a {type(value).__name__} (expected a tensor). Convert it to a tensor."
         if value.dtype != self.dtype:
             return (
                 f"has dtype {value.dtype}, the model was exported with {self.dtype}. "
@@ -97,7 +97,7 @@ def check_batch(number: int, batch: Any, specs: Sequence[InputSpec], what: str =
     values = flat(batch)
     if len(values) != len(specs):
         expected = ", ".join(spec.name for spec in specs)
-        problem = f"has {len(values)} inputs, the model takes {len(specs)}: {expected}"
+        problem = f"has {len(values)} inputs (expected {len(specs)}: {expected})"
         if len(values) > len(specs):
             problem += ". Remove values that are not inputs, such as labels"
         raise CalibrationError(problem, number, what=what)
@@ -126,7 +126,7 @@ def _by_name(
 ) -> tuple[Any, ...]:
     names = [spec.name for spec in specs]
     if set(batch) != set(names):
-        problem = f"has the inputs {', '.join(batch)}; the model takes {', '.join(names)}"
+        problem = f"has the inputs {', '.join(batch)} (expected {', '.join(names)})"
         raise CalibrationError(problem, number, what=what)
     return tuple(batch[name] for name in names)
 
@@ -141,7 +141,7 @@ def capped(batches: Iterable[Any], most: int | None) -> Iterable[Any]:
     if not isinstance(most, int):
         raise InputError(
             f"max_batches: {most!r} is not an integer (expected a number of batches). "
-            "Leave it out to take all."
+            "Omit it to use all batches."
         )
     if most < 1:
         raise InputError(f"max_batches is {most}: it must be at least 1")

@@ -99,7 +99,7 @@ class Target:
         """The loader, as ``load``. Raises ``InputError`` for a backend that only compiles."""
         load = self.load
         if load is None:
-            raise InputError(f"backend {self.name!r} only compiles: no program of it runs here")
+            raise InputError(f"backend {self.name!r} only compiles: its programs do not run here")
         return load
 
     def lower(self, program: ExportedProgram) -> Lowered:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 NOBODY = Plugin("", "", "", load=object)  # the caller of annotate_with supplies annotators
-SHARES = "runs on the parameters of its input"
+SHARES = "runs on the qparams of its input"
 
 
 class AnnotatorWarning(UserWarning):

@@ -35,7 +35,7 @@ def check_supported(supplied: Supplied[Backend], config: object, value: Quantiza
     if reason:
         raise ConfigError(
             f"{_named(config)} is not for backend {backend.name!r}: {reason}. "
-            f"Choose another: `qreg ops {backend.name}` lists what there is."
+            f"Choose another config: `qreg ops {backend.name}` lists them."
         )
 
 

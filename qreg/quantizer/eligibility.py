@@ -87,7 +87,7 @@ class Eligibility:
         if self.index.fixed.issuperset(match.inputs):
             yield "it is computed from numbers and sizes alone, not from activations"
         if self.index.counts.issuperset(match.nodes):
-            yield "its values are only rounded to integers: int8 would give other integers"
+            yield "its values are only rounded to integers: int8 would return different integers"
         yield refused_by_rule(claim)
 
     def _reserved(self, node: Node, choice: Choice, claims: Claims) -> str | None:
@@ -162,9 +162,9 @@ def _wrong_mode(claim: Claim) -> str | None:
 
 def _never_quantized(node: Node) -> str | None:
     if node.target in LOOPS:
-        return "a loop: the operators of its body are decided on one by one"
+        return "a loop: each operator of its body has a separate decision"
     if isinstance(node.target, torch._ops.HigherOrderOperator):
-        return "control flow: what is inside its branches stays in float"
+        return "control flow: the operators in its branches stay in float"
     return NORMS.get(operator_name(node.target))
 
 

@@ -52,7 +52,7 @@ def transformed_by_wrapped(
     if lost:
         raise InputError(
             f"buffer {lost[0]!r}: the model writes to it, which the passes of {backend!r} drop "
-            "(expected a model without state). Give the state in and out as tensors."
+            "(expected a model without state). Pass the state in and out as tensors."
         )
     return found
 

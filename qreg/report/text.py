@@ -75,7 +75,7 @@ def headlines(report: ReportData) -> Iterator[str]:
     yield f"{report.counts['int8']} of {count} operators in int8{_macs(report)}"
     yield from _sizes(report)
     if report.delegates is not None:
-        yield f"delegates: {report.delegates}, operators outside: {_outside(report)}"
+        yield f"delegates: {report.delegates}, not delegated: {_outside(report)}"
         yield _verified(report)
     if report.timing:
         yield _timing(report)

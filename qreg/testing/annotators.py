@@ -38,7 +38,7 @@ class AnnotatorTests(Suite):
             )
             assert operator_name(target) == target, (
                 f"the target {target!r} is an in-place operator, which is looked up as "
-                f"{operator_name(target)!r}: write that"
+                f"{operator_name(target)!r}: write that name"
             )
 
     def test_it_applies_to_its_sample(self, annotator: str) -> None:
@@ -54,7 +54,7 @@ class AnnotatorTests(Suite):
                     "None from its rules, and a list of Annotations or a Refusal from its annotate"
                 ) from error
             assert _by(annotator, found.decisions), (
-                f"{annotator!r} is nowhere in the decisions on its sample with the config "
+                f"{annotator!r} has no decision on its sample with the config "
                 f"{config.name!r}. Correct the annotator or the sample, or if another annotator "
                 f"claims the operator, order this one first with before=[...]:\n{found}"
             )
@@ -110,8 +110,8 @@ class AnnotatorTests(Suite):
                 raise SkipTest("see test_it_touches_only_its_match") from error
             taken = [n.name for n in found.graph_module.graph.nodes if annotation_of(n)]
             assert not taken, (
-                f"{', '.join(taken)} are annotated though everything was opted out. Write no "
-                "annotation from match or from a transform: what annotate returns is enough"
+                f"{', '.join(taken)} are annotated though everything was opted out. Do not "
+                "write annotations in match or in a transform: return them from annotate"
             )
 
     def test_it_survives_odd_graphs(self, annotator: str) -> None:
@@ -120,8 +120,8 @@ class AnnotatorTests(Suite):
         for config in self.subject().configs_for(self.subject().annotators[annotator]):
             problems = [*self._odd_calls(annotator, config), *self._odd_models(annotator, config)]
             assert not problems, (
-                f"{problems[0]}. Return None from match for what the pattern does not fit, and a "
-                f"reason from a rule for what it cannot do ({len(problems)} such graphs)"
+                f"{problems[0]}. Return None from match where the pattern does not fit, and a "
+                f"reason from a rule where it is not supported ({len(problems)} such graphs)"
             )
 
     def test_it_runs_in_int8(self, annotator: str) -> None:
@@ -194,8 +194,8 @@ class AnnotatorTests(Suite):
             return outcome(self.subject().registry, self.subject().backend, sample, config)
         except QregError as error:
             raise AssertionError(
-                f"the sample of {annotator!r} does not become a program with the config "
-                f"{config.name!r}: {error} If the backend cannot do this, reject it with a rule"
+                f"the sample of {annotator!r} cannot be lowered with the config {config.name!r}: "
+                f"{error} If the backend does not support it, reject it with a rule"
             ) from error
 
 
@@ -222,12 +222,12 @@ def _check_keeps_to_match(
         if error.problem.startswith(TRESPASS):
             raise AssertionError(
                 f"{error.annotator!r}: {error.problem}. Return Annotations of Match.nodes only, "
-                "with specs for their own inputs; the host writes them down"
+                "with specs for their own inputs; the host writes them"
             ) from error
     changed = [line for line in structure(graph_module) if line not in before]
     assert structure(graph_module) == before, (
-        f"the graph is another one after {annotator!r}: {'; '.join(changed)}. match, rules and "
-        "annotate may only look; a rewrite belongs into the transforms of a Backend"
+        f"the graph was changed by {annotator!r}: {'; '.join(changed)}. match, rules and "
+        "annotate must not modify it; a rewrite belongs in the transforms of a Backend"
     )
 
 
@@ -243,8 +243,8 @@ def _check_int8(annotator: str, config: SupportedConfig, found: Outcome) -> None
     places = [found.audit.placements[each.node] for each in decided]
     for decision, place in zip(decided, places, strict=True):
         assert place.place in ("int8", "gone"), (
-            f"{annotator!r} decides on int8 for {decision.node} ({decision.operator}) with the "
-            f"config {config.name!r}, and the program runs it {_described(place)}. Reject such a "
+            f"{annotator!r} decides for int8 at {decision.node} ({decision.operator}) with the "
+            f"config {config.name!r}, but the program runs it {_described(place)}. Reject such a "
             "match with a rule, or correct what annotate returns"
         )
     assert any(place.place == "int8" for place in places), (
@@ -254,5 +254,5 @@ def _check_int8(annotator: str, config: SupportedConfig, found: Outcome) -> None
 
 
 def _described(place: Placement) -> str:
-    where = "outside of the delegates" if place.place == "outside" else "in float"
+    where = "outside the delegates" if place.place == "outside" else "in float"
     return f"{where}, as {place.operator} ({place.types})"

@@ -47,8 +47,8 @@ class HookTests(Suite):
         subject = self.subject()
         error = subject.loaded.error
         assert error is None or not error.problem.startswith(CLASH), (
-            f"{error.problem if error else ''}. Rename yours, or if it is to stand in for that "
-            "annotator, say Annotator(..., replaces=[that name])"
+            f"{error.problem if error else ''}. Rename yours, or, to replace the other "
+            "annotator, pass replaces=[its name] to Annotator(...)"
         )
         for name in subject.backends or [subject.backend]:
             try:
@@ -68,22 +68,22 @@ class HookTests(Suite):
         adds = any(getattr(subject, kind) for kind in PARAMETERS.values())
         assert adds or hasattr(subject.loaded.instance, "qreg_lower"), (
             f"the plugin yields nothing for {subject.backend!r}: compare that name with the one "
-            "that its hooks ask for"
+            "in its hooks"
         )
 
     def test_listing_it_imports_no_torch(self) -> None:
         place = heavy_import(self.working().plugins)
         assert place is None, (
-            f"listing the plugins imports torch or its kin, at {place}. Import it inside the "
-            "function that needs it: `qreg list` takes milliseconds, torch takes seconds"
+            f"listing the plugins imports torch, or a package that needs it, at {place}. Import it "
+            "inside the function that uses it: `qreg list` needs milliseconds, torch seconds"
         )
 
     def test_it_answers_alike_each_time(self) -> None:
         subject = self.working()
         first, second = _names(subject), _names(_again(subject))
         assert first == second, (
-            f"its hooks yield {first} when they are asked, and {second} when they are asked again. "
-            "Keep the values in a tuple: a generator of the module is used up by the first call"
+            f"its hooks yield {first} on the first call and {second} on the second. Keep the "
+            "values in a tuple: a module-level generator is exhausted by the first call"
         )
 
     def test_it_adds_to_no_other_backend(self) -> None:
@@ -95,7 +95,7 @@ class HookTests(Suite):
         }
         mine = [name for name, each in supplied.items() if each.plugin == subject.plugin]
         assert not mine, (
-            f"it yields {', '.join(mine)} for a backend that it does not know. Ask in the hook: "
+            f"it yields {', '.join(mine)} for a backend that it does not know. Check in the hook: "
             f"if backend == {subject.backend!r}"
         )
         assert not _lowers(registry), (
@@ -111,7 +111,7 @@ class HookTests(Suite):
             f"{kind[:-1]} {name!r}" for name, kind in names.items() if name not in subject.samples
         ]
         assert not missing, (
-            f"no sample for the {', the '.join(missing)}. Give one in which it applies: "
+            f"no sample for the {', the '.join(missing)}. Add one in which it applies: "
             "samples = {name: Sample(module, inputs)}"
         )
         unknown = sorted(subject.samples.keys() - names.keys())

@@ -69,7 +69,7 @@ def _zoo() -> dict[str, Odd]:
     nested = ((x, {"a": x}), None)
     return {
         "no operator": Odd(lambda m, x: x, (x,)),
-        "an input that nobody uses": Odd(lambda m, x, y: m.linear(x), (x, ids)),
+        "an unused input": Odd(lambda m, x, y: m.linear(x), (x, ids)),
         "no input at all in the result": Odd(lambda m, x: m.p + 1, (x,)),
         "only constants computed": Odd(lambda m, x: (x, (m.p @ m.p).relu()), (x,)),
         "integers": Odd(lambda m, i: m.table(i + 1).sum() + (i * 2).sum(), (ids,)),

@@ -87,8 +87,8 @@ class Subject:
             owner = everything.backends().get(self.backend)
         assert self.plugin in installed, (
             f"no installed plugin is called {self.plugin!r}, only {', '.join(installed)}. Install "
-            "yours with `pip install -e .`, and give the suite the name that its entry point has "
-            "under [project.entry-points.qreg]"
+            "yours with `pip install -e .`, and set `plugin` in the suite to the name of its entry "
+            "point under [project.entry-points.qreg]"
         )
         owners = [owner.plugin] if owner else []
         return list(dict.fromkeys([self.plugin, *owners, *self.also]))

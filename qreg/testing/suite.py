@@ -38,7 +38,7 @@ class Suite:
         except AssertionError:  # it is not installed
             works = False
         if not works:
-            raise SkipTest("the plugin was left out: see test_it_is_accepted")
+            raise SkipTest("the plugin was skipped: see test_it_is_accepted")
         return cls.subject()
 
     @classmethod
@@ -58,7 +58,7 @@ class Suite:
 @cache
 def _subject(suite: type[Suite]) -> Subject:
     assert suite.plugin, (
-        f"{suite.__name__} does not say which: plugin = 'the name of its entry point'"
+        f"{suite.__name__} does not name its plugin: plugin = 'the name of its entry point'"
     )
-    assert suite.backend, f"{suite.__name__} does not say what it adds to: backend = 'xnnpack'"
+    assert suite.backend, f"{suite.__name__} does not name its backend: backend = 'xnnpack'"
     return Subject(suite.plugin, suite.backend, suite.samples, suite.also)

@@ -41,18 +41,19 @@ class ConfigTests(Suite):
             check(value)
         except ConfigError as error:
             raise AssertionError(
-                f"the factory of {config!r} makes a config that no model supports: {error}"
+                f"the factory of {config!r} returns an invalid config: {error}"
             ) from None
         assert mode_of(value) == supplied.mode, (
-            f"{config!r} says that its mode is {supplied.mode!r}, and its factory makes a config "
-            f"that is {mode_of(value)}: is_qat and the input activation's is_dynamic decide"
+            f"{config!r} declares the mode {supplied.mode!r}, but its factory returns a config "
+            f"that is {mode_of(value)}. is_qat and is_dynamic of the input "
+            "activation determine the mode"
         )
 
     def test_the_config_is_made_alike_each_time(self, config: str) -> None:
         factory = self.subject().configs[config].factory
         assert equivalent(factory(), factory()), (
-            f"two calls of the factory of {config!r} make different configs: a scope with one "
-            "would not be the same as a scope with the other. Make it from constants"
+            f"two calls of the factory of {config!r} return different configs, so that "
+            "equal scopes would differ. Make the config from constants"
         )
 
     def test_the_config_quantizes_its_sample(self, config: str) -> None:
@@ -67,13 +68,13 @@ class ConfigTests(Suite):
                 found = outcome(subject.registry, subject.backend, sample, subject.configs[config])
             except QregError as error:
                 raise AssertionError(
-                    f"the sample of {config!r} does not become a program: {error} A config is for "
-                    "what the backend runs; give it a sample that it is for"
+                    f"the sample of {config!r} cannot be quantized and lowered: {error} Use a "
+                    "sample that the config is for"
                 ) from error
             defects = found.audit.defects if found.audit else ()
             assert not defects, (
                 f"with the config {config!r} the program runs "
-                f"{', '.join(each.node for each in defects)} in float, which it was to quantize. "
+                f"{', '.join(each.node for each in defects)} in float, though decided for int8. "
                 "The backend does not support this config there: correct it, or reject it with a "
                 "rule"
             )
@@ -105,7 +106,7 @@ class BackendTests(Suite):
             for mode in MODES:
                 after = outputs_of(_transformed(backend, program, mode, what), inputs)
                 assert _same(before, after), (
-                    f"{what} gives something else after the transforms of {supplied_backend!r} in "
+                    f"{what} returns other values after the transforms of {supplied_backend!r} in "
                     f"{mode} mode. A transform may change how a graph computes, not what"
                 )
 
@@ -132,8 +133,8 @@ def _transformed(backend: Backend, program: ExportedProgram, mode: Mode, what: s
             graph_module = transform(graph_module, frozenset({mode}))
         except Exception as cause:  # raised by a plugin
             raise AssertionError(
-                f"a transform of {backend.name!r} raised {cause!r} on {what} in {mode} mode: leave "
-                "alone what it is not for"
+                f"a transform of {backend.name!r} raised {cause!r} on {what} in {mode} mode. It "
+                "must ignore graphs that it is not for"
             ) from cause
     return graph_module
 
@@ -180,6 +181,6 @@ def _check_runs(
         ) from error
     for number, each in enumerate(compare_all(outputs, wanted)):
         assert not is_far(each, EXACT), (
-            f"output {number} of the float sample is {each.sqnr:.1f} dB from what the module "
-            "gives: a program without quantized operators computes the same, but for rounding"
+            f"output {number} of the float sample is {each.sqnr:.1f} dB from that of the "
+            "module: a program without quantized operators must agree with it, except for rounding"
         )

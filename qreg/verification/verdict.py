@@ -43,7 +43,7 @@ def check_floor(value: float, name: str = "floor") -> None:
 
 def _not_decibels(name: str, problem: str) -> InputError:
     return InputError(
-        f"{name}: {problem} (expected decibels, such as 10.0). Leave it out for the default."
+        f"{name}: {problem} (expected decibels, such as 10.0). Omit it for the default."
     )
 
 

@@ -172,11 +172,11 @@ LEFT = Decision("a", "aten.clone.default", "", "float", "toy has no annotator fo
         (DECIDED, "int8", DECIDED.reason),
         (DECIDED, "float", f"runs in float, though decided for int8: {DECIDED.reason}"),
         (DECIDED, "outside", f"runs in float, though decided for int8: {DECIDED.reason}"),
-        (DECIDED, "gone", f"no kernel is left of it: {DECIDED.reason}"),
+        (DECIDED, "gone", f"eliminated: {DECIDED.reason}"),
         (LEFT, "int8", f"runs in int8 (Kernel), though decided for float: {LEFT.reason}"),
         (LEFT, "float", LEFT.reason),
         (LEFT, "outside", LEFT.reason),
-        (LEFT, "gone", f"no kernel is left of it: {LEFT.reason}"),
+        (LEFT, "gone", f"eliminated: {LEFT.reason}"),
     ],
 )
 def test_the_reason_says_where_the_program_differs_from_the_decision(

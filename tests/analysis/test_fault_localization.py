@@ -79,7 +79,7 @@ def test_wrong_numbers_are_traced_to_the_operator(
         quantize(registry)
     (named,) = caught.value.suspects
     assert named.startswith(f"{name} ({operator}")
-    assert "the first that the backend gets wrong" in str(caught.value)
+    assert "the first that the backend computes incorrectly" in str(caught.value)
 
 
 def test_a_pattern_is_suspected_as_a_whole(toy: ModuleType) -> None:

@@ -40,7 +40,7 @@ def test_the_first_operator_is_named_and_not_those_that_pass_it_on(capture: Any)
 @pytest.mark.parametrize(
     ("config", "problem"),
     [
-        ("histogram", "batch 1: sqrt is the first operator to give NaN"),
+        ("histogram", "batch 1: sqrt is the first operator to return NaN"),
         # This observer goes on, so what is named is the first tensor that one stands behind.
         ("minmax", "the observer of exp saw NaN"),
     ],
@@ -61,7 +61,7 @@ def test_nan_in_calibration_is_an_error_that_names_the_operator(
 
 
 def test_nan_in_the_outputs_is_an_error_that_names_the_operator(registry: Registry) -> None:
-    with pytest.raises(VerificationError, match="sqrt, the first to give NaN") as caught:
+    with pytest.raises(VerificationError, match="sqrt, the first to return NaN") as caught:
         qreg.quantize(
             Root(),
             GOOD,

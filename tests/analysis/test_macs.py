@@ -190,7 +190,7 @@ def test_a_loop_that_runs_unknown_times_is_not_counted() -> None:
         start = torch.tensor(0)
         return while_loop(lambda i, x: i < 5, lambda i, x: (i + 1, linear(x)), (start, x))
 
-    why = "how often while_loop runs its body is not known"
+    why = "the number of iterations of while_loop is unknown"
     assert counted(Controlled(flow), STEPS) == Count(0, (why,))
 
 
@@ -229,7 +229,7 @@ def test_dynamic_sizes_count_as_in_the_example() -> None:
 def test_a_size_that_depends_on_the_data_is_not_counted() -> None:
     found = counted(Call(lambda x: x.nonzero().float() @ torch.ones(2, 3)), torch.ones(2, 4))
     assert found.macs == 0
-    assert found.unknown == ("aten.matmul.default has a size that only the data tells",)
+    assert found.unknown == ("aten.matmul.default has a size that depends on the data",)
 
 
 def test_what_has_no_formula_is_named_and_never_run() -> None:

@@ -52,8 +52,8 @@ def test_inputs_that_do_not_fit_are_set_against_those_that_would(
     with pytest.raises(InputError) as raised:
         check_inputs([ROWS, IDS], given)
     got = ", ".join(f"{str(each.dtype)[6:]} {tuple(each.shape)}" for each in given)
-    expected = "the program takes float32 (any, 8), int64 (4,)"
-    assert str(raised.value) == f"{problem}; {expected}, and got {got}"
+    expected = "float32 (any, 8), int64 (4,)"
+    assert str(raised.value) == f"{problem} (expected {expected}, got {got})"
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5])
@@ -62,7 +62,7 @@ def test_inputs_that_fit_pass(rows: int) -> None:
 
 
 def test_no_inputs_are_nothing() -> None:
-    assert str(misfit("no", [], [])) == "no; the program takes nothing, and got nothing"
+    assert str(misfit("no", [], [])) == "no (expected nothing, got nothing)"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int64", "uint8", "bool"])

@@ -52,7 +52,7 @@ def test_a_module_to_keep_in_float_that_is_not_there_has_near_names(
 ) -> None:
     arguments = ("--backend", "toy", "--calibration", data)
     message = failed(command, model, *arguments, "--float", "fcc")
-    assert "comes from a module of name 'fcc'. Near: fc. Correct it." in message
+    assert "comes from a module of name 'fcc'. Near: fc. Correct the name." in message
     assert "unknown_modules" not in message
     assert "near: 'aten.add" in failed(command, model, *arguments, "--float", "aten.ad.Tensor")
 

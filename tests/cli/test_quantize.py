@@ -90,7 +90,7 @@ def test_a_model_without_anything_to_quantize_names_the_option_that_goes_on(
     path = tmp_path / "model.pt2"
     torch.export.save(torch.export.export(torch.nn.Tanh(), (torch.zeros(8, 4),)), path)
     message = failed("quantize", path, "--backend", "toy", "--calibration", data)
-    assert "pass --allow-float to go on in float" in message
+    assert "pass --allow-float to continue in float" in message
 
 
 def test_an_unknown_backend_is_found_before_the_files_are_read(tmp_path: Path) -> None:

@@ -30,9 +30,9 @@ def test_dynamic_activations_win_over_qat(toy: ModuleType) -> None:
 @pytest.mark.parametrize(
     ("role", "qscheme", "problem"),
     [
-        ("input_activation", torch.per_channel_affine, "activations are per tensor"),
-        ("output_activation", torch.per_channel_symmetric, "activations are per tensor"),
-        ("weight", torch.per_tensor_affine, "weights are symmetric"),
+        ("input_activation", torch.per_channel_affine, "expected a per-tensor one"),
+        ("output_activation", torch.per_channel_symmetric, "expected a per-tensor one"),
+        ("weight", torch.per_tensor_affine, "expected a symmetric one"),
     ],
 )
 def test_a_scheme_that_no_backend_has_is_refused(

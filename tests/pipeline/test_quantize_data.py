@@ -17,7 +17,7 @@ from qreg import Registry, Result, errors
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ((X, X), "batch 2: has 2 inputs, the model takes 1: x"),
+        ((X, X), r"batch 2: has 2 inputs \(expected 1: x\)"),
         (torch.zeros(8, 5), "batch 2: input 'x': has shape"),
         (X.double(), "batch 2: input 'x': has dtype torch.float64"),
     ],

@@ -37,7 +37,7 @@ FAULTS: dict[str, tuple[str, str]] = {
         "@hookimpl\ndef qreg_annotators(backend):\n"
         "    from qreg import Annotator\n"
         "    yield from [Annotator('a', ['aten.add.Tensor'], id)] * 2\n",
-        "two of one name, 'a'",
+        "two values with the name 'a'",
     ),
 }
 RAISING = [fault for fault, (source, _) in FAULTS.items() if "hookimpl" not in source]
@@ -218,7 +218,7 @@ def test_a_plugin_made_for_another_version_of_qreg_is_broken(
     folder = distribution("qreg-old", "raise SystemExit('never loaded')")
     (metadata,) = folder.glob("*.dist-info/METADATA")
     metadata.write_text(metadata.read_text() + f"Requires-Dist: {wanted}\n")
-    with pytest.warns(PluginWarning, match="'qreg-old' 1.0 is broken: it was made for qreg"):
+    with pytest.warns(PluginWarning, match="'qreg-old' 1.0 is broken: it requires qreg"):
         registry = Registry({"toy": toy})
     assert "toy" in registry.backends()
 

@@ -133,9 +133,9 @@ def test_a_plugin_that_yields_one_name_twice_is_broken(kind: str, toy: ModuleTyp
     registry, warned = examined(plugins=plugins, entry_points=False)
     assert set(registry.backends()) == {"toy"}
     assert len(warned) == 1
-    assert "it yields two of one name, 'mine'" in warned[0]
-    assert "two of one name, 'mine'" in broken(registry)["double"]
-    with pytest.raises(errors.PluginError, match="two of one name, 'mine'"):
+    assert "it yields two values with the name 'mine'" in warned[0]
+    assert "two values with the name 'mine'" in broken(registry)["double"]
+    with pytest.raises(errors.PluginError, match="two values with the name 'mine'"):
         Registry(plugins, entry_points=False, strict=True).examine()
 
 

@@ -132,7 +132,7 @@ def test_what_only_compiles_is_never_called_verified(toy: ModuleType) -> None:
     assert result.verification is None
     assert "not run here: toy only compiles" in str(result.report)
     assert "verified:" not in str(result.report)
-    with pytest.raises(InputError, match="'toy' only compiles: no program of it runs here"):
+    with pytest.raises(InputError, match="'toy' only compiles: its programs do not run here"):
         result.run(torch.ones(2, 4))
 
 
@@ -140,7 +140,9 @@ def test_a_simulator_is_not_timed(toy: ModuleType) -> None:
     from qreg.pipeline.result import report_of
 
     result = made(changed(toy, simulated=True), nn.Linear(4, 4))
-    assert "a simulator: its times mean nothing" in " ".join(report_of(result, timing=True).notes)
+    assert "a simulator, so its times are meaningless" in " ".join(
+        report_of(result, timing=True).notes
+    )
 
 
 def test_dynamic_dimensions_are_refused_where_the_backend_has_none(toy: ModuleType) -> None:

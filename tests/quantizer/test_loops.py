@@ -14,7 +14,7 @@ from qreg import Registry
 from qreg.errors import NothingQuantizedError
 
 ROWS = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(0))
-BODY = "a loop: the operators of its body are decided on one by one"
+BODY = "a loop: each operator of its body has a separate decision"
 
 
 class Loop(nn.Module):

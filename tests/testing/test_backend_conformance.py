@@ -46,7 +46,7 @@ BACKEND_FAULTS: dict[str, tuple[dict[str, str], str, str]] = {
             "BACKEND = ",
         },
         "test_its_transforms_change_no_result",
-        "a module that is called twice gives something else",
+        "a module that is called twice returns other values",
     ),
     "annotates in a transform": (
         {

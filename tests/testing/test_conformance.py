@@ -101,7 +101,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
             f"    annotate_node(node.args[0], None)\n{MATCH}",
         ),
         "test_it_touches_only_its_match",
-        "the host writes them down",
+        "the host writes them",
     ),
     "changes the graph": (
         replaced(
@@ -110,7 +110,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
             f"        node.graph.create_node('call_function', node.target, node.args)\n{MATCH}",
         ),
         "test_it_touches_only_its_match",
-        "the graph is another one",
+        "the graph was changed",
     ),
     "keeps a state": (
         replaced(
@@ -150,7 +150,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     "has a config out of range": (
         replaced("-128, ", "-129, "),
         "test_the_config_is_what_it_says",
-        "beyond what torch.int8 holds",
+        "beyond what torch.int8 can represent",
     ),
     "makes its config differently each time": (
         replaced(

@@ -132,7 +132,7 @@ def test_a_program_that_is_cut_short_is_refused() -> None:
 )
 def test_wrong_inputs_are_told_what_the_program_takes(inputs: tuple[Tensor, ...]) -> None:
     run = load(quantize(nn.Linear(8, 4), ROW).program)
-    with pytest.raises(InputError, match=r"the program takes float32 \(2, 8\), and got"):
+    with pytest.raises(InputError, match=r"\(expected float32 \(2, 8\), got"):
         run(inputs)
 
 

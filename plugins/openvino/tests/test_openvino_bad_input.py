@@ -113,7 +113,7 @@ def test_an_input_that_is_changed_in_place_is_given_first() -> None:
 )
 def test_wrong_inputs_are_told_what_the_program_takes(inputs: tuple[Tensor, ...]) -> None:
     run = load(quantize(nn.Linear(8, 4), ROW).program)
-    with pytest.raises(InputError, match=r"the program takes float32 \(2, 8\), and got"):
+    with pytest.raises(InputError, match=r"\(expected float32 \(2, 8\), got"):
         run(inputs)
 
 

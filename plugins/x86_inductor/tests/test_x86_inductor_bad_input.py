@@ -62,12 +62,12 @@ def test_an_exported_program_of_the_same_suffix_is_not_loaded(tmp_path: Any) -> 
 @pytest.mark.parametrize(
     ("inputs", "problem"),
     [
-        ([torch.randn(5, 32)], r"takes float32 \(4, 32\), and got float32 \(5, 32\)"),
+        ([torch.randn(5, 32)], r"expected float32 \(4, 32\), got float32 \(5, 32\)"),
         (
             [torch.randn(ROWS).double()],
-            r"type; the program takes float32 .*, and got float64",
+            r"type \(expected float32 .*, got float64",
         ),
-        ([], r"0 inputs; the program takes float32 \(4, 32\), and got nothing"),
+        ([], r"0 inputs \(expected float32 \(4, 32\), got nothing\)"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(

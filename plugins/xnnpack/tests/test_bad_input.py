@@ -86,7 +86,7 @@ def test_control_flow_stays_float_and_says_so_and_the_rest_is_quantized() -> Non
 
     result = quantize(Branching(), ROW)
     reasons = {decision.operator: decision.reason for decision in result.decisions}
-    assert reasons["cond"] == "control flow: what is inside its branches stays in float"
+    assert reasons["cond"] == "control flow: the operators in its branches stay in float"
     assert result.decided["annotated"] == 1
     assert agrees(result)
 

@@ -39,7 +39,7 @@ def test_a_file_becomes_a_program_that_runs(files: Path) -> None:
     answer = quantize(files)
     assert answer.exit_code == 0, answer.output
     assert "linear_relu" in answer.output
-    assert "delegates: 1, operators outside: none" in answer.output
+    assert "delegates: 1, not delegated: none" in answer.output
     load = qreg.plugins.registry.installed().backend("xnnpack").value.load
     (output,) = load((files / "model.pte").read_bytes())([torch.zeros(1, 8)])
     assert output.shape == (1, 4)

@@ -62,7 +62,7 @@ REFUSED = {
     "uint8 weights": (with_weight(**UINT8), "weights are torch.uint8"),
     "int16 weights": (with_weight(**INT16), "weights are torch.int16"),
     "weights of axis 1": (with_weight(ch_axis=1), "per channel along axis 1"),
-    "affine weights": (with_weight(qscheme=torch.per_channel_affine), "weights are symmetric"),
+    "affine weights": (with_weight(qscheme=torch.per_channel_affine), "expected a symmetric one"),
     "int32 bias": (replace(OWN, bias=INT32_BIAS), "bias is quantized"),
     "int8 bias": (
         replace(OWN, bias=replace(INT32_BIAS, dtype=torch.int8, quant_min=-127, quant_max=127)),

@@ -43,7 +43,7 @@ def test_a_copy_in_float_is_not_int8_because_its_input_was(report: qreg.Report) 
     rows = {each.name: each for each in report.operators}
     assert rows["clone"].place == "float"
     assert rows["clone_2"].place == "gone"
-    assert rows["clone_2"].reason.startswith("no kernel is left of it: ")
+    assert rows["clone_2"].reason.startswith("eliminated: ")
 
 
 def test_an_operator_is_where_it_computes_and_not_where_a_constant_is_cast(

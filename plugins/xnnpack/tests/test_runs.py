@@ -1,4 +1,4 @@
-"""Every stock pattern through the runtime: one delegate, nothing outside, the right numbers."""
+"""Every stock pattern through the runtime: one delegate, all delegated, the right numbers."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ REFUSED = {
         nn.Conv2d(4, 4, 3, groups=4),
         (IMAGE,),
         "int8_dynamic_per_channel",
-        "one input channel a group",
+        "one input channel per group",
     ),
     "dynamic in 1d": (nn.Conv1d(4, 8, 3), ((1, 4, 16),), "int8_dynamic_per_channel", "in 1d"),
     "transposed in groups": (

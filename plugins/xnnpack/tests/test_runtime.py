@@ -60,7 +60,7 @@ def test_foreign_bytes_are_refused_before_the_runtime_sees_them(foreign: bytes) 
 def test_inputs_that_do_not_fit_are_set_against_those_that_would(
     inputs: list[Tensor], given: str, program: bytes
 ) -> None:
-    with pytest.raises(InputError, match=rf"the program takes float32 \(1, 8\), and got {given}"):
+    with pytest.raises(InputError, match=rf"\(expected float32 \(1, 8\), got {given}\)"):
         load(program)(inputs)
 
 

@@ -34,7 +34,7 @@ def _is_for_pip(instance: object, attribute: object, value: str) -> None:
     try:
         PipRequirement(value)
     except InvalidRequirement as error:
-        raise ValueError(f"{value!r} is no argument of `pip install`: {error}") from error
+        raise ValueError(f"{value!r} is not an argument of `pip install`: {error}") from error
 
 
 def _unique_names(instance: object, attribute: Attribute[Any], values: tuple[Option, ...]) -> None:

@@ -67,7 +67,7 @@ def _size(report: ReportData) -> Card:
 
 def _delegates(report: ReportData) -> Card:
     left = len(report.outside)
-    note = f"{left} operator{'s' * (left > 1)} outside" if left else "nothing outside"
+    note = f"{left} operator{'s' * (left > 1)} not delegated" if left else "all delegated"
     return Card("Delegates", str(report.delegates), note, warns=bool(left))
 
 

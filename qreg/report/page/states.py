@@ -28,7 +28,7 @@ class State:
 STATES = (
     State("int8", "int8", "runs in int8 in a delegate", "round-rectangle", "solid"),
     State("float", "float", "runs in float in a delegate", "cut-rectangle", "solid"),
-    State("outside", "outside", "runs outside of all delegates", "hexagon", "double"),
+    State("outside", "outside", "is not delegated", "hexagon", "double"),
     State(
         "gone",
         "gone",

@@ -51,7 +51,7 @@ def _narrowed(given: Tensor, wanted: TosaTensor) -> Tensor:
         return given
     narrow = given.int()
     if not narrow.equal(given):
-        raise InputError(f"the program takes {wanted}, and got a number that is beyond int32")
+        raise InputError(f"an input has a number that is beyond int32 (expected {wanted})")
     return narrow
 
 

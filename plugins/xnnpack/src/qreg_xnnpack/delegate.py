@@ -91,7 +91,7 @@ def computed_with(match: Match, config: QuantizationConfig) -> str | None:
     """
     if ISLANDS.read_by_products(match.output):
         return None
-    return "nothing that computes in int8 reads it: shared parameters would only cost accuracy"
+    return "nothing that computes in int8 reads it: shared qparams would only cost accuracy"
 
 
 def ordered_bounds(match: Match, config: QuantizationConfig) -> str | None:
@@ -172,7 +172,7 @@ def dynamic_conv(match: Match, config: QuantizationConfig) -> str | None:
     if operator_name(match.inputs[0].target) in PADS:
         return "dynamic convolution after a pad, which the delegate would fuse at a fixed size"
     if shape[1] == 1:
-        return "dynamic convolution of one input channel a group: the delegate supports static only"
+        return "dynamic convolution with one input channel per group (must be static)"
     return None
 
 

@@ -71,7 +71,7 @@ def load(program: bytes, threads: int = 0) -> Runner:
 def check_header(program: bytes) -> None:
     """Raise ``InputError`` for bytes that are not a complete ExecuTorch program."""
     if program[IDENTIFIER] != b"ET12":
-        raise InputError("it is no ExecuTorch program: no ET12 at its fifth byte")
+        raise InputError("it is not an ExecuTorch program (expected ET12 at byte 4)")
     if len(program) < HEADERS:
         raise InputError(f"it is cut short: {len(program)} bytes are less than its header")
     if program[EXTENDED] != b"eh00":
