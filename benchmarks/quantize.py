@@ -6,7 +6,7 @@ parameters are apart. Trust the ratios. Needs qreg-xnnpack and transformers, and
 
 - calibrate: 8 batches through the prepared model; overhead: what that takes more than the float
   model does
-- memory: by how much the process grew at most, each side in a process of its own
+- memory: by how much the process grew at most, each side in a separate process
 - parameters: each quantize and dequantize of both converted models, by the tensor it works on
 """
 

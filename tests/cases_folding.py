@@ -34,7 +34,7 @@ class Call(nn.Module):
 
 
 class Together(nn.Module):
-    """Modules side by side, each on inputs of its own, so that they are lowered once."""
+    """Modules side by side, each on separate inputs, so that they are lowered once."""
 
     def __init__(self, modules: Sequence[nn.Module], counts: Sequence[int]) -> None:
         super().__init__()
@@ -230,7 +230,7 @@ NORMS: dict[str, Case] = {
         (IMAGE,),
         ["conv2d", "mul", "add"],
     ),
-    "a norm behind relu": (
+    "a norm after relu": (
         lambda: nn.Sequential(nn.Conv1d(4, 6, 3), nn.ReLU(), nn.BatchNorm1d(6), nn.Conv1d(6, 4, 3)),
         (TIMES,),
         ["conv1d", "relu", "mul", "add", "conv1d"],

@@ -1,7 +1,7 @@
 """Every operator of torch that is defined by others and computes floats of one tensor.
 
 The list comes from torch itself: the composites, and the table of the core decompositions. What
-else an operator asks for is filled in by name and type; where torch refuses that, the next rank is
+else an operator asks for is filled in by name and type; where torch rejects that, the next rank is
 tried, and where the result is not finite, the next domain.
 """
 
@@ -103,7 +103,7 @@ LISTS: dict[str, Any] = {
     "axes": [1],
     "tensor_indices_or_sections": [1],
 }
-GIVEN = ("min", "scale_factors")  # without them torch refuses the call, or they are half of it
+GIVEN = ("min", "scale_factors")  # without them torch rejects the call, or computes only half of it
 PER_CHANNEL = ("weight", "bias", "running_mean", "running_var")
 
 
@@ -129,7 +129,7 @@ class Case:
 
 
 class Layers(nn.Module):
-    """Each case behind a layer of its own, times 1.5: the cases of one shape read one input."""
+    """Each case after a separate layer, times 1.5: the cases of one shape read one input."""
 
     def __init__(self, cases: Sequence[Case]) -> None:
         super().__init__()

@@ -56,7 +56,7 @@ def int8(observer: str, weight_observer: str = "MinMaxObserver", mode: Mode = "s
 
 
 def int8_of_its_own() -> Any:
-    """A config that is unequal to every other: its observer was made by a call of its own."""
+    """A config that is unequal to every other, because its observer was made by a separate call."""
     import torchao.quantization.pt2e as pt2e
 
     config = int8("MinMaxObserver")

@@ -85,11 +85,11 @@ def _sentences(name: str) -> list[str]:
 
 
 def recipe(quantizer: RegistryQuantizer) -> RegistryQuantizer:
-    """Keeps in float what static int8 cannot hold; the rest has the quantizer's own config.
+    """Keep in float what static int8 cannot represent; the rest has the quantizer's global config.
 
-    That is the second linear layer of each feed-forward block, and the sum behind it: there one
+    That is the second linear layer of each feed-forward block, and the sum downstream: there one
     channel has values a hundred times those of the others, so that one scale for all channels
-    leaves the others nearly no codes. The layer norm that follows makes these count again.
+    leaves the others few quantized values. The layer norm that follows scales these up again.
     """
     return quantizer.set_module_type(BertOutput, None)
 

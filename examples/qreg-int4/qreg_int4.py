@@ -1,7 +1,7 @@
 """Two more configs for the XNNPACK backend: weights of 4 bits, per channel, for linear layers.
 
 The delegate packs two weights into a byte where their range is exactly [-8, 7], and multiplies them
-with int8 activations. Whatever else it would be given in 4 bits, the rules of the backend refuse.
+with int8 activations. The rules of the backend reject other operators with 4-bit weights.
 """
 
 from functools import partial

@@ -12,7 +12,7 @@ from qreg.plugins.registry import installed
 
 STOCK = ("xnnpack", "onnxruntime", "openvino", "x86_inductor", "arm")
 HERE = [name for name in STOCK if name in installed().backends()]
-PLACES = ("a convolution that others read", "a norm behind relu")
+PLACES = ("a convolution that others read", "a norm after relu")
 
 
 @pytest.mark.parametrize("backend", HERE)

@@ -66,7 +66,7 @@ def name_suspect(
 ) -> ProgramError:
     """Return the error, with the operator at which it starts if one is found.
 
-    There is no search if the backend has named operators itself.
+    Skip the search if the backend has named operators itself.
     """
     remedy = _remedy(error.suspects, decisions) if isinstance(error, LoweringError) else ""
     if remedy:

@@ -117,7 +117,7 @@ def _positional(operator: OpOverload, args: Any, kwargs: Any) -> list[Any]:
 
 
 def _composed(operator: OpOverload, args: Any, kwargs: Any) -> Count:
-    """Return the count of what torch takes an operator apart into."""
+    """Return the count of the operators that torch decomposes an operator into."""
     parts = _Parts()
     try:
         with parts, torch.no_grad():

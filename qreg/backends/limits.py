@@ -57,7 +57,7 @@ class ConfigLimits:
                 check = self._of_weight if role == "weight" else self._of_activation
                 yield from (f"its {label} are {problem}" for problem in check(spec))
         if "bias" not in self.unchecked and not is_float(config.bias):
-            yield f"its bias is quantized (expected None, since {self.runtime} does it by itself)"
+            yield f"its bias is quantized (expected None, since {self.runtime} quantizes it itself)"
 
     def _of_activation(self, spec: Any) -> Iterator[str]:
         dtype, ends = _dtype(spec), _ends(spec)

@@ -14,10 +14,10 @@ _one_at_a_time = threading.RLock()  # what is changed is the same for all thread
 
 @contextmanager
 def patched(*changes: Change) -> Iterator[None]:
-    """Replace attributes of modules and classes by what is made of them, then restore them.
+    """Replace attributes of modules and classes, and restore them on exit.
 
     A change is an owner, the name of an attribute, and a function that is called with the attribute
-    and returns what stands in for it. Other threads that patch wait meanwhile.
+    and returns its replacement. Other threads that patch wait until the exit.
     """
     with _one_at_a_time:
         before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]

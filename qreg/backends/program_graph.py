@@ -95,13 +95,13 @@ class ProgramGraph:
 
 
 def within(host: LoweredOperator, origin: str) -> LoweredOperator:
-    """An operator that nothing is left of, since the kernel of another does its work."""
+    """Return an operator that has no kernel, because the kernel of ``host`` includes it."""
     operator = f"within {host.operator.removeprefix('within ')}"
     return LoweredOperator(origin, operator, host.int8, host.delegate)
 
 
 def passed_on(producer: LoweredOperator, origin: str) -> LoweredOperator:
-    """An operator that is left to the kernel which gives its value, and has the type of that."""
+    """Return an operator that passes on the value of ``producer``, with the dtype of that value."""
     int8 = dtype_name(producer.gives[0]) in EIGHT_BITS
     return evolve(
         within(producer, origin), int8=int8, reads=producer.gives[:1], gives=producer.gives

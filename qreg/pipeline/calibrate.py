@@ -42,7 +42,8 @@ def calibrate(
     of input tensors, a dict of them by name, or a lone tensor. At most ``max_batches`` are read;
     none is kept. ``progress=None`` shows a bar on a terminal and prints a line elsewhere.
 
-    Raises ``CalibrationError`` for a batch that does not fit the model, and if there is no batch.
+    Raises ``CalibrationError`` for a batch that does not fit the model, and for data without a
+    batch.
     """
     taken = capped(batches, max_batches)
     with (
@@ -57,7 +58,7 @@ def feed(
 ) -> int:
     """Run every batch through the prepared model, and return how many there were.
 
-    ``each`` is called after every batch. Raises ``CalibrationError`` if there is no batch.
+    ``each`` is called after every batch. Raises ``CalibrationError`` for data without a batch.
     """
     count = 0
     with torch.no_grad(), keeping_state(prepared):

@@ -53,7 +53,7 @@ def explain(
     With ``calibration`` the full pipeline of :func:`qreg.quantize` is run, with the same arguments,
     and the report contains the audit and the verification too. ``numerics`` then adds the noise of
     each operator. ``timing`` adds the latency against the float program, which is lowered for that.
-    ``profile`` adds the time of each operator by itself, for which both are lowered once more. A
+    ``profile`` adds the time of each operator alone, for which both programs are lowered again. A
     model in which nothing is quantized is reported like any other.
 
     Raises what ``quantize`` raises, and ``InputError`` for ``numerics``, ``timing`` or ``profile``

@@ -64,7 +64,7 @@ class Graphs:
 
 @frozen
 class Data:
-    """The calibration data: at most ``most`` batches. None stands for the example inputs.
+    """The calibration data: at most ``most`` batches. None: the example inputs.
 
     Raises ``InputError`` if ``most`` is not a number of batches.
     """

@@ -1,4 +1,4 @@
-"""Call ``qreg_lower`` of one plugin, and attribute what goes wrong to it."""
+"""Call ``qreg_lower`` of one plugin, and attribute its errors to it."""
 
 from __future__ import annotations
 

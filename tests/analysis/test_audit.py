@@ -104,7 +104,7 @@ def test_dynamic_int8_takes_and_gives_float_so_nothing_splits_it(registry: Regis
 
 
 def lowering_of(toy: ModuleType, change: Callable[[Lowered], Lowered]) -> Registry:
-    """A registry with the toy backend, whose lowering is changed behind its back."""
+    """A registry with the toy backend, whose lowered programs are changed."""
 
     def lower(program: ExportedProgram) -> Lowered:
         return change(toy.lower(program))

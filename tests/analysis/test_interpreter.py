@@ -41,7 +41,7 @@ def test_the_first_operator_is_named_and_not_those_that_pass_it_on(capture: Any)
     ("config", "problem"),
     [
         ("histogram", "batch 1: sqrt is the first operator to return NaN"),
-        # This observer goes on, so what is named is the first tensor that one stands behind.
+        # This observer accepts NaN, so the message names the first tensor that is observed.
         ("minmax", "the observer of exp saw NaN"),
     ],
 )

@@ -239,7 +239,7 @@ def test_what_has_no_formula_is_named_and_never_run() -> None:
 
 @pytest.fixture
 def solve() -> Iterator[Any]:
-    """An operator of a namespace of its own."""
+    """An operator of a custom namespace."""
     with torch.library._scoped_library("qreg_test", "DEF") as library:
         library.define("solve(Tensor x, Tensor y) -> Tensor")
         library.impl("solve", lambda x, y: x @ y, "CompositeExplicitAutograd")

@@ -1,4 +1,4 @@
-"""Pins which ranges are said to leave few codes."""
+"""Pins which ranges are reported as using few quantized values."""
 
 from __future__ import annotations
 

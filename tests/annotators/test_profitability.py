@@ -34,23 +34,23 @@ class Joined(nn.Module):
 
 READ: dict[str, tuple[int, Callable[[Tensor, Any], Any]]] = {
     "directly": (8, lambda z, linear: linear(z)),
-    "behind a relu": (8, lambda z, linear: linear(z.relu())),
-    "behind a slice across both": (4, lambda z, linear: linear(z[:, 1:5])),
-    "behind a slice of rows": (8, lambda z, linear: linear(z[:2])),
-    "behind a slice of what was reordered": (3, lambda z, linear: linear(z.view(8, 4)[:, :3])),
-    "behind a slice from the middle": (4, lambda z, linear: linear(z[:, 2:6])),
-    "behind another cat": (16, lambda z, linear: linear(torch.cat([z, z + 1], 1))),
+    "after a relu": (8, lambda z, linear: linear(z.relu())),
+    "after a slice across both": (4, lambda z, linear: linear(z[:, 1:5])),
+    "after a slice of rows": (8, lambda z, linear: linear(z[:2])),
+    "after a slice of what was reordered": (3, lambda z, linear: linear(z.view(8, 4)[:, :3])),
+    "after a slice from the middle": (4, lambda z, linear: linear(z[:, 2:6])),
+    "after another cat": (16, lambda z, linear: linear(torch.cat([z, z + 1], 1))),
 }
 NOT_READ: dict[str, tuple[int, Callable[[Tensor, Any], Any]]] = {
     "at the output": (8, lambda z, linear: z),
     "by a float operator": (8, lambda z, linear: linear(z.sigmoid())),
-    "behind a slice of the first": (3, lambda z, linear: linear(z[:, :3])),
-    "behind a slice of the second": (5, lambda z, linear: linear(z[:, 3:])),
-    "behind a slice in the first": (2, lambda z, linear: linear(z[:, 1:3])),
-    "behind a slice from the end": (5, lambda z, linear: linear(z[:, -5:])),
-    "behind a transposed slice": (4, lambda z, linear: linear(z.transpose(0, 1)[:3])),
-    "behind a permuted slice": (4, lambda z, linear: linear(z.permute(1, 0)[3:].relu())),
-    "behind a clipped slice": (3, lambda z, linear: linear(z.relu()[:, :3])),
+    "after a slice of the first": (3, lambda z, linear: linear(z[:, :3])),
+    "after a slice of the second": (5, lambda z, linear: linear(z[:, 3:])),
+    "after a slice in the first": (2, lambda z, linear: linear(z[:, 1:3])),
+    "after a slice from the end": (5, lambda z, linear: linear(z[:, -5:])),
+    "after a transposed slice": (4, lambda z, linear: linear(z.transpose(0, 1)[:3])),
+    "after a permuted slice": (4, lambda z, linear: linear(z.permute(1, 0)[3:].relu())),
+    "after a clipped slice": (3, lambda z, linear: linear(z.relu()[:, :3])),
 }
 
 

@@ -41,7 +41,7 @@ def test_a_scheme_that_no_backend_has_is_refused(
     config = toy.int8("MinMaxObserver")
     axis = 0 if "channel" in str(qscheme) else None
     spec = dataclasses.replace(getattr(config, role), qscheme=qscheme, ch_axis=axis)
-    with pytest.raises(ConfigError, match=f"{role} has qscheme {qscheme}: {problem}"):
+    with pytest.raises(ConfigError, match=rf"{role} has qscheme {qscheme} \({problem}\)"):
         check(dataclasses.replace(config, **{role: spec}))
 
 

@@ -30,8 +30,8 @@ DISTRIBUTIONS: dict[str, Callable[[int], Tensor]] = {
     "uniform": torch.rand,
     "long tails": lambda n: torch.distributions.StudentT(1.5).sample((n,)),
     "two humps": lambda n: torch.cat([torch.randn(n) - 5, torch.randn(n) * 0.3 + 3]),
-    "behind relu": lambda n: torch.randn(n).relu(),
-    "behind relu6": lambda n: (torch.randn(n) * 4).clamp(0, 6),
+    "after relu": lambda n: torch.randn(n).relu(),
+    "after relu6": lambda n: (torch.randn(n) * 4).clamp(0, 6),
     "negative": lambda n: -torch.rand(n) - 3,
     "tiny": lambda n: torch.randn(n) * 1e-8,
     "huge": lambda n: torch.randn(n) * 1e8,
@@ -67,7 +67,7 @@ def test_parameters_are_torchaos_also_when_the_range_widens(
     assert same(ours, theirs)
 
 
-@pytest.mark.parametrize("name", ["normal", "long tails", "behind relu6", "mostly zero"])
+@pytest.mark.parametrize("name", ["normal", "long tails", "after relu6", "mostly zero"])
 def test_the_search_meets_the_ranges_and_errors_that_torchaos_meets(name: str) -> None:
     torch.manual_seed(0)
     observer = observed(Torchao, [DISTRIBUTIONS[name](50000)])

@@ -207,7 +207,7 @@ def dropped(x: Tensor) -> Tensor:
     return nn.functional.dropout(x, training=True)
 
 
-# What else is refused
+# What else is rejected
 
 
 def test_a_module_needs_example_inputs(registry: Registry) -> None:

@@ -74,7 +74,7 @@ def test_another_model_of_another_shape_is_told_apart(program: bytes, registry: 
 
 def test_a_floor_makes_a_distance_an_error(program: bytes, registry: Registry) -> None:
     assert verify(program, registry, floor=20).good
-    with pytest.raises(VerificationError, match=r"less than 0.*Is the reference the model it was"):
+    with pytest.raises(VerificationError, match=r"less than 0.*Is the reference the model that"):
         verify(program, registry, reference=exported(seed=5), floor=0)
     with pytest.raises(VerificationError, match="less than 100"):
         verify(program, registry, floor=100)

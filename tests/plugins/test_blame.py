@@ -52,7 +52,7 @@ class Failing(Bare):
 
 
 def registry_of(toy: Any, **fields: Any) -> Registry:
-    """The toy backend under the name ``mine``, with some fields of its own."""
+    """The toy backend under the name ``mine``, with some fields changed."""
     backend = evolve(toy.BACKEND, name="mine", **fields)
     plugin = toy.Extension([backend], toy.CONFIGS, toy.ANNOTATORS, toy.lower, extends="mine")
     return Registry({"mine": plugin}, entry_points=False)

@@ -291,7 +291,7 @@ def test_plugins_given_in_process_can_be_left_out_too(toy: ModuleType) -> None:
 
 
 def test_registries_work_side_by_side_in_threads(toy: ModuleType) -> None:
-    """Each thread has a registry of its own plugins, and asks it while the others do."""
+    """Each thread has a registry with its own plugins; all threads call theirs at once."""
 
     def ask(number: int) -> list[str]:
         name = f"toy{number}"

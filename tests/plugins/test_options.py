@@ -84,7 +84,7 @@ def test_an_unknown_option_lists_those_that_there_are() -> None:
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
-        ({"opset": 7}, "give 20 or 21"),
+        ({"opset": 7}, "expected 20 or 21"),
         ({"opset": "20"}, "expected type int"),
         ({"threads": True}, "int"),
         ({"threads": -1}, "0 or more"),

@@ -23,7 +23,7 @@ aten = torch.ops.aten
 
 
 class Head(nn.Module):
-    """A module type of its own, around two linears."""
+    """A custom module type around two linears."""
 
     def __init__(self) -> None:
         super().__init__()

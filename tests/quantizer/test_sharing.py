@@ -30,7 +30,7 @@ def test_an_operator_may_run_on_the_parameters_of_its_input(
 
 
 class Chain(nn.Module):
-    """Operators of two annotators that share, one behind the other."""
+    """Operators in a row, of two annotators that share qparams."""
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return torch.cat([(x + x).relu().flatten(1), y]).relu()

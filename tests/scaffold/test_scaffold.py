@@ -26,7 +26,7 @@ def environment(site: Path) -> dict[str, str]:
 
 
 def install(project: Path, site: Path) -> None:
-    """Builds a project and installs it into a folder of its own, without the network."""
+    """Builds a project and installs it into a separate folder, without the network."""
     options = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--target", str(site)]
     subprocess.run([sys.executable, "-m", "pip", "install", *options, str(project)], check=True)
 

@@ -31,7 +31,7 @@ BACKEND_FAULTS: dict[str, tuple[dict[str, str], str, str]] = {
             "SupportedConfig, hookimpl": "SupportedConfig, Requirement, hookimpl",
         },
         "test_it_is_accepted",
-        "'>>torch' is no argument",
+        "'>>torch' is not an argument",
     ),
     "changes results in a transform": (
         {

@@ -160,7 +160,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
         .replace("quant_min=LOW", "quant_min=LOW + len(CALLS) % 2")
         .replace("# top", "CALLS = []"),
         "test_the_config_is_made_alike_each_time",
-        "Make it from constants",
+        "Make the config from constants",
     ),
 }
 SAMPLES = {

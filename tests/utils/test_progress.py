@@ -1,4 +1,4 @@
-"""Long stages show a bar where somebody looks, a line elsewhere, and are timed everywhere."""
+"""Long stages show a bar on a terminal and a line elsewhere, and are always timed."""
 
 from __future__ import annotations
 

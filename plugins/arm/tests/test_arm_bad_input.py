@@ -1,4 +1,4 @@
-"""What does not fit into a TOSA program, or is none, is refused with the way out."""
+"""Models that do not fit into a TOSA program, and damaged programs, are rejected with a remedy."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ CASES: dict[str, Case] = {
     "linear": (nn.Linear(16, 8), (ROW,)),
     "linear without bias": (nn.Linear(16, 8, bias=False), (ROW,)),
     "linear over tokens": (nn.Linear(16, 8), (TOKENS,)),
-    "linear behind a linear": (nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 8)), (ROW,)),
+    "linear after a linear": (nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 8)), (ROW,)),
     "linear_act": (behind(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 8)), (ROW,)),
     "linear_act over tokens": (behind(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 8)), (TOKENS,)),
     "linear_act by relu6": (behind(nn.Linear(16, 16), nn.ReLU6(), nn.Linear(16, 8)), (ROW,)),

@@ -97,7 +97,7 @@ class UsedAgain(Layer):
 
 
 class UsedBefore(Layer):
-    """The view is read on the way to the layer, and given out behind it."""
+    """The view is read upstream of the layer, and returned downstream of it."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         residual = self.second(x)
@@ -195,7 +195,7 @@ def test_a_package_is_as_safe_in_the_hands_of_torch_alone(
 def test_float_convolutions_are_kept_from_it_too(
     converted: Callable[..., Any], stays_right: Callable[..., None]
 ) -> None:
-    """What stays in float has a trap of its own: torch 2.13 gives a wrong second output here."""
+    """Float layers have another defect: torch 2.13 returns a wrong second output here."""
     torch.compiler.reset()
     module = UsedBefore("conv").eval()
     stays_right(qreg_x86_inductor.compile(module), module, [torch.randn(IMAGES)])

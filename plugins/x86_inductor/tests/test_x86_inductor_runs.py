@@ -69,7 +69,7 @@ def test_fused_operators_are_read_from_the_final_graph(
 
 
 class Clamped(nn.Module):
-    """Clamps behind convolutions: with one bound, with an infinite one, with tensors as bounds."""
+    """Clamps after convolutions: with one bound, with an infinite one, with tensors as bounds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ def test_a_dynamic_length_runs_at_other_sizes(quantized: Callable[..., Any]) -> 
         for _ in range(3):
             torch.testing.assert_close(run([x])[0], wanted, atol=1e-4, rtol=1e-4)
     # The first linear reads a transposed input, which torch cannot compile at unknown sizes; the
-    # activation stands behind a reshape, where it is not fused.
+    # activation follows a reshape, where it is not fused.
     decided = {each.node for each in result.decisions if each.quantized}
     assert decided == {"linear_1", "linear_2", "linear_3"}
     assert result.audit.defects == ()

@@ -89,7 +89,7 @@ def scaled(model: nn.Module, batch: Callable[[], Batch]) -> nn.Module:
 
 
 def _let_pass(norm: Any) -> None:
-    """Centres a batch norm's outputs at 2, so that most pass the relu behind it.
+    """Centres a batch norm's outputs at 2, so that most pass the relu after it.
 
     Random layers between relus are chaotic when centred at 0: each one takes the mean away and
     keeps the noise, which after 27 layers is all that is left, in int8 on any backend.

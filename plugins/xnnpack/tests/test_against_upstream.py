@@ -95,7 +95,7 @@ CASES: dict[str, Case] = {
     "add and relu": (Call(lambda x, y: F.relu(x + y)), (row, row.clone()), PER_CHANNEL, {}),
     "mul": (Call(torch.mul), (row, row.clone()), PER_CHANNEL, {}),
     "cat": (Call(lambda x, y: torch.cat([x, y]) + 1), (row, row.clone()), PER_CHANNEL, {}),
-    "cat behind operators": (
+    "cat after operators": (
         Call(lambda x, y: torch.cat([F.relu(x + y), x * y, x.view(2, 8)]) * 2),
         (row, row.clone()),
         PER_CHANNEL,
@@ -258,7 +258,7 @@ TOKENS = torch.randint(0, 99, (1, 16))
 SMALL_TEXT = {"vocab_size": 99}
 DYNAMIC_EXPLAINED = {
     "ResNet": {"aten.conv2d.default": "row 6"},
-    "MobileNetV2": {"aten.conv2d.default": "behind a pad, which the delegate takes in: cannot run"},
+    "MobileNetV2": {"aten.conv2d.default": "after a pad, which the delegate fuses: cannot run"},
 }
 FOLDED = "one of its inputs is computed ahead of time: the graph has a constant there"
 PADDED_CLAMPED = {

@@ -1,6 +1,6 @@
 """Whole architectures: what ``qreg.quantize`` returns loads, runs and computes what it says.
 
-All of them are the sweep, a nox session of its own; a few run with the other tests.
+All of them run in the nox session sweep, and a few of them with the other tests.
 """
 
 from __future__ import annotations

@@ -44,18 +44,18 @@ def joined(model: Any, x: Tensor) -> Tensor:
 
 COMPUTED_WITH: dict[str, Callable[[Any, Tensor], Any]] = {
     "a convolution": lambda m, x: m.third(joined(m, x)),
-    "a convolution behind a pool": lambda m, x: m.third(F.max_pool2d(joined(m, x), 2)),
+    "a convolution after a pool": lambda m, x: m.third(F.max_pool2d(joined(m, x), 2)),
     "a sum": lambda m, x: joined(m, x) + 1,
     "a convolution of half of each": lambda m, x: m.first(joined(m, x)[:, 2:6]),
     "a convolution and the output": lambda m, x: (lambda y: (y, m.third(y)))(joined(m, x)),
-    "a convolution behind another cat": lambda m, x: m.third(
+    "a convolution after another cat": lambda m, x: m.third(
         torch.cat([joined(m, x)[:, 1:5], m.first(x)], 1)
     ),
 }
 NOT_COMPUTED_WITH: dict[str, Callable[[Any, Tensor], Any]] = {
     "the output": joined,
     "a sigmoid": lambda m, x: joined(m, x).sigmoid(),
-    "the output behind a view": lambda m, x: joined(m, x).flatten(1),
+    "the output after a view": lambda m, x: joined(m, x).flatten(1),
     "a convolution of one of them": lambda m, x: m.first(joined(m, x)[:, :4]),
     "a product with one of them": lambda m, x: (lambda y: (y[:, :4] * 2, y[:, 4:].sigmoid()))(
         joined(m, x)

@@ -1,4 +1,4 @@
-"""Clamps in a row, behind what the delegate fuses them with and alone: each of them counts."""
+"""Clamps in a row, alone and after operators that the delegate fuses them with."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CLAMPED: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Clamps(nn.Module):
-    """Every row of clamps on an input, and behind a convolution, a linear layer and a sum."""
+    """Every row of clamps on an input, and after a convolution, a linear layer and a sum."""
 
     def __init__(self) -> None:
         super().__init__()

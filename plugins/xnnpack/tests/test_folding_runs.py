@@ -22,7 +22,7 @@ PLACES = (
     "transposed conv1d",
     "linear and norm without affine",
     "one bias and two linears",
-    "a norm behind relu",
+    "a norm after relu",
     "a linear over three dimensions",
 )
 

@@ -1,4 +1,4 @@
-"""Configs that were made for other backends: refused when they are chosen, or they run."""
+"""Configs that were made for other backends are rejected when they are chosen, or run."""
 
 from __future__ import annotations
 

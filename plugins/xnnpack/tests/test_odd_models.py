@@ -122,7 +122,7 @@ MODELS: dict[str, tuple[nn.Module, tuple[tuple[int, ...], ...]]] = {
         With(lambda m, x: F.dropout(m.conv(x), training=False).flatten(1).relu()),
         (IMAGE,),
     ),
-    "a linear behind a permuted convolution": (
+    "a linear after a permuted convolution": (
         With(lambda m, x: m.linear(m.conv(x).permute(0, 1, 3, 2))),
         (IMAGE,),
     ),
@@ -165,7 +165,7 @@ MODELS: dict[str, tuple[nn.Module, tuple[tuple[int, ...], ...]]] = {
         nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3)),
         (IMAGE,),
     ),
-    "batch norm behind relu in a sequence": (
+    "batch norm after relu in a sequence": (
         nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3)),
         (IMAGE,),
     ),

@@ -26,7 +26,7 @@ def calls(graph: torch.fx.Graph, name: str) -> list[torch.fx.Node]:
 
 
 def test_weights_are_symmetric_per_output_channel() -> None:
-    """A row has the scale max|w| / ((127 + 127) / 2), the zero point 0, the codes round(w / s)."""
+    """A row has the scale max|w| / ((127 + 127) / 2), the zero point 0, the values round(w / s)."""
     quantizer = qreg.get_quantizer("xnnpack")
     prepared = prepare_pt2e(torch.export.export(layer(), (INPUT,)).module(), quantizer)
     prepared(INPUT)

@@ -9,7 +9,7 @@ import qreg
 
 
 class Net(nn.Module):
-    """A heavy linear, a light one behind a relu, and a softmax that stays in float."""
+    """A heavy linear, a light one after a relu, and a softmax that stays in float."""
 
     def __init__(self) -> None:
         super().__init__()

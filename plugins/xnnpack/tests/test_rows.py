@@ -263,8 +263,8 @@ def test_15_annotating_traces_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_16_a_dynamic_convolution_of_one_input_channel_is_not_called_depthwise() -> None:
-    """It is a plain convolution, yet the delegate's partitioner and serializer both take it for
-    depthwise and refuse it. So it stays in float, and the reason says which side is to blame."""
+    """It is a plain convolution, yet the delegate's partitioner and serializer both treat it as
+    depthwise and reject it. So it stays in float, and the reason names the delegate."""
     decisions = decided(XNNPACKQuantizer().set_global(DYNAMIC), nn.Conv2d(1, 4, 3), IMAGE[:, :1])
     assert decisions["conv2d"].status == "float"
     assert "one input channel" in decisions["conv2d"].reason

@@ -1,4 +1,4 @@
-"""Every stock pattern through the runtime: one delegate, all delegated, the right numbers."""
+"""Every stock pattern through the runtime: all in one delegate, with the right numbers."""
 
 from __future__ import annotations
 
