@@ -220,7 +220,7 @@ def test_a_foreign_file_is_refused(files: Path) -> None:
     foreign.write_bytes((files / "data.pt").read_bytes())
     answer = verify(files, foreign)
     assert answer.exit_code == 1
-    assert "no ExecuTorch program" in answer.output
+    assert "not an ExecuTorch program" in answer.output
 
 
 def test_a_file_of_another_suffix_is_refused(files: Path) -> None:
