@@ -56,7 +56,7 @@ STRICT = ConfigLimits(
         (
             LIMITS,
             replace(INT8, bias=INT8.weight),
-            "its bias is quantized (expected None, since toy does it by itself)",
+            "its bias is quantized (expected None, since toy quantizes it itself)",
         ),
         (
             STRICT,

@@ -63,9 +63,7 @@ def test_the_parameters_are_those_of_upstreams_quantizer_and_observers(
     assert found.compared > 10
     assert found.different == []
     assert all("dropout" in place for place in found.upstream_only)
-    assert (
-        len(found.qreg_only) <= 1
-    )  # the one after a dropout, named otherwise upstream
+    assert len(found.qreg_only) <= 1  # the one after a dropout, named otherwise upstream
     for side in sides:
         assert min(side.seconds[stage] for stage in ("prepare", "calibrate", "convert")) > 0
 
