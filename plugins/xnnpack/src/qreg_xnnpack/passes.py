@@ -14,6 +14,7 @@ from qreg.graph.operators import IDENTITIES, PADS
 from qreg.graph.rewrites import changes_nothing
 from qreg.graph.walks import reachable
 from qreg_xnnpack.attention import spell_out_attention
+from qreg_xnnpack.bodies import bodies_of, spell_out_bodies
 from qreg_xnnpack.decompositions import by_others
 from qreg_xnnpack.maxima import without_positions
 from qreg_xnnpack.scale_limits import check_scales
@@ -46,50 +47,61 @@ def ready(program: ExportedProgram) -> ExportedProgram:
     Raises ``LoweringError`` for an operator that neither the delegate nor ExecuTorch has, and for
     scales that XNNPACK cannot compute with.
     """
-    from qreg.graph.composites import CLAMPS, as_clamp
-
     check_scales(program)
     _name_with_letters(program)
     _forget_provenance(program)
     spell_out_attention(program)
     _compute_written_weights(program)
-    for node in list(program.graph.nodes):
-        name = operator_name(node.target) if node.op == "call_function" else ""
-        if name == "aten.conv_transpose3d.input":
-            raise LoweringError(f"{node.name}: ExecuTorch has no transposed convolution in 3d")
-        if name == "aten.max_pool2d.default":
-            spell_out_stride(node)
-        if name == "aten.linear.default":
-            _linear_by_a_vector(node)
-            _bias_apart(node)
-        if name in POOLS and node.meta["val"].dim() == IMAGE - 1:
-            _with_a_batch(node)
-        if name == "aten.addmm.default":
-            _without_factors(node)
-        if name in CLAMPS:
-            as_clamp(node)
-        if name in CLAMPS or name == "aten.clamp.default":
-            clamp_as_hardtanh(node)
-        if name == "aten.max.dim":
-            without_positions(node)
-        if name in IDENTITIES and changes_nothing(node):
-            _read_past(node)
-        if name in PADS:
-            _crop_by_slices(node)
-        if name == "aten.prelu.default" and node.meta["val"].dim() != IMAGE:
-            _prelu_of_two_sides(node)
-        if name in BROADCASTING:
-            _align_ranks(node)
-        if name in SOFTMAX:
-            _softmax_in_rows(node)
-        if name == DYNAMIC_DEQUANTIZE:
-            _separate_readers(node)
+    for graph in (program.graph, *(body.graph for body in bodies_of(program).values())):
+        for node in list(graph.nodes):
+            if node.op == "call_function":
+                _rewrite(node)
+    spell_out_bodies(program)
     separate_constants(program)
     program.graph_module.recompile()
     table = by_others()
     if any(node.target in table for node in program.graph.nodes):
         program = program.run_decompositions(table)
     return program
+
+
+def _rewrite(node: Node) -> None:
+    """Apply the rewrites of one operator.
+
+    Raises ``LoweringError`` for an operator that neither the delegate nor ExecuTorch has.
+    """
+    from qreg.graph.composites import CLAMPS, as_clamp
+
+    name = operator_name(node.target)
+    if name == "aten.conv_transpose3d.input":
+        raise LoweringError(f"{node.name}: ExecuTorch has no transposed convolution in 3d")
+    if name == "aten.max_pool2d.default":
+        spell_out_stride(node)
+    if name == "aten.linear.default":
+        _linear_by_a_vector(node)
+        _bias_apart(node)
+    if name in POOLS and node.meta["val"].dim() == IMAGE - 1:
+        _with_a_batch(node)
+    if name == "aten.addmm.default":
+        _without_factors(node)
+    if name in CLAMPS:
+        as_clamp(node)
+    if name in CLAMPS or name == "aten.clamp.default":
+        clamp_as_hardtanh(node)
+    if name == "aten.max.dim":
+        without_positions(node)
+    if name in IDENTITIES and changes_nothing(node):
+        _read_past(node)
+    if name in PADS:
+        _crop_by_slices(node)
+    if name == "aten.prelu.default" and node.meta["val"].dim() != IMAGE:
+        _prelu_of_two_sides(node)
+    if name in BROADCASTING:
+        _align_ranks(node)
+    if name in SOFTMAX:
+        _softmax_in_rows(node)
+    if name == DYNAMIC_DEQUANTIZE:
+        _separate_readers(node)
 
 
 def _name_with_letters(program: ExportedProgram) -> None:
