@@ -1,4 +1,4 @@
-"""What an exported program computes, for the parts that a lowering leaves as they are."""
+"""Read the parts of an exported program that a lowering does not change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONVERSIONS: dict[str, Literal["quantize", "dequantize"]] = {
 
 
 def changed_inputs(program: ExportedProgram) -> int:
-    """How many of its inputs a program changes in place."""
+    """Return the number of inputs that a program changes in place."""
     from torch.export.graph_signature import OutputKind
 
     kinds = [spec.kind for spec in program.graph_signature.output_specs]
@@ -27,18 +27,18 @@ def changed_inputs(program: ExportedProgram) -> int:
 
 
 def name_of(node: Node) -> str:
-    """The name of an operator: ``relu.default``, in ExecuTorch's dialect ``aten.relu.default``."""
+    """Return an operator's name: ``relu.default``, or ``aten.relu.default`` in edge dialect."""
     return str(getattr(node.target, "__name__", node.target))
 
 
 def conversion_of(node: Node) -> Literal["quantize", "dequantize"] | None:
-    """Which conversion a node is, None for any other operator."""
+    """Return which conversion a node is, or None for any other operator."""
     name = name_of(node).removeprefix("quantized_decomposed.")
     return next((kind for start, kind in CONVERSIONS.items() if name.startswith(start)), None)
 
 
 def float_operators(nodes: Iterable[Node]) -> Iterator[LoweredOperator]:
-    """The operators among some nodes, outside of all delegates."""
+    """Return the operators among some nodes that are not delegated."""
     for node in nodes:
         if (name := origin(node)) is not None:
             reads = [dtype for source in _read(node) for dtype in _dtypes(source)]
@@ -46,7 +46,7 @@ def float_operators(nodes: Iterable[Node]) -> Iterator[LoweredOperator]:
 
 
 def float_conversions(nodes: Iterable[Node]) -> Iterator[Conversion]:
-    """The conversions among some nodes, outside of all delegates."""
+    """Return the conversions among some nodes that are not delegated."""
     for node in nodes:
         kind = conversion_of(node)
         if kind is not None:
@@ -55,7 +55,7 @@ def float_conversions(nodes: Iterable[Node]) -> Iterator[Conversion]:
 
 
 def _read(node: Node) -> list[Node]:
-    """The inputs of a node, without the memory that its output is written to."""
+    """Return the inputs of a node, without the memory that its output is written to."""
     outputs = {each for name, each in node.kwargs.items() if name.startswith("out")}
     return [each for each in node.all_input_nodes if each not in outputs]
 

@@ -1,4 +1,4 @@
-"""The inputs that a program accepts, and the error for those that do not fit."""
+"""Check the inputs of a program, and report those that it does not accept."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMED = {
 
 
 def dtype_name(name: object) -> str:
-    """Return torch's name, without ``torch.``, of a dtype in the words of a runtime.
+    """Return torch's name, without ``torch.``, for a runtime's name of a dtype.
 
     >>> [dtype_name(each) for each in ("f32", "FP16", "INT8", "boolean", "tensor(float)")]
     ['float32', 'float16', 'int8', 'bool', 'float32']
@@ -35,14 +35,14 @@ def dtype_name(name: object) -> str:
 
 @frozen
 class TensorSpec:
-    """A tensor that a program accepts: its dtype in torch's words, and None for a dynamic size."""
+    """A tensor that a program accepts: torch's name of its dtype, and None for a dynamic size."""
 
     dtype: str
     shape: tuple[int | None, ...]
 
     @classmethod
     def of(cls, dtype: object, shape: Iterable[Any]) -> TensorSpec:
-        """The spec of a dtype in any runtime's words; sizes that are not numbers are dynamic."""
+        """Return the spec for a runtime's name of a dtype; sizes other than numbers are dynamic."""
         sizes = tuple(size if isinstance(size, int) else None for size in shape)
         return cls(dtype_name(dtype), sizes)
 
@@ -51,13 +51,13 @@ class TensorSpec:
         return cls.of(value.dtype, value.shape)
 
     def problem(self, value: Tensor) -> str | None:
-        """What is wrong with a tensor in the place of this input, None if it fits."""
+        """Return why a tensor does not match this input, or None if it does."""
         if dtype_name(value.dtype) != self.dtype:
             return "has another type"
         return None if fits(value.shape, self.shape) else "has another shape"
 
     def example(self) -> Tensor:
-        """A tensor of this kind to measure a program with; 1 for a dynamic size."""
+        """Return a tensor that matches, to time a program with; dynamic sizes are 1."""
         import torch
 
         dtype, sizes = getattr(torch, self.dtype), [1 if n is None else n for n in self.shape]
@@ -69,7 +69,7 @@ class TensorSpec:
 
 
 def check_inputs(wanted: Sequence[TensorSpec], given: Sequence[Tensor]) -> None:
-    """Raise ``InputError`` for inputs of another number, dtype or shape than a program accepts."""
+    """Raise ``InputError`` for inputs whose number, dtype or shape a program does not accept."""
     if len(given) != len(wanted):
         raise misfit(f"{len(given)} inputs", wanted, given)
     for number, (spec, value) in enumerate(zip(wanted, given, strict=True)):
@@ -79,7 +79,7 @@ def check_inputs(wanted: Sequence[TensorSpec], given: Sequence[Tensor]) -> None:
 
 
 def misfit(problem: object, wanted: Iterable[TensorSpec], given: Iterable[Tensor]) -> InputError:
-    """Return the error for inputs that a program rejects, with what it accepts and what it got."""
+    """Return the error for rejected inputs, with the expected and the received tensors."""
     accepted, got = (
         ", ".join(map(str, specs)) or "nothing"
         for specs in (wanted, map(TensorSpec.of_tensor, given))

@@ -1,4 +1,4 @@
-"""What the integer kernels of a runtime accept of a config, checked when the config is chosen."""
+"""Check, when a config is chosen, that the integer kernels of a runtime support it."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class ConfigLimits:
 
     ``runtime`` is the name of the runtime in messages. ``activations`` are the dtypes that
     activations may have, without ``torch.``, and ``dynamic`` those of activations whose ranges are
-    found at run time; without any, only static ones are accepted. ``whole_range`` requires all 256
-    values of activations. Weights are int8, of the quantization scheme ``scheme`` if one is given,
-    and with at least ``weight_span`` between the ends of their range. ``required`` are the specs
-    that a config cannot leave out, ``unchecked`` those that may be anything. A spec for the bias
-    means float, since runtimes quantize a bias by the scales of input and weight.
+    computed at run time; if it is empty, only static activations are accepted. ``whole_range``
+    requires all 256 values of activations. Weights are int8, of the quantization scheme ``scheme``
+    if one is given, and with at least ``weight_span`` between the ends of their range. ``required``
+    are the specs that a config must have, and ``unchecked`` those that are not checked. A spec for
+    the bias must be float, since runtimes quantize the bias with the scales of input and weight.
     """
 
     runtime: str

@@ -1,4 +1,4 @@
-"""A lowered program as kernels and the tensors between them, which a plugin reads from its format.
+"""Represent a lowered program by its kernels and the tensors between them.
 
 A plugin makes the kernels; which operator runs where, and between which operators values are
 converted, follows from them.
@@ -24,10 +24,10 @@ EIGHT_BITS = frozenset({"int8", "uint8"})
 class Kernel:
     """One step of a program.
 
-    ``kind`` is what the runtime calls it. ``origins`` are the operators of the annotated graph that
-    it computes, the first one first; what the lowering added has none. ``reads`` and ``gives`` name
-    its tensors. ``int8`` states that it computes on quantized values. ``conversions`` are the
-    changes of values that it carries out; a kernel with any is not an operator.
+    ``kind`` is the runtime's name for it. ``origins`` are the operators of the annotated graph that
+    it computes, in order; a kernel that the lowering added has none. ``reads`` and ``gives`` name
+    its input and output tensors. ``int8`` is whether it computes on quantized values.
+    ``conversions`` are the conversions that it performs; a kernel with any is not an operator.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class Kernel:
 class ProgramGraph:
     """The kernels of a subgraph in the order in which they run, and the dtypes of its tensors.
 
-    Dtypes are in the words of the runtime. Tensors without one are not listed.
+    Dtypes have the runtime's names. Tensors without a dtype are not listed.
     """
 
     kernels: Sequence[Kernel]
@@ -50,18 +50,18 @@ class ProgramGraph:
     delegate: int = 0
 
     def operators(self) -> Iterator[LoweredOperator]:
-        """Each operator of the annotated graph as the kernel that computes it."""
+        """Yield each operator of the annotated graph, with the kernel that computes it."""
         for kernel in self.kernels:
             for origin in () if kernel.conversions else kernel.origins or (None,):
                 yield self.operator(kernel, origin)
 
     def operator(self, kernel: Kernel, origin: str | None) -> LoweredOperator:
-        """A kernel as one of the operators that it computes."""
+        """Return a kernel as one of the operators that it computes."""
         reads, gives = self.types(kernel.reads), self.types(kernel.gives)
         return LoweredOperator(origin, kernel.kind, kernel.int8, self.delegate, reads, gives)
 
     def conversions(self) -> Iterator[Conversion]:
-        """The changes between float and int8, with the nearest operators on both sides."""
+        """Yield the conversions between float and int8, with the nearest operators on each side."""
         for kernel in self.kernels:
             for kind in kernel.conversions:
                 producers = dict.fromkeys(self._upstream(kernel))

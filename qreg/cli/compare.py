@@ -39,7 +39,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Threads of each program; 0: the runtimes decide.",
 )
-@click.option("--rounds", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    help="How often the programs take turns.",
+)
 @MIN_SQNR
 @STRICT
 @FORMAT

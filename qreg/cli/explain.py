@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 @FORMAT
 @click.option("--html", type=FILE, help="Also write the report as a page to this file.")
 @click.option("--overlay", type=FILE, help="Also write node data for Model Explorer to this file.")
-@click.option("--overlay-by", type=click.Choice(["place", "sqnr"]), default="place")
+@click.option(
+    "--overlay-by",
+    type=click.Choice(["place", "sqnr"]),
+    default="place",
+    show_default=True,
+    help="What the colours of the overlay show.",
+)
 @reports_errors
 def explain(
     numerics: bool,

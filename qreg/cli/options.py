@@ -21,7 +21,9 @@ def listed(context: click.Context, option: click.Parameter, text: str | None) ->
 
 FILE = click.Path(path_type=Path)
 NAMES: Any = {"metavar": "NAME,...", "callback": listed}
-BACKEND = click.option("--backend", default=DEFAULT_BACKEND, show_default=True)
+BACKEND = click.option(
+    "--backend", default=DEFAULT_BACKEND, show_default=True, help="A name from `qreg list`."
+)
 OPTIONS = click.option(
     "--option",
     "texts",

@@ -63,6 +63,7 @@ def ops(backend: str, as_json: bool) -> None:
     type=click.Choice(["annotator", "config", "backend"]),
     default="annotator",
     show_default=True,
+    help="What the plugin supplies.",
 )
 @click.option(
     "--output",

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @job_options
-@click.option("-o", "--output", type=FILE, help="Where to write the program.")
+@click.option(
+    "-o", "--output", type=FILE, help="Where to write the program; default: next to MODEL."
+)
 @click.option("--allow-float", is_flag=True, help="Lower the float model if nothing is quantized.")
 @click.option("--no-verify", is_flag=True, help="Do not load and run the program.")
 @reports_errors
