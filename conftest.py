@@ -1,9 +1,7 @@
-"""Session fixtures that make torch and torchao do once what does not depend on the model.
+"""A session-wide cache of the patterns that torchao and executorch's quantizer export.
 
-torchao, and executorch's quantizer, export their patterns again for each model, in 0.15 s each; a
-QAT model needs a hundred. The fixture exports each pattern once and returns copies, which may be
-modified. torch looks up all registered operators 40 times in each decomposition of a program, an
-eighth of the time in which a small model is quantized and lowered.
+They export the patterns that they search for anew for each model, 0.15 s each: a hundred for a QAT
+model. The cache returns copies, which they may change.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ import pytest
 import torch
 
 EXPORT = "_get_aten_graph_module_for_pattern"  # torchao 0.18.0
-LOOK_UP = "_materialize_cpp_cia_ops"  # torch 2.13.0
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,24 +29,6 @@ def patterns_exported_once() -> Iterator[None]:
         for module in list(sys.modules.values()):
             if vars(module).get(EXPORT) is export:
                 patch.setattr(module, EXPORT, once_for_each_content(export))
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def operators_looked_up_once() -> Iterator[None]:
-    """Look up operators, which then stay in ``torch.ops``, only when others are registered."""
-    from torch._export import utils
-
-    look_up, known = getattr(utils, LOOK_UP), []
-
-    def looked_up() -> None:
-        found = torch._C._dispatch_get_registrations_for_dispatch_key("CompositeImplicitAutograd")
-        if found != known:
-            look_up()
-            known[:] = found
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(utils, LOOK_UP, looked_up)
         yield
 
 

@@ -79,9 +79,16 @@ def _counts(graph: Graph) -> set[Node]:
     """
     found: set[Node] = set()
     for node in reversed(graph.nodes):
-        if _is_pointwise(node) and node.users and all(map(_rounds(found), node.users)):
+        readers = [user for user in node.users if not _only_checks(user)]
+        if _is_pointwise(node) and readers and all(map(_rounds(found), readers)):
             found.add(node)
     return found
+
+
+def _only_checks(node: Node) -> bool:
+    """Whether an operator returns nothing: ``export`` has the type checked ahead of each cast."""
+    schema = getattr(node.target, "_schema", None)
+    return node.op == "call_function" and schema is not None and not schema.returns
 
 
 def _rounds(counts: set[Node]) -> Callable[[Node], bool]:

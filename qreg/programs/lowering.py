@@ -13,6 +13,7 @@ from qreg.plugins.registry import Registry
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.backend import Backend
 from qreg.plugins.types.program import Lowered
+from qreg.programs.shortcuts import shortcuts
 from qreg.programs.stateless import check_state
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ class Target:
         """
         check_state(self.backend, program)
         chosen = given_to(self.backend, self.options, "lower")
-        return self.registry.call_lower(self.name, program, chosen)
+        with shortcuts():
+            return self.registry.call_lower(self.name, program, chosen)
 
 
 def target(registry: Registry, backend: str, options: Mapping[str, Any] | None = None) -> Target:

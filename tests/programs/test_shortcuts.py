@@ -1,0 +1,132 @@
+"""With the shortcuts torch decomposes a program into the same one, with fewer steps."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch._export import utils
+from torch._ops import OperatorBase
+from torch.export import ExportedProgram
+from torch.fx import traceback
+
+from qreg.programs.shortcuts import LOOK_UP, shortcuts
+
+PATCHED = [(OperatorBase, "py_impl"), (traceback, "copy"), (utils, LOOK_UP)]
+Counted = Callable[[Any, str], list[Any]]
+
+
+@pytest.fixture(scope="module")
+def program() -> ExportedProgram:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding="same"), nn.BatchNorm2d(4), nn.GELU())
+    return torch.export.export(model.eval(), (torch.randn(1, 3, 8, 8),))
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    """Notes the first argument of each call of a function."""
+
+    def count(owner: Any, name: str) -> list[Any]:
+        calls: list[Any] = []
+        original = getattr(owner, name)
+
+        def noting(*arguments: Any, **named: Any) -> Any:
+            calls.append((*arguments, None)[0])
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(owner, name, noting)
+        return calls
+
+    return count
+
+
+def described(program: ExportedProgram) -> list[Any]:
+    """What each node computes, from which nodes of earlier graphs."""
+    nodes = [
+        (node.format_node(), str(node.meta.get("val")), past(node.meta.get("from_node", ())))
+        for node in program.graph.nodes
+    ]
+    return [program.graph_signature, *nodes]
+
+
+def past(sources: Iterable[traceback.NodeSource]) -> Any:
+    """Sources without the number of their graph, which is an address."""
+    return [(each.name, each.target, each.pass_name, past(each.from_node)) for each in sources]
+
+
+def test_a_program_is_decomposed_into_the_same_one(program: ExportedProgram) -> None:
+    plain = program.run_decompositions()
+    with shortcuts():
+        quick = program.run_decompositions()
+        twice = quick.run_decompositions()
+    assert described(quick) == described(plain)
+    assert described(twice) == described(plain.run_decompositions())
+    assert any(node.meta["from_node"][0].from_node for node in twice.graph.nodes if node.args)
+
+
+def test_operators_registered_meanwhile_are_decomposed_too(program: ExportedProgram) -> None:
+    with torch.library._scoped_library("qreg_shortcuts", "FRAGMENT") as library, shortcuts():
+        program.run_decompositions()
+        library.define("doubled(Tensor x) -> Tensor")
+        library.impl("doubled", lambda x: x + x, "CompositeImplicitAutograd")
+
+        class Doubled(nn.Module):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return torch.ops.qreg_shortcuts.doubled(x)
+
+        exported = torch.export.export(Doubled(), (torch.ones(2),))
+        kept = exported.run_decompositions({})
+        assert "qreg_shortcuts.doubled" in str(kept.graph)
+        assert "aten.add" in str(exported.run_decompositions().graph)
+
+
+def test_torch_is_as_before_once_the_last_lowering_has_ended() -> None:
+    before = [vars(owner)[name] for owner, name in PATCHED]
+    inside, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with shortcuts():
+            inside.set()
+            leave.wait()
+
+    thread = threading.Thread(target=other)
+    with pytest.raises(RuntimeError, match="no"), shortcuts():
+        thread.start()
+        inside.wait()
+        raise RuntimeError("no")
+    assert [vars(owner)[name] for owner, name in PATCHED] != before
+    leave.set()
+    thread.join()
+    assert [vars(owner)[name] for owner, name in PATCHED] == before
+
+
+def test_torch_still_does_what_is_cut_short(program: ExportedProgram, counted: Counted) -> None:
+    registered, looked_up = counted(OperatorBase, "py_impl"), counted(utils, LOOK_UP)
+    copied = counted(traceback.copy, "deepcopy")
+    program.run_decompositions().run_decompositions()
+    assert len(registered) > 1000
+    assert len(looked_up) > 20
+    assert any(isinstance(each, list) and each for each in copied)
+
+
+def test_kernels_are_registered_as_torch_does() -> None:
+    operator, key = torch.ops.aten.relu.default, torch._C.DispatchKey.IPU
+    before = dict(operator.py_kernels)
+    with shortcuts():
+        try:
+            kernel = operator.py_impl(key)(lambda x: x)
+            assert operator.py_kernels[key] is kernel
+            with pytest.raises(RuntimeError, match="Trying to override a python impl"):
+                operator.py_impl(key)(lambda x: x)
+            with pytest.raises(AssertionError, match=r"DispatchKey\.Python"):
+                operator.py_impl(torch._C.DispatchKey.Python)(lambda x: x)
+            with pytest.raises(AssertionError, match="expected DispatchKey"):
+                operator.py_impl("CPU")(lambda x: x)
+        finally:
+            operator.py_kernels.pop(key, None)
+            operator._dispatch_cache.clear()
+    assert operator.py_kernels == before
