@@ -93,11 +93,14 @@ def test_torch_is_as_before_once_the_last_lowering_has_ended() -> None:
             inside.set()
             leave.wait()
 
-    thread = threading.Thread(target=other)
-    with pytest.raises(RuntimeError, match="no"), shortcuts():
+    def fail() -> None:
         thread.start()
         inside.wait()
         raise RuntimeError("no")
+
+    thread = threading.Thread(target=other)
+    with pytest.raises(RuntimeError, match="no"), shortcuts():
+        fail()
     assert [vars(owner)[name] for owner, name in PATCHED] != before
     leave.set()
     thread.join()
