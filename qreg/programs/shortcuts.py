@@ -7,6 +7,7 @@ verified in. ``tests/programs/test_shortcuts.py`` fails if torch does not use th
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,8 +48,8 @@ def _replace() -> None:
     for owner, name, replacement in (
         # torch 2.13.0: a decomposition registers about 40 kernels for each of 150 operators.
         (OperatorBase, "py_impl", _registered_at_once(OperatorBase.py_impl)),
-        # torch 2.13.0: the name is used once, by NodeSource, which is never changed.
-        (traceback, "copy", SimpleNamespace(deepcopy=list, copy=traceback.copy.copy)),
+        # torch 2.13.0: NodeSource copies its history, which is never changed, in depth.
+        (traceback, "copy", SimpleNamespace(deepcopy=list, copy=copy.copy)),
         (utils, LOOK_UP, _when_there_are_others(getattr(utils, LOOK_UP))),
     ):
         _replaced.append((owner, name, vars(owner)[name]))
