@@ -415,3 +415,20 @@ def test_a_cat_with_an_empty_tensor_stays_float() -> None:
     (cat,) = (each for each in result.decisions if each.operator == "aten.cat.default")
     assert "has no elements" in cat.reason
     assert result.verification.to_float[0].sqnr > 30
+
+
+def test_an_operator_of_a_size_that_the_data_tells_stays_float_and_the_rest_is_int8() -> None:
+    torch.manual_seed(0)
+    model = With(lambda m, x: m.linear(m.linear(x)[x.sum(1) > 0]).relu()).eval()
+    batches = [(torch.randn(16, 8),) for _ in range(8)]
+    result = qreg.quantize(model, batches[0], calibration=batches, progress=False)
+    found = {each.node: each for each in result.decisions}
+    assert (found["linear"].status, found["linear_1"].status) == ("annotated", "float")
+    assert found["linear_1"].reason.endswith(
+        "has a size that only the data tells: the delegate does not run it"
+    )
+    assert not result.audit.defects
+    for (x,) in batches:
+        wanted = model(x).detach()
+        noise = (wanted - result.run(x)).square().sum()
+        assert 10 * torch.log10(wanted.square().sum() / noise) > 25

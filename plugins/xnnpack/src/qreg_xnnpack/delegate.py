@@ -46,6 +46,16 @@ HANDING_ON |= {*UNSQUEEZE, "aten.mean.dim", "aten.adaptive_avg_pool2d.default"}
 ISLANDS = Islands(COMPUTING, HANDING_ON)
 
 
+def sizes_known_before_the_data(match: Match, config: QuantizationConfig) -> str | None:
+    """Reject tensors with a size that depends on the data: the partitioner leaves them out."""
+    from torch.fx.experimental.symbolic_shapes import has_free_unbacked_symbols
+
+    for node in (*match.inputs, match.output):
+        if has_free_unbacked_symbols(node.meta.get("val", ())):
+            return f"{node.name} has a size that only the data tells: the delegate does not run it"
+    return None
+
+
 def int8_weight(match: Match, config: QuantizationConfig) -> str | None:
     """Require a quantized weight that is a constant of the model, and packable if it has 4 bits."""
     return constant_weight(match, config) or _not_packed(match, config)

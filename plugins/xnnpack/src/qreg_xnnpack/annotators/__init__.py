@@ -11,9 +11,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
+from attrs import evolve
+
 from qreg import Annotator
 from qreg_xnnpack.annotators import arithmetic, conv, linear, shape
 from qreg_xnnpack.annotators.recurrent import GRU_IO_ONLY
+from qreg_xnnpack.delegate import sizes_known_before_the_data
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
@@ -21,11 +24,14 @@ if TYPE_CHECKING:
 
 GraphAnnotator: TypeAlias = "Callable[..., list[list[Node]]]"
 
-ANNOTATORS: tuple[Annotator, ...] = (
-    *conv.ANNOTATORS,
-    *linear.ANNOTATORS,
-    *arithmetic.ANNOTATORS,
-    *shape.ANNOTATORS,
+ANNOTATORS: tuple[Annotator, ...] = tuple(
+    evolve(each, rules=(sizes_known_before_the_data, *each.rules))
+    for each in (
+        *conv.ANNOTATORS,
+        *linear.ANNOTATORS,
+        *arithmetic.ANNOTATORS,
+        *shape.ANNOTATORS,
+    )
 )
 
 
