@@ -320,7 +320,7 @@ def test_a_sum_with_a_mask_made_at_run_time_stays_float_and_the_rest_is_int8(mas
     batch = torch.randn(2, 8), torch.tensor([[1.0], [0.0]])
     result = qreg.quantize(module, batch, calibration=[batch])
     assert "linear" in [decision.annotator for decision in result.decisions]
-    assert "a mask's minus infinity" in " ".join(each.reason for each in result.decisions)
+    assert "the minus infinity of a mask" in " ".join(each.reason for each in result.decisions)
     assert result.verification.to_float[0].sqnr > 25
 
 
