@@ -425,7 +425,7 @@ def test_an_operator_of_a_size_that_the_data_tells_stays_float_and_the_rest_is_i
     found = {each.node: each for each in result.decisions}
     assert (found["linear"].status, found["linear_1"].status) == ("annotated", "float")
     assert found["linear_1"].reason.endswith(
-        "has a size that only the data tells: the delegate does not run it"
+        "has a data-dependent size, which the delegate does not support"
     )
     assert not result.audit.defects
     for (x,) in batches:

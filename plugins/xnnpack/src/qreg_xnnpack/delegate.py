@@ -52,7 +52,7 @@ def sizes_known_before_the_data(match: Match, config: QuantizationConfig) -> str
 
     for node in (*match.inputs, match.output):
         if has_free_unbacked_symbols(node.meta.get("val", ())):
-            return f"{node.name} has a size that only the data tells: the delegate does not run it"
+            return f"{node.name} has a data-dependent size, which the delegate does not support"
     return None
 
 
