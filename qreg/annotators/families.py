@@ -9,22 +9,38 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from qreg.annotators import patterns
-from qreg.annotators.builders import chain
+from qreg.annotators.builders import carrying, chain, continuing
 from qreg.annotators.profitability import Islands
 from qreg.annotators.rules import (
     batched,
     constant_weight,
     matrices,
     nonempty,
+    output_with_dimensions,
     plain_matrix,
+    pooled_to_one,
     quantized_operands,
+    spatial_mean,
     unscaled_product,
 )
-from qreg.graph.operators import ADDMM, BATCH_NORM, CONV, LINEAR, MATMUL
+from qreg.graph.operators import (
+    ADDMM,
+    BATCH_NORM,
+    CONVOLUTIONS,
+    COPIES,
+    GLOBAL_POOLS,
+    LINEAR,
+    MATMUL,
+    MEANS,
+    PERMUTES,
+    SHUFFLES,
+    SLICE,
+    UPSAMPLES,
+    VIEWS,
+)
 from qreg.plugins.types.annotator import Annotate, Annotator, Matcher, Rule
 from qreg.plugins.types.backend import STATIC, Mode
 
-CONVOLUTIONS = (*CONV, "aten.conv1d.padding", "aten.conv2d.padding")
 QAT: frozenset[Mode] = frozenset({"qat"})
 
 
@@ -87,3 +103,23 @@ def products(
         both = (*rules, *fused_rules)
         yield chain(f"{name}_{suffix}", targets, head, fused, rules=both, annotate=annotate)
         yield chain(name, targets, head, modes=modes, rules=rules, annotate=annotate)
+
+
+def means(islands: Islands) -> Iterator[Annotator]:
+    """Yield annotators for the mean of each channel of an image, in both forms that torch has."""
+    pooling, mean = "global average pooling", "mean of each channel of an image"
+    yield continuing(islands, "adaptive_avg_pool2d", GLOBAL_POOLS, pooled_to_one, summary=pooling)
+    yield continuing(islands, "mean", MEANS, spatial_mean, summary=mean)
+
+
+def moving(*, slices: Sequence[str] = SLICE, enlarging: Sequence[Rule] = ()) -> Iterator[Annotator]:
+    """Yield annotators for the operators that only move values, ``MOVES``.
+
+    ``slices`` are the operators that cut out a part, ``enlarging`` the rules for enlarged images.
+    """
+    yield carrying("view", VIEWS, nonempty, output_with_dimensions)
+    yield carrying("permute", (*PERMUTES, "aten.t.default"), nonempty)
+    yield carrying("slice", slices, nonempty, output_with_dimensions)
+    yield carrying("clone", COPIES, nonempty)
+    yield carrying("upsample_nearest2d", UPSAMPLES, *enlarging, nonempty)
+    yield carrying("pixel_shuffle", SHUFFLES, nonempty)

@@ -19,7 +19,7 @@ from attrs import define, field, frozen
 from qreg.annotators.annotate import output_spec, standard, with_channel_axis
 from qreg.graph.index import GraphIndex
 from qreg.graph.joined import JoinedDimension
-from qreg.plugins.operator_names import operator_name
+from qreg.graph.nodes import called
 from qreg.plugins.types.annotator import Annotation, Match, Refusal
 
 if TYPE_CHECKING:
@@ -79,12 +79,12 @@ class Islands:
         return False
 
     def _computes(self, node: Node, facts: _Facts) -> bool:
-        if node in facts.kept or _name(node) not in self.products:
+        if node in facts.kept or called(node) not in self.products:
             return False
         return not self.constant_factor or not facts.constants.isdisjoint(node.all_input_nodes)
 
     def _passes(self, node: Node, facts: _Facts) -> bool:
-        return node not in facts.kept and _name(node) in self.passing
+        return node not in facts.kept and called(node) in self.passing
 
     def feeds_products(self, match: Match, config: QuantizationConfig) -> str | None:
         """Require a compute operator downstream of the match."""
@@ -144,7 +144,3 @@ _current: ContextVar[_Facts | None] = ContextVar("facts of the pass", default=No
 def _facts(graph: Graph) -> _Facts:
     current = _current.get()
     return current if current is not None and current.graph is graph else _Facts(graph)
-
-
-def _name(node: Node) -> str:
-    return operator_name(node.target) if node.op == "call_function" else ""

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from qreg.graph.nodes import argument, is_constant, shape_of, tensor_at
-from qreg.plugins.operator_names import operator_name
+from qreg.graph.clamping import bounds_of
+from qreg.graph.nodes import argument, called, is_constant, shape_of, tensor_at
+from qreg.graph.operators import CLAMPS
 
 if TYPE_CHECKING:
     from torch.fx import Graph, Node
@@ -111,7 +112,7 @@ def _find_masked(graph: Graph) -> set[Node]:
     """Find the nodes that the minus infinity of a mask reaches, in one walk."""
     found: set[Node] = set()
     for node in graph.nodes:
-        name = operator_name(node.target) if node.op == "call_function" else ""
+        name = called(node)
         filled = name in MASKING and any(_reach(value) > LARGEST_ELEMENT for value in node.args)
         passed_on = name in MASKING or name in CARRYING_MASKS
         if filled or (passed_on and not found.isdisjoint(node.all_input_nodes)):
@@ -206,6 +207,25 @@ def spatial_mean(match: Match, config: QuantizationConfig) -> str | None:
     if not wanted or match.anchor.kwargs.get("dtype") is not None:
         return f"mean over {dims} of a {rank}d tensor: the kernel requires [2, 3] of 4d"
     return None
+
+
+def batched_pool(match: Match, config: QuantizationConfig) -> str | None:
+    """Require pooling of a tensor with a batch dimension."""
+    planes = next(each for each in (1, 2, 3) if f"{each}d" in str(match.anchor.target))
+    rank = len(shape_of(match.inputs[0]))
+    return None if rank == planes + 2 else f"pooling of a {rank}d tensor: give it a batch dimension"
+
+
+def clamped_around_zero(match: Match, config: QuantizationConfig) -> str | None:
+    """Require bounds around 0, which every quantized range includes, if a match ends in a clamp."""
+    name = called(match.output)
+    bounds = bounds_of(match.output, name)
+    if name not in CLAMPS:
+        return None
+    if bounds is None:
+        return "its bounds are computed while the model runs (expected numbers)"
+    low, high = bounds
+    return None if low <= 0 <= high else f"clamp from {low} to {high}: its bounds must include 0"
 
 
 def listed(sizes: Any) -> list[Any]:

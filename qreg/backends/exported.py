@@ -41,8 +41,8 @@ def float_operators(nodes: Iterable[Node]) -> Iterator[LoweredOperator]:
     """Return the operators among some nodes that are not delegated."""
     for node in nodes:
         if (name := origin(node)) is not None:
-            reads = [dtype for source in _read(node) for dtype in _dtypes(source)]
-            yield LoweredOperator(name, name_of(node), False, None, reads, _dtypes(node))
+            reads = [dtype for source in _read(node) for dtype in dtypes_of(source)]
+            yield LoweredOperator(name, name_of(node), False, None, reads, dtypes_of(node))
 
 
 def float_conversions(nodes: Iterable[Node]) -> Iterator[Conversion]:
@@ -60,7 +60,8 @@ def _read(node: Node) -> list[Node]:
     return [each for each in node.all_input_nodes if each not in outputs]
 
 
-def _dtypes(node: Node) -> list[str]:
+def dtypes_of(node: Node) -> list[str]:
+    """The dtypes of the tensors that a node returns, without ``torch.``."""
     value = node.meta.get("val")
     values = value if isinstance(value, (tuple, list)) else [value]
     dtypes = [getattr(each, "dtype", None) for each in values]

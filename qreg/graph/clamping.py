@@ -26,6 +26,11 @@ BY_TENSORS = {  # and the bounds that their arguments specify, by position
     "aten.minimum.default": ("max",),
     "aten.clamp.Tensor": ("min", "max"),
 }
+ONE_SIDED = {  # and the bound that is their first argument
+    "aten.clip.default": "min",
+    "aten.clamp_min.default": "min",
+    "aten.clamp_max.default": "max",
+}
 
 
 def finite_bounds(node: Node) -> Bounds | None:
@@ -89,6 +94,18 @@ def clamp_as_hardtanh(node: Node) -> bool:
     hardtanh = torch.ops.aten.hardtanh_ if is_in_place(node) else torch.ops.aten.hardtanh
     node.target, node.args, node.kwargs = hardtanh.default, (node.args[0], *bounds), {}
     return True
+
+
+def as_clamp(node: Node) -> None:
+    """Turn one of ``ONE_SIDED`` into a clamp; an in-place operator stays in place."""
+    import torch
+
+    clamp = torch.ops.aten.clamp_ if is_in_place(node) else torch.ops.aten.clamp
+    source, *limits = node.args
+    if ONE_SIDED[operator_name(node.target)] == "max":
+        limits = [None, *(limits or [node.kwargs["max"]])]
+        node.kwargs = {}
+    node.target, node.args = clamp.default, (source, *limits)
 
 
 def clamp_by_numbers(node: Node) -> bool:

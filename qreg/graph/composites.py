@@ -17,10 +17,9 @@ from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
-from qreg.graph.clamping import BY_TENSORS, clamp_by_numbers
+from qreg.graph.clamping import BY_TENSORS, ONE_SIDED, as_clamp, clamp_by_numbers
 from qreg.graph.lists import fill_lists
 from qreg.graph.mutation import Mutations
-from qreg.graph.nodes import is_in_place
 from qreg.plugins.operator_names import operator_name
 
 # Composites of torch that kernels, tables, exporters or formulas support directly, by packet.
@@ -51,11 +50,6 @@ SPLITS = frozenset(
         *("unsafe_split_with_sizes", "hsplit", "vsplit", "dsplit"),
     )
 )
-CLAMPS = {  # and the bound that is their first argument
-    "aten.clip.default": "min",
-    "aten.clamp_min.default": "min",
-    "aten.clamp_max.default": "max",
-}
 
 
 def spelled_out(model: GraphModule, known: Container[str], *, trained: bool = False) -> GraphModule:
@@ -99,7 +93,9 @@ def _is_candidate(node: Node, known: Container[str]) -> bool:
     packet = name.rpartition(".")[0]
     if name in known or packet in known or packet in KEPT:
         return False
-    return packet in SPLITS or name in CLAMPS or _is_copy(node.target) or _is_composite(node.target)
+    return (
+        packet in SPLITS or name in ONE_SIDED or _is_copy(node.target) or _is_composite(node.target)
+    )
 
 
 def _is_composite(target: Any) -> bool:
@@ -125,8 +121,9 @@ def _replaced(node: Node, mutations: Mutations) -> Sequence[Node]:
     name = operator_name(node.target)
     if name.rpartition(".")[0] in SPLITS and _is_static(node):
         return _as_slices(node)
-    if name in CLAMPS:
-        return as_clamp(node)
+    if name in ONE_SIDED:
+        as_clamp(node)
+        return ()
     if _is_copy(node.target):
         return _as_view(node, mutations)
     return _inlined(node) if _is_composite(node.target) else ()
@@ -174,17 +171,6 @@ def _split_dim(node: Node) -> int:
     whole = {"hsplit": 1 if rank > 1 else 0, "vsplit": 0, "dsplit": 2}
     name: str = target._schema.name.removeprefix("aten::")
     return whole[name]
-
-
-def as_clamp(node: Node) -> Sequence[Node]:
-    """Turn one of ``CLAMPS`` into a clamp; an in-place operator stays in place."""
-    clamp = torch.ops.aten.clamp_ if is_in_place(node) else torch.ops.aten.clamp
-    source, *limits = node.args
-    if CLAMPS[operator_name(node.target)] == "max":
-        limits = [None, *(limits or [node.kwargs["max"]])]
-        node.kwargs = {}
-    node.target, node.args = clamp.default, (source, *limits)
-    return ()
 
 
 def _as_view(node: Node, mutations: Mutations) -> Sequence[Node]:

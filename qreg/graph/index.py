@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from qreg.graph.nodes import called
 from qreg.plugins.operator_names import operator_name
 
 if TYPE_CHECKING:
@@ -102,8 +103,7 @@ def _is_pointwise(node: Node) -> bool:
 
 
 def _is_cast_to_integers(node: Node) -> bool:
-    cast = node.op == "call_function" and operator_name(node.target) in CASTS
-    return cast and _is_integer(node)
+    return called(node) in CASTS and _is_integer(node)
 
 
 def _is_integer(node: Node) -> bool:

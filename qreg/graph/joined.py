@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
 
-from qreg.graph.nodes import argument
-from qreg.graph.operators import CAT, CLAMPS, PERMUTES, RELU, SLICE
+from qreg.graph.nodes import argument, called, order_of
+from qreg.graph.operators import CAT, CLAMPS, RELU, SLICE
 from qreg.plugins.operator_names import operator_name
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class JoinedDimension:
     @classmethod
     def of(cls, node: Node) -> JoinedDimension | None:
         """Return the joined dimension of a ``cat``; None for other operators and dynamic sizes."""
-        if node.op != "call_function" or operator_name(node.target) not in CAT:
+        if called(node) not in CAT:
             return None
         inputs: Any = node.args[0]
         dimension = (argument(node, 1) or 0) % node.meta["val"].dim()
@@ -42,16 +42,9 @@ class JoinedDimension:
 
     def through(self, node: Node) -> JoinedDimension | None:
         """Return the joined dimension of an operator's output; None if values may be rearranged."""
-        name = operator_name(node.target)
-        if name == "aten.permute.default":
-            rank, order = node.meta["val"].dim(), argument(node, 1)
-            return evolve(self, dimension=[each % rank for each in order].index(self.dimension))
-        if name in PERMUTES:
-            rank = node.meta["val"].dim()
-            one, other = (argument(node, place) % rank for place in (1, 2))
-            return evolve(
-                self, dimension={one: other, other: one}.get(self.dimension, self.dimension)
-            )
+        name, order = operator_name(node.target), order_of(node)
+        if order is not None:
+            return evolve(self, dimension=order.index(self.dimension))
         if name in SLICE and self._cut_by(node):
             return None
         return self if name in IN_PLACE else None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from qreg.graph.operators import PERMUTES
 from qreg.graph.walks import reachable
 from qreg.plugins.operator_names import operator_name as operator_name
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.fx import Node
+    from torch.fx import Graph, Node
 
 
 def is_in_place(node: Node) -> bool:
@@ -27,6 +29,16 @@ def computes_tensors(node: Node) -> bool:
     values = node.meta.get("val")
     listed = values if isinstance(values, (tuple, list)) else (values,)
     return any(isinstance(value, torch.Tensor) for value in listed)
+
+
+def called(node: Node) -> str:
+    """Return the name of the operator that a node calls, ``""`` for a node that calls none."""
+    return operator_name(node.target) if node.op == "call_function" else ""
+
+
+def calls(graph: Graph, operators: Collection[str]) -> list[Node]:
+    """Return the calls of operators with these names, to loop over while the graph changes."""
+    return [node for node in graph.nodes if called(node) in operators]
 
 
 def sole_user(node: Node) -> Node | None:
@@ -75,3 +87,16 @@ def is_node(value: object) -> TypeGuard[Node]:
 def shape_of(node: Node | None) -> list[Any]:
     assert node is not None
     return list(node.meta["val"].shape)
+
+
+def order_of(node: Node) -> list[int] | None:
+    """Return the order in which a permutation puts dimensions; None for another operator."""
+    name = called(node)
+    if name not in PERMUTES:
+        return None
+    order = list(range(node.meta["val"].dim()))
+    if name == "aten.permute.default":
+        return [order[place] for place in argument(node, 1)]
+    one, other = (argument(node, place) for place in (1, 2))
+    order[one], order[other] = order[other], order[one]
+    return order

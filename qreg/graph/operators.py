@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 CONV = ("aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default")
+CONVOLUTIONS = (*CONV, "aten.conv1d.padding", "aten.conv2d.padding")
 TRANSPOSED = (
     "aten.conv_transpose1d.default",
     "aten.conv_transpose2d.input",
@@ -21,10 +22,23 @@ RELU6 = ("aten.hardtanh.default", "aten.relu6.default")  # operators that clip a
 CLAMPS = (*RELU6, "aten.clamp.default")
 
 MAX_POOL2D = ("aten.max_pool2d.default",)
+MAX_POOLS = ("aten.max_pool1d.default", *MAX_POOL2D)
+MEANS, GLOBAL_POOLS = ("aten.mean.dim",), ("aten.adaptive_avg_pool2d.default",)
 RESHAPES = ("aten.view.default", "aten.reshape.default", "aten.flatten.using_ints")
 PERMUTES = ("aten.permute.default", "aten.transpose.int")
 SLICE, UNSQUEEZE = ("aten.slice.Tensor",), ("aten.unsqueeze.default",)
+VIEWS = (*RESHAPES, *UNSQUEEZE, "aten.squeeze.dim", "aten.squeeze.dims")
+COPIES = ("aten.clone.default", "aten.contiguous.default")
+UPSAMPLES, SHUFFLES = ("aten.upsample_nearest2d.vec",), ("aten.pixel_shuffle.default",)
+MOVES = (*VIEWS, *PERMUTES, "aten.t.default", *SLICE, *COPIES, *UPSAMPLES, *SHUFFLES)
 
 PADS = ("aten.pad.default", "aten.constant_pad_nd.default")
 DROPOUTS = ("aten.dropout.default", "aten.feature_dropout.default")
 IDENTITIES = ("aten.to.dtype", "aten.to.dtype_layout", "aten.alias.default")
+
+# Of torchao. The qparams are numbers; they are tensors where they are found at run time.
+QUANTIZE = "quantized_decomposed.quantize_per_tensor.default"
+DEQUANTIZE = "quantized_decomposed.dequantize_per_tensor.default"
+DYNAMIC_QUANTIZE = "quantized_decomposed.quantize_per_tensor.tensor"
+DYNAMIC_DEQUANTIZE = "quantized_decomposed.dequantize_per_tensor.tensor"
+DEQUANTIZE_CHANNELS = "quantized_decomposed.dequantize_per_channel.default"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from qreg.graph.equivalents import bias_of, is_row, product_without_bias
 from qreg.graph.nodes import argument, is_in_place, tensor_at
 from qreg.graph.operators import ADD, ADDMM, DROPOUTS, IDENTITIES, LINEAR, MUL, SUB
 from qreg.plugins.operator_names import operator_name
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 WITH_SCALARS = frozenset({*ADD, *MUL, *SUB})
 SAME = {"aten.conv1d.padding": "conv1d", "aten.conv2d.padding": "conv2d"}
-SCALAR = "_tensor_constant_"
+SCALAR, COPY = "_tensor_constant_", "_copy_"
 BIASED = {**dict.fromkeys(ADDMM, 0), **dict.fromkeys(LINEAR, 2)}  # and the position of their bias
 
 
@@ -113,6 +114,12 @@ def new_constant(model: GraphModule, before: Node, prefix: str, value: torch.Ten
     return node
 
 
+def copy_constant(model: GraphModule, node: Node, position: int) -> None:
+    """Let a call read a copy of the parameter or buffer that is one of its arguments."""
+    value = tensor_at(argument(node, position)).detach().clone()
+    node.update_arg(position, new_constant(model, node, COPY, value))
+
+
 def _free_name(model: GraphModule, prefix: str) -> str:
     number = len(model._buffers)
     while hasattr(model, f"{prefix}{number}"):
@@ -179,7 +186,7 @@ def separate_odd_biases(model: GraphModule, modes: frozenset[Mode]) -> GraphModu
     def rewrite(node: Node) -> bool:
         position = BIASED.get(operator_name(node.target))
         bias = None if position is None else argument(node, position)
-        if position is None or bias is None or is_in_place(node) or _is_row(bias, node):
+        if position is None or bias is None or is_in_place(node) or is_row(bias, node):
             return False
         if _stands_for_row(bias, node) and not trained and not mutations.is_state(bias):
             row = tensor_at(bias).detach().reshape(-1).expand(_columns(node)).clone()
@@ -194,10 +201,6 @@ def _columns(node: Node) -> Any:
     return node.meta["val"].shape[-1]
 
 
-def _is_row(bias: Node, node: Node) -> bool:
-    return list(bias.meta["val"].shape) == [_columns(node)]
-
-
 def _stands_for_row(bias: Node, node: Node) -> bool:
     """Whether a bias is a constant with one row, or one number, for all rows of the result."""
     columns = _columns(node)
@@ -210,14 +213,7 @@ def _add(node: Node) -> bool:
     """Turn a matmul with a bias into the sum of a matmul and the bias."""
     import torch
 
-    aten = torch.ops.aten
-    position = BIASED[operator_name(node.target)]
-    bias, factors = node.args[position], node.args[1:3] if position == 0 else node.args[:2]
-    target = aten.mm.default if position == 0 else aten.linear.default
-    with node.graph.inserting_before(node):
-        product = node.graph.create_node(
-            "call_function", target, factors, name=f"{node.name}_product"
-        )
-    product.meta = dict(node.meta)
-    node.target, node.args, node.kwargs = aten.add.Tensor, (product, bias), {}
+    bias = bias_of(node)
+    product = product_without_bias(node, inherit=True, name=f"{node.name}_product")
+    node.target, node.args, node.kwargs = torch.ops.aten.add.Tensor, (product, bias), {}
     return True

@@ -72,7 +72,7 @@ def test_an_operator_that_onnx_lacks_is_named_with_its_module() -> None:
             return torch.ops.aten._linalg_eigh(x @ x.t())[0]
 
     module = nn.Sequential(nn.Linear(8, 8), nn.Sequential(Inner()))
-    with pytest.raises(LoweringError, match=r"no translation for aten\._linalg_eigh.*'1\.0'"):
+    with pytest.raises(LoweringError, match=r"no conversion for aten\._linalg_eigh.*'1\.0'"):
         quantize(module, ROW)
 
 

@@ -8,9 +8,7 @@ NPU does not.
 from __future__ import annotations
 
 import io
-import logging
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from qreg import Conversion, Lowered, LoweredOperator
 from qreg.backends.exported import changed_inputs, float_conversions, float_operators, name_of
+from qreg.backends.patching import quiet
 from qreg_arm.compat import delegates_of, traced_and_exact
 from qreg_arm.reading import absorbed, read
 from qreg_arm.repairs import spell_out_strides
@@ -88,16 +87,9 @@ def _to_edge(
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Suppress the report of vela 5.1, and the logs and deprecations of executorch 1.4.1."""
-    log = logging.getLogger("executorch")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore", FutureWarning)
-            warnings.simplefilter("ignore", DeprecationWarning)
-            yield
-    finally:
-        log.setLevel(level)
+    deprecations = (FutureWarning, DeprecationWarning)
+    with quiet("executorch", categories=deprecations), redirect_stdout(io.StringIO()):
+        yield
 
 
 def _tag(delegate: Any) -> str:

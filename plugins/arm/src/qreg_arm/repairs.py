@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from qreg.graph.nodes import argument, operator_name
+from qreg.graph.equivalents import spell_out_stride
+from qreg.graph.nodes import argument, calls
+from qreg.graph.rewrites import copy_constant
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
-    from torch.fx import GraphModule, Node
+    from torch.fx import GraphModule
 
 POOLS = frozenset({"aten.max_pool2d.default", "aten.avg_pool2d.default"})
 
 
 def spell_out_strides(program: ExportedProgram) -> None:
-    """Add the stride to each pooling that omits it; the default is the window size.
-
-    executorch 1.4.1 reads the stride by position.
-    """
-    for node in program.graph.nodes:
-        pools = node.op == "call_function" and operator_name(node.target) in POOLS
-        if pools and not argument(node, 2):
-            node.args = (*node.args[:2], node.args[1], *node.args[3:])
+    """Add the stride to each pooling that omits it."""
+    for pool in calls(program.graph, POOLS):
+        spell_out_stride(pool)
 
 
 def own_scaled_weights(model: GraphModule) -> None:
@@ -31,23 +27,11 @@ def own_scaled_weights(model: GraphModule) -> None:
     executorch 1.4.1 folds the factor into the weight and bias in place: in the tensors of the
     caller's model, and for every call that shares them.
     """
-    for node in list(model.graph.nodes):
-        if node.op == "call_function" and operator_name(node.target) == "aten.conv2d.default":
-            multiplied = any(".mul" in str(user.target) for user in node.users)
-            for constant in node.all_input_nodes[1:] if multiplied else ():
-                if constant.op == "get_attr":
-                    _own(model, node, constant)
-
-
-def _own(model: GraphModule, reader: Node, constant: Node) -> None:
-    import torch
-
-    value: torch.Tensor = attrgetter(str(constant.target))(model)
-    name = f"{reader.name}_{constant.name}_own"
-    model.register_parameter(name, torch.nn.Parameter(value.detach().clone(), requires_grad=False))
-    with model.graph.inserting_before(constant):
-        copy = model.graph.get_attr(name)
-    copy.meta = dict(constant.meta)
-    reader.replace_input_with(constant, copy)
-    if not constant.users:
-        model.graph.erase_node(constant)
+    for node in calls(model.graph, ("aten.conv2d.default",)):
+        multiplied = any(".mul" in str(user.target) for user in node.users)
+        for position in (1, 2) if multiplied else ():
+            constant = argument(node, position)
+            if getattr(constant, "op", "") == "get_attr":
+                copy_constant(model, node, position)
+                if not constant.users:
+                    model.graph.erase_node(constant)

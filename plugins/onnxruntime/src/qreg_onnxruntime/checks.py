@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from qreg.errors import LoweringError
+from qreg.graph.nodes import calls
+from qreg.graph.operators import DYNAMIC_QUANTIZE, QUANTIZE
 from qreg.graph.provenance import described
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
-    from torch.fx import Graph, Node
+    from torch.fx import Node
 
-QUANTIZE = (
-    "quantized_decomposed.quantize_per_tensor.default",
-    "quantized_decomposed.quantize_per_tensor.tensor",
-)
+QUANTIZING = (QUANTIZE, DYNAMIC_QUANTIZE)
 
 
 def check_lowerable(program: ExportedProgram) -> None:
     """Raise ``LoweringError`` for narrow ranges of activations and for inputs mutated in place."""
-    for node in quantizations(program.graph):
+    for node in calls(program.graph, QUANTIZING):
         _check_range(node)
     for name in program.graph_signature.user_inputs_to_mutate.values():
         raise LoweringError(
             f"the program changes its input {name!r} in place, which ONNX does not support. "
             "Compute a new tensor and return it"
         )
-
-
-def quantizations(graph: Graph) -> Iterator[Node]:
-    """Yield the nodes that quantize a tensor."""
-    return (node for node in graph.nodes if str(node.target) in QUANTIZE)
 
 
 def _check_range(node: Node) -> None:

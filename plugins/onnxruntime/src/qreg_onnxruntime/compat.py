@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
+
+from qreg.backends.patching import patched
 
 NAME_SCOPES = "pkg.torch.onnx.name_scopes"  # torch 2.13.0
 NO_FUNCTION = re.compile(r"No ONNX function found for <OpOverload\(op='(.*?)', overload='(.*?)'\)>")
@@ -37,8 +38,7 @@ def untranslated(error: BaseException) -> list[str]:
     return list(found)
 
 
-@contextmanager
-def translations_read_once() -> Iterator[None]:
+def translations_read_once() -> AbstractContextManager[None]:
     """Cache the table of translations of ``torch.onnx`` between exports.
 
     torch 2.13.0 parses the sources of 500 translations for each export, which takes half of the
@@ -47,7 +47,7 @@ def translations_read_once() -> Iterator[None]:
     import torch
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
-    own, read = vars(ONNXRegistry)[READ], ONNXRegistry.from_torchlib
+    read = ONNXRegistry.from_torchlib
 
     def copied(opset_version: int) -> Any:
         # A table has the operators registered at that time; a package may register more later.
@@ -59,8 +59,4 @@ def translations_read_once() -> Iterator[None]:
         registry.functions = {target: list(found) for target, found in known.functions.items()}
         return registry
 
-    setattr(ONNXRegistry, READ, staticmethod(copied))
-    try:
-        yield
-    finally:
-        setattr(ONNXRegistry, READ, own)
+    return patched((ONNXRegistry, READ, lambda _: staticmethod(copied)))

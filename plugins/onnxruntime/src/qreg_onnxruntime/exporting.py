@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from qreg.errors import LoweringError
-from qreg.graph.provenance import described, origin
+from qreg.backends.naming import UniqueNames, not_converted, output_names
+from qreg.backends.patching import quiet
+from qreg.graph.provenance import origin
 from qreg_onnxruntime.compat import fx_node_name, translations_read_once, untranslated
 from qreg_onnxruntime.translations import dynamic
 
@@ -18,7 +16,9 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Node
 
-SEPARATOR = "::"  # between the origin of a node and its operator
+# torch.onnx of torch 2.13 warns about a missing torchvision and about its own deprecations;
+# onnxscript 0.7 logs what it does not fold.
+LOGGERS = ("torch.onnx", "onnxscript")
 
 
 def export(program: ExportedProgram, opset: int) -> Any:
@@ -29,17 +29,17 @@ def export(program: ExportedProgram, opset: int) -> Any:
     import torch
 
     try:
-        with _quiet(), translations_read_once():
+        with quiet(*LOGGERS), translations_read_once():
             exported = torch.onnx.export(
                 program,
                 dynamo=True,
                 opset_version=opset,
                 verbose=False,
                 custom_translation_table=dynamic(),
-                output_names=_output_names(program),
+                output_names=output_names(len(program.graph_signature.output_specs)),
             )
     except torch.onnx.OnnxExporterError as cause:
-        raise LoweringError(_what_failed(program, cause)) from cause
+        raise not_converted("torch.onnx", program.graph, untranslated(cause), cause) from cause
     assert exported is not None
     assert exported.exported_program is not None
     model = exported.model_proto
@@ -48,54 +48,18 @@ def export(program: ExportedProgram, opset: int) -> Any:
     return model
 
 
-def _what_failed(program: ExportedProgram, cause: BaseException) -> str:
-    names = untranslated(cause)
-    places = [described(node) for node in program.graph.nodes if str(node.target) in names]
-    what = ", ".join(places or names)
-    if not what:
-        return f"torch.onnx does not export the program: {cause}"
-    return f"torch.onnx has no translation for {what}. Replace it with operators that ONNX supports"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress warnings and logs during an export.
-
-    torch.onnx of torch 2.13 warns about a missing torchvision and about its own deprecations;
-    onnxscript 0.7 logs what it does not fold.
-    """
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
-
-
-def _output_names(program: ExportedProgram) -> list[str]:
-    count = len(program.graph_signature.output_specs)
-    return ["output"] if count == 1 else [f"output_{number}" for number in range(count)]
-
-
 def _name_by_origin(model: Any, program: ExportedProgram) -> None:
     """Name each node after the operator it comes from.
 
     Other metadata that torch records, such as source lines of the user's files, is removed.
     """
-    counts: Counter[str] = Counter()
+    names = UniqueNames()
     sources = {node.name: node for node in program.graph.nodes}
     read = _read(model, sources)
     for node in model.graph.node:
         source = sources.get(fx_node_name(node) or "")
         known = origin(source) if source else _most(read[name] for name in node.output)
-        name = f"{known}{SEPARATOR}{node.op_type}" if known else node.op_type
-        node.name = f"{name}_{counts[name]}" if counts[name] else name
-        counts[name] += 1
+        node.name = names.name(known, node.op_type)
         del node.metadata_props[:]
 
 

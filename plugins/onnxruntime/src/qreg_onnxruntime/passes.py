@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qreg.graph.clamping import bounds_of
+from qreg.graph.equivalents import bias_of, product_without_bias
 from qreg.graph.insertion import call_before
-from qreg.graph.nodes import argument, operator_name, sole_user
+from qreg.graph.nodes import called, calls, sole_user
+from qreg.graph.operators import ADDMM, COPIES, LINEAR
 from qreg.graph.provenance import CUSTOM, origin, producer
-from qreg_onnxruntime.checks import QUANTIZE, quantizations
+from qreg_onnxruntime.checks import QUANTIZING
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
 
 HALF = 0.501  # fraction of the distance between two quantized values
 DEQUANTIZE = "quantized_decomposed.dequantize"
-COPIES = ("aten.clone.default", "aten.contiguous.default")
-BIASED = ("aten.linear.default", "aten.addmm.default")
 
 
 def ready(program: ExportedProgram) -> dict[str, str]:
@@ -30,25 +30,18 @@ def ready(program: ExportedProgram) -> dict[str, str]:
     are copies, and clamps that the quantization downstream implies. ``""`` is the origin of a value
     that comes from a quantization.
     """
-    absorbed = {
-        _known(node): _known(producer(node)) for node in program.graph.nodes if _copies(node)
-    }
-    for quantize in list(quantizations(program.graph)):
+    absorbed = {_known(node): _known(producer(node)) for node in calls(program.graph, COPIES)}
+    for quantize in calls(program.graph, QUANTIZING):
         clamp = quantize.all_input_nodes[0]
         if _is_done_by(quantize, clamp):
             before = clamp.all_input_nodes[0]
             clamp.replace_all_uses_with(before)
             program.graph.erase_node(clamp)
             absorbed[_known(clamp)] = origin(before) or ""
-    for node in list(program.graph.nodes):
-        if operator_name(node.target) in BIASED and _gives_float(node):
-            _separate_bias(node)
+    for node in filter(_gives_float, calls(program.graph, (*LINEAR, *ADDMM))):
+        _separate_bias(node)
     program.graph_module.recompile()
     return absorbed
-
-
-def _copies(node: Node) -> bool:
-    return node.op == "call_function" and operator_name(node.target) in COPIES
 
 
 def _known(node: Node) -> str:
@@ -61,8 +54,7 @@ def _is_done_by(quantize: Node, clamp: Node) -> bool:
     onnxruntime 1.32 removes most such clamps when it loads a model, but too late to fuse the linear
     layer upstream of a relu.
     """
-    name = operator_name(clamp.target) if clamp.op == "call_function" else ""
-    bounds = bounds_of(clamp, name)
+    bounds = bounds_of(clamp, called(clamp))
     parameters: Any = quantize.args[1:5]
     known = all(isinstance(each, (int, float)) for each in parameters)
     if bounds is None or not known or sole_user(clamp) is not quantize:
@@ -77,7 +69,7 @@ def _gives_float(node: Node) -> bool:
     factors = node.all_input_nodes[-2:] if "addmm" in str(node.target) else node.all_input_nodes[:2]
     quantized = [DEQUANTIZE in str(factor.target) for factor in factors]
     user = sole_user(node)
-    stays = user is not None and str(user.target) in QUANTIZE
+    stays = user is not None and called(user) in QUANTIZING
     return all(quantized) and len(quantized) == 2 and not stays
 
 
@@ -90,15 +82,10 @@ def _separate_bias(node: Node) -> None:
     """
     import torch
 
-    bias: Any
-    aten = torch.ops.aten
-    if node.target == aten.addmm.default:
-        bias, factors, target = node.args[0], node.args[1:3], aten.mm.default
-    else:
-        bias, factors, target = argument(node, 2), node.args[:2], aten.linear.default
+    bias = bias_of(node)
     if bias is None:
         return
-    total = call_before(node, target, *factors, inherit=True)
-    negative = call_before(node, aten.neg.default, bias)
+    total = product_without_bias(node, inherit=True)
+    negative = call_before(node, torch.ops.aten.neg.default, bias)
     node.meta = {name: value for name, value in node.meta.items() if name != CUSTOM}
-    node.target, node.args = aten.sub.Tensor, (total, negative)
+    node.target, node.args = torch.ops.aten.sub.Tensor, (total, negative)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qreg.backends.inputs import TensorSpec
-from qreg_onnxruntime.exporting import SEPARATOR
+from qreg.backends.naming import origin_in
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -30,8 +30,8 @@ def profile(program: ExportedProgram) -> dict[str, float]:
 
     found: dict[str, float] = defaultdict(float)
     for name, times in _measured(lower(program).program).items():
-        origin, separator, _ = name.partition(SEPARATOR)
-        if separator:
+        origin = origin_in(name)
+        if origin is not None:
             found[origin] += min(times) * MICROSECONDS
     return dict(found)
 

@@ -11,8 +11,8 @@ from typing import Any
 from attrs import field, frozen
 
 from qreg import LoweredOperator
+from qreg.backends.naming import origin_in
 from qreg.backends.program_graph import Kernel, Kind, ProgramGraph, passed_on
-from qreg_onnxruntime.exporting import SEPARATOR
 
 QUANTIZE, DEQUANTIZE = ("QuantizeLinear", "DynamicQuantizeLinear"), ("DequantizeLinear",)
 INTEGER = ("QLinear", "QGemm", "MatMulInteger", "DynamicQuantizeMatMul", "ConvInteger")
@@ -115,11 +115,11 @@ class Optimized:
         The origin is in the name of a node. For a node that the runtime created, it is that of the
         node's output or of its consumers.
         """
-        known = origin_of(node)
+        known = origin_in(node.name)
         if known or node.op_type in LAYOUTS:
             return known
         names = (node.output[0], node.name.removesuffix(BLOCKED))
-        given = [origin_of(self._producers[name]) for name in names if name in self._producers]
+        given = [origin_in(self._producers[name].name) for name in names if name in self._producers]
         return next(filter(None, given), None) or self._by_reader(node)
 
     def _by_reader(self, node: Any) -> str | None:
@@ -129,8 +129,8 @@ class Optimized:
             if source is not None and source.op_type == consumer.op_type:
                 position = list(consumer.input).index(node.output[0])
                 producer = self._producers.get(source.input[position])
-                return None if producer is None else origin_of(producer)
-            if not origin_of(consumer):
+                return None if producer is None else origin_in(producer.name)
+            if not origin_in(consumer.name):
                 return self._origin(consumer)
         return None
 
@@ -138,7 +138,10 @@ class Optimized:
         """Yield the eliminated operators that move values, each with the kernel of its producer."""
         left: dict[str, str] = {}  # for each tensor, the remaining operator that produces it
         for node in self.source:
-            origin, producer = origin_of(node), left.get(node.input[0], "") if node.input else ""
+            origin, producer = (
+                origin_in(node.name),
+                left.get(node.input[0], "") if node.input else "",
+            )
             if origin and origin not in found and node.op_type in MOVES and producer in found:
                 found[origin] = passed_on(found[producer], origin)
                 yield found[origin]
@@ -159,12 +162,6 @@ class Optimized:
 
 def _only_quantized(users: Sequence[Any]) -> bool:
     return bool(users) and all(user.op_type in QUANTIZE for user in users)
-
-
-def origin_of(node: Any) -> str | None:
-    """Return the operator of the annotated graph that a kernel comes from, by its name."""
-    origin, separator, _ = node.name.partition(SEPARATOR)
-    return origin if separator else None
 
 
 def optimized(program: bytes) -> Any:

@@ -6,46 +6,15 @@ runtime optimized (onnxruntime 1.32).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qreg.annotators.rules import is_static
-from qreg.graph.nodes import argument, operator_name, shape_of
-from qreg.graph.operators import CLAMPS
+from qreg.graph.nodes import shape_of
 
 if TYPE_CHECKING:
-    from torch.fx import Node
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
     from qreg import Match
-
-
-def plain_maximum(match: Match, config: QuantizationConfig) -> str | None:
-    """Require max pooling of a tensor with a batch dimension."""
-    planes = 2 if "2d" in str(match.anchor.target) else 1
-    rank = len(shape_of(match.inputs[0]))
-    fits = rank == planes + 2
-    return None if fits else f"max pooling of a {rank}d tensor: give it a batch dimension"
-
-
-def clamped_around_zero(match: Match, config: QuantizationConfig) -> str | None:
-    """Require bounds with 0 between them if the match ends in a clamp.
-
-    Quantized values always include 0. The runtime removes a clamp that they imply, and runs the
-    operator ahead of any other clamp in float.
-    """
-    clamp = match.output
-    if operator_name(clamp.target) not in CLAMPS:
-        return None
-    low, high = _bound(clamp, 1, "min"), _bound(clamp, 2, "max")
-    if not all(isinstance(each, (int, float, type(None))) for each in (low, high)):
-        return "its bounds are computed while the model runs (expected numbers)"
-    excluded = (low is not None and low > 0) or (high is not None and high < 0)
-    return f"clamp from {low} to {high}: its bounds must include 0" if excluded else None
-
-
-def _bound(clamp: Node, position: int, name: str) -> Any:
-    given = argument(clamp, position)
-    return clamp.kwargs.get(name, clamp.kwargs.get(f"{name}_val")) if given is None else given
 
 
 def doubled(match: Match, config: QuantizationConfig) -> str | None:

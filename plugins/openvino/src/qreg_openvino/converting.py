@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from qreg.errors import LoweringError
-from qreg.graph.provenance import described, origin
+from qreg.backends.naming import UniqueNames, not_converted, output_names
+from qreg.backends.patching import quiet
+from qreg.graph.provenance import origin
 from qreg_openvino.compat import decoder, decomposed, fx_node_name, unconverted
 from qreg_openvino.passes import as_function
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Graph, Node
-
-SEPARATOR = "::"  # between the origin of an operation and its type
 
 
 def convert(program: ExportedProgram) -> Any:
@@ -28,24 +25,14 @@ def convert(program: ExportedProgram) -> Any:
 
     graph_module = as_function(decomposed(program))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # openvino 2025.4 uses names that torch deprecates
+        with quiet():  # openvino 2025.4 uses names that torch deprecates
             model = openvino.convert_model(decoder(graph_module))
     except Exception as cause:  # the frontend's errors share no other base class
-        raise LoweringError(_what_failed(graph_module.graph, cause)) from cause
+        raise not_converted("OpenVINO", graph_module.graph, unconverted(cause), cause) from cause
     model = _with_all_inputs(model, graph_module.graph)
     _name_by_origin(model, _origins(graph_module.graph))
     _name_outputs(model)
     return model
-
-
-def _what_failed(graph: Graph, cause: Exception) -> str:
-    names = unconverted(cause)
-    places = [described(node) for node in graph.nodes if str(node.target) in names]
-    what = ", ".join(places or names)
-    if not what:
-        return f"OpenVINO does not convert the program: {cause}"
-    return f"OpenVINO has no conversion for {what}. Replace it with supported operators"
 
 
 def _with_all_inputs(model: Any, graph: Graph) -> Any:
@@ -88,17 +75,13 @@ def _origins(graph: Graph) -> dict[str, str]:
 
 
 def _name_by_origin(model: Any, origins: Mapping[str, str]) -> None:
-    counts: Counter[str] = Counter()
+    names = UniqueNames()
     for operation in model.get_ordered_ops():
         known = origins.get(fx_node_name(operation))
-        if known is None:
-            continue
-        name = f"{known}{SEPARATOR}{operation.get_type_name()}"
-        operation.set_friendly_name(f"{name}_{counts[name]}" if counts[name] else name)
-        counts[name] += 1
+        if known is not None:
+            operation.set_friendly_name(names.name(known, operation.get_type_name()))
 
 
 def _name_outputs(model: Any) -> None:
-    count = len(model.outputs)
-    for number, port in enumerate(model.outputs):
-        port.get_tensor().add_names({"output" if count == 1 else f"output_{number}"})
+    for name, port in zip(output_names(len(model.outputs)), model.outputs, strict=True):
+        port.get_tensor().add_names({name})

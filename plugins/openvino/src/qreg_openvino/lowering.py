@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from qreg import Lowered
 from qreg.backends.exported import changed_inputs
+from qreg.graph.decompositions import into_products
 from qreg_openvino.checks import check_lowerable
 from qreg_openvino.container import GRAPH, WEIGHTS, join
 from qreg_openvino.converting import convert
-from qreg_openvino.extremes import keep_apart_from_quantization
-from qreg_openvino.max_pools import keep_apart_from_activations
+from qreg_openvino.fusions import keep_apart_from_activations, keep_apart_from_quantization
 from qreg_openvino.passes import copies, pad_ahead_of_averages
 from qreg_openvino.permutations import drop_undone_permutations
 from qreg_openvino.reading import Compiled
@@ -28,7 +28,7 @@ def lower(program: ExportedProgram) -> Lowered:
     Raises ``LoweringError`` for what OpenVINO does not support: activations that are quantized
     dynamically, and operators that its frontend does not convert.
     """
-    functional = program.run_decompositions({})
+    functional = program.run_decompositions(into_products())
     check_lowerable(functional)
     pad_ahead_of_averages(functional)
     keep_apart_from_activations(functional)

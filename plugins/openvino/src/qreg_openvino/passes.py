@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qreg.graph.insertion import call_before
-from qreg.graph.nodes import argument, operator_name
+from qreg.graph.nodes import argument, called, calls
+from qreg.graph.operators import COPIES
 from qreg.graph.provenance import origin, producer
-from qreg_openvino.reach import COPIES
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -24,8 +24,8 @@ def copies(program: ExportedProgram) -> dict[str, str]:
     """
     return {
         name: origin(producer(node)) or ""
-        for node in program.graph.nodes
-        if (name := origin(node)) and operator_name(node.target) in COPIES
+        for node in calls(program.graph, COPIES)
+        if (name := origin(node))
     }
 
 
@@ -87,10 +87,10 @@ def pad_ahead_of_averages(program: ExportedProgram) -> None:
     openvino 2025.4 moves dequantizations downstream of an average. It then counts the padding as
     the quantized value 0 instead of the zero point, even if the program averages in float.
     """
-    for node in list(program.graph.nodes):
-        planes = AVERAGES.get(operator_name(node.target)) if node.op == "call_function" else None
-        if planes and any(_padding(node, planes)) and argument(node, 5) is not False:
-            _pad_ahead(node, _padding(node, planes))
+    for node in calls(program.graph, AVERAGES):
+        padding = _padding(node, AVERAGES[called(node)])
+        if any(padding) and argument(node, 5) is not False:
+            _pad_ahead(node, padding)
     program.graph_module.recompile()
 
 

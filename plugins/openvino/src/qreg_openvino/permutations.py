@@ -7,10 +7,10 @@ its output matches the program.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from qreg.graph.nodes import argument, operator_name
-from qreg_openvino.reach import COPIES
+from qreg.graph.nodes import called, calls, order_of
+from qreg.graph.operators import COPIES, PERMUTES
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -22,21 +22,19 @@ def drop_undone_permutations(program: ExportedProgram) -> None:
 
     The program is rewritten in place. The nodes between the permutations must have no other reader.
     """
-    for node in list(program.graph.nodes):
-        order = _order(node)
-        if order is not None:
-            _undo(node, order)
+    for node in calls(program.graph, PERMUTES):
+        _undo(node)
     program.graph_module.recompile()
 
 
-def _undo(last: Node, order: list[int]) -> None:
+def _undo(last: Node) -> None:
     between: list[Node] = []
     value = last.all_input_nodes[0]
     while (entering := _computed_on(value)) is not None:
         between.append(value)
         value = entering
-    first = _order(value)
-    inverse = first is not None and [first[place] for place in order] == list(range(len(order)))
+    first, order = order_of(value), order_of(last)
+    inverse = first and order and [first[place] for place in order] == sorted(order)
     if not (between and inverse and all(len(each.users) == 1 for each in (value, *between))):
         return
     last.replace_all_uses_with(between[0])
@@ -57,7 +55,7 @@ def _computed_on(node: Node) -> Node | None:
     if node.op != "call_function":
         return None
     tags = getattr(node.target, "tags", ())
-    if torch.Tag.pointwise not in tags and operator_name(node.target) not in COPIES:
+    if torch.Tag.pointwise not in tags and called(node) not in COPIES:
         return None
     tensors = [each for each in node.all_input_nodes if not _is_number(each)]
     return tensors[0] if len(tensors) == 1 else None
@@ -66,19 +64,3 @@ def _computed_on(node: Node) -> Node | None:
 def _is_number(node: Node) -> bool:
     """Whether a value is one number: a tensor of one element, or a symbolic size."""
     return all(size == 1 for size in getattr(node.meta["val"], "shape", ()))
-
-
-def _order(node: Node) -> list[int] | None:
-    """Return the order of dimensions of a permutation, or None for another node."""
-    if node.op != "call_function":
-        return None
-    name = operator_name(node.target)
-    if name not in {"aten.permute.default", "aten.transpose.int"}:
-        return None
-    rank = len(node.meta["val"].shape)
-    if name == "aten.permute.default":
-        return [place % rank for place in cast("list[int]", argument(node, 1))]
-    one, other = (cast("int", argument(node, place)) % rank for place in (1, 2))
-    order = list(range(rank))
-    order[one], order[other] = other, one
-    return order

@@ -8,9 +8,9 @@ from typing import Any
 from attrs import frozen
 
 from qreg import LoweredOperator
+from qreg.backends.naming import origin_in
 from qreg.backends.program_graph import Kernel, Kind, ProgramGraph, passed_on
 from qreg_openvino.compat import layer
-from qreg_openvino.converting import SEPARATOR
 
 EIGHT_BITS = frozenset({"u8", "i8"})
 NO_KERNELS = frozenset({"Input", "Output"})
@@ -100,5 +100,4 @@ def _origins(names: Sequence[str], without: str | None = None) -> tuple[str, ...
     Operations with ``without`` in their names are skipped.
     """
     kept = (each for each in names if without is None or without not in each)
-    parts = (each.partition(SEPARATOR) for each in kept)
-    return tuple(dict.fromkeys(origin for origin, separator, _ in parts if separator))
+    return tuple(dict.fromkeys(filter(None, map(origin_in, kept))))

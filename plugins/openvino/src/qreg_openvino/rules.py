@@ -42,13 +42,6 @@ def rows(match: Match, config: QuantizationConfig) -> str | None:
     return f"{entering.name} is a vector: the kernel requires a matrix" if vector else None
 
 
-def batched_pool(match: Match, config: QuantizationConfig) -> str | None:
-    """Require a tensor with a batch dimension."""
-    planes = next(each for each in (1, 2, 3) if f"{each}d" in str(match.anchor.target))
-    rank = len(shape_of(match.inputs[0]))
-    return None if rank == planes + 2 else f"pooling of a {rank}d tensor: give it a batch dimension"
-
-
 def plain_maximum(match: Match, config: QuantizationConfig) -> str | None:
     """Require max pooling without ceil mode and without dilation."""
     if argument(match.anchor, 5):

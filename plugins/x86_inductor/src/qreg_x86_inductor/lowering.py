@@ -13,7 +13,7 @@ from qreg_x86_inductor.compat import compile_package
 from qreg_x86_inductor.guard import final_pass
 from qreg_x86_inductor.reading import Reading, note_steps
 from qreg_x86_inductor.signature import metadata_of
-from qreg_x86_inductor.transforms import spell_out_alpha
+from qreg_x86_inductor.transforms import spell_out_alphas
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -33,7 +33,7 @@ def lower(program: ExportedProgram) -> Lowered:
             "the program has no example inputs (Inductor requires them). Export the model with "
             "example inputs"
         )
-    spell_out_alpha(program.graph)
+    spell_out_alphas(program.graph)
     program.graph_module.recompile()
     note_steps(program.graph)
     reading = Reading(program.graph)

@@ -69,14 +69,10 @@ def _named(model: GraphModule) -> Iterator[None]:
     torchao finds operators by the module that they come from: it does not find functional calls and
     fails on a convolution that is called twice.
     """
-    from qreg.graph.nodes import operator_name
+    from qreg.graph.nodes import called, calls
 
     known = sources()
-    found = {
-        node: known[name]
-        for node in model.graph.nodes
-        if node.op == "call_function" and (name := operator_name(node.target)) in known
-    }
+    found = {node: known[called(node)] for node in calls(model.graph, known)}
     before = {node: node.meta.get(SOURCE) for node in found}
     for node, source in found.items():
         node.meta[SOURCE] = [(node.name, source)]

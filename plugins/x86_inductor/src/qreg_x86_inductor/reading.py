@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from qreg import Conversion, LoweredOperator
+from qreg.backends.exported import conversion_of, dtypes_of
 from qreg.graph.provenance import CUSTOM, origin
 from qreg.graph.walks import reachable
 from qreg_x86_inductor.compat import kernel
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 STEP = "qreg_step"
 QUANTIZED = ("uint8", "int8")
-QUANTIZE, DEQUANTIZE = "quantized_decomposed.quantize", "quantized_decomposed.dequantize"
+QUANTIZE = "quantized_decomposed.quantize"
 # Inductor moves quantization upstream of these, so that a kernel may end upstream of them.
 MOVING = ("view", "reshape", "permute", "transpose", "flatten", "unsqueeze", "squeeze")
 WHOLE = 0  # the whole program is compiled into one
@@ -54,8 +55,12 @@ class Reading:
         absorbed = _Absorbed(self.source, {_step(node) for node in nodes} - {None})
         origins = {node: absorbed.origins(node) for node in nodes}
         for node in nodes:
-            if _is_conversion(node):
-                self.conversions.append(_conversion(node, origins))
+            if (kind := conversion_of(node)) is not None:
+                near = (
+                    [name for each in side for name in origins.get(each, ())]
+                    for side in (node.all_input_nodes, node.users)
+                )
+                self.conversions.append(Conversion(kind, WHOLE, *near))
             else:
                 self.operators += _operators(node, origins[node])
 
@@ -96,19 +101,8 @@ class _Absorbed:
         return node.name not in self._steps or name.split(".")[1] in MOVING
 
 
-def _is_conversion(node: Node) -> bool:
-    return str(node.target).startswith((QUANTIZE, DEQUANTIZE))
-
-
-def _conversion(node: Node, origins: dict[Node, tuple[str, ...]]) -> Conversion:
-    quantizes = str(node.target).startswith(QUANTIZE)
-    producers = [name for each in node.all_input_nodes for name in origins.get(each, ())]
-    consumers = [name for each in node.users for name in origins.get(each, ())]
-    return Conversion("quantize" if quantizes else "dequantize", WHOLE, producers, consumers)
-
-
 def _operators(node: Node, origins: Sequence[str]) -> Iterator[LoweredOperator]:
-    name, reads, gives = kernel(node), _read(node), _types([node])
+    name, reads, gives = kernel(node), _read(node), dtypes_of(node)
     int8 = name is not None or _moves_codes(reads, gives)
     for each in origins or (None,):
         yield LoweredOperator(each, name or str(node.target), int8, WHOLE, reads, gives)
@@ -119,19 +113,12 @@ def _moves_codes(reads: Sequence[str], gives: Sequence[str]) -> bool:
     return bool(gives) and all(each in QUANTIZED for each in (*reads, *gives))
 
 
-def _read(node: Node) -> tuple[str, ...]:
+def _read(node: Node) -> list[str]:
     """Return the dtypes of a node's inputs; for a kernel, without the scales of its weight."""
-    given = node.all_input_nodes
-    return _types(given if kernel(node) is None else [n for n in given if not _is_scale(n)])
+    is_kernel = kernel(node) is not None
+    given = [each for each in node.all_input_nodes if not (is_kernel and _is_scale(each))]
+    return [dtype for each in given for dtype in dtypes_of(each)]
 
 
 def _is_scale(node: Node) -> bool:
     return node.op == "get_attr" and str(node.target).startswith(("_scale", "_zero_point"))
-
-
-def _types(nodes: Sequence[Node]) -> tuple[str, ...]:
-    import torch
-
-    values = [node.meta.get("val") for node in nodes]
-    dtypes = [value.dtype for value in values if isinstance(value, torch.Tensor)]
-    return tuple(str(dtype).removeprefix("torch.") for dtype in dtypes)

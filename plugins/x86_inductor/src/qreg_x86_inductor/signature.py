@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, frozen
 
+from qreg.backends.inputs import TensorSpec
 from qreg.errors import InputError, LoweringError
 
 if TYPE_CHECKING:
@@ -97,15 +98,14 @@ def _is_tensor(node: Node) -> bool:
 def _input(node: Node, changed: bool) -> Input:
     value = node.meta["val"]
     strides = [int(each) for each in map(_hint, value.stride())]
-    shape = tuple(size if isinstance(size, int) else None for size in value.shape)
-    if any(stride == 0 and size != 1 for stride, size in zip(strides, shape, strict=True)):
+    spec = TensorSpec.of_tensor(value)
+    if any(stride == 0 and size != 1 for stride, size in zip(strides, spec.shape, strict=True)):
         raise LoweringError(
             f"example input {node.name!r}: its elements share memory (expected a tensor that is "
             "not expanded). Export the model with a contiguous input"
         )
     order = sorted(range(len(strides)), key=lambda dim: -strides[dim])
-    dtype = str(value.dtype).removeprefix("torch.")
-    return Input(node.name, dtype, shape, tuple(order), changed)
+    return Input(node.name, spec.dtype, spec.shape, tuple(order), changed)
 
 
 def _hint(size: Any) -> int:

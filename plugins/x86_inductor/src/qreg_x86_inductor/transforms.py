@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qreg.graph.clamping import clamp_as_hardtanh
-from qreg.graph.insertion import call_before
-from qreg.graph.nodes import is_constant, operator_name, tensor_at
+from qreg.graph.equivalents import spell_out_alpha
+from qreg.graph.nodes import called, calls
 from qreg.graph.operators import ADD, CONV, LINEAR
-from qreg.graph.rewrites import new_constant, rewritten, simplified
+from qreg.graph.rewrites import copy_constant, rewritten, simplified
 
 if TYPE_CHECKING:
     from torch.fx import Graph, GraphModule, Node
@@ -23,7 +23,7 @@ def transform(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
 
     In training, a shared weight stays shared.
     """
-    spell_out_alpha(model.graph)
+    spell_out_alphas(model.graph)
     model = rewritten(simplified(model, modes), _clamp_of_a_convolution)
     if "qat" not in modes:
         separate_weights(model)
@@ -32,31 +32,14 @@ def transform(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
 
 def _clamp_of_a_convolution(node: Node) -> bool:
     """Rewrite the clamp of a convolution as a hardtanh, which torchao fuses."""
-    if operator_name(node.target) != "aten.clamp.default":
-        return False
-    before = node.all_input_nodes[0]
-    return operator_name(before.target) in CONV and clamp_as_hardtanh(node)
+    clamps = called(node) == "aten.clamp.default" and called(node.all_input_nodes[0]) in CONV
+    return clamps and clamp_as_hardtanh(node)
 
 
-def spell_out_alpha(graph: Graph) -> None:
-    """Rewrite ``add(a, b, alpha=2)`` as ``a + b * 2``.
-
-    torch 2.13 ignores ``alpha`` when it fuses the addition into a quantized linear.
-    """
-    for node in list(graph.nodes):
-        if node.op == "call_function" and operator_name(node.target) in ADD:
-            _spell_out_alpha(node)
-
-
-def _spell_out_alpha(node: Node) -> None:
-    import torch
-
-    alpha: Any = node.kwargs.get("alpha", 1)
-    one, other = node.args[:2]
-    if alpha == 1 or not isinstance(other, torch.fx.Node):
-        return
-    scaled = call_before(node, torch.ops.aten.mul.Tensor, other, alpha, inherit=True)
-    node.args, node.kwargs = (one, scaled), {}
+def spell_out_alphas(graph: Graph) -> None:
+    """Rewrite ``add(a, b, alpha=2)``: torch 2.13 ignores ``alpha`` when it fuses with a linear."""
+    for add in calls(graph, ADD):
+        spell_out_alpha(add)
 
 
 def separate_weights(model: GraphModule) -> None:
@@ -66,17 +49,10 @@ def separate_weights(model: GraphModule) -> None:
     float. The copies are as large as the weights, and so are the packed weights of the kernels.
     """
     taken: set[str] = set()
-    for node in list(model.graph.nodes):
-        if node.op == "call_function" and operator_name(node.target) in WEIGHTED:
-            _separate(model, node, taken)
+    for node in calls(model.graph, WEIGHTED):
+        weight: Any = node.args[1]
+        if weight.op == "get_attr":
+            if str(weight.target) in taken:
+                copy_constant(model, node, 1)
+            taken.add(str(weight.target))
     model.recompile()
-
-
-def _separate(model: GraphModule, node: Node, taken: set[str]) -> None:
-    weight: Any = node.args[1]
-    if not is_constant(weight) or weight.op != "get_attr":
-        return
-    if str(weight.target) in taken:
-        value = tensor_at(weight).detach().clone()
-        node.update_arg(1, new_constant(model, node, "_own_weight_", value))
-    taken.add(str(weight.target))

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qreg.backends.exported import name_of
 from qreg.graph.clamping import LARGEST, Bounds, bounds_of
 from qreg.graph.nodes import sole_user
+from qreg.graph.operators import DEQUANTIZE, QUANTIZE
 from qreg_xnnpack.compat import edge_operator
-from qreg_xnnpack.neighbours import DEQUANTIZE, QUANTIZE
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
@@ -31,9 +32,8 @@ def one_clamp_in_a_row(graph_module: GraphModule) -> PassResult:
     """
     from torch.fx.passes.infra.pass_base import PassResult
 
-    changed = [_joined(node) for node in list(graph_module.graph.nodes)]
-    changed += [_kept_in_float(node) for node in list(graph_module.graph.nodes)]
-    changed += [_ahead_of_pooling(node) for node in list(graph_module.graph.nodes)]
+    steps = (_joined, _kept_in_float, _ahead_of_pooling)
+    changed = [step(node) for step in steps for node in list(graph_module.graph.nodes)]
     if any(changed):
         graph_module.recompile()
     return PassResult(graph_module, any(changed))
@@ -69,7 +69,7 @@ def _kept_in_float(node: Node) -> bool:
     if bounds is None or bounds[0] <= 0 <= bounds[1] or quantize is None:
         return False
     source: Any = node.args[0]
-    if (_name(source), _name(quantize)) != (DEQUANTIZE, QUANTIZE):
+    if (name_of(source), name_of(quantize)) != (DEQUANTIZE, QUANTIZE):
         return False
     with node.graph.inserting_before(node):
         node.replace_input_with(source, node.graph.node_copy(node))
@@ -83,7 +83,7 @@ def _ahead_of_pooling(node: Node) -> bool:
     """
     bounds = _bounds(node)
     pool: Any = node.args[0] if node.args else None
-    if bounds is None or bounds[0] <= 0 <= bounds[1] or _name(pool) != POOLING:
+    if bounds is None or bounds[0] <= 0 <= bounds[1] or name_of(pool) != POOLING:
         return False
     if sole_user(pool) is not node:
         return False
@@ -98,12 +98,8 @@ def _ahead_of_pooling(node: Node) -> bool:
     return True
 
 
-def _name(node: Any) -> str:
-    return getattr(node.target, "__name__", "") if node.op == "call_function" else ""
-
-
 def _bounds(node: Node) -> Bounds | None:
     """Return the numeric bounds of a clamp of floats, or None for any other node."""
-    bounds = bounds_of(node, _name(node), LARGEST)
+    bounds = bounds_of(node, name_of(node), LARGEST)
     is_float = bounds is not None and node.meta["val"].dtype.is_floating_point
     return bounds if is_float else None

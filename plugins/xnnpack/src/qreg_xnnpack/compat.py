@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from qreg.backends.patching import patched
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -100,8 +101,7 @@ def passes_that_quantize() -> tuple[Any, ...]:
     return conv1d_unsqueeze_pass, decompose_cat, insert_pad_qdq
 
 
-@contextmanager
-def without_bilinear_patterns() -> Iterator[None]:
+def without_bilinear_patterns() -> AbstractContextManager[None]:
     """Skip the export of four patterns of bilinear resizing, which takes 1.7 s per process.
 
     Each pattern is the operator that would replace it, so a pass that matches it changes nothing.
@@ -109,12 +109,7 @@ def without_bilinear_patterns() -> Iterator[None]:
     # executorch 1.4.1
     from executorch.backends.xnnpack.partition.graphs import bilinear_2d
 
-    patterns = bilinear_2d.get_graphs_dict
-    bilinear_2d.get_graphs_dict = dict
-    try:
-        yield
-    finally:
-        bilinear_2d.get_graphs_dict = patterns
+    return patched((bilinear_2d, "get_graphs_dict", lambda _: dict))
 
 
 def is_absorbed(node: Any) -> bool:

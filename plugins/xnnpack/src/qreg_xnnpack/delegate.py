@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from qreg.annotators.profitability import Islands
-from qreg.annotators.rules import constant_weight, is_dynamic, is_static, static_shape
-from qreg.graph.nodes import argument, operator_name, shape_of
+from qreg.annotators.rules import constant_weight, is_dynamic, is_static, listed, static_shape
+from qreg.graph.clamping import bounds_of
+from qreg.graph.nodes import argument, called, operator_name, shape_of
 from qreg.graph.operators import (
     ADD,
     ADDMM,
@@ -105,20 +106,10 @@ def computed_with(match: Match, config: QuantizationConfig) -> str | None:
 
 
 def ordered_bounds(match: Match, config: QuantizationConfig) -> str | None:
-    """Require constant bounds, the lower one below the upper one."""
-    low, high = argument(match.anchor, 1), argument(match.anchor, 2)
-    if not all(isinstance(each, (int, float, type(None))) for each in (low, high)):
-        return "its bounds are computed while the model runs: the delegate supports constants only"
-    crossed = low is not None and high is not None and low >= high
+    """Require a lower bound below the upper one."""
+    low, high = bounds_of(match.anchor, called(match.anchor)) or (0, 1)
+    crossed = low >= high
     return f"clamp from {low} to {high}: the delegate requires rising bounds" if crossed else None
-
-
-def around_zero(match: Match, config: QuantizationConfig) -> str | None:
-    """Require bounds with 0 between them: executorch 1.4.1 runs no other clamp of int8 values."""
-    low, high = argument(match.anchor, 1), argument(match.anchor, 2)
-    if (low is None or low <= 0) and (high is None or high >= 0):
-        return None
-    return f"clamp from {low} to {high}: in int8 the delegate supports bounds with 0 between them"
 
 
 def planar(match: Match, config: QuantizationConfig) -> str | None:
@@ -186,21 +177,8 @@ def dynamic_conv(match: Match, config: QuantizationConfig) -> str | None:
     return None
 
 
-def pooled_to_one(match: Match, config: QuantizationConfig) -> str | None:
-    """Require adaptive pooling of a 4d tensor to one value per channel, a global average."""
-    rank, size = len(shape_of(match.inputs[0])), _pair(argument(match.anchor, 1))
-    if rank != 4:
-        return f"adaptive pooling of a {rank}d tensor: the delegate supports 4d"
-    return None if size == [1, 1] else f"adaptive pooling to {size}: the delegate supports [1, 1]"
-
-
-def spatial_mean(match: Match, config: QuantizationConfig) -> str | None:
-    """Require a mean over the last two dimensions of a 4d tensor, with keepdim."""
-    rank = len(shape_of(match.inputs[0]))
-    dims = argument(match.anchor, 1)
-    wanted = rank == 4 and dims is not None and sorted(dim % rank for dim in dims) == [2, 3]
-    if not wanted or match.anchor.kwargs.get("dtype") is not None:
-        return f"mean over {dims} of a {rank}d tensor: the delegate supports [2, 3] of 4d"
+def kept_mean(match: Match, config: QuantizationConfig) -> str | None:
+    """Require a mean with keepdim."""
     return None if argument(match.anchor, 2) else "mean without keepdim: the delegate keeps them"
 
 
@@ -234,6 +212,6 @@ def contiguous_slice(match: Match, config: QuantizationConfig) -> str | None:
 
 
 def _pair(sizes: Any) -> list[Any]:
-    """Return a window or size as two numbers; torch accepts one number for both dimensions."""
-    listed = list(sizes) if isinstance(sizes, (list, tuple)) else [sizes]
-    return listed * 2 if len(listed) == 1 else listed
+    """Return a window as two numbers; torch accepts one number for both dimensions."""
+    given = listed(sizes)
+    return given * 2 if len(given) == 1 else given

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import chain
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from qreg import Conversion, Lowered, LoweredOperator
+from qreg import Lowered
 from qreg.backends.exported import changed_inputs, float_conversions, float_operators
+from qreg.backends.patching import quiet
 from qreg_xnnpack.clamps import one_clamp_in_a_row
 from qreg_xnnpack.compat import without_bilinear_patterns
 from qreg_xnnpack.layouts import layouts_put_right
 from qreg_xnnpack.neighbours import float_beside_int8, taken_for_int8
 from qreg_xnnpack.passes import ready
-from qreg_xnnpack.reading import (
-    DelegateGraph,
-    delegate_graphs,
-    outside_nodes,
-)
+from qreg_xnnpack.reading import delegate_graphs, outside_nodes
 
 if TYPE_CHECKING:
     from executorch.exir import EdgeProgramManager, ExecutorchBackendConfig
     from torch.export import ExportedProgram
 
 NO_OPERATORS = ("executorch_call_delegate", "getitem")
+# Warnings of executorch 1.4.1: it copies pytree specs that torch 2.13 has deprecated, thousands of
+# times, and does not know that _with_state initializes buffers.
+NOISE = "Mutation on a buffer|.*LeafSpec"
 
 
 def lower(program: ExportedProgram) -> Lowered:
@@ -33,10 +30,10 @@ def lower(program: ExportedProgram) -> Lowered:
     edge = to_edge(program)
     source = edge.exported_program()
     calls = [node.target.__name__ for node in source.graph.nodes if node.op == "call_function"]
-    with _quiet():
+    with quiet(message=NOISE):
         written = bytes(edge.to_executorch(_with_state(source)).buffer)
     delegates = delegate_graphs(written, source)
-    inside = list(_operators(delegates))
+    inside = [operator for each in delegates for operator in each.operators()]
     outside = outside_nodes(source, {each.origin for each in inside})
     return Lowered(
         program=written,
@@ -44,7 +41,10 @@ def lower(program: ExportedProgram) -> Lowered:
         outside=[call for call in calls if call not in NO_OPERATORS],
         changed_inputs=changed_inputs(source),
         operators=(*inside, *float_operators(outside)),
-        conversions=(*_conversions(delegates), *float_conversions(source.graph.nodes)),
+        conversions=(
+            *(conversion for each in delegates for conversion in each.graph.conversions()),
+            *float_conversions(source.graph.nodes),
+        ),
     )
 
 
@@ -58,7 +58,9 @@ def to_edge(program: ExportedProgram, *, per_operator: bool = False) -> EdgeProg
 
     passes = [one_clamp_in_a_row, taken_for_int8]
     partitioner = XnnpackPartitioner(per_op_mode=per_operator)
-    with _quiet(), layouts_put_right(), float_beside_int8(), without_bilinear_patterns():
+    with quiet(message=NOISE), ExitStack() as stack:
+        for patch in (layouts_put_right, float_beside_int8, without_bilinear_patterns):
+            stack.enter_context(patch())
         return to_edge_transform_and_lower(
             ready(program), transform_passes=passes, partitioner=[partitioner]
         )
@@ -77,24 +79,3 @@ def _with_state(source: ExportedProgram) -> ExecutorchBackendConfig:
     written = set(signature.buffers_to_mutate.values())
     names = [name for name, buffer in signature.inputs_to_buffers.items() if buffer in written]
     return ExecutorchBackendConfig(passes=[InitializedMutableBufferPass(names)] if names else [])
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress warnings of executorch 1.4.1.
-
-    executorch copies pytree specs that torch 2.13 has deprecated, thousands of times. It also warns
-    about uninitialized buffers, which ``_with_state`` initializes.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Mutation on a buffer", category=UserWarning)
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-        yield
-
-
-def _operators(delegates: Sequence[DelegateGraph]) -> Iterator[LoweredOperator]:
-    return chain.from_iterable(each.operators() for each in delegates)
-
-
-def _conversions(delegates: Sequence[DelegateGraph]) -> Iterator[Conversion]:
-    return chain.from_iterable(each.conversions() for each in delegates)

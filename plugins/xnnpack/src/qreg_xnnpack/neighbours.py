@@ -20,17 +20,16 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from qreg.backends.exported import name_of
 from qreg.backends.patching import patched
 from qreg.graph.insertion import call_before
 from qreg.graph.nodes import sole_user
+from qreg.graph.operators import DEQUANTIZE, QUANTIZE
 from qreg_xnnpack.compat import is_absorbed, passes_that_quantize
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
     from torch.fx.passes.infra.pass_base import PassResult
-
-QUANTIZE = "quantized_decomposed.quantize_per_tensor.default"
-DEQUANTIZE = "quantized_decomposed.dequantize_per_tensor.default"
 
 # Operators that the partitioner treats as int8 between a dequantize and a quantize, by their names
 # after decomposition.
@@ -67,9 +66,9 @@ def taken_for_int8(graph_module: GraphModule) -> PassResult:
 
 
 def _mend(node: Node) -> bool:
-    name, quantize = _name(node), _quantize_behind(node)
+    name, quantize = name_of(node), _quantize_behind(node)
     sources = node.all_input_nodes
-    if quantize is None or not all(_name(each) == DEQUANTIZE for each in sources):
+    if quantize is None or not all(name_of(each) == DEQUANTIZE for each in sources):
         return False
     moved = name in ON_ONE_SET_OF_PARAMETERS
     for source in sources if moved or name in WITH_ANY_PARAMETERS else ():
@@ -83,9 +82,9 @@ def _mend(node: Node) -> bool:
 def _quantize_behind(node: Node) -> Node | None:
     """Return the quantize that is the only reader of a node or of its fused clamp, or None."""
     user = sole_user(node)
-    if user is not None and _name(user) in FUSED and _name(node) == "aten.add.Tensor":
+    if user is not None and name_of(user) in FUSED and name_of(node) == "aten.add.Tensor":
         user = sole_user(user)
-    return user if user is not None and _name(user) == QUANTIZE else None
+    return user if user is not None and name_of(user) == QUANTIZE else None
 
 
 def _through(value: Node, quantize: Node, *, before: Node) -> Node:
@@ -99,10 +98,6 @@ def _through(value: Node, quantize: Node, *, before: Node) -> Node:
 def _copied(dequantize: Node) -> Node:
     with dequantize.graph.inserting_after(dequantize):
         return dequantize.graph.node_copy(dequantize)
-
-
-def _name(node: Node) -> str:
-    return getattr(node.target, "__name__", "") if node.op == "call_function" else ""
 
 
 def float_beside_int8() -> AbstractContextManager[None]:

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from qreg.errors import LoweringError
-from qreg.graph.clamping import clamp_as_hardtanh
+from qreg.graph.attention import spell_out_attention
+from qreg.graph.clamping import ONE_SIDED, as_clamp, clamp_as_hardtanh
+from qreg.graph.decompositions import decomposed, into_planes, into_products
+from qreg.graph.equivalents import (
+    add_batch,
+    add_bias,
+    crop_by_slices,
+    spell_out_stride,
+    without_positions,
+)
 from qreg.graph.insertion import call_before
-from qreg.graph.nodes import argument, operator_name
-from qreg.graph.operators import IDENTITIES, PADS
+from qreg.graph.nodes import called, calls
+from qreg.graph.operators import (
+    ADDMM,
+    DEQUANTIZE,
+    DYNAMIC_DEQUANTIZE,
+    IDENTITIES,
+    LINEAR,
+    MAX_POOL2D,
+    PADS,
+)
 from qreg.graph.rewrites import changes_nothing
 from qreg.graph.walks import reachable
-from qreg_xnnpack.attention import spell_out_attention
 from qreg_xnnpack.bodies import bodies_of, spell_out_bodies
-from qreg_xnnpack.decompositions import by_others
-from qreg_xnnpack.maxima import without_positions
 from qreg_xnnpack.scale_limits import check_scales
 from qreg_xnnpack.shared_constants import separate_constants
-from qreg_xnnpack.transforms import BIAS_POSITION, spell_out_stride
+from qreg_xnnpack.transforms import BIAS_POSITION
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Node
-
-DEQUANTIZE = "quantized_decomposed.dequantize_per_tensor.default"
-DYNAMIC_DEQUANTIZE = "quantized_decomposed.dequantize_per_tensor.tensor"
 
 IMAGE = 4  # dimensions: batch, channels, height, width
 # executorch 1.4.1: ChannelsLastTaggedReshapePass.memory_sensitive_ops_nhwc
@@ -54,54 +64,14 @@ def ready(program: ExportedProgram) -> ExportedProgram:
     _compute_written_weights(program)
     for graph in (program.graph, *(body.graph for body in bodies_of(program).values())):
         for node in list(graph.nodes):
-            if node.op == "call_function":
-                _rewrite(node)
+            name = called(node)
+            for names, rewrite in REWRITES:
+                if name in names:
+                    rewrite(node)
     spell_out_bodies(program)
     separate_constants(program)
     program.graph_module.recompile()
-    table = by_others()
-    if any(node.target in table for node in program.graph.nodes):
-        program = program.run_decompositions(table)
-    return program
-
-
-def _rewrite(node: Node) -> None:
-    """Apply the rewrites of one operator.
-
-    Raises ``LoweringError`` for an operator that neither the delegate nor ExecuTorch has.
-    """
-    from qreg.graph.composites import CLAMPS, as_clamp
-
-    name = operator_name(node.target)
-    if name == "aten.conv_transpose3d.input":
-        raise LoweringError(f"{node.name}: ExecuTorch has no transposed convolution in 3d")
-    if name == "aten.max_pool2d.default":
-        spell_out_stride(node)
-    if name == "aten.linear.default":
-        _linear_by_a_vector(node)
-        _bias_apart(node)
-    if name in POOLS and node.meta["val"].dim() == IMAGE - 1:
-        _with_a_batch(node)
-    if name == "aten.addmm.default":
-        _without_factors(node)
-    if name in CLAMPS:
-        as_clamp(node)
-    if name in CLAMPS or name == "aten.clamp.default":
-        clamp_as_hardtanh(node)
-    if name == "aten.max.dim":
-        without_positions(node)
-    if name in IDENTITIES and changes_nothing(node):
-        _read_past(node)
-    if name in PADS:
-        _crop_by_slices(node)
-    if name == "aten.prelu.default" and node.meta["val"].dim() != IMAGE:
-        _prelu_of_two_sides(node)
-    if name in BROADCASTING:
-        _align_ranks(node)
-    if name in SOFTMAX:
-        _softmax_in_rows(node)
-    if name == DYNAMIC_DEQUANTIZE:
-        _separate_readers(node)
+    return decomposed(program, {**into_products(), **into_planes()})
 
 
 def _name_with_letters(program: ExportedProgram) -> None:
@@ -128,6 +98,10 @@ def _forget_provenance(program: ExportedProgram) -> None:
         node.meta.pop("from_node", None)
 
 
+def _reject(node: Node) -> None:
+    raise LoweringError(f"{node.name}: ExecuTorch has no transposed convolution in 3d")
+
+
 def _linear_by_a_vector(node: Node) -> None:
     """Rewrite a linear with a 1d weight as ``sum(x * weight)``: the delegate fails to run it."""
     import torch
@@ -137,53 +111,6 @@ def _linear_by_a_vector(node: Node) -> None:
         return
     product = call_before(node, torch.ops.aten.mul.Tensor, source, weight)
     node.target, node.args = torch.ops.aten.sum.dim_IntList, (product, [-1])
-
-
-def _without_factors(node: Node) -> None:
-    """Decompose an ``addmm`` with factors, or with a bias that is not a row.
-
-    The delegate (executorch 1.4.1) ignores the factors, and treats any bias as one row.
-    """
-    import torch
-
-    aten, value = torch.ops.aten, node.meta["val"]
-    bias, *factors = cast("list[Node]", list(node.args))
-    beta, alpha = (node.kwargs.get(name, 1) for name in ("beta", "alpha"))
-    if (alpha, beta) == (1, 1) and bias.meta["val"].shape == value.shape[-1:]:
-        return
-    product = call_before(node, aten.mm.default, *factors)
-    if alpha != 1:
-        product = call_before(node, aten.mul.Tensor, product, alpha)
-    if beta != 1:
-        bias = call_before(node, aten.mul.Tensor, bias, beta)
-    node.target, node.args, node.kwargs = aten.add.Tensor, (product, bias), {}
-
-
-def _bias_apart(node: Node) -> None:
-    """Add a bias that is not one number per column separately: the delegate treats it as a row."""
-    import torch
-
-    bias: Any = argument(node, 2)
-    value = node.meta["val"]
-    if bias is None or bias.meta["val"].shape == value.shape[-1:]:
-        return
-    product = call_before(node, node.target, *node.args[:2], value=value)
-    node.target, node.args = torch.ops.aten.add.Tensor, (product, bias)
-
-
-def _with_a_batch(node: Node) -> None:
-    """Rewrite a pool of an image without a batch as a pool with a batch of 1.
-
-    The delegate (executorch 1.4.1) lays out the input of a pool as an image of four dimensions.
-    """
-    import torch
-
-    aten, value = torch.ops.aten, node.meta["val"]
-    source: Any = node.args[0]
-    image = call_before(node, aten.unsqueeze.default, source, 0)
-    pooled = call_before(node, node.target, image, *node.args[1:], value=value.unsqueeze(0))
-    pooled.kwargs = node.kwargs
-    node.target, node.args, node.kwargs = aten.squeeze.dim, (pooled, 0), {}
 
 
 def _compute_written_weights(program: ExportedProgram) -> None:
@@ -196,37 +123,20 @@ def _compute_written_weights(program: ExportedProgram) -> None:
     from qreg.graph.mutation import Mutations
 
     mutations = Mutations.of(program.graph)
-    for node in list(program.graph.nodes) if mutations.writers else ():
-        if operator_name(node.target) in BIAS_POSITION:
-            for constant in filter(mutations.is_written, node.all_input_nodes):
-                computed = call_before(node, torch.ops.aten.mul.Tensor, constant, 1.0)
-                node.replace_input_with(constant, computed)
+    for node in calls(program.graph, BIAS_POSITION):
+        for constant in filter(mutations.is_written, node.all_input_nodes):
+            computed = call_before(node, torch.ops.aten.mul.Tensor, constant, 1.0)
+            node.replace_input_with(constant, computed)
 
 
 def _read_past(node: Node) -> None:
-    """Replace a node with its input for all users except the program's outputs, kept by name."""
+    """Replace an identity with its input, except for the program's outputs, kept by name."""
     source = cast("Node", node.args[0])
+    if not changes_nothing(node):
+        return
     node.replace_all_uses_with(source, delete_user_cb=lambda user: user.op != "output")
     if not node.users:
         node.graph.erase_node(node)
-
-
-def _crop_by_slices(pad: Node) -> None:
-    """Rewrite the negative amounts of a constant pad as slices: no kernel supports them."""
-    import torch
-
-    amounts: Any = argument(pad, 1)
-    constant = "constant_pad_nd" in str(pad.target) or argument(pad, 2) in (None, "constant")
-    known = all(isinstance(each, int) for each in amounts)
-    if not (constant and known and any(each < 0 for each in amounts)):
-        return
-    source: Any = pad.args[0]
-    for place, (first, last) in enumerate(zip(amounts[::2], amounts[1::2], strict=True)):
-        dimension = source.meta["val"].dim() - 1 - place
-        ends = max(0, -first), last if last < 0 else sys.maxsize
-        if ends != (0, sys.maxsize):
-            source = call_before(pad, torch.ops.aten.slice.Tensor, source, dimension, *ends)
-    pad.args = (source, [max(0, each) for each in amounts], *pad.args[2:])
 
 
 def _prelu_of_two_sides(node: Node) -> None:
@@ -237,6 +147,8 @@ def _prelu_of_two_sides(node: Node) -> None:
     import torch
 
     aten, rank = torch.ops.aten, node.meta["val"].dim()
+    if rank == IMAGE:
+        return
     source, weight = cast("list[Any]", node.args)
     if rank > 2 and weight.meta["val"].numel() > 1:
         weight = call_before(node, aten.reshape.default, weight, [-1] + [1] * (rank - 2))
@@ -259,7 +171,7 @@ def _align_ranks(node: Node) -> None:
         value = source.meta["val"]
         sizes = [1] * (IMAGE - value.dim()) + list(value.shape)
         static = all(isinstance(size, int) for size in sizes)
-        if value.dim() < IMAGE and static and not _is(source, DEQUANTIZE):
+        if value.dim() < IMAGE and static and called(source) != DEQUANTIZE:
             raised = call_before(node, torch.ops.aten.reshape.default, source, sizes)
             node.replace_input_with(source, raised)
 
@@ -338,5 +250,29 @@ def _dynamic_chain(dequantize: Node) -> list[Node]:
     return [scale.args[0], scale, zero_point, quantize, dequantize]
 
 
-def _is(node: Any, operator: str) -> bool:
-    return str(getattr(node, "target", "")) == operator
+def _as_hardtanh(node: Node) -> None:
+    if called(node) in ONE_SIDED:
+        as_clamp(node)
+    clamp_as_hardtanh(node)
+
+
+# In the order in which they apply to one call.
+REWRITES: tuple[tuple[Collection[str], Callable[[Node], object]], ...] = (
+    (("aten.conv_transpose3d.input",), _reject),
+    (MAX_POOL2D, spell_out_stride),
+    (LINEAR, _linear_by_a_vector),
+    # The delegate ignores the factors of an addmm, and treats any bias as one row.
+    ((*LINEAR, *ADDMM), add_bias),
+    # The delegate lays out the input of a pool as an image of four dimensions.
+    (POOLS, add_batch),
+    ((*ONE_SIDED, "aten.clamp.default"), _as_hardtanh),
+    # The delegate accepts max.dim where its positions are unused, and fails to lower it unless the
+    # dimension is one of the last two of an image; for amax it checks that.
+    (("aten.max.dim",), without_positions),
+    (IDENTITIES, _read_past),
+    (PADS, crop_by_slices),  # no kernel supports negative amounts
+    (("aten.prelu.default",), _prelu_of_two_sides),
+    (BROADCASTING, _align_ranks),
+    (SOFTMAX, _softmax_in_rows),
+    ((DYNAMIC_DEQUANTIZE,), _separate_readers),
+)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from qreg import Conversion, LoweredOperator
+from qreg import LoweredOperator
 from qreg.backends.exported import conversion_of, name_of
 from qreg.backends.program_graph import Kernel, Kind, ProgramGraph, within
 from qreg.graph.provenance import origin
@@ -43,10 +43,6 @@ class DelegateGraph:
         yield from found
         hosts = {each.origin: each for each in found}
         yield from (within(hosts[into], name) for name, into in self.absorbed.items())
-
-    def conversions(self) -> Iterator[Conversion]:
-        """Yield the conversions between float and int8 that the delegate computes."""
-        return self.graph.conversions()
 
 
 def delegate_graphs(program: bytes, edge: ExportedProgram) -> list[DelegateGraph]:

@@ -12,8 +12,17 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qreg.errors import LoweringError, keeping_in_float
-from qreg.graph.nodes import argument, operator_name, sole_user
-from qreg.graph.operators import ADD, CLAMPS, MUL, RELU, SUB
+from qreg.graph.nodes import argument, called, operator_name, sole_user
+from qreg.graph.operators import (
+    ADD,
+    CLAMPS,
+    DEQUANTIZE,
+    DEQUANTIZE_CHANNELS,
+    MUL,
+    QUANTIZE,
+    RELU,
+    SUB,
+)
 from qreg.graph.provenance import module_path, origin
 
 if TYPE_CHECKING:
@@ -34,9 +43,6 @@ SUM_RATIO = 2.0**20
 PRODUCT_RATIO = 2.0**31 / 255**2
 BIAS = 2.0**31  # executorch quantizes it to int32, by input scale * weight scale
 
-QUANTIZE = "quantized_decomposed.quantize_per_tensor.default"
-DEQUANTIZE = "quantized_decomposed.dequantize_per_tensor.default"
-PER_CHANNEL = "quantized_decomposed.dequantize_per_channel.default"
 WEIGHTED = ("aten.conv", "aten.linear.", "aten.addmm.")
 
 
@@ -49,7 +55,7 @@ def check_scales(program: ExportedProgram) -> None:
     specs = program.graph_signature.input_specs
     constants = {each.arg.name: given[each.target] for each in specs if each.target in given}
     for node in program.graph.nodes:
-        limit = _limit_of(operator_name(node.target)) if node.op == "call_function" else None
+        limit = _limit_of(called(node))
         output = _output_scale(node) if limit else None
         problem = limit(node, output, constants) if limit and output else None
         if problem:
@@ -126,7 +132,7 @@ def _scale(value: Any) -> float | None:
 def _weight_scales(weight: Any, constants: Mapping[str, Tensor]) -> Tensor | None:
     import torch
 
-    if str(getattr(weight, "target", "")) == PER_CHANNEL:
+    if str(getattr(weight, "target", "")) == DEQUANTIZE_CHANNELS:
         return constants.get(weight.args[1].name)
     scale = _scale(weight)
     return None if scale is None else torch.tensor([scale])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from qreg.graph.clamping import clamp_as_hardtanh
-from qreg.graph.nodes import argument, operator_name, tensor_at
+from qreg.graph.equivalents import spell_out_stride
+from qreg.graph.nodes import argument, operator_name
 from qreg.graph.operators import MAX_POOL2D, PADS
-from qreg.graph.rewrites import bypass, new_constant, rewritten, simplify
+from qreg.graph.rewrites import bypass, copy_constant, rewritten, simplify
 from qreg.graph.rewrites import scalars_to_attributes as scalars_to_attributes
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ BIAS_POSITION = {
     "aten.addmm.default": 0,
 }
 IN_1D = ("aten.conv1d.default", "aten.conv_transpose1d.default")
-COPY = "_copy_"
 
 
 def transform(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
@@ -77,34 +76,20 @@ def _separate_constants(model: GraphModule, node: Node, bias: int) -> bool:
     adds a dimension to its weight, so the weight supports one call.
     """
     weight = 2 if bias == 0 else 1
-    changed = _copy_argument(model, node, bias, lambda first: True)
     one_call = operator_name(node.target) in IN_1D
-    return (
-        _copy_argument(model, node, weight, lambda first: one_call or first.target != node.target)
-        or changed
-    )
+    first = _earlier_reader(node, weight)
+    apart = first is not None and (one_call or first.target != node.target)
+    copied = [bias] if _earlier_reader(node, bias) else []
+    copied += [weight] if apart else []
+    for position in copied:
+        copy_constant(model, node, position)
+    return bool(copied)
 
 
-def _copy_argument(
-    model: GraphModule, node: Node, position: int, differs: Callable[[Node], bool]
-) -> bool:
+def _earlier_reader(node: Node, position: int) -> Node | None:
+    """Return the first call that reads a constant argument of a call, None if it is this call."""
     constant = argument(node, position)
     if getattr(constant, "op", "") != "get_attr":
-        return False
+        return None
     first = next(iter(constant.users))
-    if first is node or not differs(first):
-        return False
-    copy = new_constant(model, node, COPY, tensor_at(constant).detach().clone())
-    node.args = (*node.args[:position], copy, *node.args[position + 1 :])
-    return True
-
-
-def spell_out_stride(node: Node) -> bool:
-    """Add the stride to a max_pool2d that omits it; the default is the window size.
-
-    The partitioner of executorch 1.4.1 reads the stride by position, and fails without it.
-    """
-    if argument(node, 2):
-        return False
-    node.args = (*node.args[:2], node.args[1], *node.args[3:])
-    return True
+    return None if first is node else first

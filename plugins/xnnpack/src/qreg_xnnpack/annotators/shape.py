@@ -8,23 +8,37 @@ from __future__ import annotations
 from qreg import Annotator, patterns
 from qreg.annotators.annotate import shared_in_and_out
 from qreg.annotators.builders import carrying
-from qreg.annotators.rules import quantized_operands, static_shape
-from qreg.graph.operators import CLAMPS, MAX_POOL2D, PERMUTES, RELU, RESHAPES, SLICE, UNSQUEEZE
+from qreg.annotators.rules import (
+    clamped_around_zero,
+    pooled_to_one,
+    quantized_operands,
+    spatial_mean,
+    static_shape,
+)
+from qreg.graph.operators import (
+    CLAMPS,
+    GLOBAL_POOLS,
+    MAX_POOL2D,
+    MEANS,
+    PERMUTES,
+    RELU,
+    RESHAPES,
+    SLICE,
+    UNSQUEEZE,
+)
 from qreg_xnnpack.delegate import (
-    around_zero,
     contiguous_slice,
+    kept_mean,
     ordered_bounds,
     pool_window,
-    pooled_to_one,
-    spatial_mean,
     trailing_dimension,
 )
 
 CARRYING = (
     carrying("max_pool2d", MAX_POOL2D, pool_window),
     carrying("relu", RELU),
-    carrying("clamp", CLAMPS, ordered_bounds, around_zero),
-    carrying("mean", ("aten.mean.dim",), spatial_mean),
+    carrying("clamp", CLAMPS, clamped_around_zero, ordered_bounds),
+    carrying("mean", MEANS, spatial_mean, kept_mean),
     carrying("permute", PERMUTES),
     carrying("view", RESHAPES, static_shape),
     carrying("slice", SLICE, contiguous_slice),
@@ -34,7 +48,7 @@ CARRYING = (
 ANNOTATORS = (
     Annotator(
         "adaptive_avg_pool2d",
-        ("aten.adaptive_avg_pool2d.default",),
+        GLOBAL_POOLS,
         patterns.operands(0),
         rules=(quantized_operands, pooled_to_one),
         annotate=shared_in_and_out,

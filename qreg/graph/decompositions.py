@@ -1,26 +1,46 @@
-"""Decompositions of operators that neither the delegate nor ExecuTorch's portable kernels have."""
+"""Decompositions of operators that backends have no kernels for, into operators that they have.
+
+Tables for ``ExportedProgram.run_decompositions``, and alone with ``decomposed``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.export import ExportedProgram
 
 
-def by_others() -> dict[Any, Callable[..., Any]]:
-    """Return a decomposition table from these operators to operators that have kernels."""
+def into_products() -> dict[Any, Callable[..., Any]]:
+    """Return the decompositions into matrix products: of ``bilinear``, ``addmv`` and ``addbmm``."""
     import torch
 
     aten = torch.ops.aten
     return {
-        aten.conv3d.default: conv3d_in_planes,
-        aten.conv3d.padding: conv3d_with_padding,
         aten.bilinear.default: bilinear,
         aten.addmv.default: addmv,
         aten.addbmm.default: addbmm,
     }
+
+
+def into_planes() -> dict[Any, Callable[..., Any]]:
+    """Return the decompositions of ``conv3d`` into sums of ``conv2d``."""
+    import torch
+
+    aten = torch.ops.aten
+    return {aten.conv3d.default: conv3d_in_planes, aten.conv3d.padding: conv3d_with_padding}
+
+
+def decomposed(
+    program: ExportedProgram, table: Mapping[Any, Callable[..., Any]]
+) -> ExportedProgram:
+    """Return a program without the operators of a table; itself if it has none of them."""
+    if not any(node.target in table for node in program.graph.nodes):
+        return program
+    made: ExportedProgram = program.run_decompositions(dict(table))
+    return made
 
 
 def bilinear(one: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

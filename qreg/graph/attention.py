@@ -1,10 +1,10 @@
-"""Attention in operators that the delegate supports.
+"""Decompose attention into matrix products and a plain softmax.
 
-executorch 1.4.1 decomposes ``scaled_dot_product_attention`` to a softmax with a guard against rows
-without keys. The delegate does not support the operators of the guard (``eq``, ``any``, ``where``,
-``full_like``, ``mul.Scalar``, ``expand``). The runtime's kernels for them are slower than all
-matrix products of a small transformer. Only a mask can leave a row without keys: without a mask, or
-with a constant mask that hides nothing, a plain softmax returns the same values.
+torch decomposes ``scaled_dot_product_attention`` to a softmax with a guard against rows without
+keys. Delegates for matrix products do not support the operators of the guard (``eq``, ``any``,
+``where``, ``full_like``, ``mul.Scalar``, ``expand``), and portable kernels for them are slower than
+all matrix products of a small transformer. Only a mask can leave a row without keys: without a
+mask, or with a constant mask that hides nothing, a plain softmax returns the same values.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qreg.graph.insertion import call_before
-from qreg.graph.nodes import operator_name
+from qreg.graph.nodes import calls
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.export import ExportedProgram
     from torch.fx import Node
 
-ATTENTION = "aten.scaled_dot_product_attention.default"
+ATTENTION = ("aten.scaled_dot_product_attention.default",)
 ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 BEYOND = ("dropout_p", "is_causal", "enable_gqa")
 RANK = 4  # batch, heads, positions, depth
@@ -30,13 +30,12 @@ RANK = 4  # batch, heads, positions, depth
 def spell_out_attention(program: ExportedProgram) -> None:
     """Replace each attention that hides no key; the program is rewritten in place."""
     known = _lifted(program)
-    for node in list(program.graph.nodes):
-        if node.op == "call_function" and operator_name(node.target) == ATTENTION:
-            given = dict(zip(ARGUMENTS, node.args, strict=False)) | node.kwargs
-            if _is_plain(given) and _hides_nothing(given.get("attn_mask"), known):
-                result = _spelled_out(node, given)
-                node.replace_all_uses_with(result)
-                program.graph_signature.replace_all_uses(node.name, result.name)
+    for node in calls(program.graph, ATTENTION):
+        given: dict[str, Any] = dict(zip(ARGUMENTS, node.args, strict=False)) | node.kwargs
+        if _is_plain(given) and _hides_nothing(given.get("attn_mask"), known):
+            result = _spelled_out(node, given)
+            node.replace_all_uses_with(result)
+            program.graph_signature.replace_all_uses(node.name, result.name)
     program.graph.eliminate_dead_code()
 
 
@@ -116,7 +115,7 @@ def _spelled_out(node: Node, given: dict[str, Any]) -> Node:
 
 
 def _merged(call: Callable[..., Node], value: Node) -> Node:
-    """Merge batch and heads to one dimension: the delegate multiplies 3d tensors."""
+    """Merge batch and heads to one dimension: kernels multiply 3d tensors."""
     import torch
 
     batch, heads, *rest = value.meta["val"].shape

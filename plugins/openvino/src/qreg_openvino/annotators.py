@@ -1,0 +1,86 @@
+"""The patterns that OpenVINO's CPU plugin runs in integers, in matching order.
+
+Transposed convolutions stay in float: their integer kernel supports no zero point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from qreg import Annotation, Annotator, Match, Refusal, patterns
+from qreg.annotators.annotate import output_spec, shared_in_and_out
+from qreg.annotators.builders import carrying, chain, continuing
+from qreg.annotators.families import convolutions, means, moving, products
+from qreg.annotators.profitability import Islands
+from qreg.annotators.rules import (
+    batched_pool,
+    moderate_constants,
+    nonempty,
+    quantized_operands,
+    several_inputs,
+)
+from qreg.configs.depthwise import full_range
+from qreg.graph.operators import (
+    ADDMM,
+    CAT,
+    CLAMPS,
+    CONVOLUTIONS,
+    GLOBAL_POOLS,
+    LINEAR,
+    MATMUL,
+    MAX_POOLS,
+    MEANS,
+    MOVES,
+    RELU,
+)
+from qreg_openvino.rules import bounded, plain_average, plain_maximum, rows, several_channels
+
+if TYPE_CHECKING:
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig
+
+POOLS = ("aten.avg_pool2d.default",)
+ISLANDS = Islands(
+    products=frozenset({*CONVOLUTIONS, *LINEAR, *ADDMM, *MATMUL}),
+    passing=frozenset({*CAT, *MEANS, *POOLS, *GLOBAL_POOLS, *MAX_POOLS, *MOVES}),
+    constant_factor=True,
+)
+# The elementwise functions that the plugin fuses into the compute operator upstream.
+ACTIVATIONS = (
+    *RELU,
+    *CLAMPS,
+    *("aten.gelu.default", "aten.silu.default", "aten.sigmoid.default", "aten.tanh.default"),
+    *("aten.hardswish.default", "aten.hardsigmoid.default"),
+    *("aten.leaky_relu.default", "aten.elu.default"),
+)
+CAT_RULES = (
+    *(quantized_operands, several_inputs, moderate_constants, nonempty),
+    ISLANDS.feeds_products,
+)
+
+
+def joined(match: Match, config: QuantizationConfig) -> Sequence[Annotation] | Refusal:
+    """Share qparams between the inputs and the output of a cat if every input is quantized.
+
+    With separate qparams, the plugin quantizes the inputs a second time.
+    """
+    if all(output_spec(node) is not None for node in match.inputs):
+        return shared_in_and_out(match, config)
+    return Refusal("not all inputs are quantized: an int8 cat would only add conversions")
+
+
+ANNOTATORS: tuple[Annotator, ...] = (
+    *convolutions(
+        full_range(ISLANDS.product),
+        ACTIVATIONS,
+        "act",
+        rules=(several_channels,),
+        fused_rules=(bounded,),
+    ),
+    *products(ISLANDS, ACTIVATIONS, "act", linear_rules=(rows,), fused_rules=(bounded,)),
+    chain("cat", CAT, patterns.listed(), rules=CAT_RULES, annotate=joined),
+    continuing(ISLANDS, "avg_pool", POOLS, batched_pool, plain_average),
+    *means(ISLANDS),
+    carrying("max_pool", MAX_POOLS, batched_pool, plain_maximum, nonempty),
+    *moving(),
+)
