@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import warnings
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from qreg.backends.patching import patched
+from qreg.backends.patching import patched, quiet
 
 
 def test_attributes_are_replaced_for_the_time_of_the_block() -> None:
@@ -63,3 +65,36 @@ def test_another_thread_sees_the_library_as_it_is_before_it_patches_it() -> None
         assert thread.is_alive()
     thread.join(10)
     assert seen == [1]
+
+
+def test_a_method_of_a_class_is_of_the_class_again() -> None:
+    class Library:
+        @classmethod
+        def name(cls) -> str:
+            return cls.__name__
+
+    class Derived(Library):
+        pass
+
+    with patched((Library, "name", lambda name: staticmethod(lambda: f"not {name()}"))):
+        assert Derived.name() == "not Library"
+    assert (Library.name(), Derived.name()) == ("Library", "Derived")
+
+
+def test_what_a_library_says_is_suppressed_and_then_heard_again(
+    caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    def say(text: str) -> None:
+        warnings.warn(text, UserWarning, stacklevel=1)
+        warnings.warn(f"{text} soon", FutureWarning, stacklevel=1)
+        logging.getLogger("library").warning(text)
+
+    with quiet("library"):
+        say("everything")
+    with quiet(categories=(UserWarning,), message="on|.*off"):
+        for text in ("on", "it is off", "neither"):
+            say(text)
+    assert [str(each.message) for each in recwarn] == [
+        *("on soon", "it is off soon", "neither", "neither soon"),
+    ]
+    assert caplog.messages == ["on", "it is off", "neither"]
