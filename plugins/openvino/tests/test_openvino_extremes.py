@@ -1,4 +1,4 @@
-"""The largest and least values along dimensions are right in front of what quantizes them."""
+"""Values that are reduced along dimensions are right ahead of what the plugin fuses with them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from kinds import Apply
 from torch import nn
 
 import qreg
+from qreg.plugins.registry import installed
 
 EXTREMES: tuple[Any, ...] = (
     lambda x: x.amax(-1),
@@ -29,3 +30,23 @@ def test_extremes_are_not_cut_to_integers() -> None:
     assert result.verification is not None
     assert min(each.sqnr for each in result.verification.to_converted) > 60
     assert min(each.sqnr for each in result.verification.to_float) > 30
+
+
+ROWS: tuple[Any, ...] = (
+    lambda x: x[0].sum(-1) + torch.arange(8.0),
+    lambda x: torch.arange(8.0) - x[0].mean(-1),
+    lambda x: x[0].sum(-1, keepdim=True) * torch.arange(8.0)[:, None],
+    lambda x: x[0].sum(0, keepdim=True) / torch.arange(1.0, 9.0)[:, None],
+    lambda x: x.sum(-1) + torch.arange(8.0),
+    lambda x: x.mean((2, 3)) * torch.arange(4.0),
+)
+
+
+def test_a_sum_or_mean_meets_each_number_of_a_row_in_its_place() -> None:
+    torch.manual_seed(0)
+    model = Side([Apply(each) for each in ROWS]).eval()
+    inputs = tuple(torch.randn(1, 4, 8, 8) for _ in ROWS)
+    program = qreg.lower(model, inputs, backend="openvino").program
+    outputs = installed().backend("openvino").value.load(program)(inputs)
+    for wanted, output in zip(model(*inputs), outputs, strict=True):
+        torch.testing.assert_close(output, wanted, atol=1e-5, rtol=1e-5)

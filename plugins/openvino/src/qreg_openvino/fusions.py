@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ALONG = {f"aten.{name}.default" for name in ("amax", "amin", "max", "min")}
 WITH_PLACES = {f"aten.{name}.dim" for name in ("max", "min")}
+REDUCED = ("aten.sum.dim_IntList", "aten.mean.dim")
+ELEMENTWISE = {f"aten.{name}.Tensor" for name in ("add", "sub", "mul", "div")}
 FALLING = {f"aten.{name}.default" for name in ("abs", "gelu", "silu", "hardswish")}
 SLOPED = {f"aten.{name}.default" for name in ("leaky_relu", "elu")}
 PASSED = (
@@ -26,17 +28,19 @@ PASSED = (
 )
 
 
-def keep_apart_from_quantization(program: ExportedProgram) -> None:
-    """Insert a Maximum of each extreme along a dimension with itself; rewrite in place.
+def keep_reductions_apart(program: ExportedProgram) -> None:
+    """Insert a Maximum of a reduced value with itself; the program is rewritten in place.
 
     The plugin fuses a quantization into the ReduceMax or ReduceMin that it reads, and then reduces
-    8-bit values, which truncates the inputs to integers.
+    8-bit values, which truncates the inputs to integers. It fuses ``x.mean(-1) * row`` too, and
+    takes the row for one number a channel of ``x``.
     """
     import torch
 
-    for value in filter(_is_extreme, list(program.graph.nodes)):
-        kept = call_before(value.next, torch.ops.aten.maximum.default, value, value)
-        value.replace_all_uses_with(kept, lambda user, kept=kept: user is not kept)
+    for value in list(program.graph.nodes):
+        if _is_extreme(value) or _meets_row(value):
+            kept = call_before(value.next, torch.ops.aten.maximum.default, value, value)
+            value.replace_all_uses_with(kept, lambda user, kept=kept: user is not kept)
     program.graph_module.recompile()
 
 
@@ -44,6 +48,15 @@ def _is_extreme(node: Node) -> bool:
     if node.target is operator.getitem and node.args[1] == 0:
         return operator_name(node.all_input_nodes[0].target) in WITH_PLACES
     return called(node) in ALONG
+
+
+def _meets_row(node: Node) -> bool:
+    """Whether a sum or mean is added to, or multiplied by, a tensor of another shape."""
+    if called(node) not in REDUCED or node.all_input_nodes[0].meta["val"].dim() < 3:
+        return False
+    readers = [user for user in node.users if called(user) in ELEMENTWISE]
+    others = [each for user in readers for each in user.all_input_nodes if each is not node]
+    return any(each.meta["val"].shape != node.meta["val"].shape for each in others)
 
 
 def keep_apart_from_activations(program: ExportedProgram) -> None:

@@ -12,7 +12,7 @@ from qreg.graph.decompositions import into_products
 from qreg_openvino.checks import check_lowerable
 from qreg_openvino.container import GRAPH, WEIGHTS, join
 from qreg_openvino.converting import convert
-from qreg_openvino.fusions import keep_apart_from_activations, keep_apart_from_quantization
+from qreg_openvino.fusions import keep_apart_from_activations, keep_reductions_apart
 from qreg_openvino.passes import copies, pad_ahead_of_averages
 from qreg_openvino.permutations import drop_undone_permutations
 from qreg_openvino.reading import Compiled
@@ -32,7 +32,7 @@ def lower(program: ExportedProgram) -> Lowered:
     check_lowerable(functional)
     pad_ahead_of_averages(functional)
     keep_apart_from_activations(functional)
-    keep_apart_from_quantization(functional)
+    keep_reductions_apart(functional)
     drop_undone_permutations(functional)
     written = serialized(convert(functional))
     compiled = Compiled.of(compiled_model(written).get_runtime_model())
