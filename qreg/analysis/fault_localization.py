@@ -35,6 +35,12 @@ QUANTIZE = "quantized_decomposed.quantize_per_"
 DEQUANTIZE = "quantized_decomposed.dequantize_per_"
 
 
+FAILS_IN_FLOAT = (
+    "The float model fails in this backend too, so no scope helps. Change the model at or just "
+    "upstream of it."
+)
+
+
 @frozen
 class Search:
     """How a part of a model is lowered, run and judged; ``load`` None runs nothing."""
@@ -63,9 +69,11 @@ def name_suspect(
     decisions: Sequence[Decision],
     samples: Sequence[tuple[Any, ...]],
     search: Search,
+    reference: GraphModule | None = None,
 ) -> ProgramError:
     """Return the error, with the operator at which it starts if one is found.
 
+    ``reference`` is the float graph: if it fails too, no scope helps, and none is offered.
     Skip the search if the backend has named operators itself.
     """
     remedy = _remedy(error.suspects, decisions) if isinstance(error, LoweringError) else ""
@@ -83,6 +91,8 @@ def name_suspect(
     # An operator that is in float already may be the cause: then no setting would help.
     floats = {each.node for each in decisions if not each.quantized}
     remedy = _remedy(names, decisions) if floats.isdisjoint(names) else ""
+    if reference is not None and not search.works(reference, samples):
+        remedy = FAILS_IN_FLOAT
     return error.suspecting(_described(found), remedy=remedy)
 
 

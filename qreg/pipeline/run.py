@@ -158,7 +158,8 @@ class Run:
         search = Search(self.goal.lower, self.load, self.floor)
         decisions = self.quantizer.decisions
         try:
-            return name_suspect(error, graphs.converted, decisions, graphs.samples, search)
+            converted, samples = graphs.converted, graphs.samples
+            return name_suspect(error, converted, decisions, samples, search, graphs.reference)
         except Exception as trouble:  # the search must not hide the error it is for
             return error.suspecting(f"the search for the operator failed: {trouble!r}")
 

@@ -11,6 +11,7 @@ from torch._higher_order_ops.scan import scan
 
 import qreg
 from qreg.analysis.fault_localization import Search, suspect, up_to
+from qreg.errors import LoweringError
 from qreg.plugins.registry import installed
 from qreg.programs.lowering import target
 
@@ -71,3 +72,28 @@ def test_the_operators_of_a_scan_are_told_from_those_around_it() -> None:
     inside = [name for name in names if "." in name]
     assert any(name.endswith(".add") for name in inside)
     assert {"linear", "linear_1"} <= set(names)
+
+
+class Table(nn.Module):
+    """A row of a table at a counted position: executorch 1.4.1 does not lower the selection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear, self.table = nn.Linear(8, 8), nn.Parameter(torch.randn(4, 8))
+        self.count = nn.Buffer(torch.zeros((), dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.linear(x) + self.table[self.count % 4]
+        self.count.add_(1)
+        return y
+
+
+def test_no_scope_is_offered_where_the_float_model_fails_too() -> None:
+    batches = [(torch.randn(2, 8),) for _ in range(4)]
+    with pytest.raises(LoweringError):
+        qreg.lower(Table().eval(), batches[0])
+    with pytest.raises(LoweringError, match=r"float model fails .* Change the model") as caught:
+        qreg.quantize(Table().eval(), batches[0], calibration=batches, progress=False)
+    assert caught.value.suspects
+    assert "quantizer.set_" not in str(caught.value)
