@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,8 +16,12 @@ pytest.importorskip("transformers")
 from architectures import ARCHITECTURES
 
 import qreg
+import qreg_xnnpack.lowering
 from qreg.programs import lowering
+from qreg_xnnpack.compat import export_pass
+from qreg_xnnpack.retracing import traced_once
 
+WITHOUT = [each for each in qreg_xnnpack.lowering.PATCHES if each is not traced_once]
 QUICK = {"BERT", "ResNet of bottlenecks"}
 
 
@@ -32,7 +38,28 @@ def test_programs_are_the_same_byte_for_byte(name: str, monkeypatch: pytest.Monk
     model, example = make(), batch()
     quick = quantized(model, example)
     monkeypatch.setattr(lowering, "shortcuts", contextlib.nullcontext)
+    monkeypatch.setattr(qreg_xnnpack.lowering, "PATCHES", WITHOUT)
     assert quantized(model, example) == quick
+
+
+def test_passes_still_trace_unchanged_graphs_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    base, calls = export_pass().__mro__[1], Counter[str]()
+    monkeypatch.setattr(base, "call", counted(base.call, calls))
+    program = torch.export.export(nn.Linear(4, 4), (torch.randn(1, 4),))
+    qreg.lower(program)
+    once = calls.total()
+    monkeypatch.setattr(qreg_xnnpack.lowering, "PATCHES", WITHOUT)
+    qreg.lower(program)
+    assert once < calls.total() - once
+    assert {"FuseActivationPass", "Conv1dUnsqueezePass"} < calls.keys()
+
+
+def counted(call: Callable[..., Any], calls: Counter[str]) -> Callable[..., Any]:
+    def noting(itself: Any, graph_module: Any) -> Any:
+        calls[type(itself).__name__] += 1
+        return call(itself, graph_module)
+
+    return noting
 
 
 def quantized(model: nn.Module, example: Any) -> bytes:

@@ -86,6 +86,14 @@ def layout_pass() -> Any:
     return ChannelsLastTaggedReshapePass
 
 
+def export_pass() -> Any:
+    """Return the base of the passes that trace a graph again."""
+    # executorch 1.4.1
+    from executorch.exir.pass_base import ExportPass
+
+    return ExportPass
+
+
 def passes_that_quantize() -> tuple[Any, ...]:
     """Return the modules of the passes that quantize operators inserted next to a quantized node.
 

@@ -14,11 +14,14 @@ from qreg_xnnpack.layouts import layouts_put_right
 from qreg_xnnpack.neighbours import float_beside_int8, taken_for_int8
 from qreg_xnnpack.passes import ready
 from qreg_xnnpack.reading import delegate_graphs, outside_nodes
+from qreg_xnnpack.retracing import traced_once
 
 if TYPE_CHECKING:
     from executorch.exir import EdgeProgramManager, ExecutorchBackendConfig
     from torch.export import ExportedProgram
 
+# What a lowering changes of executorch, or does without.
+PATCHES = (layouts_put_right, float_beside_int8, without_bilinear_patterns, traced_once)
 NO_OPERATORS = ("executorch_call_delegate", "getitem")
 # Warnings of executorch 1.4.1: it copies pytree specs that torch 2.13 has deprecated, thousands of
 # times, and does not know that _with_state initializes buffers.
@@ -59,7 +62,7 @@ def to_edge(program: ExportedProgram, *, per_operator: bool = False) -> EdgeProg
     passes = [one_clamp_in_a_row, taken_for_int8]
     partitioner = XnnpackPartitioner(per_op_mode=per_operator)
     with quiet(message=NOISE), ExitStack() as stack:
-        for patch in (layouts_put_right, float_beside_int8, without_bilinear_patterns):
+        for patch in PATCHES:
             stack.enter_context(patch())
         return to_edge_transform_and_lower(
             ready(program), transform_passes=passes, partitioner=[partitioner]
