@@ -12,6 +12,7 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.fx import GraphModule
 from torch.fx.experimental.symbolic_shapes import guarding_hint_or_throw, has_guarding_hint
 
 # torchao 0.18.0; of these observers only the base is exported.
@@ -26,7 +27,7 @@ from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 if TYPE_CHECKING:
-    from torch.fx import GraphModule, Node
+    from torch.fx import Node
 
     from qreg.plugins.types.annotator import Annotation
 
@@ -75,6 +76,39 @@ def size_hint(size: int | torch.SymInt) -> int | None:
     """
     # torch 2.13.0: symbolic_shapes is experimental, and its functions for hints change their names.
     return int(guarding_hint_or_throw(size)) if has_guarding_hint(size) else None
+
+
+@contextmanager
+def keeping_nested_bodies() -> Iterator[None]:
+    """Make ``convert_pt2e`` keep the branches and bodies that other branches and bodies call.
+
+    torchao 0.18.0 calls ``delete_all_unused_submodules`` of torch 2.13.0, which reads the calls of
+    the outer graph only.
+    """
+    delete = GraphModule.delete_all_unused_submodules
+    GraphModule.delete_all_unused_submodules = _except_nested_bodies(delete)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        GraphModule.delete_all_unused_submodules = delete  # type: ignore[method-assign]
+
+
+def _except_nested_bodies(delete: Callable[[GraphModule], None]) -> Callable[[GraphModule], None]:
+    @wraps(delete)
+    def deleted(graph_module: GraphModule) -> None:
+        nested = {
+            f"{name}.{path}": module
+            for name, body in graph_module.named_children()
+            if isinstance(body, GraphModule)
+            for path, module in body.named_modules()
+            if path
+        }
+        delete(graph_module)
+        for path, module in nested.items():
+            if hasattr(graph_module, path.split(".")[0]):
+                graph_module.add_submodule(path, module)
+
+    return deleted
 
 
 @contextmanager

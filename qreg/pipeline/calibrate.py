@@ -15,7 +15,7 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 from qreg.analysis.interpreter import first_nan
 from qreg.annotators.rules import LARGEST_SCALAR
 from qreg.errors import CalibrationError, InputError
-from qreg.graph.compat import AFFINE_RANGED, folding_where_qat_scaled
+from qreg.graph.compat import AFFINE_RANGED, folding_where_qat_scaled, keeping_nested_bodies
 from qreg.graph.mutation import keeping_state
 from qreg.graph.provenance import module_path
 from qreg.programs.export import OBSERVERS, is_prepared
@@ -104,7 +104,7 @@ def convert(prepared: GraphModule, *, fold_quantize: bool = True) -> GraphModule
     _check_observers(prepared)
     try:
         # To fold constants, torchao also runs operators that write to buffers.
-        with keeping_state(prepared), folding_where_qat_scaled():
+        with keeping_state(prepared), keeping_nested_bodies(), folding_where_qat_scaled():
             converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold_quantize)
     except AssertionError as cause:
         if is_prepared(prepared):

@@ -47,11 +47,18 @@ def mapped(m: Any, y: Tensor) -> Tensor:
     return result
 
 
+def nested(m: Any, y: Tensor) -> Tensor:
+    def inner(y: Tensor) -> Tensor:
+        return torch.cond(y.std() > 2, m.linear, F.hardswish, (y,))
+
+    return torch.cond(y.mean() > 0, inner, lambda y: y * 2, (y,))
+
+
 def decibels(wanted: Tensor, found: Tensor) -> float:
     return float(10 * torch.log10(wanted.square().sum() / (wanted - found).square().sum()))
 
 
-@pytest.mark.parametrize("flow", [linear_or_double, delegates_own, mapped])
+@pytest.mark.parametrize("flow", [linear_or_double, delegates_own, mapped, nested])
 def test_each_branch_runs_close_to_float(flow: Callable[[Any, Tensor], Tensor]) -> None:
     model = Flow(flow).eval()
     generator = torch.Generator().manual_seed(1)
