@@ -19,7 +19,7 @@ from qreg.backends.exported import changed_inputs, float_conversions, float_oper
 from qreg.backends.patching import quiet
 from qreg_arm.compat import delegates_of, traced_and_exact
 from qreg_arm.reading import absorbed, read
-from qreg_arm.repairs import spell_out_strides
+from qreg_arm.repairs import spell_out_float, spell_out_strides
 from qreg_arm.whole import left_outside, one_flatbuffer
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def _to_edge(
     from executorch.exir import to_edge_transform_and_lower
 
     spell_out_strides(program)
+    spell_out_float(program)
     with tempfile.TemporaryDirectory(prefix="qreg-arm-") as name:
         spec.dump_intermediate_artifacts_to(name).dump_debug_info(spec.DebugMode.TOSA)
         with _quiet(), traced_and_exact():
