@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from qreg.plugins.types.annotator import Annotation
 
 
+DELETE = "delete_all_unused_submodules"  # torch 2.13.0
 FOLD = "_fold_conv_bn_qat_helper"  # torchao 0.18.0: called for each kind of convolution
 # Affine observers that observe a range; other affine observers are placeholders.
 AFFINE_RANGED = (AffineQuantizedMinMaxObserver, AffineQuantizedMovingAverageMinMaxObserver)
@@ -86,11 +87,11 @@ def keeping_nested_bodies() -> Iterator[None]:
     the outer graph only.
     """
     delete = GraphModule.delete_all_unused_submodules
-    GraphModule.delete_all_unused_submodules = _except_nested_bodies(delete)  # type: ignore[method-assign]
+    setattr(GraphModule, DELETE, _except_nested_bodies(delete))
     try:
         yield
     finally:
-        GraphModule.delete_all_unused_submodules = delete  # type: ignore[method-assign]
+        setattr(GraphModule, DELETE, delete)
 
 
 def _except_nested_bodies(delete: Callable[[GraphModule], None]) -> Callable[[GraphModule], None]:
