@@ -73,7 +73,10 @@ assert (folder / "py.typed").is_file(), f"{sys.argv[1]} has no py.typed"
 OLDEST = ("pluggy==1.5.0", "attrs==23.1.0")
 # One test process runs on each core. With as many threads as cores in each process, the threads
 # spin while they wait for each other: training the digits network took fifty times as long.
-ONE_CORE = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+FOR_TESTS = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+# Inductor's wrapper only calls the kernels. A test calls it a few times, so optimizing it costs
+# more than it saves.
+FOR_TESTS |= {"AOT_INDUCTOR_COMPILE_WRAPPER_OPT_LEVEL": "O0"}
 
 # Distributions besides the host, and the tests.
 COMBINATIONS: dict[str, tuple[list[str], list[str]]] = {
@@ -134,7 +137,8 @@ def check(session: nox.Session, *arguments: str) -> None:
     missing = [each for each in arguments if "/" in each and not path(each).exists()]
     if missing:
         session.error(f"tests: there is no {', '.join(missing)}")
-    session.run("pytest", "-n", "auto", *arguments, *session.posargs, env=ONE_CORE)
+    slowest = ("--durations", "10")
+    session.run("pytest", "-n", "auto", *slowest, *arguments, *session.posargs, env=FOR_TESTS)
 
 
 def path(argument: str) -> Path:
