@@ -137,8 +137,9 @@ def check(session: nox.Session, *arguments: str) -> None:
     missing = [each for each in arguments if "/" in each and not path(each).exists()]
     if missing:
         session.error(f"tests: there is no {', '.join(missing)}")
-    slowest = ("--durations", "10")
-    session.run("pytest", "-n", "auto", *slowest, *arguments, *session.posargs, env=FOR_TESTS)
+    # With worksteal, a process runs tests that are next to each other and share fixtures and caches.
+    options = ("-n", "auto", "--dist", "worksteal", "--durations", "10")
+    session.run("pytest", *options, *arguments, *session.posargs, env=FOR_TESTS)
 
 
 def path(argument: str) -> Path:
