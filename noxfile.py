@@ -137,7 +137,7 @@ def check(session: nox.Session, *arguments: str) -> None:
     missing = [each for each in arguments if "/" in each and not path(each).exists()]
     if missing:
         session.error(f"tests: there is no {', '.join(missing)}")
-    # With worksteal, a process runs tests that are next to each other and share fixtures and caches.
+    # With worksteal, a process runs tests next to each other, which share fixtures and caches.
     options = ("-n", "auto", "--dist", "worksteal", "--durations", "10")
     session.run("pytest", *options, *arguments, *session.posargs, env=FOR_TESTS)
 
