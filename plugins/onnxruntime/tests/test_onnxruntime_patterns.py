@@ -83,7 +83,7 @@ def float_reasons(result: qreg.Result) -> dict[str, str]:
             nn.Sequential(nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, 4)),
             (ROW,),
             "aten.relu.default",
-            "nothing that enters it is quantized",
+            "none of its inputs is quantized",
         ),
     ],
 )
