@@ -28,7 +28,8 @@ def test_extremes_are_not_cut_to_integers() -> None:
     batches = [tuple(torch.randn(1, 4, 8, 8) + 0.5 for _ in EXTREMES) for _ in range(4)]
     result = qreg.quantize(model, batches[0], calibration=batches, backend="openvino")
     assert result.verification is not None
-    assert min(each.sqnr for each in result.verification.to_converted) > 60
+    # Without VNNI some values are a step of int8 apart; moved or cut values are near 0 dB.
+    assert min(each.sqnr for each in result.verification.to_converted) > 40
     assert min(each.sqnr for each in result.verification.to_float) > 30
 
 

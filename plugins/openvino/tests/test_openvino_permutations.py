@@ -46,5 +46,6 @@ def test_permutations_that_undo_each_other_move_no_value() -> None:
     batches = [tuple(torch.randn(2, 4, 8) + 0.5 for _ in range(4)) for _ in range(4)]
     result = qreg.quantize(model, batches[0], calibration=batches, backend="openvino")
     assert result.verification is not None
-    assert min(each.sqnr for each in result.verification.to_converted) > 60
+    # Without VNNI some values are a step of int8 apart; moved or cut values are near 0 dB.
+    assert min(each.sqnr for each in result.verification.to_converted) > 40
     assert min(each.sqnr for each in result.verification.to_float) > 30
