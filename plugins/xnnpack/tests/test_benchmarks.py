@@ -110,3 +110,15 @@ def test_every_observer_gives_the_parameters_of_torchaos(make: Any, benchmark: M
     for key, (scale, zero_point) in found.items():
         assert torch.equal(scale, theirs[key][0]), key
         assert torch.equal(zero_point, theirs[key][1]), key
+
+
+def test_lowering_is_measured_three_ways_and_its_shortcuts_change_no_byte(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import lowering
+
+    monkeypatch.setattr(lowering, "ROUNDS", 1)
+    found = lowering.seconds(lowering.converted(lowering.small(), torch.randn(1, 3, 8, 8)))
+    assert found.keys() == lowering.WAYS.keys()
+    assert min(found.values()) > 0
