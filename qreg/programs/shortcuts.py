@@ -1,7 +1,8 @@
 """Shortcuts through what torch repeats in each pass over a program while it is lowered.
 
-``benchmarks/lowering.py`` measures them. The program stays the same byte for byte. Each shortcut replaces a private name of torch, listed with the version that it was
-verified in. ``tests/programs/test_shortcuts.py`` fails if torch does not use the name any more.
+``benchmarks/lowering.py`` measures them. The program stays the same byte for byte. Each shortcut
+replaces a private name of torch, listed with the version that it was verified in.
+``tests/programs/test_shortcuts.py`` fails if torch does not use the name any more.
 """
 
 from __future__ import annotations
