@@ -40,6 +40,15 @@ def spell_out_alpha(add: Node) -> None:
         add.args, add.kwargs = (one, scaled), {}
 
 
+def double_by_factor(add: Node) -> None:
+    """Rewrite ``add(a, a)`` as ``a * 2``."""
+    import torch
+
+    one, other = add.args[:2]
+    if one is other and add.kwargs.get("alpha", 1) == 1:
+        add.target, add.args, add.kwargs = torch.ops.aten.mul.Tensor, (one, 2), {}
+
+
 def product_without_bias(node: Node, *, inherit: bool = False, name: str | None = None) -> Node:
     """Insert the product of a ``linear`` or ``addmm`` without its bias ahead of it; return it.
 

@@ -35,6 +35,13 @@ CASES: dict[str, tuple[Any, str, Callable[..., Any], Tensor, list[str]]] = {
         X,
         ["aten.cos.default", "aten.mul.Tensor", "aten.add.Tensor"],
     ),
+    "a sum with itself": (
+        equivalents.double_by_factor,
+        "aten.add.Tensor",
+        lambda x: x + x,
+        X,
+        ["aten.mul.Tensor"],
+    ),
     "a linear with a bias for each row": (
         equivalents.add_bias,
         "aten.linear.default",

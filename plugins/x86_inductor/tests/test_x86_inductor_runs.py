@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from chains import chain, failures
 from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn import functional
@@ -233,3 +234,8 @@ def test_scopes_are_kept_next_to_pooling(quantized: Callable[..., Any]) -> None:
     )
     assert {each.node for each in result.decisions if each.quantized} == {"conv2d_1"}
     assert result.audit.defects == ()
+
+
+def test_a_sum_with_itself_in_float_runs_beside_int8() -> None:
+    """torchao 0.18.0 looks for the other operand of a sum downstream of a convolution."""
+    assert failures([chain((1, 4, 8, 8), "conv2d", "~add itself", "conv2d")], "x86_inductor") == []

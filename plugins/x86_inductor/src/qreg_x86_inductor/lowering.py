@@ -13,7 +13,7 @@ from qreg_x86_inductor.compat import compile_package
 from qreg_x86_inductor.guard import final_pass
 from qreg_x86_inductor.reading import Reading, note_steps
 from qreg_x86_inductor.signature import metadata_of
-from qreg_x86_inductor.transforms import spell_out_alphas
+from qreg_x86_inductor.transforms import spell_out_alphas, spell_out_doubles
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -34,6 +34,7 @@ def lower(program: ExportedProgram) -> Lowered:
             "example inputs"
         )
     spell_out_alphas(program.graph)
+    spell_out_doubles(program.graph)
     program.graph_module.recompile()
     note_steps(program.graph)
     reading = Reading(program.graph)

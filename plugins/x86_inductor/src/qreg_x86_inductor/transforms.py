@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qreg.graph.clamping import clamp_as_hardtanh
-from qreg.graph.equivalents import spell_out_alpha
+from qreg.graph.equivalents import double_by_factor, spell_out_alpha
 from qreg.graph.nodes import called, calls
 from qreg.graph.operators import ADD, CONV, LINEAR
 from qreg.graph.rewrites import copy_constant, rewritten, simplified
@@ -40,6 +40,12 @@ def spell_out_alphas(graph: Graph) -> None:
     """Rewrite ``add(a, b, alpha=2)``: torch 2.13 ignores ``alpha`` when it fuses with a linear."""
     for add in calls(graph, ADD):
         spell_out_alpha(add)
+
+
+def spell_out_doubles(graph: Graph) -> None:
+    """Rewrite ``add(a, a)``: torchao 0.18.0 fails on a sum of a convolution with itself."""
+    for add in calls(graph, ADD):
+        double_by_factor(add)
 
 
 def separate_weights(model: GraphModule) -> None:
