@@ -61,7 +61,8 @@ def elu_by_exp(node: Node) -> None:
     import torch
 
     aten, x = torch.ops.aten, node.args[0]
-    alpha, scale, input_scale = (argument(node, n) or 1.0 for n in (1, 2, 3))
+    given = (argument(node, position) for position in (1, 2, 3))
+    alpha, scale, input_scale = (1.0 if each is None else each for each in given)
 
     def call(target: Any, *arguments: Any) -> Node:
         return call_before(node, target, *arguments, inherit=True)
