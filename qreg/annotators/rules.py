@@ -160,7 +160,7 @@ def batched(match: Match, config: QuantizationConfig) -> str | None:
     consumer = next(node for node in match.nodes if match.weight in node.all_input_nodes)
     if len(shape_of(consumer.all_input_nodes[0])) == len(shape_of(match.weight)):
         return None
-    return "convolution of an image without a batch dimension: add one"
+    return "convolution of an image without a batch dimension: add one with unsqueeze(0)"
 
 
 def nonempty(match: Match, config: QuantizationConfig) -> str | None:

@@ -56,4 +56,6 @@ def quantize(
 
 def _beside(model: Path, suffix: str) -> Path:
     """Return the default path of a model's program, which is never the model's own path."""
+    if not model.name:  # a folder, which is reported when it is read
+        return model / f"model{suffix}"
     return model.with_suffix(f".quantized{suffix}" if model.suffix == suffix else suffix)

@@ -49,15 +49,17 @@ def prepare(
     Raises:
         PreparationError: a transform of the backend changes what the model computes; the error
             names the operator.
-        InputError: there are no example inputs, or they do not fit.
+        InputError: there are no example inputs, or they do not fit; or the model is a program that
+            was exported in training mode, and the config is not for training.
         StateError: the model writes to a buffer, and the backend's programs do not keep state.
         NothingQuantizedError: no operator would be quantized.
     """
     if isinstance(quantizer, str):
         quantizer = get_quantizer(quantizer)
-    program, example = exported(model, example_inputs, dynamic_shapes)
+    trained = _is_trained(quantizer)
+    program, example = exported(model, example_inputs, dynamic_shapes, trained=trained)
     prepared = prepare_program(program, quantizer)
-    if not _is_trained(quantizer):
+    if not trained:
         check_agreement(program.module(check_guards=False), float_graph(prepared), example)
     return prepared
 

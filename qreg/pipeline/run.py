@@ -27,6 +27,7 @@ from qreg.plugins.types.program import Lowered
 from qreg.programs.export import export, exported
 from qreg.programs.inputs import InputSpec, capped, checked, input_specs, length
 from qreg.programs.lowering import Loader, Target
+from qreg.programs.training import check_still
 from qreg.quantizer.registry_quantizer import RegistryQuantizer
 from qreg.utils.progress import Stages
 from qreg.verification.agreement import check_agreement, checking_first
@@ -108,6 +109,8 @@ class Run:
         """Export the model. Raises ``ExportError``, and ``InputError`` for inputs and shapes."""
         with self.stages.stage("export"):
             program, example = exported(model, inputs, shapes)
+            if self.load is not None:
+                check_still(program, model)
             specs = input_specs(program)
             dynamic = supported_shapes(self.goal, program, example)
             graph = own_state(program.module(check_guards=False))

@@ -14,6 +14,7 @@ from qreg.plugins.registry import DEFAULT_BACKEND, Registry, installed
 from qreg.plugins.types.program import Lowered
 from qreg.programs.inputs import checked, input_specs
 from qreg.programs.lowering import target
+from qreg.programs.training import check_eval
 from qreg.verification.metrics import OutputComparison, Outputs, compare_all, judge
 from qreg.verification.runner import check_alike, outputs_of, repeats_for, run_program
 from qreg.verification.verdict import IN_GENERAL, check_floor, check_min_sqnr, warn_if_poor
@@ -58,7 +59,7 @@ def verify(
         The comparisons of the outputs, and the verdict.
 
     Raises:
-        InputError: the inputs do not fit the reference.
+        InputError: the inputs do not fit the reference, or it was exported in training mode.
         VerificationError: the program does not load or run, its outputs have other shapes, contain
             NaN, or are below ``floor``.
     """
@@ -87,6 +88,7 @@ def _check_given(program: object, reference: object) -> None:
             f"reference: it is a {type(reference).__name__} (expected an ExportedProgram). "
             "Export the model in eval mode: torch.export.export(model.eval(), example_inputs)."
         )
+    check_eval(reference)
 
 
 def _samples(inputs: Iterable[Any], reference: ExportedProgram) -> list[Any]:

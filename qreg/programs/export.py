@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,11 +20,15 @@ from torchao.quantization.pt2e import (
 
 from qreg.errors import ExportError, InputError
 from qreg.graph.provenance import module_stack
+from qreg.programs.devices import check_devices
+from qreg.programs.example_changes import what_helps
 from qreg.programs.inputs import (
     arguments,
     check_batch,
     input_specs,
 )
+from qreg.programs.models import check_model
+from qreg.programs.training import check_eval
 
 OBSERVERS = (ObserverBase, FakeQuantizeBase, AffineQuantizedObserverBase)
 
@@ -62,11 +67,11 @@ def copied(program: ExportedProgram) -> ExportedProgram:
 
 @contextmanager
 def _eval_mode(model: torch.nn.Module) -> Iterator[None]:
-    if isinstance(model, torch.fx.GraphModule):  # exported graphs have no mode to switch
-        yield
-        return
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    # An exported graph has no mode, and its eval() raises; modules in a traced one have a mode.
+    traced = isinstance(model, torch.fx.GraphModule)
+    for module in model.children() if traced else [model]:
+        module.eval()
     try:
         yield
     finally:
@@ -98,20 +103,41 @@ def _no_lost_assignment(model: torch.nn.Module) -> Iterator[None]:
 
 
 def exported(
-    model: torch.nn.Module | ExportedProgram, example_inputs: Any, dynamic_shapes: Any
+    model: torch.nn.Module | ExportedProgram,
+    example_inputs: Any,
+    dynamic_shapes: Any,
+    *,
+    trained: bool = False,
 ) -> tuple[ExportedProgram, tuple[Any, ...]]:
+    """Return a model as a program, with the example inputs as its arguments.
+
+    ``trained`` accepts a program that was exported in training mode. Raises ``InputError`` for a
+    model or example inputs that cannot be exported, and ``ExportError`` for what torch.export does
+    not support.
+    """
+    check_model(model)
+    check_devices(model, example_inputs)
     if isinstance(model, ExportedProgram):
+        if not trained:
+            check_eval(model)
         return model, _example_of(model, example_inputs)
-    if not isinstance(model, torch.nn.Module):
-        raise InputError(
-            f"model: {model!r} is not a module (expected a torch.nn.Module or an ExportedProgram)"
-        )
     if is_prepared(model):
         raise InputError("the model has observers in it: convert it first, with qreg.convert")
     if example_inputs is None:
         raise InputError("example_inputs is missing: pass a tuple of tensors to export with")
     example = arguments(example_inputs)
-    return export(model, example, dynamic_shapes), example
+    return _helped(model, example, dynamic_shapes), example
+
+
+def _helped(model: torch.nn.Module, example: tuple[Any, ...], shapes: Any) -> ExportedProgram:
+    """Export a module; if that fails and other inputs would not, the error names the change."""
+    try:
+        return export(model, example, shapes)
+    except ExportError as error:
+        change = what_helps(model, example, partial(export, model))
+        if change is None:
+            raise
+        raise ExportError(f"{str(error).rstrip('.')}. {change}") from error.__cause__
 
 
 def _example_of(program: ExportedProgram, example_inputs: Any) -> tuple[Any, ...]:

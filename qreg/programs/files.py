@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qreg.errors import InputError
+from qreg.programs.recognition import BATCHES, PROGRAM, recognized, wrong
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -26,6 +27,7 @@ ARITHMETIC = (
     *(ast.Constant, ast.keyword, ast.operator, ast.unaryop, ast.boolop, ast.cmpop),
     ast.expr_context,
 )
+NOT_PT2 = "is not a .pt2 file"
 
 
 def read_program(path: Path) -> ExportedProgram:
@@ -36,7 +38,7 @@ def read_program(path: Path) -> ExportedProgram:
     """
     import torch
 
-    _check_exists(path)
+    _check_exists(path, PROGRAM)
     _check_archive(path)
     try:
         return torch.export.load(path)
@@ -63,25 +65,29 @@ def read_batches(path: Path) -> list[Any]:
 
     from qreg.programs.inputs import arguments
 
-    _check_exists(path)
+    _check_exists(path, BATCHES)
     try:
         batches = torch.load(path, weights_only=True)
     except Exception as cause:  # a damaged file fails in many ways
-        raise InputError(
-            f"{path} cannot be read as tensors alone: it is damaged, or holds objects that only "
+        fact = "cannot be read as tensors alone"
+        raise wrong(path, fact, BATCHES) or InputError(
+            f"{path} {fact}: it is damaged, or holds objects that only "
             "unpickling makes. Save a list of tuples of tensors with torch.save."
         ) from cause
     if not isinstance(batches, (list, tuple)):
+        found = recognized(path)
         raise InputError(
             f"{path} holds a {type(batches).__name__}; expected a list with one tuple of tensors "
-            "for each batch"
+            f"for each batch{f'. It is {found.what}. {found.data}' if found else ''}"
         )
     return [batch if isinstance(batch, dict) else arguments(batch) for batch in batches]
 
 
-def _check_exists(path: Path) -> None:
+def _check_exists(path: Path, expected: str = "expected a file") -> None:
+    if path.is_dir() and (found := wrong(path, "is not a file", expected)):
+        raise found
     if not path.is_file():
-        raise InputError(f"{path} is not a file")
+        raise InputError(f"{path} is not a file ({expected})")
 
 
 def _check_archive(path: Path) -> None:
@@ -98,8 +104,8 @@ def _check_archive(path: Path) -> None:
     except InputError:
         raise
     except (zipfile.BadZipFile, ValueError, AttributeError, KeyError, TypeError) as cause:
-        raise InputError(
-            f"{path} is not a .pt2 file, or is damaged ({cause}). Write one with "
+        raise wrong(path, NOT_PT2, PROGRAM) or InputError(
+            f"{path} {NOT_PT2}, or is damaged ({cause}). Write one with "
             "torch.export.save(program, path)."
         ) from cause
 

@@ -13,6 +13,8 @@ from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.utils import _pytree as pytree
 
 from qreg.errors import CalibrationError, InputError
+from qreg.programs.devices import device_problem
+from qreg.utils.misfits import dtype_remedy, shape_remedy
 from qreg.utils.shapes import fits, spelled
 
 if TYPE_CHECKING:
@@ -35,18 +37,20 @@ class InputSpec:
         """Return why ``value`` cannot be this input, or None if it can."""
         if not isinstance(value, torch.Tensor):
             return f"is a {type(value).__name__} (expected a tensor). Convert it to a tensor."
+        if problem := device_problem(value):
+            return problem
         if value.dtype != self.dtype:
+            given, wanted = str(value.dtype), str(self.dtype)
             return (
-                f"has dtype {value.dtype}, the model was exported with {self.dtype}. "
-                "Convert it as for the float model."
+                f"has dtype {given}, the model was exported with {wanted}. "
+                f"{dtype_remedy(given, wanted)}"
             )
         if value.is_floating_point() and value.isnan().any():
             return "holds NaN. Leave the batch out, or clean its data."
         if not fits(value.shape, self.shape):
             return (
                 f"has shape {tuple(value.shape)}, the model was exported with "
-                f"{spelled(self.shape)}. "
-                "Give it that shape, or export the model with dynamic_shapes."
+                f"{spelled(self.shape)}. {shape_remedy(value.shape, self.shape)}"
             )
         return None
 
