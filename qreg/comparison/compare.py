@@ -25,8 +25,11 @@ from qreg.errors import (
 )
 from qreg.pipeline.arguments import names_unknown
 from qreg.plugins.registry import DEFAULT, Registry, installed
-from qreg.programs.export import exported, name_of
-from qreg.programs.inputs import capped, checked, input_specs
+from qreg.programs.batches import capped, checked, transformed
+from qreg.programs.export import copied, exported, name_of
+from qreg.programs.inputs import flat
+from qreg.programs.signature import Signature
+from qreg.programs.tensors_only import tensors_only
 from qreg.utils.progress import Stages
 from qreg.verification.latency import ROUNDS, WARM_UP, latency
 from qreg.verification.verdict import check_min_sqnr
@@ -41,6 +44,7 @@ def compare(
     backends: Sequence[str],
     calibration: Iterable[Any],
     max_batches: int | None = None,
+    transform: Callable[[Any], Any] | None = None,
     configs: Mapping[str, str] | None = None,
     threads: int | None = 1,
     rounds: int = ROUNDS,
@@ -80,7 +84,8 @@ def compare(
     names = _distinct(backends)
     _check_configs(configs or {}, names)
     program, _ = exported(model, example_inputs, dynamic_shapes)
-    batches = list(checked(capped(calibration, max_batches), input_specs(program)))
+    read = transformed(capped(calibration, max_batches), transform)
+    batches = list(checked(read, Signature.of_program(program)))
     if not batches:
         raise CalibrationError("calibration: no batch (expected at least one)")
     switches, kept = asdict(registry.switches, recurse=False), tuple(keep_in_float)
@@ -130,11 +135,14 @@ def _begun(
 
 @contextmanager
 def _files(program: ExportedProgram, batches: list[Any]) -> Iterator[tuple[Path, Path]]:
-    """Store the model and its data in files that other processes can read."""
+    """Store the model and its data in files that other processes can read.
+
+    Both are reduced to tensors: another process may not know the types of inputs and outputs.
+    """
     with tempfile.TemporaryDirectory(prefix="qreg-compare-") as folder:
         stored, data = Path(folder, "model.pt2"), Path(folder, "data.pt")
-        torch.export.save(program, stored)
-        torch.save(batches, data)
+        torch.export.save(tensors_only(copied(program)), stored)
+        torch.save([tuple(flat(batch)) for batch in batches], data)
         yield stored, data
 
 

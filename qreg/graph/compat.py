@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.fx import GraphModule
 from torch.fx.experimental.symbolic_shapes import guarding_hint_or_throw, has_guarding_hint
+from torch.fx.graph import _PyTreeInfo  # torch 2.13.0
 
 # torchao 0.18.0; of these observers only the base is exported.
 from torchao.quantization.pt2e import qat_utils
@@ -68,6 +69,15 @@ def restore_annotation(node: Node, annotation: QuantizationAnnotation | None) ->
     node.meta.pop(Q_ANNOTATION_KEY, None)
     if annotation is not None:
         node.meta[Q_ANNOTATION_KEY] = annotation
+
+
+def signature_of(model: object) -> _PyTreeInfo | None:
+    """Return the names of a module's arguments and the structure of its inputs and outputs.
+
+    None for a module that was not made by torch.export.
+    """
+    codegen = getattr(getattr(model, "graph", None), "_codegen", None)  # torch 2.13.0
+    return getattr(codegen, "pytree_info", None)
 
 
 def size_hint(size: int | torch.SymInt) -> int | None:

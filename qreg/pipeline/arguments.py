@@ -33,6 +33,7 @@ class QuantizeOptions(LowerOptions, total=False):
 
     calibration: Iterable[Any] | None
     max_batches: int | None
+    transform: Callable[[Any], Any] | None
     config: Config
     quantizer: RegistryQuantizer | None
     verify: bool

@@ -18,8 +18,10 @@ from qreg.errors import CalibrationError, InputError
 from qreg.graph.compat import AFFINE_RANGED, folding_where_qat_scaled, keeping_nested_bodies
 from qreg.graph.mutation import keeping_state
 from qreg.graph.provenance import module_path
+from qreg.programs.batches import Transform, capped, checked, length, transformed
 from qreg.programs.export import OBSERVERS, is_prepared
-from qreg.programs.inputs import capped, checked, cloned, graph_input_specs, length
+from qreg.programs.inputs import called, cloned
+from qreg.programs.signature import Signature
 from qreg.utils.progress import Stages
 
 if TYPE_CHECKING:
@@ -34,23 +36,26 @@ def calibrate(
     batches: Iterable[Any],
     *,
     max_batches: int | None = None,
+    transform: Transform | None = None,
     progress: bool | None = None,
 ) -> int:
     """Run batches through the result of ``prepare_pt2e``, and return how many there were.
 
     ``batches`` is any iterable: a list, a generator, a ``DataLoader``. A batch is a tuple or list
-    of input tensors, a dict of them by name, or a lone tensor. At most ``max_batches`` are read;
-    none is kept. ``progress=None`` shows a bar on a terminal and prints a line elsewhere.
+    of input tensors, a dict of them by name, a pair ``(args, kwargs)``, or a lone tensor;
+    ``transform`` makes one of these from a batch of another form. Arrays of numpy are tensors too.
+    At most ``max_batches`` are read; none is kept. ``progress=None`` shows a bar on a terminal and
+    prints a line elsewhere.
 
     Raises ``CalibrationError`` for a batch that does not fit the model, and for data without a
     batch.
     """
-    taken = capped(batches, max_batches)
+    taken = transformed(capped(batches, max_batches), transform)
     with (
         Stages(progress) as stages,
         stages.stage("calibrate", length(batches, max_batches)) as each,
     ):
-        return feed(prepared, checked(taken, graph_input_specs(prepared.graph)), each)
+        return feed(prepared, checked(taken, Signature.of_graph(prepared)), each)
 
 
 def feed(
@@ -73,7 +78,7 @@ def feed(
 
 def _run(prepared: GraphModule, batch: tuple[Any, ...], number: int) -> None:
     try:
-        prepared(*cloned(batch))
+        called(prepared, cloned(batch))
     except Exception as cause:  # raised by the model; raised again unless NaN explains it
         name = _nan_source(prepared, batch)
         if name is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from qreg.analysis.sizes import parameter_bytes
 from qreg.errors import InputError
 from qreg.pipeline.arguments import names_unknown
 from qreg.pipeline.lower import chosen
-from qreg.pipeline.prepare import prepare
+from qreg.pipeline.prepare import prepare_checked
 from qreg.pipeline.quantize import quantize
 from qreg.pipeline.result import report_of
 from qreg.plugins.options import complete
@@ -35,6 +35,7 @@ def explain(
     backend: str = DEFAULT_BACKEND,
     calibration: Iterable[Any] | None = None,
     max_batches: int | None = None,
+    transform: Callable[[Any], Any] | None = None,
     config: Config = DEFAULT,
     quantizer: RegistryQuantizer | None = None,
     verify: bool = True,
@@ -70,6 +71,7 @@ def explain(
         backend=backend,
         calibration=calibration,
         max_batches=max_batches,
+        transform=transform,
         config=config,
         quantizer=quantizer,
         dynamic_shapes=dynamic_shapes,
@@ -101,7 +103,7 @@ def _decisions(
         with stages.stage("export"):
             program, example = exported(model, example_inputs, dynamic_shapes)
         with stages.stage("annotate"):
-            reference = float_graph(prepare(program, quantizer, example))
+            reference = float_graph(prepare_checked(program, quantizer, example))
     return Report(
         backend=quantizer.backend,
         model=name_of(model),

@@ -12,7 +12,7 @@ from torchao.quantization.pt2e.quantizer import Quantizer
 
 from qreg.analysis.numerics import float_graph
 from qreg.folding.fold import folded
-from qreg.programs.export import dynamic_shapes_of, export, exported
+from qreg.programs.export import dynamic_shapes_of, export_again, exported
 from qreg.programs.stateless import check_state
 from qreg.quantizer.registry_quantizer import RegistryQuantizer, get_quantizer
 from qreg.verification.agreement import check_agreement
@@ -38,8 +38,8 @@ def prepare(
         model: an ``ExportedProgram``, or a module to export.
         quantizer: what :func:`get_quantizer` returned, any other torchao Quantizer, or the name of
             a backend, for its default config.
-        example_inputs: a tuple of tensors, or a lone tensor; a program has those that it was
-            exported with. The model is run on them once.
+        example_inputs: the inputs to export with, in the forms of :func:`qreg.quantize`; a program
+            has those that it was exported with. The model is run on them once.
         dynamic_shapes: as for ``torch.export.export``, for a module.
 
     Returns:
@@ -56,10 +56,21 @@ def prepare(
     """
     if isinstance(quantizer, str):
         quantizer = get_quantizer(quantizer)
-    trained = _is_trained(quantizer)
-    program, example = exported(model, example_inputs, dynamic_shapes, trained=trained)
+    program, example = exported(
+        model, example_inputs, dynamic_shapes, trained=_is_trained(quantizer)
+    )
+    return prepare_checked(program, quantizer, example)
+
+
+def prepare_checked(
+    program: ExportedProgram, quantizer: Quantizer, example: tuple[Any, ...]
+) -> GraphModule:
+    """Return a program with observers, after comparing it with the float model on an example.
+
+    Raises as :func:`prepare`.
+    """
     prepared = prepare_program(program, quantizer)
-    if not trained:
+    if not _is_trained(quantizer):
         check_agreement(program.module(check_guards=False), float_graph(prepared), example)
     return prepared
 
@@ -90,7 +101,7 @@ def folded_program(program: ExportedProgram, example: tuple[Any, ...]) -> Export
     before = _operators(model)
     if _operators(folded(model)) == before:
         return program
-    return export(model, example, dynamic_shapes_of(program, example))
+    return export_again(model, example, dynamic_shapes_of(program, example))
 
 
 def _operators(model: GraphModule) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ def quantize(
     backend: str = DEFAULT_BACKEND,
     calibration: Iterable[Any] | None = None,
     max_batches: int | None = None,
+    transform: Callable[[Any], Any] | None = None,
     config: Config = DEFAULT,
     quantizer: RegistryQuantizer | None = None,
     dynamic_shapes: Any = None,
@@ -44,14 +45,16 @@ def quantize(
 
     Args:
         model: a float module to export, or an ``ExportedProgram``.
-        example_inputs: a tuple of tensors, as for ``torch.export.export``, or a lone tensor. A
-            program that was exported with example inputs needs none.
+        example_inputs: a tuple of the arguments of ``forward``, a dict of them by name, a pair
+            ``(args, kwargs)``, or a lone tensor. Arrays of numpy are accepted as tensors of their
+            dtype. A program that was exported with example inputs needs none.
         backend: the name of the backend.
-        calibration: any iterable of batches (a list, a generator, a ``DataLoader``) in the form of
-            ``example_inputs``, or of dicts of inputs by name. Configs with static activations
-            need it.
+        calibration: any iterable of batches (a list, a generator, a ``DataLoader``) in one of the
+            forms of ``example_inputs``. Configs with static activations need it.
         max_batches: the maximum number of batches to read. Only a few are kept, to verify the
             program with.
+        transform: a function from a batch of ``calibration`` to the inputs of the model, for
+            batches that hold more, such as labels: ``lambda batch: batch[0]``.
         config: a name, a ``QuantizationConfig``, or None.
         quantizer: a quantizer with its scopes, made by ``get_quantizer``, instead of ``backend``
             and ``config``.
@@ -78,7 +81,7 @@ def quantize(
     quantizer = chosen(quantizer, backend, config, registry).for_one_run(allow_float=allow_float)
     goal = target(quantizer.registry, quantizer.backend, options)
     _check_modes(quantizer, calibration)
-    data = Data(calibration, max_batches)
+    data = Data(calibration, max_batches, transform)
     with Stages(progress) as stages:
         run = Run(quantizer, goal, goal.load if verify else None, stages)
         source = run.export(model, example_inputs, dynamic_shapes)

@@ -20,10 +20,12 @@ from qreg.plugins.blame import call
 from qreg.plugins.types.backend import Runner
 from qreg.plugins.types.decision import Decision
 from qreg.plugins.types.program import Lowered
-from qreg.programs.export import export
-from qreg.programs.inputs import checked, graph_input_specs
+from qreg.programs.batches import BY_HAND, placed
+from qreg.programs.export import export_again
 from qreg.programs.loading import write_program
 from qreg.programs.lowering import Target
+from qreg.programs.signature import Signature
+from qreg.programs.tensors_only import tensors_only
 from qreg.report.operators import operators
 from qreg.report.report import Report
 from qreg.report.values import Operator, Sizes
@@ -91,7 +93,7 @@ def _profiled(result: Result, listed: Sequence[Operator]) -> tuple[Operator, ...
 
 
 def _exported(result: Result, model: GraphModule) -> ExportedProgram:
-    return export(model, result.samples[0], result.dynamic_shapes)
+    return tensors_only(export_again(model, result.samples[0], result.dynamic_shapes))
 
 
 def _time(operator: Operator, seconds: Mapping[str, float]) -> float | None:
@@ -176,16 +178,22 @@ class Result:
 
         return report_of(self)
 
-    def run(self, *inputs: Any) -> Any:
+    def run(self, *inputs: Any, **named: Any) -> Any:
         """Run the program on the inputs of the model, and return outputs like the model's.
 
-        The first call loads the program, with the options that it was verified with. The inputs are
-        not modified. Raises ``InputError`` for a backend that only compiles, and what its runtime
-        raises for inputs that do not fit.
+        The inputs are the arguments of the model, or one dict of them by name. Arrays of numpy are
+        accepted; outputs are tensors, in the structure and the types that the model returns, with
+        its None and its numbers. The first call loads the program, with the options that it was
+        verified with. The inputs are not modified.
+
+        Raises ``InputError`` for a backend that only compiles and for inputs that do not fit.
         """
         if "program" not in self._loaded:
             self._loaded["program"] = self.target.loader(self.program)
-        (given,) = checked([inputs], graph_input_specs(self.converted.graph), "input")
+        batch: Any = (inputs, named) if named else inputs
+        if not named and len(inputs) == 1 and isinstance(inputs[0], Mapping):
+            (batch,) = inputs
+        given = placed(batch, Signature.of_graph(self.converted), "run()", remedy=BY_HAND)
         outputs = run_once(self._loaded["program"], self.lowered, given)
         return structured(outputs, self.converted)
 

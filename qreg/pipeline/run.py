@@ -24,9 +24,10 @@ from qreg.pipeline.lower import supported_shapes
 from qreg.pipeline.prepare import prepare_program
 from qreg.pipeline.result import Result
 from qreg.plugins.types.program import Lowered
-from qreg.programs.export import export, exported
-from qreg.programs.inputs import InputSpec, capped, checked, input_specs, length
+from qreg.programs.batches import Transform, capped, checked, length, transformed
+from qreg.programs.export import export_again, exported
 from qreg.programs.lowering import Loader, Target
+from qreg.programs.signature import Signature
 from qreg.programs.training import check_still
 from qreg.quantizer.registry_quantizer import RegistryQuantizer
 from qreg.utils.progress import Stages
@@ -43,13 +44,14 @@ Batch = tuple[Any, ...]
 class Source:
     """An exported float model, with its example inputs and its dynamic dimensions.
 
-    ``model`` is its graph, with a separate copy of its state.
+    ``example`` are positional arguments of ``model``, its graph, which has a separate copy of its
+    state.
     """
 
     program: ExportedProgram
     example: Batch
     shapes: Any
-    specs: Sequence[InputSpec]
+    signature: Signature
     model: GraphModule
 
 
@@ -65,18 +67,22 @@ class Graphs:
 
 @frozen
 class Data:
-    """The calibration data: at most ``most`` batches. None: the example inputs.
+    """The calibration data: at most ``most`` batches, each as ``transform`` returns it.
 
-    Raises ``InputError`` if ``most`` is not a number of batches.
+    None: the example inputs. Raises ``InputError`` if ``most`` is not a number of batches, or
+    ``transform`` not a function.
     """
 
     calibration: Iterable[Any] | None
     most: int | None
-    _capped: Iterable[Any] | None = field(init=False)
+    transform: Transform | None = None
+    _read: Iterable[Any] | None = field(init=False)
 
-    @_capped.default
+    @_read.default
     def _first(self) -> Iterable[Any] | None:
-        return None if self.calibration is None else capped(self.calibration, self.most)
+        if self.calibration is None:
+            return None
+        return transformed(capped(self.calibration, self.most), self.transform)
 
     @property
     def steps(self) -> int | None:
@@ -85,7 +91,7 @@ class Data:
 
     def batches(self, source: Source) -> Iterable[Batch]:
         """Return the batches, checked one at a time; weights only need the example inputs."""
-        return checked([source.example] if self._capped is None else self._capped, source.specs)
+        return [source.example] if self._read is None else checked(self._read, source.signature)
 
 
 @frozen
@@ -111,10 +117,10 @@ class Run:
             program, example = exported(model, inputs, shapes)
             if self.load is not None:
                 check_still(program, model)
-            specs = input_specs(program)
+            signature = Signature.of_program(program)
             dynamic = supported_shapes(self.goal, program, example)
             graph = own_state(program.module(check_guards=False))
-        return Source(program, example, dynamic, specs, graph)
+        return Source(program, example, dynamic, signature, graph)
 
     def quantize(self, source: Source, data: Data) -> Graphs:
         """Prepare the program, calibrate it and convert it."""
@@ -143,7 +149,9 @@ class Run:
         """Lower the converted program and verify it. Raises ``ProgramError`` with suspects."""
         with self._naming_suspects(graphs):
             with self.stages.stage("lower"):
-                lowered = self.goal.lower(export(graphs.converted, source.example, source.shapes))
+                lowered = self.goal.lower(
+                    export_again(graphs.converted, source.example, source.shapes)
+                )
             verification = self._verify(source, graphs, lowered, min_sqnr)
         return lowered, self._with_drops(verification, graphs)
 

@@ -12,8 +12,9 @@ from qreg.graph.mutation import own_state
 from qreg.pipeline.arguments import names_unknown
 from qreg.plugins.registry import DEFAULT_BACKEND, Registry, installed
 from qreg.plugins.types.program import Lowered
-from qreg.programs.inputs import checked, input_specs
+from qreg.programs.batches import Transform, checked, transformed
 from qreg.programs.lowering import target
+from qreg.programs.signature import Signature
 from qreg.programs.training import check_eval
 from qreg.verification.metrics import OutputComparison, Outputs, compare_all, judge
 from qreg.verification.runner import check_alike, outputs_of, repeats_for, run_program
@@ -30,6 +31,7 @@ def verify(
     reference: ExportedProgram,
     inputs: Iterable[Any],
     *,
+    transform: Callable[[Any], Any] | None = None,
     backend: str = DEFAULT_BACKEND,
     min_sqnr: float = MIN_SQNR,
     floor: float | None = None,
@@ -44,6 +46,8 @@ def verify(
         reference: the float model that the program was made from, or the converted model. The
             comparisons are in ``to_float``.
         inputs: batches in the forms that calibration accepts.
+        transform: a function from a batch to the inputs of the reference, as for
+            :func:`qreg.quantize`.
         backend: the name of the backend whose runtime runs the program.
         min_sqnr: as for :func:`qreg.quantize`, with the same verdict. A program that was returned
             there passes here, with the same :class:`~qreg.errors.QualityWarning` below
@@ -68,7 +72,7 @@ def verify(
         check_floor(floor)
     _check_given(program, reference)
     goal = target(registry or installed(), backend, options)
-    samples = _samples(inputs, reference)
+    samples = _samples(inputs, transform, reference)
     model = own_state(reference.module(check_guards=False))
     outputs = run(goal.loader, Lowered(program, delegates=0), samples, repeats_for(model))
     compared = _compared(outputs, outputs_of(model, samples), floor)
@@ -91,8 +95,11 @@ def _check_given(program: object, reference: object) -> None:
     check_eval(reference)
 
 
-def _samples(inputs: Iterable[Any], reference: ExportedProgram) -> list[Any]:
-    samples = list(checked(inputs, input_specs(reference), "input batch"))
+def _samples(
+    inputs: Iterable[Any], transform: Transform | None, reference: ExportedProgram
+) -> list[Any]:
+    signature = Signature.of_program(reference)
+    samples = list(checked(transformed(inputs, transform), signature, "input batch"))
     if not samples:
         raise InputError("inputs: no batch (expected at least one)")
     return samples

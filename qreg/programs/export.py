@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -20,15 +19,16 @@ from torchao.quantization.pt2e import (
 
 from qreg.errors import ExportError, InputError
 from qreg.graph.provenance import module_stack
+from qreg.programs.arrays import as_tensors, check_precision, has_arrays
+from qreg.programs.batches import BY_HAND, placed
+from qreg.programs.binding import Arguments, bound
 from qreg.programs.devices import check_devices
 from qreg.programs.example_changes import what_helps
-from qreg.programs.inputs import (
-    arguments,
-    check_batch,
-    input_specs,
-)
+from qreg.programs.inputs import split
 from qreg.programs.models import check_model
+from qreg.programs.signature import Signature
 from qreg.programs.training import check_eval
+from qreg.utils.misfits import for_array
 
 OBSERVERS = (ObserverBase, FakeQuantizeBase, AffineQuantizedObserverBase)
 
@@ -41,9 +41,14 @@ def is_prepared(model: object) -> bool:
 
 
 def export(
-    model: torch.nn.Module, example_inputs: tuple[Any, ...], dynamic_shapes: Any = None
+    model: torch.nn.Module,
+    example_inputs: tuple[Any, ...],
+    dynamic_shapes: Any = None,
+    keywords: dict[str, Any] | None = None,
 ) -> ExportedProgram:
     """Export a module in eval mode, and restore the module's mode.
+
+    ``keywords`` are example inputs that ``forward`` takes by name.
 
     Gradients are disabled during export: a ``torch.no_grad()`` inside the model would otherwise
     hide its operators in a subgraph that is not annotated.
@@ -53,10 +58,20 @@ def export(
     """
     with _eval_mode(model), torch.no_grad(), _no_lost_assignment(model):
         try:
-            return torch.export.export(model, example_inputs, dynamic_shapes=dynamic_shapes)
+            return torch.export.export(
+                model, example_inputs, keywords, dynamic_shapes=dynamic_shapes
+            )
         except Exception as cause:  # raised by torch or by the model
             name = type(model).__name__
             raise ExportError(f"torch.export could not export {name}: {cause}") from cause
+
+
+def export_again(
+    model: torch.fx.GraphModule, sample: tuple[Any, ...], dynamic_shapes: Any
+) -> ExportedProgram:
+    """Export the module of a program, or what was made from one, at a sample."""
+    args, keywords = split(model, sample)
+    return export(model, args, dynamic_shapes, keywords)
 
 
 def copied(program: ExportedProgram) -> ExportedProgram:
@@ -109,8 +124,9 @@ def exported(
     *,
     trained: bool = False,
 ) -> tuple[ExportedProgram, tuple[Any, ...]]:
-    """Return a model as a program, with the example inputs as its arguments.
+    """Return a model as a program, and its example inputs as positional arguments.
 
+    The positional arguments are for the modules of the program, which take keywords in order too.
     ``trained`` accepts a program that was exported in training mode. Raises ``InputError`` for a
     model or example inputs that cannot be exported, and ``ExportError`` for what torch.export does
     not support.
@@ -125,35 +141,42 @@ def exported(
         raise InputError("the model has observers in it: convert it first, with qreg.convert")
     if example_inputs is None:
         raise InputError("example_inputs is missing: pass a tuple of tensors to export with")
-    example = arguments(example_inputs)
-    return _helped(model, example, dynamic_shapes), example
+    check_precision(model, example_inputs)
+    given = bound(model, example_inputs)
+    args, keywords = as_tensors(given)
+    return _helped(model, given, dynamic_shapes), (*args, *keywords.values())
 
 
-def _helped(model: torch.nn.Module, example: tuple[Any, ...], shapes: Any) -> ExportedProgram:
+def _helped(model: torch.nn.Module, given: Arguments, shapes: Any) -> ExportedProgram:
     """Export a module; if that fails and other inputs would not, the error names the change."""
+
+    def exports(example: Arguments, shapes: Any = None) -> ExportedProgram:
+        args, keywords = example
+        return export(model, args, shapes, keywords)
+
+    example = as_tensors(given)
     try:
-        return export(model, example, shapes)
+        return exports(example, shapes)
     except ExportError as error:
-        change = what_helps(model, example, partial(export, model))
+        change = what_helps(model, example, exports)
         if change is None:
             raise
+        if has_arrays(given):
+            change = for_array(change)
         raise ExportError(f"{str(error).rstrip('.')}. {change}") from error.__cause__
 
 
 def _example_of(program: ExportedProgram, example_inputs: Any) -> tuple[Any, ...]:
     if example_inputs is not None:
-        example = arguments(example_inputs)
-        check_batch(0, example, input_specs(program))
-        return example
+        signature = Signature.of_program(program)
+        return placed(example_inputs, signature, "example_inputs", remedy=BY_HAND)
     if program.example_inputs is None:
         raise InputError("the program was saved without example inputs: pass example_inputs")
-    example, keywords = program.example_inputs
-    if keywords:
-        raise InputError(
-            f"the program has keyword inputs ({', '.join(keywords)}), which are not supported. "
-            "Export it with positional inputs only."
-        )
-    return tuple(example)
+    args, keywords = program.example_inputs
+    if not keywords:
+        return tuple(args)
+    signature = Signature.of_program(program)
+    return signature.positional(signature.leaves((args, keywords)))
 
 
 def dynamic_shapes_of(program: ExportedProgram, example_inputs: tuple[Any, ...]) -> Any:

@@ -1,10 +1,8 @@
-"""The inputs of a model, and checks that a batch fits them."""
+"""The flat inputs of a model, and checks that a value fits one."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
-from itertools import islice
-from operator import length_hint
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,17 +10,16 @@ from attrs import frozen
 from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.utils import _pytree as pytree
 
-from qreg.errors import CalibrationError, InputError
+from qreg.errors import InputError
+from qreg.graph.compat import signature_of
+from qreg.programs.arrays import as_tensor, is_array
 from qreg.programs.devices import device_problem
-from qreg.utils.misfits import dtype_remedy, shape_remedy
+from qreg.utils.misfits import dtype_remedy, for_array, shape_remedy
 from qreg.utils.shapes import fits, spelled
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Graph
-
-
-BATCH = "calibration batch"
 
 
 @frozen
@@ -34,7 +31,17 @@ class InputSpec:
     dtype: torch.dtype
 
     def misfit(self, value: object) -> str | None:
-        """Return why ``value`` cannot be this input, or None if it can."""
+        """Return why ``value``, a tensor or a numpy array, cannot be this input, or None."""
+        if not is_array(value):
+            return self._misfit(value)
+        tensor = as_tensor(value)
+        if isinstance(tensor, torch.Tensor):
+            problem = self._misfit(tensor)
+            return problem and for_array(problem)
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"is an array of dtype {tensor.dtype} (expected {dtype}). Convert its values."
+
+    def _misfit(self, value: object) -> str | None:
         if not isinstance(value, torch.Tensor):
             return f"is a {type(value).__name__} (expected a tensor). Convert it to a tensor."
         if problem := device_problem(value):
@@ -90,69 +97,29 @@ def flat(batch: Any) -> list[Any]:
     return pytree.tree_leaves(arguments(batch))
 
 
+def keywords(model: object) -> list[str]:
+    """Return the names of the arguments that an exported module takes by name only."""
+    info = signature_of(model)
+    return [] if info is None else list(info.in_spec.child(1).context)
+
+
+def split(model: object, sample: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of an exported module as positional ones and keywords.
+
+    A sample has all of them in order, which the graph takes, but not the module.
+    """
+    names = keywords(model)
+    count = len(sample) - len(names)
+    return sample[:count], dict(zip(names, sample[count:], strict=True))
+
+
+def called(model: Callable[..., Any], sample: tuple[Any, ...]) -> Any:
+    """Return what a model returns for a sample, which it may change."""
+    args, named = split(model, sample)
+    return model(*args, **named)
+
+
 def cloned(batch: Any) -> tuple[Any, ...]:
     """Return a batch as arguments with cloned tensors, for a model that may change its inputs."""
     copies: tuple[Any, ...] = pytree.tree_map_only(torch.Tensor, torch.clone, arguments(batch))
     return copies
-
-
-def check_batch(number: int, batch: Any, specs: Sequence[InputSpec], what: str = BATCH) -> None:
-    """Raise ``CalibrationError`` with the input and the reason if a batch does not fit."""
-    values = flat(batch)
-    if len(values) != len(specs):
-        expected = ", ".join(spec.name for spec in specs)
-        problem = f"has {len(values)} inputs (expected {len(specs)}: {expected})"
-        if len(values) > len(specs):
-            problem += ". Remove values that are not inputs, such as labels"
-        raise CalibrationError(problem, number, what=what)
-    for spec, value in zip(specs, values, strict=True):
-        misfit = spec.misfit(value)
-        if misfit:
-            raise CalibrationError(misfit, number, spec.name, what=what)
-
-
-def checked(
-    batches: Iterable[Any], specs: Sequence[InputSpec], what: str = BATCH
-) -> Iterable[tuple[Any, ...]]:
-    """Return the batches as arguments of the model, each checked before it is given on.
-
-    A batch is a tuple or list of inputs, a dict of them by name, or a lone tensor. ``what`` is what
-    errors call it.
-    """
-    for number, batch in enumerate(batches):
-        given = _by_name(number, batch, specs, what) if isinstance(batch, dict) else batch
-        check_batch(number, given, specs, what)
-        yield arguments(given)
-
-
-def _by_name(
-    number: int, batch: dict[str, Any], specs: Sequence[InputSpec], what: str
-) -> tuple[Any, ...]:
-    names = [spec.name for spec in specs]
-    if set(batch) != set(names):
-        problem = f"has the inputs {', '.join(batch)} (expected {', '.join(names)})"
-        raise CalibrationError(problem, number, what=what)
-    return tuple(batch[name] for name in names)
-
-
-def capped(batches: Iterable[Any], most: int | None) -> Iterable[Any]:
-    """Return the first ``most`` batches, or all; no further batch is read.
-
-    Raises ``InputError`` if ``most`` is less than 1.
-    """
-    if most is None:
-        return batches
-    if not isinstance(most, int):
-        raise InputError(
-            f"max_batches: {most!r} is not an integer (expected a number of batches). "
-            "Omit it to use all batches."
-        )
-    if most < 1:
-        raise InputError(f"max_batches is {most}: it must be at least 1")
-    return islice(batches, most)
-
-
-def length(batches: Iterable[Any], most: int | None) -> int | None:
-    """Return the number of batches in ``capped``, or None if it is not known without reading."""
-    known = [each for each in (length_hint(batches, -1), most) if each is not None and each >= 0]
-    return min(known, default=None)

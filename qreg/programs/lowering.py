@@ -15,6 +15,7 @@ from qreg.plugins.types.backend import Backend
 from qreg.plugins.types.program import Lowered
 from qreg.programs.shortcuts import shortcuts
 from qreg.programs.stateless import check_state
+from qreg.programs.tensors_only import tensors_only
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,7 +105,7 @@ class Target:
         return load
 
     def lower(self, program: ExportedProgram) -> Lowered:
-        """Lower a program with the options for lowering.
+        """Lower a program with the options for lowering; the graph of the program may be changed.
 
         Raises ``StateError`` for a program with state if the backend's programs do not keep state,
         and ``LoweringError`` with the backend's error as its cause if lowering fails.
@@ -112,7 +113,7 @@ class Target:
         check_state(self.backend, program)
         chosen = given_to(self.backend, self.options, "lower")
         with shortcuts():
-            return self.registry.call_lower(self.name, program, chosen)
+            return self.registry.call_lower(self.name, tensors_only(program), chosen)
 
 
 def target(registry: Registry, backend: str, options: Mapping[str, Any] | None = None) -> Target:

@@ -18,6 +18,11 @@ CASTS = {
 }
 ANY_SIZE = "{0: torch.export.Dim('batch')}"
 ORDERS = ((2, 0, 1), (0, 3, 1, 2), (1, 2, 0), (0, 2, 3, 1))  # channels first, or last
+OF_ARRAYS = {
+    **{call: f'.astype("{name}")' for name, call in CASTS.items()},
+    **{".unsqueeze(0)": "[None]", ".squeeze(0)": "[0]"},
+    **{".permute(": ".transpose(", "torch.stack": "numpy.stack"},
+}
 OTHERWISE = "Give it that shape, or export the model with dynamic_shapes=."
 
 
@@ -25,6 +30,13 @@ def cast(wanted: str) -> str:
     """Return the call that converts a tensor to a dtype."""
     name = wanted.removeprefix("torch.")
     return CASTS.get(name, f".to(torch.{name})")
+
+
+def for_array(remedy: str) -> str:
+    """Return a remedy with the calls of numpy in place of those of tensors."""
+    for call, of_array in OF_ARRAYS.items():
+        remedy = remedy.replace(call, of_array)
+    return remedy
 
 
 def dtype_remedy(given: str, wanted: str) -> str:

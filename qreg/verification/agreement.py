@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,12 +20,14 @@ from qreg.errors import PreparationError
 from qreg.folding.batch_norms import COMPUTES
 from qreg.graph.mutation import keeping_state
 from qreg.graph.provenance import module_path
-from qreg.programs.inputs import cloned, flat
+from qreg.programs.inputs import called, cloned, flat
 from qreg.verification.noise import decibels, signal_and_noise
 
 if TYPE_CHECKING:
     from torch.fx.node import Argument
 
+
+Sample = tuple[Any, ...]  # the arguments of a graph in order
 
 # Folding a batch norm leaves 130 dB and more in float32; a wrong fold leaves 0 to 20. The floor of
 # types with less precision is ten units in the last place.
@@ -56,8 +59,8 @@ def check_agreement(
     Raises ``PreparationError`` that names the first operator whose values differ by more than
     rounding: an SQNR below 60 dB in float32.
     """
-    wanted = _run(lambda *given: float_model(*given), float_model, sample)
-    got = _run(lambda *given: prepared(*given), prepared, sample)
+    wanted = _run(partial(called, float_model), float_model, sample)
+    got = _run(partial(called, prepared), prepared, sample)
     pairs = list(zip(wanted, got, strict=True))
     if all(_agree(one, other) for one, other in pairs):
         return
@@ -77,11 +80,11 @@ def checking_first(
 
 
 @torch.no_grad()
-def _run(call: Callable[..., Any], model: GraphModule, sample: tuple[Any, ...]) -> list[Any]:
+def _run(call: Callable[[Sample], Any], model: GraphModule, sample: Sample) -> list[Any]:
     """Return copies of the outputs: restoring the state changes an output that is a buffer."""
     with keeping_state(model), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return [_copy(value) for value in flat(call(*cloned(sample)))]
+        return [_copy(value) for value in flat(call(cloned(sample)))]
 
 
 def _copy(value: Any) -> Any:
@@ -125,10 +128,10 @@ def _first_difference(
 ) -> Difference | None:
     """Return the first operator that differs; None if only integers differ, flipped by rounding."""
     recorder = _Recorder(float_model)
-    _run(recorder.run, float_model, sample)
+    _run(lambda given: recorder.run(*given), float_model, sample)
     comparer = _Comparer(prepared, recorder)
     try:
-        _run(comparer.run, prepared, sample)
+        _run(lambda given: comparer.run(*given), prepared, sample)
     except _Found as found:
         return found.difference
     return None

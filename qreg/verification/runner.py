@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.fx import Node
 from torch.utils import _pytree as pytree
 
 from qreg.errors import LoadError, NaNError, RunError, VerificationError
+from qreg.graph.compat import signature_of
 from qreg.graph.mutation import changed_buffers, keeping_state
-from qreg.programs.inputs import cloned, flat
+from qreg.programs.inputs import called, cloned, flat
 from qreg.verification.metrics import Outputs, compare_all, is_far
 
 if TYPE_CHECKING:
@@ -89,13 +91,15 @@ def repeats_for(model: object) -> int:
 def structured(outputs: Sequence[Tensor], model: GraphModule) -> Any:
     """Return the flat outputs of a program in the structure of the model's outputs.
 
-    The outputs stay a tuple if the model also returns numbers or None, which programs omit.
+    Numbers, strings and None, which programs omit, are those in the graph of the model.
     """
-    wanted = getattr(model.graph._codegen, "pytree_info", None)
-    spec = wanted.out_spec if wanted else None
-    if spec is None or spec.num_leaves != len(outputs):
+    info = signature_of(model)
+    if info is None or info.out_spec is None:
         return tuple(outputs)
-    return pytree.tree_unflatten(outputs, spec)
+    tensors = iter(outputs)
+    (values,) = model.graph.output_node().args
+    leaves = [next(tensors) if isinstance(each, Node) else each for each in flat(values)]
+    return pytree.tree_unflatten(leaves, info.out_spec)
 
 
 def outputs_of(model: Callable[..., Any], samples: Sequence[tuple[Any, ...]]) -> Outputs:
@@ -104,7 +108,7 @@ def outputs_of(model: Callable[..., Any], samples: Sequence[tuple[Any, ...]]) ->
     The tensors are copies: an output may be a buffer, which the next call changes.
     """
     with torch.no_grad(), keeping_state(model):
-        return [_copies(model(*cloned(sample))) for sample in samples]
+        return [_copies(called(model, cloned(sample))) for sample in samples]
 
 
 def _copies(outputs: Any) -> list[Tensor]:

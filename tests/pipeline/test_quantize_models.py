@@ -77,12 +77,6 @@ def test_a_program_saved_without_an_example_asks_for_one(registry: Registry) -> 
     assert quantize(registry, program, X).decided == {"annotated": 3}
 
 
-def test_a_program_of_keyword_inputs_is_refused_by_their_names(registry: Registry) -> None:
-    program = torch.export.export(Net().eval(), (), {"x": X})
-    with pytest.raises(errors.InputError, match=r"keyword inputs \(x\)"):
-        quantize(registry, program, None)
-
-
 def test_an_example_that_does_not_fit_the_program_is_refused(
     program: torch.export.ExportedProgram, registry: Registry
 ) -> None:

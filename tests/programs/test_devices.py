@@ -11,8 +11,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import qreg
 from qreg.errors import InputError
+from qreg.programs.batches import checked
 from qreg.programs.devices import check_devices
-from qreg.programs.inputs import checked, input_specs
+from qreg.programs.signature import Signature
 
 ROW = torch.randn(2, 4)
 
@@ -40,9 +41,9 @@ def test_the_meta_device_is_refused_with_its_tensor(
 
 
 def test_a_batch_on_the_meta_device_is_named() -> None:
-    specs = input_specs(torch.export.export(nn.Linear(4, 2), (ROW,)))
+    signature = Signature.of_program(torch.export.export(nn.Linear(4, 2), (ROW,)))
     with pytest.raises(InputError, match="batch 1: input 'input': is on the meta device"):
-        list(checked([ROW, ROW.to("meta")], specs))
+        list(checked([ROW, ROW.to("meta")], signature))
 
 
 class OnGpu(Tensor):

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from qreg.errors import CalibrationError, InputError
-from qreg.programs.inputs import InputSpec, arguments, check_batch, checked, flat, input_specs
+from qreg.programs.batches import checked
+from qreg.programs.inputs import InputSpec, arguments, flat, input_specs
+from qreg.programs.signature import Signature
 
 
 class TwoInputs(nn.Module):
@@ -28,12 +30,12 @@ def program() -> ExportedProgram:
 
 
 @pytest.fixture(scope="module")
-def specs(program: ExportedProgram) -> list[InputSpec]:
-    return input_specs(program)
+def signature(program: ExportedProgram) -> Signature:
+    return Signature.of_program(program)
 
 
-def test_a_program_has_one_spec_for_each_input(specs: list[InputSpec]) -> None:
-    assert specs == [
+def test_a_program_has_one_spec_for_each_input(program: ExportedProgram) -> None:
+    assert input_specs(program) == [
         InputSpec("image", (None, 3), torch.float32),
         InputSpec("index", (3,), torch.int64),
     ]
@@ -52,28 +54,28 @@ def test_a_program_has_one_spec_for_each_input(specs: list[InputSpec]) -> None:
     ],
 )
 def test_a_misfit_names_batch_input_and_problem(
-    batch: Any, input_: str | None, problem: str, specs: list[InputSpec]
+    batch: Any, input_: str | None, problem: str, signature: Signature
 ) -> None:
     with pytest.raises(CalibrationError, match=f"calibration batch 1: .*{problem}") as caught:
-        list(checked([GOOD, batch], specs))
+        list(checked([GOOD, batch], signature))
     assert (caught.value.batch, caught.value.input) == (1, input_)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7])
-def test_a_dynamic_dimension_takes_any_size(size: int, specs: list[InputSpec]) -> None:
+def test_a_dynamic_dimension_takes_any_size(size: int, signature: Signature) -> None:
     batch = (torch.zeros(size, 3), GOOD[1])
-    assert list(checked([batch], specs)) == [batch]
+    assert list(checked([batch], signature)) == [batch]
 
 
-def test_batches_are_checked_one_at_a_time(specs: list[InputSpec]) -> None:
-    batches = iter(checked([GOOD, GOOD[:1]], specs))
+def test_batches_are_checked_one_at_a_time(signature: Signature) -> None:
+    batches = iter(checked([GOOD, GOOD[:1]], signature))
     assert next(iter(batches)) == GOOD
     with pytest.raises(CalibrationError):
         next(batches)
 
 
-def test_nested_inputs_are_taken_flat(specs: list[InputSpec]) -> None:
-    check_batch(0, {"image": GOOD[0], "index": GOOD[1]}, specs)
+def test_nested_inputs_are_taken_flat(signature: Signature) -> None:
+    assert signature.leaves({"image": GOOD[0], "index": GOOD[1]}) == list(GOOD)
     assert flat(((GOOD[0],), GOOD[1])) == list(GOOD)
 
 
@@ -93,20 +95,22 @@ def test_an_input_that_is_no_tensor_is_refused_by_name() -> None:
 
 
 def test_a_dict_gives_the_inputs_by_name() -> None:
-    specs = [InputSpec("ids", (2,), torch.int64), InputSpec("mask", (2,), torch.float32)]
+    signature = Signature(
+        [InputSpec("ids", (2,), torch.int64), InputSpec("mask", (2,), torch.float32)]
+    )
     ids, mask = torch.ones(2).long(), torch.zeros(2)
-    ((first, second),) = checked([{"mask": mask, "ids": ids}], specs)
+    ((first, second),) = checked([{"mask": mask, "ids": ids}], signature)
     assert first is ids
     assert second is mask
 
 
 def test_a_dict_of_other_names_lists_those_of_the_model() -> None:
-    specs = [InputSpec("ids", (2,), torch.int64)]
+    signature = Signature([InputSpec("ids", (2,), torch.int64)])
     with pytest.raises(CalibrationError, match=r"batch 0: has the inputs x \(expected ids\)"):
-        list(checked([{"x": torch.ones(2)}], specs))
+        list(checked([{"x": torch.ones(2)}], signature))
 
 
 def test_nan_in_a_batch_is_named() -> None:
-    specs = [InputSpec("x", (2,), torch.float32)]
+    signature = Signature([InputSpec("x", (2,), torch.float32)])
     with pytest.raises(CalibrationError, match="batch 1: input 'x': holds NaN"):
-        list(checked([torch.ones(2), torch.tensor([1.0, torch.nan])], specs))
+        list(checked([torch.ones(2), torch.tensor([1.0, torch.nan])], signature))

@@ -1,0 +1,117 @@
+"""Read the batches of a user: transform them, check them, and order their values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from operator import length_hint
+from typing import Any
+
+from qreg.errors import CalibrationError, InputError
+from qreg.programs.arrays import as_tensor
+from qreg.programs.signature import MisfitError, Signature
+
+BATCH = "calibration batch"
+TRANSFORM = ": pass transform=lambda batch: {keep}"  # the way to remove a part of each batch
+BY_HAND = ""  # where there is no transform=
+
+Transform = Callable[[Any], Any]
+
+
+def checked(
+    batches: Iterable[Any], signature: Signature, what: str = BATCH
+) -> Iterator[tuple[Any, ...]]:
+    """Return the batches as arguments of the model, each checked before it is returned.
+
+    The forms of a batch are those of :meth:`Signature.leaves`; ``what`` is what errors call it.
+
+    Raises ``CalibrationError`` with the input and the reason if a batch does not fit.
+    """
+    for number, batch in enumerate(batches):
+        yield placed(batch, signature, what, number)
+
+
+def placed(
+    batch: Any,
+    signature: Signature,
+    what: str,
+    number: int | None = None,
+    remedy: str = TRANSFORM,
+) -> tuple[Any, ...]:
+    """Return a batch as positional arguments of the model, with numpy arrays as tensors.
+
+    ``remedy`` is for a batch that holds more than the model takes. Raises as :func:`checked`.
+    """
+    try:
+        leaves = signature.leaves(batch)
+    except MisfitError as error:
+        raise _misfit(_with_remedy(error, remedy), what, number) from error
+    for spec, leaf in zip(signature.specs, leaves, strict=True):
+        problem = spec.misfit(leaf)
+        if problem:
+            raise _misfit(problem, what, number, spec.name)
+    return signature.positional([as_tensor(leaf) for leaf in leaves])
+
+
+def _with_remedy(error: MisfitError, remedy: str) -> str:
+    if error.part is None:
+        return f"{error.problem}."
+    way = remedy.format(keep=error.part.keep)
+    rest = error.part.rest
+    return f"{error.problem}. Remove {rest}, which the model does not take, such as labels{way}."
+
+
+def _misfit(problem: str, what: str, number: int | None, name: str | None = None) -> InputError:
+    if number is not None:
+        return CalibrationError(problem, number, name, what)
+    which = "" if name is None else f"input {name!r}: "
+    return CalibrationError(f"{what}: {which}{problem}", input=None)
+
+
+def transformed(batches: Iterable[Any], transform: Transform | None) -> Iterable[Any]:
+    """Return the batches as ``transform`` returns them, each when it is read; None: as they are.
+
+    Raises ``InputError`` if ``transform`` cannot be called, or returns None.
+    """
+    if transform is None:
+        return batches
+    if not callable(transform):
+        raise InputError(
+            f"transform: {transform!r} is not a function (expected one that returns the inputs of "
+            "a batch). Pass a function, such as lambda batch: batch[0]."
+        )
+    return _mapped(batches, transform)
+
+
+def _mapped(batches: Iterable[Any], transform: Transform) -> Iterator[Any]:
+    for number, batch in enumerate(batches):
+        inputs = transform(batch)
+        if inputs is None:
+            raise InputError(
+                f"transform: it returned None for batch {number} (expected the inputs of the "
+                "model). Return them at the end of the function."
+            )
+        yield inputs
+
+
+def capped(batches: Iterable[Any], most: int | None) -> Iterable[Any]:
+    """Return the first ``most`` batches, or all; no further batch is read.
+
+    Raises ``InputError`` if ``most`` is less than 1.
+    """
+    if most is None:
+        return batches
+    if not isinstance(most, int):
+        raise InputError(
+            f"max_batches: {most!r} is not an integer (expected a number of batches). "
+            "Omit it to use all batches."
+        )
+    if most < 1:
+        raise InputError(f"max_batches is {most}: it must be at least 1")
+    return islice(batches, most)
+
+
+def length(batches: Iterable[Any], most: int | None) -> int | None:
+    """Return the number of batches in ``capped``, or None if it is not known without reading."""
+    known = [each for each in (length_hint(batches, -1), most) if each is not None and each >= 0]
+    return min(known, default=None)
