@@ -25,11 +25,8 @@ def as_tensor(value: Any) -> Any:
     """
     if not is_array(value):
         return value
-    import numpy
-
-    native = value.dtype.newbyteorder("=")
     try:
-        return torch.from_numpy(numpy.array(value, dtype=native, order="C"))
+        return torch.as_tensor(value.astype(value.dtype.newbyteorder("="), order="C"))
     except TypeError:  # objects, strings, dates
         return value
 

@@ -75,9 +75,16 @@ def export_again(
 
 
 def copied(program: ExportedProgram) -> ExportedProgram:
-    """Return a copy of a program that can be rewritten; both share their tensors."""
+    """Return a copy of a program that can be rewritten; both share their tensors.
+
+    A copied graph renames nodes with the names of builtins, such as ``input``, which the signature
+    of the program still has: these names are restored.
+    """
     shared = [*program.state_dict.values(), *program.constants.values(), program.range_constraints]
-    return copy.deepcopy(program, {id(each): each for each in shared})
+    found = copy.deepcopy(program, {id(each): each for each in shared})
+    for node, original in zip(found.graph.nodes, program.graph.nodes, strict=True):
+        node.name = original.name
+    return found
 
 
 @contextmanager
