@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from attrs import define
 
 from qreg.cli.job import check_decibels, check_outputs, least_sqnr
 from qreg.cli.options import FILE, FORMAT, KEPT, MAX_BATCHES, MIN_SQNR, NAMES, STRICT
 from qreg.cli.remedies import as_options
-from qreg.cli.reporting import current_registry, reports_errors
+from qreg.cli.reporting import INTERRUPTED, current_registry, reports_errors
 from qreg.utils.logging import quiet_imports
 
 if TYPE_CHECKING:
@@ -68,31 +69,79 @@ def compare(
     """Quantize MODEL for several backends, and compare their programs.
 
     A backend that fails is a row with the reason. The exit code is 1 if all backends fail, and
-    with --strict if any backend fails or is far from float.
+    with --strict if any backend fails or is far from float. Each row is printed, and added to the
+    page, as soon as it is complete but for its latency: a comparison that is stopped keeps them.
     """
+    from qreg.comparison.names import chosen_configs
+
     check_decibels(min_sqnr)
     quiet_imports()
-    chosen = dict(map(_pair, configs))
+    chosen = chosen_configs(current_registry(), backends, dict(map(_pair, configs)))
     check_outputs([html] if html else [], model, calibration)
 
     from qreg.comparison import compare as compared
     from qreg.programs.files import read_batches, read_program
 
-    found = compared(
-        read_program(model),
-        backends=backends,
-        calibration=read_batches(calibration),
-        max_batches=max_batches,
-        configs=chosen,
-        keep_in_float=kept,
-        threads=threads or None,
-        rounds=rounds,
-        min_sqnr=least_sqnr(min_sqnr),
-        registry=current_registry(),
-    )
-    _write(_reworded(found), html, as_json)
+    output = _Output(html, as_json)
+    try:
+        found = compared(
+            read_program(model),
+            backends=backends,
+            calibration=read_batches(calibration),
+            max_batches=max_batches,
+            configs=chosen,
+            keep_in_float=kept,
+            threads=threads or None,
+            rounds=rounds,
+            min_sqnr=least_sqnr(min_sqnr),
+            registry=current_registry(),
+            on_entry=output.add,
+        )
+    except KeyboardInterrupt as interrupt:
+        if output.found is None:
+            raise
+        output.end(output.found)
+        click.echo(output.kept(interrupt), err=True)
+        raise SystemExit(INTERRUPTED) from interrupt
+    output.end(_reworded(found))
     if not _passed(found, strict or current_registry().switches.strict):
         raise SystemExit(1)
+
+
+@define
+class _Output:
+    """Where a comparison is printed and written; ``found`` are the rows so far."""
+
+    html: Path | None
+    as_json: bool
+    found: Comparison | None = None
+
+    def add(self, found: Comparison) -> None:
+        """Print the last row, and write all to the page."""
+        from qreg.comparison.text import line
+
+        self.found = _reworded(found)
+        click.echo(line(self.found.entries[-1]), err=self.as_json)
+        if self.html:
+            self.found.save_html(self.html)
+
+    def end(self, found: Comparison) -> None:
+        """Print the comparison, and write it to the page."""
+        from qreg.comparison.text import print_comparison
+        from qreg.utils.tables import console
+
+        if self.html:
+            found.save_html(self.html)
+        if self.as_json:
+            click.echo(found.to_json())
+        else:
+            print_comparison(found, console())
+
+    def kept(self, interrupt: KeyboardInterrupt) -> str:
+        """Return a sentence on the rows that an interrupt did not cost."""
+        names = ", ".join(each.backend for each in self.found.entries) if self.found else "none"
+        written = f", which are in {self.html}" if self.html else ""
+        return f"{interrupt or 'stopped'}; rows finished, and not timed: {names}{written}"
 
 
 def _reworded(found: Comparison) -> Comparison:
@@ -101,18 +150,6 @@ def _reworded(found: Comparison) -> Comparison:
 
     entries = (evolve(e, failure=e.failure and as_options(e.failure)) for e in found.entries)
     return evolve(found, entries=tuple(entries))
-
-
-def _write(found: Comparison, html: Path | None, as_json: bool) -> None:
-    from qreg.comparison.text import print_comparison
-    from qreg.utils.tables import console
-
-    if html:
-        found.save_html(html)
-    if as_json:
-        click.echo(found.to_json())
-    else:
-        print_comparison(found, console())
 
 
 def _passed(found: Comparison, strict: bool) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,11 @@ from torch.export import ExportedProgram
 
 from qreg.comparison.comparison import Comparison
 from qreg.comparison.contender import Contender, Task
+from qreg.comparison.names import chosen_configs
 from qreg.comparison.values import FLOAT, Entry
 from qreg.errors import (
     CalibrationError,
-    InputError,
-    UnknownNameError,
     VerificationError,
-    several,
 )
 from qreg.pipeline.arguments import names_unknown
 from qreg.plugins.registry import DEFAULT, Registry, installed
@@ -53,13 +52,15 @@ def compare(
     dynamic_shapes: Any = None,
     progress: bool | None = None,
     registry: Registry | None = None,
+    on_entry: Callable[[Comparison], object] | None = None,
 ) -> Comparison:
     """Quantize a model for each backend, one after another, and time the programs in turns.
 
     Each backend runs in a separate process, which loads the installed plugins as in ``registry``.
     The processes are spawned, so a script must call ``compare`` below
     ``if __name__ == "__main__":`` only. Meanwhile, the batches of ``calibration`` are stored on
-    disk. A backend that fails with any error is an entry with the reason.
+    disk. The names of backends and configs are checked ahead of any work. A backend that fails with
+    any other error is an entry with the reason.
 
     The arguments that are not listed below are those of :func:`qreg.quantize`. ``calibration``
     needs at least one batch.
@@ -71,18 +72,20 @@ def compare(
         rounds: the number of timed turns of each program.
         keep_in_float: modules (by path) and operators (by name) to keep in float, for every
             backend.
+        on_entry: called with the comparison so far whenever an entry is complete but for its
+            latency. If ``compare`` is interrupted, these entries are not lost.
 
     Returns:
         The comparison, with an entry for the float model and one for each backend.
 
     Raises:
+        UnknownNameError: for a backend or config that does not exist.
         QregError: as ``quantize``, for a model that does not export and for batches that do not
             match its inputs.
     """
     check_min_sqnr(min_sqnr)
     registry = registry or installed()
-    names = _distinct(backends)
-    _check_configs(configs or {}, names)
+    chosen = chosen_configs(registry, backends, configs or {})
     program, _ = exported(model, example_inputs, dynamic_shapes)
     read = transformed(capped(calibration, max_batches), transform)
     batches = list(checked(read, Signature.of_program(program)))
@@ -91,46 +94,60 @@ def compare(
     switches, kept = asdict(registry.switches, recurse=False), tuple(keep_in_float)
     with _files(program, batches) as (stored, data):
         plain = Task(FLOAT, stored, data, DEFAULT, threads, switches, min_sqnr, kept)
-        chosen = {name: (configs or {}).get(name, DEFAULT) for name in names}
         tasks = [plain, *(evolve(plain, backend=n, config=c) for n, c in chosen.items())]
-        entries = _entries(tasks, rounds, progress)
-    return Comparison(name_of(model), rounds, threads, entries)
+        made = partial(Comparison, name_of(model), rounds, threads)
+
+        def note(entries: Sequence[Entry]) -> None:
+            if on_entry is not None:
+                on_entry(made(tuple(entries)))
+
+        return made(_entries(tasks, rounds, progress, note))
 
 
-def _entries(tasks: Sequence[Task], rounds: int, progress: bool | None) -> tuple[Entry, ...]:
-    """Run a process for each task, and return their entries with the latencies."""
+def _entries(
+    tasks: Sequence[Task],
+    rounds: int,
+    progress: bool | None,
+    note: Callable[[Sequence[Entry]], None],
+) -> tuple[Entry, ...]:
+    """Run a process for each task, and return their entries with the latencies.
+
+    ``note`` is called with the entries so far after each.
+    """
     with Stages(progress) as stages, contextlib.ExitStack() as running:
-        entries, contenders = _begun(tasks, stages, running)
+        entries, contenders = _begun(tasks, stages, running, note)
         with stages.stage("run in turns", WARM_UP + rounds) as each:
             times = _timed(entries, contenders, rounds, each)
     return tuple(evolve(e, milliseconds=times.get(e.backend) if e.works else None) for e in entries)
 
 
-def _distinct(backends: Sequence[str]) -> list[str]:
-    names = [name for name in dict.fromkeys(several("backends", backends)) if name != FLOAT]
-    if not names:
-        raise InputError("backends: no backend to compare. Pass names listed by `qreg list`.")
-    return names
-
-
-def _check_configs(configs: Mapping[str, str], names: Sequence[str]) -> None:
-    for name in configs:
-        if name not in names:
-            remedy = "Pass configs of the compared backends only."
-            raise UnknownNameError("backend to compare", name, names, remedy)
-
-
 def _begun(
-    tasks: Sequence[Task], stages: Stages, running: contextlib.ExitStack
-) -> tuple[list[Entry], list[Contender]]:
-    """Start the processes of the tasks, to be ended by ``running``, and return their entries."""
-    entries, contenders = [], []
+    tasks: Sequence[Task],
+    stages: Stages,
+    running: contextlib.ExitStack,
+    note: Callable[[Sequence[Entry]], None],
+) -> tuple[list[Entry], list[Contender | None]]:
+    """Start the processes of the tasks, to be ended by ``running``, and return their entries.
+
+    A process that could not be started, or whose entry could not be received, is None.
+    """
+    entries: list[Entry] = []
+    contenders: list[Contender | None] = []
     for task in tasks:
         with stages.stage(task.backend):
-            contender = running.enter_context(contextlib.closing(Contender(task)))
-            entries.append(contender.entry())
+            entry, contender = _began(task, running)
+        entries.append(entry)
         contenders.append(contender)
+        note(entries)
     return entries, contenders
+
+
+def _began(task: Task, running: contextlib.ExitStack) -> tuple[Entry, Contender | None]:
+    try:
+        contender = running.enter_context(contextlib.closing(Contender(task)))
+        return contender.entry(), contender
+    except Exception as error:  # it must not cost the other entries
+        return Entry(task.backend, failure=repr(error)), None
 
 
 @contextmanager
@@ -147,13 +164,16 @@ def _files(program: ExportedProgram, batches: list[Any]) -> Iterator[tuple[Path,
 
 
 def _timed(
-    entries: list[Entry], contenders: Sequence[Contender], rounds: int, each: Callable[[], None]
+    entries: list[Entry],
+    contenders: Sequence[Contender | None],
+    rounds: int,
+    each: Callable[[], None],
 ) -> dict[str, float]:
     """Return the latency of each program in milliseconds; record the failure of an entry."""
     times: dict[str, list[float]] = {}
     for number in range(WARM_UP + rounds):
         for position, contender in enumerate(contenders):
-            if not contender.can_run or not entries[position].works:
+            if contender is None or not contender.can_run or not entries[position].works:
                 continue
             try:
                 seconds = contender.lap()

@@ -40,6 +40,21 @@ def headline(found: ComparisonData) -> str:
     return f"{found.model}: the fastest tenth of {found.rounds} rounds in turns, {threads}"
 
 
+def line(entry: Entry) -> str:
+    """Return the results of one backend, but for its latency, in a line."""
+    if entry.failure is not None:
+        return f"{entry.backend}: FAILED: {entry.failure}"
+    ratio = entry.sqnr_to_float
+    parts = (
+        entry.config,
+        None if ratio is None else f"{decibels(ratio)} to float",
+        entry.verdict,
+        None if entry.bytes is None else f"{entry.bytes:,} bytes",
+        None if entry.operators is None else f"{counted(entry)} operators in int8",
+    )
+    return f"{entry.backend}: {', '.join(filter(None, parts))}"
+
+
 def rows(found: ComparisonData) -> list[Row]:
     return [
         {

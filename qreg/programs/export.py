@@ -90,15 +90,22 @@ def copied(program: ExportedProgram) -> ExportedProgram:
 @contextmanager
 def _eval_mode(model: torch.nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
-    # An exported graph has no mode, and its eval() raises; modules in a traced one have a mode.
-    traced = isinstance(model, torch.fx.GraphModule)
-    for module in model.children() if traced else [model]:
+    for module in _with_mode(model):
         module.eval()
     try:
         yield
     finally:
         for module, training in modes:
             module.training = training
+
+
+def _with_mode(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
+    """Yield the outermost modules that have a mode: the graphs of exports have none."""
+    if not isinstance(model, torch.fx.GraphModule):
+        yield model
+        return
+    for child in model.children():
+        yield from _with_mode(child)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from qreg import compare
 from qreg.cli.main import main
 from qreg.comparison import Comparison, Entry
 from qreg.comparison.bars import panels
+from qreg.comparison.contender import Contender
 from qreg.comparison.text import rows
 from qreg.errors import CalibrationError, InputError, UnknownNameError
 from qreg.plugins.registry import Registry
 
 TOY = Path(__file__).parents[1] / "toy.py"
+MODULE = sys.modules[compare.__module__]  # the package has the function under this name
 CRASHING = """
 import os
 from attrs import evolve
@@ -90,19 +93,18 @@ def compared(
 def test_every_backend_is_a_row_whatever_becomes_of_it(
     model: nn.Module, batches: list[tuple[torch.Tensor]], plugins: Registry
 ) -> None:
-    found = compared(model, batches, plugins, "toy", "crashing", "raising", "missing", "toy")
+    found = compared(model, batches, plugins, "toy", "crashing", "raising", "toy")
     rows = {entry.backend: entry for entry in found.entries}
-    assert list(rows) == ["float", "toy", "crashing", "raising", "missing"]
+    assert list(rows) == ["float", "toy", "crashing", "raising"]
     assert rows["float"].milliseconds
     assert rows["toy"].works
     assert rows["toy"].milliseconds
     assert 20 < (rows["toy"].sqnr_to_float or 0) < 60
     assert (rows["toy"].sqnr_to_converted or 0) > 100
     assert rows["toy"].int8_share == 1.0
-    failures = {name: rows[name].failure or "" for name in ("crashing", "raising", "missing")}
+    failures = {name: rows[name].failure or "" for name in ("crashing", "raising")}
     assert "its process ended with the code 7, after 'illegal instruction" in failures["crashing"]
     assert "no such kernel" in failures["raising"]
-    assert "unknown backend 'missing'" in failures["missing"]
 
 
 def run(*arguments: object) -> Result:
@@ -123,12 +125,122 @@ def test_the_command_prints_a_table_json_or_a_page(
     text = page.read_text(encoding="utf-8")
     assert "SQNR to float" in text
     assert not re.search(r"<script[^>]*\ssrc=|<link", text)
-    failing = run("compare", *files, "--backends", "missing", "--json")
+    failing = run("compare", *files, "--backends", "raising", "--json")
     assert failing.exit_code == 1
-    found = json.loads(failing.stdout[failing.stdout.index("{") :])
-    assert [entry["backend"] for entry in found["entries"]] == ["float", "missing"]
+    found = json.loads(failing.stdout)
+    assert [entry["backend"] for entry in found["entries"]] == ["float", "raising"]
     mistaken = run("compare", *files, "--backends", "toy", "--config", "histogram")
     assert "expected BACKEND=histogram" in mistaken.output
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--backends", "toy,toi"), "unknown backend 'toi'. Did you mean 'toy'?"),
+        (("--backends", "toy", "--config", "toy=histogran"), "Did you mean 'histogram'?"),
+        (("--backends", "toy", "--config", "toi=histogram"), "Did you mean 'toy'?"),
+    ],
+)
+def test_names_are_checked_before_files_are_read(
+    options: tuple[str, ...], problem: str, plugins: Registry, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    found = run("compare", "no.pt2", "--calibration", "no.pt", "--html", page, *options)
+    assert found.exit_code == 1
+    assert problem in found.output
+    assert not page.exists()
+
+
+def test_names_are_checked_before_any_process_is_started(
+    model: nn.Module,
+    batches: list[tuple[torch.Tensor]],
+    plugins: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(MODULE, "Contender")
+    with pytest.raises(UnknownNameError, match=r"unknown backend 'crashin'\. Did you mean"):
+        compared(model, batches, plugins, "toy", "crashin")
+
+
+class Interrupted(Contender):
+    """A process whose entry is awaited when Ctrl-C is pressed, if its backend is ``raising``."""
+
+    def entry(self) -> Entry:
+        if self._backend == "raising":
+            raise KeyboardInterrupt
+        return super().entry()
+
+
+class Broken(Contender):
+    """A process whose entry cannot be received, if its backend is ``raising``."""
+
+    def entry(self) -> Entry:
+        if self._backend == "raising":
+            raise OSError("out of memory")
+        return super().entry()
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_an_interrupt_keeps_the_finished_rows_on_screen_and_in_the_page(
+    form: str,
+    model: nn.Module,
+    batches: list[tuple[torch.Tensor]],
+    plugins: Registry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(MODULE, "Contender", Interrupted)
+    torch.export.save(torch.export.export(model, batches[0]), tmp_path / "net.pt2")
+    torch.save(batches, tmp_path / "data.pt")
+    files = (tmp_path / "net.pt2", "--calibration", tmp_path / "data.pt")
+    page = tmp_path / "page.html"
+    more = ("--json",) if form == "json" else ()
+    stopped = run("compare", *files, "--backends", "toy,raising", "--html", page, *more)
+    assert stopped.exit_code == 130
+    assert f"rows finished, and not timed: float, toy, which are in {page}" in stopped.stderr
+    if form == "json":
+        entries = json.loads(stopped.stdout)["entries"]
+        assert [each["backend"] for each in entries] == ["float", "toy"]
+        assert entries[1]["sqnr_to_float"] > 20
+    else:
+        assert "toy: minmax" in stopped.stdout
+    text = page.read_text(encoding="utf-8")
+    assert "minmax" in text
+    assert "raising" not in text
+
+
+def test_an_exception_in_one_row_is_the_reason_in_that_row(
+    model: nn.Module,
+    batches: list[tuple[torch.Tensor]],
+    plugins: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(MODULE, "Contender", Broken)
+    found = compared(model, batches, plugins, "raising", "toy")
+    assert [each.works for each in found.entries] == [True, False, True]
+    assert "out of memory" in (found.entries[1].failure or "")
+    assert found.entries[2].milliseconds
+
+
+def test_entries_are_given_on_as_they_finish(
+    model: nn.Module, batches: list[tuple[torch.Tensor]], plugins: Registry
+) -> None:
+    seen: list[list[str]] = []
+
+    def note(found: Comparison) -> None:
+        seen.append([each.backend for each in found.entries])
+
+    compare(
+        model,
+        batches[0],
+        backends=["toy", "raising"],
+        calibration=batches,
+        rounds=1,
+        progress=False,
+        registry=plugins,
+        on_entry=note,
+    )
+    assert seen == [["float"], ["float", "toy"], ["float", "toy", "raising"]]
 
 
 def test_an_operator_to_keep_in_float_that_the_model_does_not_have_is_a_note_of_the_row(

@@ -140,6 +140,16 @@ def always(self: Any, x: Tensor) -> Tensor:
     return self.linear(nn.functional.dropout(x, 0.5))
 
 
+def test_a_graph_whose_bodies_are_exported_graphs_is_exported() -> None:
+    graph = program("in a branch", training=False).module()
+    bodies = [each for each in graph.modules() if each is not graph]
+    assert bodies
+    for body in bodies:
+        body.eval = graph.eval  # which raises, as convert_pt2e leaves the bodies of loops
+    found, _ = exported(graph, ROW, None)
+    assert found.module()(ROW).shape == ROW.shape
+
+
 def test_a_function_that_is_active_in_eval_mode_has_another_remedy() -> None:
     model = Call(always, linear=nn.Linear(4, 4))
     with pytest.raises(InputError, match=r"which eval\(\) does not change: .*self\.training"):
