@@ -10,11 +10,12 @@ which comes after the packages of an environment on its path.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import nox
 
-nox.options.default_venv_backend = "venv"
+nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_missing_interpreters = True
 nox.options.reuse_venv = "no"
 
@@ -197,10 +198,11 @@ def install(
     host: tuple[str, ...] = (".",),
 ) -> None:
     """Install the host and these distributions, on top of the layers of the base."""
-    # pytest is installed here too: run as a module of the base, it would import the checkout.
-    # Plugins without a [build-system] are built with setuptools.
-    session.install(*CONSTRAINTS, "--no-deps", "pytest", "setuptools", *host, *distributions)
     see(Path(session.virtualenv.location), base(session, "host", *layers))
+    # pytest is installed here too: run as a module of the base, it would import the checkout.
+    # Build with hatchling from the base, not with a copy that pip installs for each distribution.
+    options = ("--no-deps", "--ignore-installed", "--no-build-isolation")
+    session.install(*CONSTRAINTS, *options, "pytest", *host, *distributions)
 
 
 def base(session: nox.Session, *layers: str) -> list[Path]:
@@ -214,7 +216,8 @@ def base(session: nox.Session, *layers: str) -> list[Path]:
         wanted = f"{Path('constraints.txt').read_text(encoding='utf-8')}{needed}"
         done = place / "installed.txt"
         if not done.exists() or done.read_text(encoding="utf-8") != wanted:
-            session.run_install("python3", "-m", "venv", "--clear", str(place), external=True)
+            create = (sys.executable, "-m", "virtualenv", "--quiet", "--clear", str(place))
+            session.run_install(*create, external=True)
             see(place, found)
             pip = str(place / "bin" / "pip")
             session.run_install(pip, "install", *CONSTRAINTS, *NEEDS[layer], external=True)
@@ -237,10 +240,11 @@ def site_packages(environment: Path) -> Path:
 @nox.session
 def release(session: nox.Session) -> None:
     """Build the distributions, check that they are complete, and test the installed wheels."""
-    session.install(*CONSTRAINTS, "build", "twine")
+    session.install(*CONSTRAINTS, "build", "hatchling", "twine")
     dist = Path(session.create_tmp()).resolve()
     for source in (".", *map(plugin, BACKENDS)):
-        session.run("python", "-m", "build", "--outdir", str(dist), source, silent=True)
+        build = ("python", "-m", "build", "--no-isolation", "--outdir", str(dist))
+        session.run(*build, source, silent=True)
     session.run("twine", "check", "--strict", *map(str, dist.iterdir()))
     install(session, *map(str, dist.glob("*.whl")), layers=("xnnpack",), host=())
     with session.chdir(dist):  # away from the checkout

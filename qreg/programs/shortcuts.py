@@ -15,6 +15,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch.fx import GraphModule
+
+from qreg.programs.lazy_recompile import lazily
 
 LOOK_UP = "_materialize_cpp_cia_ops"  # torch 2.13.0, of torch._export.utils
 
@@ -51,6 +54,7 @@ def _replace() -> None:
         # torch 2.13.0: NodeSource copies its history, which is never changed, in depth.
         (traceback, "copy", SimpleNamespace(deepcopy=list, copy=copy.copy)),
         (utils, LOOK_UP, _when_there_are_others(getattr(utils, LOOK_UP))),
+        (GraphModule, "recompile", lazily(GraphModule.recompile)),
     ):
         _replaced.append((owner, name, vars(owner)[name]))
         setattr(owner, name, replacement)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,11 +13,12 @@ from torch import nn
 from torch._export import utils
 from torch._ops import OperatorBase
 from torch.export import ExportedProgram
-from torch.fx import traceback
+from torch.fx import GraphModule, symbolic_trace, traceback
 
 from qreg.programs.shortcuts import LOOK_UP, shortcuts
 
 PATCHED = [(OperatorBase, "py_impl"), (traceback, "copy"), (utils, LOOK_UP)]
+PATCHED += [(GraphModule, "recompile")]
 Counted = Callable[[Any, str], list[Any]]
 
 
@@ -133,3 +135,57 @@ def test_kernels_are_registered_as_torch_does() -> None:
             operator.py_kernels.pop(key, None)
             operator._dispatch_cache.clear()
     assert operator.py_kernels == before
+
+
+@pytest.fixture
+def traced() -> GraphModule:
+    return symbolic_trace(nn.Sequential(nn.ReLU(), nn.Tanh()))
+
+
+def changed(module: GraphModule) -> None:
+    """Return the input of the second operator instead of its output."""
+    (output,) = module.graph.find_nodes(op="output")
+    output.args = output.args[0].args
+    module.recompile()
+
+
+def test_a_changed_graph_is_compiled_when_it_is_called(traced: GraphModule) -> None:
+    x = torch.randn(4)
+    with shortcuts():
+        changed(traced)
+        assert "_code" not in vars(traced)
+        assert torch.equal(traced(x), x.relu())
+        assert "_code" in vars(traced)
+
+
+@pytest.mark.parametrize("read", [lambda each: each.code, str, lambda each: each._code])
+def test_code_that_is_read_is_that_of_the_changed_graph(
+    traced: GraphModule, read: Callable[[GraphModule], str]
+) -> None:
+    with shortcuts():
+        changed(traced)
+        assert "return _0" in read(traced)
+    assert "tanh" not in read(traced)
+
+
+def test_modules_stay_whole_once_the_lowering_has_ended(traced: GraphModule) -> None:
+    x = torch.randn(4)
+    with shortcuts():
+        changed(traced)
+        duplicate = copy.deepcopy(traced)
+    assert torch.equal(duplicate(x), x.relu())
+    traced.recompile()
+    assert torch.equal(traced(x), x.relu())
+    changed(duplicate)
+    assert torch.equal(duplicate(x), x)
+
+
+def test_graph_modules_are_still_recompiled_and_hardly_called(
+    program: ExportedProgram, counted: Counted
+) -> None:
+    recompiled = counted(GraphModule, "recompile")
+    program.run_decompositions()
+    plain = len(recompiled)
+    with shortcuts():
+        program.run_decompositions()
+    assert len(recompiled) - plain < plain / 3
