@@ -83,7 +83,8 @@ FOR_TESTS |= {"AOT_INDUCTOR_COMPILE_WRAPPER_OPT_LEVEL": "O0"}
 COMBINATIONS: dict[str, tuple[list[str], list[str]]] = {
     "none": ([], ["tests"]),
     "oldest": ([], [*FAST]),
-    "xnnpack": ([XNNPACK], [*NEXT_TO, "plugins/xnnpack/tests"]),
+    # The session release runs the host's tests next to these two distributions, from wheels.
+    "xnnpack": ([XNNPACK], ["tests/testing", "plugins/xnnpack/tests"]),
     "xnnpack+addmm": ([XNNPACK, EXAMPLES[0]], [*BESIDE, "examples/qreg-addmm/tests"]),
     "xnnpack+examples": ([XNNPACK, *EXAMPLES], [*BESIDE, *(f"{each}/tests" for each in EXAMPLES)]),
     "xnnpack+broken": ([XNNPACK, *BROKEN], [*BESIDE, f"{BROKEN[0]}/tests"]),
