@@ -1,4 +1,4 @@
-"""Shortcuts through what torch repeats in each pass over a program while it is lowered.
+"""Shortcuts through what torch and Python repeat in each pass over a program while it is lowered.
 
 ``benchmarks/lowering.py`` measures them. The program stays the same byte for byte. Each shortcut
 replaces a private name of torch, listed with the version that it was verified in.
@@ -8,6 +8,7 @@ replaces a private name of torch, listed with the version that it was verified i
 from __future__ import annotations
 
 import copy
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,15 +25,16 @@ LOOK_UP = "_materialize_cpp_cia_ops"  # torch 2.13.0, of torch._export.utils
 _lock = threading.Lock()
 _replaced: list[tuple[Any, str, Any]] = []  # what torch has, while at least one lowering runs
 _running = 0
+_froze = False
 
 
 @contextmanager
 def shortcuts() -> Iterator[None]:
-    """Replace the functions until the last of the lowerings that run in this process ends."""
+    """Take the shortcuts until the last of the lowerings that run in this process ends."""
     global _running
     with _lock:
         if not _running:
-            _replace()
+            _begin()
         _running += 1
     try:
         yield
@@ -40,7 +42,26 @@ def shortcuts() -> Iterator[None]:
         with _lock:
             _running -= 1
             if not _running:
-                _restore()
+                _end()
+
+
+def _begin() -> None:
+    """Replace the functions, and exempt what exists from the searches for garbage.
+
+    A lowering creates enough objects for many searches. Each would go through all of torch's.
+    """
+    global _froze
+    _replace()
+    _froze = not gc.get_freeze_count()  # a program that has exempted its objects keeps them so
+    if _froze:
+        gc.freeze()
+
+
+def _end() -> None:
+    if _froze:
+        gc.unfreeze()
+    while _replaced:
+        setattr(*_replaced.pop())
 
 
 def _replace() -> None:
@@ -58,11 +79,6 @@ def _replace() -> None:
     ):
         _replaced.append((owner, name, vars(owner)[name]))
         setattr(owner, name, replacement)
-
-
-def _restore() -> None:
-    while _replaced:
-        setattr(*_replaced.pop())
 
 
 def _registered_at_once(register: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -189,3 +190,24 @@ def test_graph_modules_are_still_recompiled_and_hardly_called(
     with shortcuts():
         program.run_decompositions()
     assert len(recompiled) - plain < plain / 3
+
+
+def test_what_exists_is_exempt_from_the_search_for_garbage_until_the_lowering_ends() -> None:
+    assert gc.get_freeze_count() == 0
+    with shortcuts():
+        assert gc.get_freeze_count() > 100_000
+        with shortcuts():
+            pass
+        assert gc.get_freeze_count() > 100_000
+    assert gc.get_freeze_count() == 0
+
+
+def test_what_a_program_has_exempted_stays_so() -> None:
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        with shortcuts():
+            assert gc.get_freeze_count() == frozen
+        assert gc.get_freeze_count() == frozen
+    finally:
+        gc.unfreeze()
