@@ -195,7 +195,7 @@ class Result:
             (batch,) = inputs
         given = placed(batch, Signature.of_graph(self.converted), "run()", remedy=BY_HAND)
         outputs = run_once(self._loaded["program"], self.lowered, given)
-        return structured(outputs, self.converted)
+        return structured(outputs, self.converted, given)
 
     def save(self, path: str | Path) -> None:
         """Write the program to a file, in full or not at all.

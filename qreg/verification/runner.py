@@ -88,18 +88,30 @@ def repeats_for(model: object) -> int:
     return 0 if changed_buffers(model) else REPEATS
 
 
-def structured(outputs: Sequence[Tensor], model: GraphModule) -> Any:
+def structured(outputs: Sequence[Tensor], model: GraphModule, sample: tuple[Any, ...]) -> Any:
     """Return the flat outputs of a program in the structure of the model's outputs.
 
-    Numbers, strings and None, which programs omit, are those in the graph of the model.
+    Numbers, strings and None, which programs omit, are those in the graph of the model. Sizes that
+    depend on the input are those that the model returns for the sample: the model is run for them.
     """
     info = signature_of(model)
     if info is None or info.out_spec is None:
         return tuple(outputs)
     tensors = iter(outputs)
     (values,) = model.graph.output_node().args
-    leaves = [next(tensors) if isinstance(each, Node) else each for each in flat(values)]
+    places = flat(values)
+    if any(map(_is_size, places)):
+        with torch.no_grad(), keeping_state(model):
+            places = [
+                place if isinstance(found, Tensor) else found
+                for place, found in zip(places, flat(called(model, cloned(sample))), strict=True)
+            ]
+    leaves = [next(tensors) if isinstance(each, Node) else each for each in places]
     return pytree.tree_unflatten(leaves, info.out_spec)
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, Node) and isinstance(value.meta.get("val"), torch.SymInt)
 
 
 def outputs_of(model: Callable[..., Any], samples: Sequence[tuple[Any, ...]]) -> Outputs:
