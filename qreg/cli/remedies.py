@@ -6,6 +6,8 @@ import re
 
 SETTER = r"set_(?:module_name|operator_type)\((\"[^\"]*\"|\.\.\.), None\)"
 LINE = re.compile(rf"(?:quantizer\.)?{SETTER}(?:\.{SETTER})*")
+TRANSFORM = re.compile(r"pass transform=lambda batch: (.+)\.$", re.MULTILINE)
+ALONE = r"save the inputs alone, torch.save([\1 for batch in batches], FILE)."
 IN_OPTIONS = {
     "pass calibration=[(x,), ...], a tuple of input tensors for each batch, or choose a dynamic "
     "config": (
@@ -22,6 +24,7 @@ def as_options(message: str) -> str:
     """Return a message with command-line options in place of lines of code."""
     for code, option in IN_OPTIONS.items():
         message = message.replace(code, option)
+    message = TRANSFORM.sub(ALONE, message)
     return LINE.sub(lambda line: " ".join(map(_option, re.findall(SETTER, line[0]))), message)
 
 

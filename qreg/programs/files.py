@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qreg.errors import InputError
+from qreg.programs.foreign_types import with_known_types
 from qreg.programs.recognition import BATCHES, PROGRAM, recognized, wrong
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ NOT_PT2 = "is not a .pt2 file"
 def read_program(path: Path) -> ExportedProgram:
     """Read a program written by ``torch.export.save``, without executing any code in the file.
 
+    Types of inputs and outputs that are not registered in this process are read as tuples.
+
     Raises ``InputError`` for a file that is missing, is not a ``.pt2`` archive, or can only be read
     by unpickling.
     """
@@ -41,7 +44,7 @@ def read_program(path: Path) -> ExportedProgram:
     _check_exists(path, PROGRAM)
     _check_archive(path)
     try:
-        return torch.export.load(path)
+        return torch.export.load(with_known_types(path))
     except Exception as cause:  # torch.export.load raises errors of many classes
         raise InputError(
             f"{path} is not a program that torch.export.load can read: {cause}"
