@@ -84,7 +84,8 @@ def remedy(found: Verification) -> str:
         return IN_GENERAL
     named = ", ".join(map(_named, found.drops))
     line = keeping_in_float([each.keep for each in found.drops])
-    return f"The SQNR drops most at {named}. {line}"
+    measured = "The SQNR" if found.far else "The SQNR of the worst slice"
+    return f"{measured} drops most at {named}. {line}"
 
 
 def _named(drop: Drop) -> str:

@@ -85,7 +85,7 @@ def test_the_warning_names_the_operator_that_adds_the_noise_and_the_line_that_he
     poor: qreg.Result, registry: Registry
 ) -> None:
     with pytest.warns(
-        QualityWarning, match=r"drops most at linear \(aten.linear.default"
+        QualityWarning, match=r"The SQNR drops most at linear \(aten.linear.default"
     ) as caught:
         quantized(registry)
     message = str(caught[0].message)
@@ -210,4 +210,5 @@ def test_a_lost_part_is_traced_to_the_operator_that_joins_it(registry: Registry)
     assert found.to_float[0].sqnr > 30
     assert found.to_float[0].worst_slice.index in (4, 5)
     assert found.drops[0].node == "add"
+    assert "The SQNR of the worst slice drops most at add" in str(caught[0].message)
     assert 'quantizer.set_operator_type("aten.add.Tensor", None)' in str(caught[0].message)
