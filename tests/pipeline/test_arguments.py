@@ -23,7 +23,7 @@ OWN = {
     "quantize": {"allow_float"},
     "explain": {"numerics", "timing", "profile"},
     "lower": set(),
-    "compare": {"backends", "configs", "threads", "rounds", "keep_in_float"},
+    "compare": {"backends", "configs", "threads", "rounds", "keep_in_float", "on_entry"},
     "verify": {"floor", "run"},
 }
 STRICTER = {("compare", "calibration")}  # None is not accepted
