@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -105,6 +106,45 @@ def test_every_backend_is_a_row_whatever_becomes_of_it(
     failures = {name: rows[name].failure or "" for name in ("crashing", "raising")}
     assert "its process ended with the code 7, after 'illegal instruction" in failures["crashing"]
     assert "no such kernel" in failures["raising"]
+
+
+class Scored(NamedTuple):
+    scores: torch.Tensor
+    aux: None
+
+
+class ByName(nn.Module):
+    """Keyword inputs, and an output of a type that other processes do not know."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor, *, shift: torch.Tensor, scale: torch.Tensor) -> Scored:
+        return Scored(self.model(x + shift) * scale, None)
+
+
+def test_models_are_compared_on_inputs_by_name(model: nn.Module, plugins: Registry) -> None:
+    torch.manual_seed(1)
+    shapes = {"scale": (3, 4), "shift": (3, 8), "x": (3, 8)}
+    batches = [
+        {name: torch.randn(shape).numpy() for name, shape in shapes.items()} for _ in range(4)
+    ]
+    found = compare(
+        ByName(model),
+        batches[0],
+        backends=["toy"],
+        calibration=[(batch, 1) for batch in batches],
+        transform=lambda pair: pair[0],
+        rounds=3,
+        progress=False,
+        registry=plugins,
+    )
+    plain, toy = found.entries
+    assert plain.works
+    assert toy.works, toy.failure
+    assert toy.sqnr_to_float is not None
+    assert toy.sqnr_to_float > 25
 
 
 def run(*arguments: object) -> Result:

@@ -1,0 +1,9 @@
+"""Pins that a program runs on inputs by name, and returns the structure of its model's outputs."""
+
+from __future__ import annotations
+
+from structures import check
+
+
+def test_a_program_takes_and_returns_what_its_model_does() -> None:
+    check("x86_inductor")
