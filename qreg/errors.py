@@ -316,6 +316,21 @@ class LoweringError(ProgramError):
         return found
 
 
+class UnsupportedOperatorError(LoweringError):
+    """An operator that the runtime of a backend has no kernel for.
+
+    ``operators`` are their names in torch. No scope helps, since they are in float already.
+    """
+
+    def __init__(self, problem: str, operators: Sequence[str], remedy: str) -> None:
+        super().__init__(problem, remedy=remedy)
+        self.operators = tuple(operators)
+
+    def suspecting(self, *suspects: str, remedy: str = "") -> Self:
+        """Return the error itself: its operators are known."""
+        return self
+
+
 class StateError(LoweringError, InputError):
     """A model that writes to its buffers, lowered for a backend whose programs are stateless."""
 

@@ -15,7 +15,14 @@ from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
 from qreg.analysis.interpreter import first_nan
-from qreg.errors import LoweringError, NaNError, ProgramError, QregError, keeping_in_float
+from qreg.errors import (
+    LoweringError,
+    NaNError,
+    ProgramError,
+    QregError,
+    UnsupportedOperatorError,
+    keeping_in_float,
+)
 from qreg.graph.provenance import module_path, origin
 from qreg.programs.export import export
 from qreg.programs.inputs import flat
@@ -76,6 +83,8 @@ def name_suspect(
     ``reference`` is the float graph: if it fails too, no scope helps, and none is offered.
     Skip the search if the backend has named operators itself.
     """
+    if isinstance(error, UnsupportedOperatorError):
+        return error
     remedy = _remedy(error.suspects, decisions) if isinstance(error, LoweringError) else ""
     if remedy:
         return error.suspecting(remedy=remedy)

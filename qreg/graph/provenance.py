@@ -6,6 +6,8 @@ conversion, export, decomposition and lowering, while the names of the nodes do 
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
 
 CUSTOM, KEY = "custom", "qreg"
+GENERATED = "<eval_with_key>"
+FRAME = re.compile(r'File "(.*?)", line (\d+), in (\S+)\n(.*)')
 
 
 def mark(graph: Graph, prefix: str = "") -> None:
@@ -57,6 +61,23 @@ def in_module(node: Node) -> str:
     """Describe a node's module for errors, ``" in module 'head'"``; empty for the model itself."""
     path = module_path(node)
     return f" in module {path!r}" if path else ""
+
+
+def in_code(node: Node) -> str:
+    """Describe where the user's code calls an operator, ``", called at net.py:7 in forward: y+1"``.
+
+    Empty if torch did not record it, as for the body of a loop. Frames of torch, and of the code
+    that fx generates, are left out.
+    """
+    import torch
+
+    library = str(Path(torch.__file__).parent)
+    frames = FRAME.findall(node.meta.get("stack_trace") or "")
+    own = [each for each in frames if not each[0].startswith((library, GENERATED))]
+    if not own:
+        return ""
+    file, line, function, code = own[-1]
+    return f", called at {file}:{line} in {function}: {code.strip()}"
 
 
 def module_stack(node: Node) -> list[tuple[str, str]]:

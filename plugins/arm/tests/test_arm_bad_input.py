@@ -89,7 +89,7 @@ def test_a_file_that_is_cut_short_ends_nothing(program: bytes) -> None:
 def test_inputs_of_another_shape_or_type(program: bytes) -> None:
     run = load(program)
     for given in ([torch.randn(3, 8)], [torch.randn(ROW).double()], []):
-        with pytest.raises(InputError, match=r"takes float32 \(2, 8\), and got"):
+        with pytest.raises(InputError, match=r"expected float32 \(2, 8\), got"):
             run(given)
 
 

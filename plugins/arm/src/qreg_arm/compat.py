@@ -7,6 +7,7 @@ one is moved or renamed.
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import struct
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from attrs import frozen
 
 from qreg.backends.patching import patched
+from qreg.backends.unsupported import COMPLEX
 from qreg.graph.provenance import origin
 
 if TYPE_CHECKING:
@@ -27,8 +29,21 @@ if TYPE_CHECKING:
 # even. Values to quantize are clamped downstream to fewer bits than that.
 ROUNDING = 12582912.0
 INPUTS_FIELD, OUTPUTS_FIELD = 10, 12  # in the virtual table of a block
+# executorch 1.4.1: the errors of its verifier, and of a program with operators without out variants
+NOT_CORE = re.compile(r"Operator torch\._ops\.([\w.]+) is not in Core ATen")
+NO_OUT, ATEN_NAME = re.compile(r"Missing out variants: (\{.*?\})"), re.compile(r"\w+::[\w.]+")
 VIEW = "aten.view_copy.default"
 TABLE_ARGUMENTS = 2  # the index, and the values
+
+
+def without_kernel(error: Exception) -> list[str]:
+    """Return the operators without a kernel, parsed from an error of executorch's lowering."""
+    text = str(error)
+    if "torch.complex" in text:
+        return [COMPLEX]
+    missing = [name for listed in NO_OUT.findall(text) for name in ATEN_NAME.findall(listed)]
+    overloads = [name if "." in name else f"{name}.default" for name in missing]
+    return [*NOT_CORE.findall(text), *(each.replace("::", ".") for each in overloads)]
 
 
 def quantization_config_class() -> Any:

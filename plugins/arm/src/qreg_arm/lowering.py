@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from qreg import Conversion, Lowered, LoweredOperator
 from qreg.backends.exported import changed_inputs, float_conversions, float_operators, name_of
 from qreg.backends.patching import quiet
-from qreg_arm.compat import delegates_of, traced_and_exact
+from qreg.backends.unsupported import naming_unsupported
+from qreg_arm.compat import delegates_of, traced_and_exact, without_kernel
 from qreg_arm.reading import absorbed, read
 from qreg_arm.repairs import spell_out_float, spell_out_strides
 from qreg_arm.whole import left_outside, one_flatbuffer
@@ -57,7 +58,7 @@ def lower_to_ethos_u(program: ExportedProgram, spec: Any) -> Lowered:
     delegates = delegates_of(source)
     operators, conversions = _read([flatbuffers[_tag(each)] for each in delegates], delegates)
     outside = left_outside(source)
-    with _quiet():
+    with _quiet(), naming_unsupported("ExecuTorch has no kernel", program, without_kernel):
         written = bytes(edge.to_executorch().buffer)
     return Lowered(
         program=written,
@@ -79,7 +80,8 @@ def _to_edge(
     spell_out_float(program)
     with tempfile.TemporaryDirectory(prefix="qreg-arm-") as name:
         spec.dump_intermediate_artifacts_to(name).dump_debug_info(spec.DebugMode.TOSA)
-        with _quiet(), traced_and_exact():
+        named = naming_unsupported("ExecuTorch has no kernel", program, without_kernel)
+        with _quiet(), named, traced_and_exact():
             edge = to_edge_transform_and_lower(program, partitioner=[partitioner(spec)])
         files = {path.name: path.read_bytes() for path in Path(name).glob("output_*.tosa")}
     return edge, {name.split("_")[1]: content for name, content in files.items()}

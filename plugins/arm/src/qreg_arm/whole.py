@@ -11,14 +11,16 @@ from operator import getitem
 from typing import TYPE_CHECKING, Any
 
 from qreg.backends.exported import name_of
-from qreg.errors import InputError, LoweringError
-from qreg.graph.provenance import in_module
+from qreg.backends.unsupported import plain_name, way_out
+from qreg.errors import InputError, UnsupportedOperatorError
+from qreg.graph.provenance import in_code, in_module
 from qreg_arm.compat import delegates_of, reordered
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Node
 
+CONVERSIONS = "quantized_decomposed."
 CALL, CAST = "executorch_call_delegate", "dim_order_ops._to_dim_order_copy.default"
 
 
@@ -59,10 +61,13 @@ def one_flatbuffer(edge: ExportedProgram) -> bytes:
 
 def _check_all_taken(left: Sequence[Node]) -> None:
     if left:
-        named = ", ".join(f"{name_of(node)}{in_module(node)}" for node in left)
-        raise LoweringError(
-            f"TOSA programs cannot have {named}: Arm's lowering does not support it. Compute it "
-            "outside of the model, or replace it with supported operators"
+        found = [node for node in left if not name_of(node).startswith(CONVERSIONS)] or left
+        names = dict.fromkeys(map(name_of, found))
+        named = "; ".join(f"{name_of(n)}{in_module(n)}{in_code(n)}" for n in found)
+        raise UnsupportedOperatorError(
+            f"TOSA programs cannot have {named}: Arm's lowering does not support it",
+            tuple(names),
+            way_out(plain_name(each) for each in names),
         )
 
 

@@ -9,12 +9,18 @@ from __future__ import annotations
 import ast
 import re
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qreg.backends.patching import patched
 
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
 NAME_SCOPES = "pkg.torch.onnx.name_scopes"  # torch 2.13.0
 NO_FUNCTION = re.compile(r"No ONNX function found for <OpOverload\(op='(.*?)', overload='(.*?)'\)>")
+# torch 2.13.0: the error for prims.copy_to, which these two are decomposed to.
+NOT_FUNCTIONAL = "aot_autograd expected to have an entirely functional graph"
+WRITES_TO_VIEWS = ("aten.diagonal_scatter.default", "aten.as_strided_scatter.default")
 READ = "from_torchlib"  # torch 2.13.0: the method of ONNXRegistry that makes the table
 TABLES: dict[tuple[int, int], Any] = {}  # of translations, by opset and number of operators
 
@@ -34,8 +40,21 @@ def untranslated(error: BaseException) -> list[str]:
     while cause is not None:
         for name, overload in NO_FUNCTION.findall(str(cause)):  # torch 2.13.0
             found[f"{name.replace('::', '.')}.{overload}"] = None
+        if NOT_FUNCTIONAL in str(cause):
+            found |= dict.fromkeys(WRITES_TO_VIEWS)
         cause = cause.__cause__
     return list(found)
+
+
+def decomposed(program: ExportedProgram, opset: int) -> ExportedProgram:
+    """Decompose a program to the operators that torch.onnx translates, as it does itself."""
+    from torch.onnx._internal.exporter import _decomp
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    registered = _decomp.get_onnx_implemented_overloads(ONNXRegistry.from_torchlib(opset))
+    table = _decomp.create_onnx_friendly_decomposition_table(set(registered))
+    made: ExportedProgram = program.run_decompositions(table)
+    return made
 
 
 def translations_read_once() -> AbstractContextManager[None]:

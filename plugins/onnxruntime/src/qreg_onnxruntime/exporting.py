@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qreg.backends.naming import UniqueNames, not_converted, output_names
 from qreg.backends.patching import quiet
+from qreg.backends.unsupported import unsupported
 from qreg.graph.provenance import origin
-from qreg_onnxruntime.compat import fx_node_name, translations_read_once, untranslated
+from qreg_onnxruntime.compat import decomposed, fx_node_name, translations_read_once, untranslated
 from qreg_onnxruntime.translations import dynamic
 
 if TYPE_CHECKING:
@@ -39,7 +41,11 @@ def export(program: ExportedProgram, opset: int) -> Any:
                 output_names=output_names(len(program.graph_signature.output_specs)),
             )
     except torch.onnx.OnnxExporterError as cause:
-        raise not_converted("torch.onnx", program.graph, untranslated(cause), cause) from cause
+        missing = untranslated(cause)
+        if not missing:
+            raise not_converted("torch.onnx", program.graph, missing, cause) from cause
+        programs = (lambda: program, partial(decomposed, program, opset))
+        raise unsupported("torch.onnx has no conversion", programs, missing) from cause
     assert exported is not None
     assert exported.exported_program is not None
     model = exported.model_proto

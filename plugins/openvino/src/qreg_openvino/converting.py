@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qreg.backends.naming import UniqueNames, not_converted, output_names
 from qreg.backends.patching import quiet
+from qreg.backends.unsupported import unsupported
 from qreg.graph.provenance import origin
 from qreg_openvino.compat import decoder, decomposed, fx_node_name, unconverted
 from qreg_openvino.passes import as_function
@@ -23,12 +24,16 @@ def convert(program: ExportedProgram) -> Any:
     """
     import openvino
 
-    graph_module = as_function(decomposed(program))
+    known = decomposed(program)
+    graph_module = as_function(known)
     try:
         with quiet():  # openvino 2025.4 uses names that torch deprecates
             model = openvino.convert_model(decoder(graph_module))
     except Exception as cause:  # the frontend's errors share no other base class
-        raise not_converted("OpenVINO", graph_module.graph, unconverted(cause), cause) from cause
+        missing = unconverted(cause)
+        if not missing:
+            raise not_converted("OpenVINO", graph_module.graph, missing, cause) from cause
+        raise unsupported("OpenVINO has no conversion", [lambda: known], missing) from cause
     model = _with_all_inputs(model, graph_module.graph)
     _name_by_origin(model, _origins(graph_module.graph))
     _name_outputs(model)

@@ -14,12 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qreg.backends.patching import patched
+from qreg.backends.unsupported import COMPLEX
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 UNBOUNDED = re.compile(rb"(?<=[ :\[,])(-?)inf\b")  # written by flatc, but not valid JSON
 HEADER_SIZE = 30  # executorch 1.4.1: XNNHeader.EXPECTED_LENGTH
+# executorch 1.4.1: the errors of its verifier, and of a program with operators without out variants
+NOT_CORE = re.compile(r"Operator torch\._ops\.([\w.]+) is not in Core ATen")
+NO_OUT, ATEN_NAME = re.compile(r"Missing out variants: (\{.*?\})"), re.compile(r"\w+::[\w.]+")
 
 
 def program_of(data: bytes) -> Any:
@@ -43,6 +47,16 @@ def missing_kernels(data: bytes) -> list[str]:
     called = program_of(data).execution_plan[0].operators
     names = (f"{each.name}.{each.overload}".rstrip(".") for each in called)
     return sorted(set(names).difference(_get_operator_names()))
+
+
+def without_kernel(error: Exception) -> list[str]:
+    """Return the operators without a kernel, parsed from an error of executorch's lowering."""
+    text = str(error)
+    if "torch.complex" in text:
+        return [COMPLEX]
+    missing = [name for listed in NO_OUT.findall(text) for name in ATEN_NAME.findall(listed)]
+    overloads = [name if "." in name else f"{name}.default" for name in missing]
+    return [*NOT_CORE.findall(text), *(each.replace("::", ".") for each in overloads)]
 
 
 def graph_of(payload: bytes) -> dict[str, Any]:

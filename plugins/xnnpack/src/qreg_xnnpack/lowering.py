@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from qreg import Lowered
 from qreg.backends.exported import changed_inputs, float_conversions, float_operators
 from qreg.backends.patching import quiet
+from qreg.backends.unsupported import naming_unsupported
 from qreg_xnnpack.clamps import one_clamp_in_a_row
-from qreg_xnnpack.compat import without_bilinear_patterns
+from qreg_xnnpack.compat import without_bilinear_patterns, without_kernel
 from qreg_xnnpack.layouts import layouts_put_right
 from qreg_xnnpack.neighbours import float_beside_int8, taken_for_int8
 from qreg_xnnpack.passes import ready
@@ -29,12 +30,16 @@ NOISE = "Mutation on a buffer|.*LeafSpec"
 
 
 def lower(program: ExportedProgram) -> Lowered:
-    """Lower a program; operators that are not delegated run in ExecuTorch's portable kernels."""
-    edge = to_edge(program)
-    source = edge.exported_program()
-    calls = [node.target.__name__ for node in source.graph.nodes if node.op == "call_function"]
-    with quiet(message=NOISE):
-        written = bytes(edge.to_executorch(_with_state(source)).buffer)
+    """Lower a program; operators that are not delegated run in ExecuTorch's portable kernels.
+
+    Raises ``UnsupportedOperatorError`` for operators that have no such kernel.
+    """
+    with naming_unsupported("ExecuTorch has no kernel", program, without_kernel):
+        edge = to_edge(program)
+        source = edge.exported_program()
+        calls = [node.target.__name__ for node in source.graph.nodes if node.op == "call_function"]
+        with quiet(message=NOISE):
+            written = bytes(edge.to_executorch(_with_state(source)).buffer)
     delegates = delegate_graphs(written, source)
     inside = [operator for each in delegates for operator in each.operators()]
     outside = outside_nodes(source, {each.origin for each in inside})

@@ -53,7 +53,8 @@ def load(program: bytes, threads: int = 0) -> Runner:
         missing = ", ".join(missing_kernels(program))
         raise InputError(
             f"the program calls {missing}, for which this runtime has no kernel. Write the model "
-            "without it, or link a kernel for it"
+            "without it, link a kernel for it, or lower for x86_inductor, which falls back on "
+            "torch's own kernels"
         ) from cause
 
     def run(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
