@@ -56,7 +56,9 @@ JOB = (
     click.option("--config", default=DEFAULT, show_default=True, help="A name from `qreg ops`."),
     KEPT,
     click.option(
-        "--calibration", type=FILE, help="A list of tuples of input tensors, written by torch.save."
+        "--calibration",
+        type=FILE,
+        help="A list of tuples of input tensors, or of dicts by name, written by torch.save.",
     ),
     MAX_BATCHES,
     OPTIONS,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     "--inputs",
     type=FILE,
     required=True,
-    help="A list of tuples of input tensors, written by torch.save.",
+    help="A list of tuples of input tensors, or of dicts by name, written by torch.save.",
 )
 @BACKEND
 @OPTIONS

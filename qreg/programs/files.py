@@ -58,7 +58,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_batches(path: Path) -> list[Any]:
-    """Read a list of batches written by ``torch.save``: tuples of inputs, or dicts by name.
+    """Read a list of batches written by ``torch.save``: tuples, dicts by name, or pairs of both.
 
     A lone tensor is accepted as a tuple of one.
 
