@@ -24,7 +24,7 @@ from qreg.errors import (
 )
 from qreg.pipeline.arguments import names_unknown
 from qreg.plugins.registry import DEFAULT, Registry, installed
-from qreg.programs.batches import capped, checked, transformed
+from qreg.programs.batches import capped, check_batches, checked, transformed
 from qreg.programs.export import copied, exported, name_of
 from qreg.programs.inputs import flat
 from qreg.programs.signature import Signature
@@ -87,6 +87,7 @@ def compare(
     registry = registry or installed()
     chosen = chosen_configs(registry, backends, configs or {})
     program, _ = exported(model, example_inputs, dynamic_shapes)
+    check_batches(calibration)
     read = transformed(capped(calibration, max_batches), transform)
     batches = list(checked(read, Signature.of_program(program)))
     if not batches:

@@ -18,7 +18,7 @@ from qreg.errors import CalibrationError, InputError
 from qreg.graph.compat import AFFINE_RANGED, folding_where_qat_scaled, keeping_nested_bodies
 from qreg.graph.mutation import keeping_state
 from qreg.graph.provenance import module_path
-from qreg.programs.batches import Transform, capped, checked, length, transformed
+from qreg.programs.batches import Transform, capped, check_batches, checked, length, transformed
 from qreg.programs.export import OBSERVERS, is_prepared
 from qreg.programs.inputs import called, cloned
 from qreg.programs.signature import Signature
@@ -50,6 +50,7 @@ def calibrate(
     Raises ``CalibrationError`` for a batch that does not fit the model, and for data without a
     batch.
     """
+    check_batches(batches, "batches")
     taken = transformed(capped(batches, max_batches), transform)
     with (
         Stages(progress) as stages,

@@ -24,7 +24,7 @@ from qreg.pipeline.lower import supported_shapes
 from qreg.pipeline.prepare import prepare_program
 from qreg.pipeline.result import Result
 from qreg.plugins.types.program import Lowered
-from qreg.programs.batches import Transform, capped, checked, length, transformed
+from qreg.programs.batches import Transform, capped, check_batches, checked, length, transformed
 from qreg.programs.export import export_again, exported
 from qreg.programs.lowering import Loader, Target
 from qreg.programs.signature import Signature
@@ -82,6 +82,7 @@ class Data:
     def _first(self) -> Iterable[Any] | None:
         if self.calibration is None:
             return None
+        check_batches(self.calibration)
         return transformed(capped(self.calibration, self.most), self.transform)
 
     @property

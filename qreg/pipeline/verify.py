@@ -12,7 +12,7 @@ from qreg.graph.mutation import own_state
 from qreg.pipeline.arguments import names_unknown
 from qreg.plugins.registry import DEFAULT_BACKEND, Registry, installed
 from qreg.plugins.types.program import Lowered
-from qreg.programs.batches import Transform, checked, transformed
+from qreg.programs.batches import Transform, check_batches, checked, transformed
 from qreg.programs.lowering import target
 from qreg.programs.signature import Signature
 from qreg.programs.training import check_eval
@@ -98,6 +98,7 @@ def _check_given(program: object, reference: object) -> None:
 def _samples(
     inputs: Iterable[Any], transform: Transform | None, reference: ExportedProgram
 ) -> list[Any]:
+    check_batches(inputs, "inputs")
     signature = Signature.of_program(reference)
     samples = list(checked(transformed(inputs, transform), signature, "input batch"))
     if not samples:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from operator import length_hint
 from typing import Any
@@ -66,6 +66,28 @@ def _misfit(problem: str, what: str, number: int | None, name: str | None = None
         return CalibrationError(problem, number, name, what)
     which = "" if name is None else f"input {name!r}: "
     return CalibrationError(f"{what}: {which}{problem}", input=None)
+
+
+def check_batches(batches: object, what: str = "calibration") -> None:
+    """Raise ``InputError`` for an object that is not an iterable of batches, or is one batch."""
+    if isinstance(batches, Mapping):
+        remedy = "Pass a list of it, [batch]."
+    elif not isinstance(batches, Iterable) and callable(batches):
+        remedy = "Call it, and pass what it returns."
+    elif isinstance(batches, (str, bytes)) or not _is_iterable(batches):
+        remedy = "Pass a list of batches, a generator or a DataLoader."
+    else:
+        return
+    article = "an" if type(batches).__name__[0] in "AEIOUaeiou" else "a"
+    raise InputError(
+        f"{what}: it is {article} {type(batches).__name__} (expected an iterable of batches). "
+        f"{remedy}"
+    )
+
+
+def _is_iterable(value: object) -> bool:
+    """Whether ``for`` accepts a value; a Dataset of torch only has items by number."""
+    return isinstance(value, Iterable) or hasattr(value, "__getitem__")
 
 
 def transformed(batches: Iterable[Any], transform: Transform | None) -> Iterable[Any]:

@@ -107,15 +107,16 @@ class Signature:
         A batch is a dict of the arguments by name, a pair ``(args, kwargs)``, a tuple or list of
         the arguments, or a lone argument. A tuple that fits as the arguments is not a pair. One
         keyword argument may follow the positional ones in a tuple, since its place is certain.
+        Arguments that are None are skipped: a program has no inputs for them.
 
         Raises ``MisfitError`` for names and numbers of values that the model does not have.
         """
         if isinstance(batch, Mapping):
-            return self._by_name(dict(batch))
-        given = arguments(batch)
+            return self._by_name(_without_none(batch))
+        given = _given(batch)
         found = self._matched(given)
         if found is None and is_pair(given):
-            return self._by_name(dict(given[1]), given[0])
+            return self._by_name(_without_none(given[1]), _given(given[0]))
         if found is None:
             found = self._in_order(given)
         if found is None:
@@ -187,6 +188,15 @@ class Signature:
         nested = pytree.tree_leaves(values, is_leaf=lambda each: isinstance(each, Mapping))
         certain = len(leaves) == len(self.specs) and not any(isinstance(n, Mapping) for n in nested)
         return leaves if certain else None
+
+
+def _given(batch: Any) -> tuple[Any, ...]:
+    values = arguments(batch)
+    return values if len(values) < 2 else tuple(each for each in values if each is not None)
+
+
+def _without_none(batch: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in batch.items() if value is not None}
 
 
 def _is_value(leaf: Any) -> bool:

@@ -245,3 +245,79 @@ def test_one_keyword_may_follow_in_a_tuple(registry: Registry) -> None:
     )
     x, mask = batches[1]
     assert sqnr(result.run(x, mask), model(x, mask=mask)) > 25
+
+
+class Lenient(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(8, 8)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, bias: Tensor | None = None, **rest: Tensor
+    ) -> Tensor:
+        y = self.linear(x) if mask is None else self.linear(x) * mask
+        y = y if bias is None else y - 3 * bias
+        return y + 9 * rest["more"] if rest else y
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda b: b["x"],
+        lambda b: {"x": b["x"], "mask": None},
+        lambda b: (b["x"], None),
+        lambda b: {"bias": b["bias"], "x": b["x"], "mask": None},
+        lambda b: (b["x"], None, b["bias"]),
+        lambda b: ((b["x"], None), {"bias": b["bias"]}),
+        lambda b: {"more": b["mask"], "x": b["x"]},
+        lambda b: ((b["x"],), {"more": b["mask"], "mask": b["bias"]}),
+    ],
+)
+def test_arguments_may_be_left_out_or_none(form: Form, registry: Registry) -> None:
+    first, *others = [form({k: v / v.std() for k, v in batch.items()}) for batch in data()]
+    result = qreg.quantize(
+        Lenient(), first, backend="toy", calibration=[first, *others], registry=registry
+    )
+    for batch in others:
+        args, named = ((), batch) if isinstance(batch, dict) else (batch, {})
+        if isinstance(args, tuple) and args and isinstance(args[0], tuple):
+            args, named = args
+        args = args if isinstance(args, tuple) else (args,)
+        assert sqnr(result.run(*args, **named), Lenient()(*args, **named)) > 25
+
+
+@pytest.mark.parametrize(
+    ("calibration", "message"),
+    [
+        ({"x": 1}, r"it is a dict \(expected an iterable of batches\)\. Pass a list of it"),
+        (data, r"it is a function .*Call it"),
+        (3, r"it is an int .*a DataLoader"),
+        ("data.pt", r"it is a str .*a DataLoader"),
+    ],
+)
+def test_what_is_no_iterable_of_batches_is_refused(
+    calibration: Any, message: str, registry: Registry
+) -> None:
+    with pytest.raises(errors.InputError, match=f"calibration: {message}"):
+        qreg.quantize(Named(), data()[0], backend="toy", calibration=calibration, registry=registry)
+    program = torch.export.export(Positional().eval(), tuple(data()[0].values()))
+    with pytest.raises(errors.InputError, match=f"inputs: {message}"):
+        qreg.verify(b"", program, calibration, backend="toy", registry=registry)
+
+
+def test_a_dataset_of_items_by_number_is_read(registry: Registry) -> None:
+    class Items(torch.utils.data.Dataset[Any]):
+        def __getitem__(self, index: int) -> Any:
+            return data()[index], index
+
+    result = qreg.quantize(
+        Positional(),
+        data()[0],
+        backend="toy",
+        calibration=Items(),
+        transform=lambda item: item[0],
+        registry=registry,
+    )
+    assert result.verification is not None
+    assert result.verification.samples == 4
