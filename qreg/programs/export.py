@@ -25,6 +25,7 @@ from qreg.programs.binding import Arguments, bound
 from qreg.programs.devices import check_devices
 from qreg.programs.example_changes import what_helps
 from qreg.programs.inputs import split
+from qreg.programs.leaf_types import unknown_type
 from qreg.programs.models import check_model
 from qreg.programs.signature import Signature
 from qreg.programs.training import check_eval
@@ -162,7 +163,7 @@ def exported(
 
 
 def _helped(model: torch.nn.Module, given: Arguments, shapes: Any) -> ExportedProgram:
-    """Export a module; if that fails and other inputs would not, the error names the change."""
+    """Export a module; if that fails, the error names an unknown type, or a change that helps."""
 
     def exports(example: Arguments, shapes: Any = None) -> ExportedProgram:
         args, keywords = example
@@ -172,7 +173,7 @@ def _helped(model: torch.nn.Module, given: Arguments, shapes: Any) -> ExportedPr
     try:
         return exports(example, shapes)
     except ExportError as error:
-        change = what_helps(model, example, exports)
+        change = unknown_type(model, example) or what_helps(model, example, exports)
         if change is None:
             raise
         if has_arrays(given):
