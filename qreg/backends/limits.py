@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
 RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
+AFFINE = ("torch.per_tensor_affine", "None")
 LABELS = {
     "input_activation": "input activations",
     "output_activation": "output activations",
@@ -27,7 +28,9 @@ class ConfigLimits:
     ``runtime`` is the name of the runtime in messages. ``activations`` are the dtypes that
     activations may have, without ``torch.``, and ``dynamic`` those of activations whose ranges are
     computed at run time; if it is empty, only static activations are accepted. ``whole_range``
-    requires all 256 values of activations. Weights are int8, of the quantization scheme ``scheme``
+    requires all 256 values of activations. Dynamic activations are affine, since no runtime chooses
+    symmetric qparams itself; with them, weights have the scheme ``dynamic_scheme``, if one is
+    given. Weights are int8, of the quantization scheme ``scheme``
     if one is given, and with at least ``weight_span`` between the ends of their range. ``required``
     are the specs that a config must have, and ``unchecked`` those that are not checked. A spec for
     the bias must be float, since runtimes quantize the bias with the scales of input and weight.
@@ -38,6 +41,7 @@ class ConfigLimits:
     dynamic: tuple[str, ...] = field(default=(), converter=strings)
     whole_range: bool = False
     scheme: str | None = None
+    dynamic_scheme: str | None = None
     weight_span: int = 0
     required: tuple[str, ...] = field(default=(), converter=strings)
     unchecked: tuple[str, ...] = field(default=(), converter=strings)
@@ -56,6 +60,7 @@ class ConfigLimits:
             if spec is not None and role not in self.unchecked:
                 check = self._of_weight if role == "weight" else self._of_activation
                 yield from (f"its {label} are {problem}" for problem in check(spec))
+        yield from self._of_both(config.input_activation, config.weight)
         if "bias" not in self.unchecked and not is_float(config.bias):
             yield f"its bias is quantized (expected None, since {self.runtime} quantizes it itself)"
 
@@ -67,8 +72,18 @@ class ConfigLimits:
             yield f"dynamic (expected static ones for {self.runtime})"
         elif dtype not in accepted:
             yield f"torch.{dtype} (expected {self._listed(accepted)})"
+        elif dynamic and str(getattr(spec, "qscheme", None)) not in AFFINE:
+            yield f"dynamic and of {spec.qscheme} (expected {self._listed(['per_tensor_affine'])})"
         elif self.whole_range and ends not in (RANGES[dtype], (None, None)):
             yield f"in {list(ends)} (expected {list(RANGES[dtype])} for {self.runtime})"
+
+    def _of_both(self, activation: Any, weight: Any) -> Iterator[str]:
+        wanted = self.dynamic_scheme
+        if not getattr(activation, "is_dynamic", False) or weight is None or wanted is None:
+            return
+        if str(weight.qscheme) != f"torch.{wanted}":
+            with_dynamic = f"{self._listed([wanted])} with dynamic activations"
+            yield f"its weights are of {weight.qscheme} (expected {with_dynamic})"
 
     def _of_weight(self, spec: Any) -> Iterator[str]:
         low, high = _ends(spec)

@@ -77,7 +77,13 @@ def _check_kind(role: str, spec: Any) -> None:
 def _check_range(role: str, spec: Any) -> None:
     if not isinstance(spec, QuantizationSpec) or spec.dtype.is_floating_point:
         return
-    limits = torch.iinfo(spec.dtype)
+    try:
+        limits = torch.iinfo(spec.dtype)
+    except TypeError as cause:  # of a dtype without arithmetic, such as torch.int4
+        raise ConfigError(
+            f"{role} is {spec.dtype} (expected an integer dtype of 8 bits or more). For fewer "
+            "bits, narrow quant_min and quant_max of torch.int8."
+        ) from cause
     low, high = spec.quant_min, spec.quant_max
     if (low is not None and low < limits.min) or (high is not None and high > limits.max):
         raise ConfigError(

@@ -45,6 +45,14 @@ def test_a_scheme_that_no_backend_has_is_refused(
         check(dataclasses.replace(config, **{role: spec}))
 
 
+@pytest.mark.parametrize("role", ["input_activation", "output_activation", "weight"])
+def test_a_dtype_without_arithmetic_is_refused(role: str, toy: ModuleType) -> None:
+    config = toy.int8("MinMaxObserver")
+    spec = dataclasses.replace(getattr(config, role), dtype=torch.int4)
+    with pytest.raises(ConfigError, match=rf"{role} is torch\.int4 .*narrow quant_min"):
+        check(dataclasses.replace(config, **{role: spec}))
+
+
 def test_weights_per_channel_are_along_the_output_channels(toy: ModuleType) -> None:
     config = toy.int8("MinMaxObserver")
     weight = dataclasses.replace(config.weight, qscheme=torch.per_channel_symmetric, ch_axis=1)

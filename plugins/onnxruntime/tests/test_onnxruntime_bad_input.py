@@ -27,6 +27,9 @@ from qreg_onnxruntime.runtime import load
 ROW = torch.randn(2, 8)
 
 
+DYNAMIC, SYMMETRIC = config(activation=UINT8, is_dynamic=True), torch.per_tensor_symmetric
+
+
 def quantize(module: nn.Module, *inputs: Tensor, **options: Any) -> qreg.Result:
     options = {"backend": "onnxruntime", **options}
     return qreg.quantize(module.eval(), inputs, calibration=[inputs], **options)
@@ -38,6 +41,10 @@ def quantize(module: nn.Module, *inputs: Tensor, **options: Any) -> qreg.Result:
         (config(activation=Codes("uint8", 0, 127)), r"in \[0, 127\] \(expected \[0, 255\]"),
         (config(activation=INT8), r"activations are torch.int8 \(expected torch.uint8 for ONNX"),
         (config(activation=UINT8, weight=Codes("uint8", 0, 255)), "weights are torch.uint8"),
+        (
+            replace(DYNAMIC, input_activation=replace(DYNAMIC.input_activation, qscheme=SYMMETRIC)),
+            "dynamic and of torch.per_tensor_symmetric",
+        ),
     ],
 )
 def test_a_config_that_would_not_run_in_integers_is_refused_up_front(

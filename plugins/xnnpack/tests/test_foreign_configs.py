@@ -45,7 +45,32 @@ def with_weight(**changes: Any) -> QuantizationConfig:
     return replace(OWN, weight=replace(WEIGHT, **changes))
 
 
+def with_dynamic(role: str, **changes: Any) -> QuantizationConfig:
+    dynamic = specs.config(is_dynamic=True)
+    return replace(dynamic, **{role: replace(getattr(dynamic, role), **changes)})
+
+
 REFUSED = {
+    "int4 activations": (
+        with_activation(dtype=torch.int4, quant_min=-8, quant_max=7),
+        "input_activation is torch.int4",
+    ),
+    "int4 weights": (
+        with_weight(dtype=torch.int4, quant_min=-8, quant_max=7),
+        "weight is torch.int4",
+    ),
+    "symmetric dynamic activations": (
+        with_dynamic("input_activation", qscheme=torch.per_tensor_symmetric),
+        "dynamic and of torch.per_tensor_symmetric",
+    ),
+    "dynamic activations with weights per tensor": (
+        with_dynamic("weight", qscheme=torch.per_tensor_symmetric, ch_axis=None),
+        "per_channel_symmetric for the delegate with dynamic activations",
+    ),
+    "activations per channel": (
+        with_activation(qscheme=torch.per_channel_affine, ch_axis=1),
+        "expected a per-tensor one",
+    ),
     "x86 static": (x86_config(), "input activations are torch.uint8"),
     "x86 reduced range": (x86_config(reduce_range=True), "input activations are torch.uint8"),
     "x86 qat": (x86_config(is_qat=True), "input activations are torch.uint8"),

@@ -45,7 +45,10 @@ def get_symmetric_quantization_config(
 
 # executorch 1.4.1 lowers uint8 activations and quantized biases too, but the runtime does not load
 # the program. It quantizes a dynamic activation to its own type.
-LIMITS = ConfigLimits("the delegate", dynamic=("int8", "uint8"))
+LIMITS = ConfigLimits(
+    "the delegate",
+    dynamic=("int8", "uint8"),
+    dynamic_scheme="per_channel_symmetric",  # it does not lower others with dynamic activations
+)
 
-# The delegate does not lower dynamic activations with weights per tensor.
 CONFIGS = tuple(named(get_symmetric_quantization_config, VARIANTS))
