@@ -28,9 +28,9 @@ class ConfigLimits:
     ``runtime`` is the name of the runtime in messages. ``activations`` are the dtypes that
     activations may have, without ``torch.``, and ``dynamic`` those of activations whose ranges are
     computed at run time; if it is empty, only static activations are accepted. ``whole_range``
-    requires all 256 values of activations. Dynamic activations are affine, since no runtime chooses
-    symmetric qparams itself; with them, weights have the scheme ``dynamic_scheme``, if one is
-    given. Weights are int8, of the quantization scheme ``scheme``
+    requires all 256 values of activations. ``symmetric_dynamic`` is whether dynamic
+    activations may be symmetric, and ``dynamic_scheme`` the scheme that weights must have with
+    dynamic activations. Weights are int8, of the quantization scheme ``scheme``
     if one is given, and with at least ``weight_span`` between the ends of their range. ``required``
     are the specs that a config must have, and ``unchecked`` those that are not checked. A spec for
     the bias must be float, since runtimes quantize the bias with the scales of input and weight.
@@ -42,6 +42,7 @@ class ConfigLimits:
     whole_range: bool = False
     scheme: str | None = None
     dynamic_scheme: str | None = None
+    symmetric_dynamic: bool = False
     weight_span: int = 0
     required: tuple[str, ...] = field(default=(), converter=strings)
     unchecked: tuple[str, ...] = field(default=(), converter=strings)
@@ -72,7 +73,7 @@ class ConfigLimits:
             yield f"dynamic (expected static ones for {self.runtime})"
         elif dtype not in accepted:
             yield f"torch.{dtype} (expected {self._listed(accepted)})"
-        elif dynamic and str(getattr(spec, "qscheme", None)) not in AFFINE:
+        elif dynamic and not self.symmetric_dynamic and not _is_affine(spec):
             yield f"dynamic and of {spec.qscheme} (expected {self._listed(['per_tensor_affine'])})"
         elif self.whole_range and ends not in (RANGES[dtype], (None, None)):
             yield f"in {list(ends)} (expected {list(RANGES[dtype])} for {self.runtime})"
@@ -100,6 +101,10 @@ class ConfigLimits:
 
 def _dtype(spec: Any) -> str:
     return str(getattr(spec, "dtype", None)).removeprefix("torch.")
+
+
+def _is_affine(spec: Any) -> bool:
+    return str(getattr(spec, "qscheme", None)) in AFFINE
 
 
 def _ends(spec: Any) -> tuple[Any, Any]:

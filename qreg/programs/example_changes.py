@@ -99,4 +99,6 @@ def _sentence(leaves: Sequence[Tensor], chosen: Sequence[int], changes: Sequence
         f"{str(leaves[at].dtype).removeprefix('torch.')} {tuple(leaves[at].shape)}"
         for at in chosen
     )
-    return f"It exports with {each}. Change example_inputs and the calibration batches so."
+    scaled = any(not leaves[at].dtype.is_floating_point for at in chosen)
+    how = f"so{', scaled as for the float model' if scaled else ''}"
+    return f"It exports with {each}. Change example_inputs and the calibration batches {how}."

@@ -15,6 +15,10 @@ from qreg.configs.factory import UINT8, Codes, config
 
 INT8 = config()
 FLOAT = QuantizationSpec(torch.float32, PlaceholderObserver)
+DYNAMIC = config(is_dynamic=True)
+SYMMETRIC_DYNAMIC = replace(
+    DYNAMIC, input_activation=replace(DYNAMIC.input_activation, qscheme=torch.per_tensor_symmetric)
+)
 LIMITS = ConfigLimits("toy", whole_range=True)
 STRICT = ConfigLimits(
     "toy",
@@ -47,6 +51,18 @@ STRICT = ConfigLimits(
             LIMITS,
             config(is_dynamic=True),
             "its input activations are dynamic (expected static ones for toy)",
+        ),
+        (
+            ConfigLimits("toy", dynamic=("int8",)),
+            SYMMETRIC_DYNAMIC,
+            "its input activations are dynamic and of torch.per_tensor_symmetric (expected "
+            "torch.per_tensor_affine for toy)",
+        ),
+        (
+            ConfigLimits("toy", dynamic=("int8",), dynamic_scheme="per_channel_symmetric"),
+            config(is_dynamic=True, per_channel=False),
+            "its weights are of torch.per_tensor_symmetric (expected torch.per_channel_symmetric "
+            "for toy with dynamic activations)",
         ),
         (
             LIMITS,
@@ -114,3 +130,16 @@ def test_a_config_within_the_limits_has_none(limits: ConfigLimits, given: Any) -
 def test_a_range_that_is_left_to_the_type_is_whole() -> None:
     entering = replace(INT8.input_activation, quant_min=None, quant_max=None)
     assert LIMITS(replace(INT8, input_activation=entering)) is None
+
+
+@pytest.mark.parametrize(
+    ("limits", "given"),
+    [
+        (ConfigLimits("toy", dynamic=("int8",), symmetric_dynamic=True), SYMMETRIC_DYNAMIC),
+        (ConfigLimits("toy", dynamic_scheme="per_channel_symmetric"), config(per_channel=False)),
+    ],
+)
+def test_limits_of_dynamic_configs_are_for_these_alone(
+    limits: ConfigLimits, given: QuantizationConfig
+) -> None:
+    assert limits(given) is None

@@ -24,6 +24,7 @@ LIMITS = ConfigLimits(
     "oneDNN's kernels in Inductor",
     activations=("uint8",),
     dynamic=("uint8",),
+    symmetric_dynamic=True,
     scheme="per_channel_symmetric",
     required=("input_activation", "weight"),
     unchecked=("output_activation",),
