@@ -99,6 +99,7 @@ def _sentence(leaves: Sequence[Tensor], chosen: Sequence[int], changes: Sequence
         f"{str(leaves[at].dtype).removeprefix('torch.')} {tuple(leaves[at].shape)}"
         for at in chosen
     )
-    scaled = any(not leaves[at].dtype.is_floating_point for at in chosen)
+    is_cast = any(change not in (ADD_BATCH, CHANNELS_FIRST) for change in changes)
+    scaled = is_cast and any(not leaves[at].dtype.is_floating_point for at in chosen)
     how = f"so{', scaled as for the float model' if scaled else ''}"
     return f"It exports with {each}. Change example_inputs and the calibration batches {how}."

@@ -56,7 +56,8 @@ def test_the_error_names_the_change_with_which_the_model_exports(
     with pytest.raises(ExportError) as raised:
         exported(Net(), example, None)
     assert f"It exports with {change}" in str(raised.value)
-    assert "example_inputs and the calibration batches" in str(raised.value)
+    scaled = ", scaled as for the float model" if example.dtype == torch.uint8 else ""
+    assert f"example_inputs and the calibration batches so{scaled}." in str(raised.value)
 
 
 def test_the_change_is_right_for_the_dtype_of_the_model() -> None:
