@@ -130,7 +130,10 @@ def _danger(archive: zipfile.ZipFile, record: str) -> str | None:
         pickled = [key for key, payload in payloads.items() if _is_pickled(payload)]
         return f"{pickled[0]!r} is stored as a pickle, not as a plain tensor" if pickled else None
     if name.endswith(".json"):
-        code = next(_code(json.loads(archive.read(record))), None)
+        model = json.loads(archive.read(record))
+        code, module = next(_code(model), None), next(_imported(model), None)
+        if module is not None:
+            return f"{record!r} has the key {module!r} of an enum, whose module would be imported"
         return f"{record!r} has a size {code!r}, which is not arithmetic" if code else None
     return None
 
@@ -145,6 +148,28 @@ def _code(value: Any) -> Iterator[str]:
     if isinstance(value, (dict, list)):
         for each in inside:
             yield from _code(each)
+
+
+def _imported(value: Any) -> Iterator[str]:
+    """Yield the enums in the structures of inputs and outputs, which are JSON in strings.
+
+    ``torch.utils._pytree`` (torch 2.13) imports the module that such an enum names.
+    """
+    if isinstance(value, dict) and "__enum__" in value:
+        yield str(value.get("fqn"))
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        value = _json_of(value)
+    inside = value.values() if isinstance(value, dict) else value
+    if isinstance(value, (dict, list)):
+        for each in inside:
+            yield from _imported(each)
+
+
+def _json_of(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:  # another string
+        return None
 
 
 def _is_arithmetic(size: str) -> bool:

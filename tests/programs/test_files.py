@@ -210,6 +210,35 @@ def test_a_symbolic_size_that_is_code_is_not_run(model: Path, trace: Path) -> No
     assert not trace.exists()
 
 
+def test_an_enum_whose_module_would_be_imported_is_refused(
+    model: Path, trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "planted.py").write_text(
+        f"import enum, pathlib\npathlib.Path({str(trace)!r}).touch()\n"
+        "class Key(enum.Enum):\n    A = 1\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    enum = json.dumps([{"__enum__": True, "fqn": "planted:Key", "name": "A"}])
+
+    def plant(item: dict[str, Any]) -> None:
+        if "out_spec" in item:
+            leaf = {"type": None, "context": None, "children_spec": []}
+            outputs = {"type": "builtins.dict", "context": enum, "children_spec": [leaf]}
+            item["out_spec"] = json.dumps([1, outputs])
+
+    def edit(record: str, data: bytes) -> bytes:
+        is_model = record.endswith("models/model.json")
+        return rewritten(json.loads(data), plant) if is_model else data
+
+    bad = edited(model, edit)
+    with pytest.raises(InputError, match="'planted:Key' of an enum, whose module would be"):
+        read_program(bad)
+    assert not trace.exists()
+    torch.export.load(bad)
+    assert trace.exists()  # where nothing is checked
+
+
 def test_an_operator_that_is_a_python_function_is_refused(model: Path) -> None:
     def plant(item: dict[str, Any]) -> None:
         if str(item.get("target", "")).startswith("torch.ops.aten.linear"):
