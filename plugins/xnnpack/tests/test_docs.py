@@ -100,6 +100,11 @@ def test_the_guide_to_quantizing_runs(tmp_path: Path) -> None:
         None,
     }
     assert (tmp_path / "model.pte").stat().st_size > 0
+    (first, *_), outputs = namespace["rows"], namespace["outputs"]
+    assert outputs["hidden"] is None
+    assert torch.equal(outputs["first"], outputs["scores"][:, 0])
+    wanted = namespace["masked"].reference(**first)["scores"].detach()
+    torch.testing.assert_close(outputs["scores"], wanted, rtol=0, atol=0.2)
 
 
 def test_the_guide_to_reports_runs(tmp_path: Path) -> None:
