@@ -49,8 +49,9 @@ class Entry:
 
     @property
     def runs(self) -> bool:
-        """Whether the program of the backend was loaded and run."""
-        return self.works and (self.sqnr_to_float, self.milliseconds) != (None, None)
+        """Whether the program of the backend was loaded and run; the float model always is."""
+        ran = (self.sqnr_to_float, self.milliseconds) != (None, None)
+        return self.works and (self.backend == FLOAT or ran)
 
 
 @frozen

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from cases_unsupported import IMAGE, REPLACED, Convolved, erfinv
 from commands import failed
+from torch import Tensor
+from torch._higher_order_ops import scan, while_loop
 
 import qreg
 from qreg.errors import UnsupportedOperatorError
@@ -29,6 +32,38 @@ def test_an_operator_without_a_kernel_is_named_with_what_runs_instead(name: str)
     assert not [each for each in ADVICE if each in text]
     result = qreg.quantize(Convolved(instead).eval(), IMAGE, calibration=[IMAGE])
     assert result.verification.to_converted[0].sqnr > 30
+
+
+class Repeated(Convolved):
+    def forward(self, x: Tensor) -> Tensor:
+        def body(y: Tensor) -> tuple[Tensor]:
+            return (self.function(y),)
+
+        return while_loop(lambda y: y.abs().sum() > 10, body, (self.conv(x),))[0]
+
+
+class Scanned(Convolved):
+    def forward(self, x: Tensor) -> Tensor:
+        def body(carry: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+            carry = torch.fmin(carry, value)
+            return carry, carry.clone()
+
+        y = self.conv(x)
+        return scan(body, y[0].clone(), y)[1]
+
+
+def test_an_operator_in_the_body_of_a_loop_is_named() -> None:
+    model = Scanned(lambda y: y).eval()
+    with pytest.raises(UnsupportedOperatorError, match=r"aten\.fmin.*in the body of scan"):
+        qreg.quantize(model, IMAGE, calibration=[IMAGE])
+
+
+def test_a_loop_that_has_no_kernel_is_named() -> None:
+    model = Repeated(lambda y: y * 0.5).eval()
+    for call in (qreg.lower, partial(qreg.quantize, calibration=[IMAGE])):
+        with pytest.raises(UnsupportedOperatorError, match=r"no kernel for while_loop") as raised:
+            call(model, IMAGE)
+        assert "FunctionalTensor" not in str(raised.value)
 
 
 def test_lowering_alone_names_it_too() -> None:

@@ -31,6 +31,11 @@ ROUNDING = 12582912.0
 INPUTS_FIELD, OUTPUTS_FIELD = 10, 12  # in the virtual table of a block
 # executorch 1.4.1: the errors of its verifier, and of a program with operators without out variants
 NOT_CORE = re.compile(r"Operator torch\._ops\.([\w.]+) is not in Core ATen")
+# executorch 1.4.1 has no while_loop; between quantized operators, its tracing fails on one earlier.
+NO_FLOW = re.compile(
+    r"(?:Unsupported control flow operator: |FunctionalTensor on its own[^#]*?"
+    r"target=torch\.ops\.higher_order\.)(\w+)"
+)
 NO_OUT, ATEN_NAME = re.compile(r"Missing out variants: (\{.*?\})"), re.compile(r"\w+::[\w.]+")
 VIEW = "aten.view_copy.default"
 TABLE_ARGUMENTS = 2  # the index, and the values
@@ -43,7 +48,11 @@ def without_kernel(error: Exception) -> list[str]:
         return [COMPLEX]
     missing = [name for listed in NO_OUT.findall(text) for name in ATEN_NAME.findall(listed)]
     overloads = [name if "." in name else f"{name}.default" for name in missing]
-    return [*NOT_CORE.findall(text), *(each.replace("::", ".") for each in overloads)]
+    return [
+        *NOT_CORE.findall(text),
+        *NO_FLOW.findall(text),
+        *(each.replace("::", ".") for each in overloads),
+    ]
 
 
 def quantization_config_class() -> Any:
