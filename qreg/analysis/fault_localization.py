@@ -96,7 +96,7 @@ def name_suspect(
     found = suspect(converted, decisions, samples, search)
     if not found:
         return error
-    names = [str(origin(node)) for node in found]
+    names = list(dict.fromkeys(str(origin(node)) for node in found))
     # An operator that is in float already may be the cause: then no setting would help.
     floats = {each.node for each in decisions if not each.quantized}
     remedy = _remedy(names, decisions) if floats.isdisjoint(names) else ""
@@ -148,10 +148,14 @@ def suspect(
 def _ends(converted: GraphModule, decisions: Sequence[Decision]) -> list[Node]:
     """Return the nodes after which the graph can be cut without splitting a pattern."""
     position = {node: number for number, node in enumerate(converted.graph.nodes)}
-    nodes = {origin(node): node for node in position if origin(node)}
+    nodes: dict[str, list[Node]] = {}
+    for node in position:
+        if name := origin(node):
+            nodes.setdefault(name, []).append(node)
     spans = []
     for decision in decisions:
-        parts = [nodes[name] for name in (*decision.pattern, decision.node) if name in nodes]
+        names = dict.fromkeys((*decision.pattern, decision.node))
+        parts = [node for name in names for node in nodes.get(name, [])]
         if parts:
             first, last = min(parts, key=position.__getitem__), max(parts, key=position.__getitem__)
             spans.append((position[first], _behind(last)))

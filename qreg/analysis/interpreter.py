@@ -1,4 +1,7 @@
-"""Interpreter that reports the output of each operator, by its name in the annotated graph."""
+"""Interpreter that reports the output of each operator, by its name in the annotated graph.
+
+Operators that share a name, such as the steps of a recurrent layer, are numbered.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
+from qreg.graph.layers import numbered, row
 from qreg.graph.mutation import keeping_state
-from qreg.graph.provenance import origin
 from qreg.programs.inputs import cloned
 
 
@@ -19,11 +22,11 @@ class Watching(Interpreter):
 
     def __init__(self, module: GraphModule, seen: Callable[[str, Tensor], None]) -> None:
         super().__init__(module)
-        self._seen = seen
+        self._seen, self._names = seen, numbered(module.graph)
 
     def run_node(self, n: Node) -> Any:
         result = super().run_node(n)
-        name = origin(n)
+        name = self._names.get(n)
         if name is not None and isinstance(result, Tensor) and result.is_floating_point():
             self._seen(name, result)
         return result
@@ -50,5 +53,5 @@ def first_nan(model: GraphModule, sample: tuple[Any, ...]) -> str | None:
         with torch.no_grad(), keeping_state(model):
             Watching(model, check).run(*cloned(sample))
     except _Found as found:
-        return found.name
+        return row(found.name)
     return None

@@ -23,6 +23,7 @@ from torch.fx import GraphModule
 from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
 
 from qreg.analysis.interpreter import Watching
+from qreg.graph.layers import row
 from qreg.graph.mutation import keeping_state
 from qreg.programs.inputs import cloned
 from qreg.verification.noise import Tally
@@ -96,4 +97,6 @@ def numerics(
             wanted.clear()
             Watching(reference, keep).run(*cloned(sample))
             Watching(converted, compare).run(*cloned(sample))
-    return [OperatorNoise(name, each.sqnr, each.largest) for name, each in tallies.items()]
+    # Of operators that share a name, the last one counts: the output of a recurrent layer.
+    last = {row(name): tally for name, tally in tallies.items()}
+    return [OperatorNoise(name, each.sqnr, each.largest) for name, each in last.items()]

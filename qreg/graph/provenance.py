@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qreg.graph.layers import row_of
+
 if TYPE_CHECKING:
     from torch.fx import Graph, Node
 
@@ -22,6 +24,7 @@ FRAME = re.compile(r'File "(.*?)", line (\d+), in (\S+)\n(.*)')
 def mark(graph: Graph, prefix: str = "") -> None:
     """Store the name of each operator of a graph in the operator's metadata.
 
+    The operators of one row of reports, such as the gates of a recurrent layer, share a name.
     ``prefix`` distinguishes the operators of a body, such as that of a scan, from the operators of
     the enclosing graph.
     """
@@ -29,7 +32,7 @@ def mark(graph: Graph, prefix: str = "") -> None:
 
     for node in graph.nodes:
         if isinstance(node.target, (OpOverload, HigherOrderOperator)):
-            node.meta[CUSTOM] = {**node.meta.get(CUSTOM, {}), KEY: f"{prefix}{node.name}"}
+            node.meta[CUSTOM] = {**node.meta.get(CUSTOM, {}), KEY: f"{prefix}{row_of(node)}"}
 
 
 def origin(node: Node) -> str | None:

@@ -20,6 +20,7 @@ from qreg.annotators.profitability import one_pass
 from qreg.annotators.rules import forget_masks
 from qreg.configs.validation import mode_of
 from qreg.errors import AnnotatorError
+from qreg.graph.layers import part_of, row_of, rows
 from qreg.graph.nodes import computes_tensors
 from qreg.graph.provenance import module_path
 from qreg.plugins.plugin import Plugin
@@ -103,7 +104,7 @@ class AnnotationPass:
             for _ in self._steps():
                 pass
             check_strays(self._annotations, self._steps_again)
-        return [self._decision(node) for node in self._operators]
+        return [self._of_row(nodes) for nodes in rows(self._operators).values()]
 
     def undo(self) -> None:
         """Restore the annotation that each node had ahead of the pass, if any."""
@@ -150,15 +151,21 @@ class AnnotationPass:
         for node in claim.match.nodes:
             self._annotations.write(node, found.get(node))
 
+    def _of_row(self, nodes: Sequence[Node]) -> Decision:
+        """Return the Decision on a row, that on an operator in float if there is one."""
+        free = (node for node in nodes if node not in self._claims.by_node)
+        return self._decision(next(free, nodes[0]))
+
     def _decision(self, node: Node) -> Decision:
-        claim = self._claims.by_node.get(node)
-        operator, module = str(node.target), module_path(node)
+        claim, part = self._claims.by_node.get(node), part_of(node)
+        name, module = row_of(node), module_path(node)
+        operator = part.layer if part and part.reason else str(node.target)
         if claim is None:
             why = self._eligible.why_float(node, self._claims, self._targets, self._failed)
-            return Decision(node.name, operator, module, "float", why)
+            return Decision(name, operator, module, "float", why)
         shares = isinstance(output_spec(node), SharedQuantizationSpec)
         return Decision(
-            node=node.name,
+            node=name,
             operator=operator,
             module=module,
             status="shared" if shares else "annotated",
@@ -166,7 +173,7 @@ class AnnotationPass:
             annotator=claim.annotator.name,
             distribution=claim.supplied.distribution,
             config=claim.choice.label,
-            pattern=tuple(each.name for each in claim.match.nodes),
+            pattern=tuple(map(row_of, claim.match.nodes)),
         )
 
 

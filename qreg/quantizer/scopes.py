@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from attrs import define, field, frozen
 
 from qreg.errors import UnknownModuleError, UnknownOperatorWarning, near
+from qreg.graph.layers import part_of
 from qreg.graph.nodes import computes_tensors
 from qreg.graph.provenance import module_path, module_stack
 from qreg.plugins.operator_names import operator_name
@@ -96,8 +97,11 @@ class Scopes:
     def _by_operator(self, node: Node) -> Choice | None:
         if not self.operators:
             return None
-        name = operator_name(node.target)
-        return self.operators.get(name) or self.operators.get(name.rpartition(".")[0])
+        for name in _operators(node):
+            found = self.operators.get(name) or self.operators.get(name.rpartition(".")[0])
+            if found is not None:
+                return found
+        return None
 
     def unknown(self, graph_modules: Iterable[GraphModule]) -> Iterator[UnknownModuleError]:
         """Yield an error for each module name and type that no operator belongs to."""
@@ -119,11 +123,17 @@ class Scopes:
         if not self.operators:
             return
         nodes = (node for each in graph_modules for node in each.graph.nodes)
-        known = {operator_name(node.target) for node in nodes if computes_tensors(node)}
+        known = {name for node in nodes if computes_tensors(node) for name in _operators(node)}
         packets = {name.rpartition(".")[0] for name in known}
         for name in self.operators:
             if name not in known | packets:
                 yield UnknownOperatorWarning(name, known)
+
+
+def _operators(node: Node) -> list[str]:
+    """Return the operator of a node, and that of the layer that it is a part of."""
+    part = part_of(node)
+    return [operator_name(node.target), *([part.layer] if part else [])]
 
 
 def _near(name: str, known: Iterable[str]) -> list[str]:

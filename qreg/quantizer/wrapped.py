@@ -16,6 +16,7 @@ from torchao.quantization.pt2e.quantizer import Quantizer, SharedQuantizationSpe
 
 from qreg.annotators.annotate import output_spec
 from qreg.graph.compat import annotate_node, annotation_of, restore_annotation
+from qreg.graph.layers import part_of, row_of
 from qreg.graph.mutation import Mutations
 from qreg.plugins.blame import call
 from qreg.plugins.operator_names import operator_name
@@ -71,7 +72,7 @@ class WrappedQuantizers:
             self._annotate_under(choice, quantizer, model, keep)
         for node, annotation in taken.items():
             restore_annotation(node, annotation)
-        free = {node.name: node for node in model.graph.nodes if node not in taken}
+        free = {row_of(node): node for node in model.graph.nodes if node not in taken}
         return [
             self._decided(each, free[each.node], keep) if each.node in free else each
             for each in decisions
@@ -82,7 +83,7 @@ class WrappedQuantizers:
     ) -> None:
         free = [n for n in model.graph.nodes if n.op == "call_function" and not annotation_of(n)]
         others = [n for n in free if not self._has(n, choice) or not _is_kept(n, keep)]
-        others += [n for n in free if n in self._mutated]
+        others += [n for n in free if n in self._mutated or _is_kept_whole(n)]
         for node in others:
             annotate_node(node, None)
         try:
@@ -97,7 +98,8 @@ class WrappedQuantizers:
 
     def _decided(self, decision: Decision, node: Node, keep: NodeFilter | None) -> Decision:
         choice = self.scopes.choice(node)
-        if choice is None or choice.config is None or node in self._mutated:
+        kept = node in self._mutated or _is_kept_whole(node)
+        if choice is None or choice.config is None or kept:
             return decision
         if not _is_kept(node, keep):
             return evolve(decision, reason=f"the filter function leaves {node.name} out")
@@ -112,7 +114,7 @@ class WrappedQuantizers:
             annotator=name,
             distribution=self.backend.distribution,
             config=choice.label,
-            pattern=(node.name,),
+            pattern=(row_of(node),),
         )
 
     def _why_left(self, decision: Decision, node: Node, quantizer: str) -> str:
@@ -128,6 +130,12 @@ class WrappedQuantizers:
     def prepare_obs_or_fq_callback(self, model: GraphModule, observers: dict[Any, Any]) -> None:
         for _, quantizer in self.parts():
             self._called(quantizer.prepare_obs_or_fq_callback, model, observers)
+
+
+def _is_kept_whole(node: Node) -> bool:
+    """Whether a node is a part of a layer that stays in float, such as the gates of a GRU."""
+    part = part_of(node)
+    return part is not None and bool(part.reason)
 
 
 def _is_kept(node: Node, keep: NodeFilter | None) -> bool:

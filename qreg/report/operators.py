@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import getitem
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ TORCHS_OWN = "/torch/nn/"  # the modules of torch, which models are built from
 
 def operators(
     reference: GraphModule,
-    decisions: Iterable[Decision],
+    decisions: Sequence[Decision],
     placements: Mapping[str, Placement] | None = None,
     noise: Sequence[OperatorNoise] = (),
 ) -> tuple[Operator, ...]:
@@ -35,13 +35,18 @@ def operators(
 
     ``reference`` is the annotated graph without observers.
     """
-    nodes = {origin(node): node for node in _nodes(reference) if origin(node)}
+    nodes: dict[str, list[Node]] = {}
+    for node in _nodes(reference):
+        if name := origin(node):
+            nodes.setdefault(name, []).append(node)
+    order = {decision.node: position for position, decision in enumerate(decisions)}
     counted = counts(reference)
     measured = {each.node: each for each in noise}
     return tuple(
         _operator(
             decision,
-            nodes.get(decision.node),
+            nodes.get(decision.node, []),
+            _inputs(nodes.get(decision.node, []), order),
             (placements or {}).get(decision.node),
             measured.get(decision.node),
             counted.get(decision.node, Count()),
@@ -58,11 +63,13 @@ def _nodes(model: GraphModule) -> Iterator[Node]:
 
 def _operator(
     decision: Decision,
-    node: Node | None,
+    nodes: Sequence[Node],
+    inputs: tuple[str, ...],
     placement: Placement | None,
     noise: OperatorNoise | None,
     counted: Count,
 ) -> Operator:
+    node = nodes[-1] if nodes else None
     value = node.meta.get("val") if node else None
     tensor = value if isinstance(value, Tensor) else None
     return Operator(
@@ -75,7 +82,7 @@ def _operator(
         distribution=decision.distribution,
         config=decision.config,
         pattern=decision.pattern,
-        inputs=_inputs(node) if node else (),
+        inputs=inputs,
         shape=None if tensor is None else tuple(_size(size) for size in tensor.shape),
         dtype=None if tensor is None else str(tensor.dtype).removeprefix("torch."),
         source=source_line(node) if node else None,
@@ -94,14 +101,19 @@ def _size(size: Any) -> int | None:
     return size if isinstance(size, int) else None
 
 
-def _inputs(node: Node) -> tuple[str, ...]:
+def _inputs(nodes: Sequence[Node], order: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the operators and inputs that the nodes of a row read, if they are above the row.
+
+    The products of a recurrent layer also read the state, which is a part of a row below them.
+    """
     found: dict[str, None] = {}
-    for source in node.all_input_nodes:
+    for source in (source for node in nodes for source in node.all_input_nodes):
         while source.target is getitem:  # picks one of several
             source = source.all_input_nodes[0]
         if origin(source) or source.op == "placeholder":
             found[origin(source) or source.name] = None
-    return tuple(found)
+    row = order.get(str(origin(nodes[0])), 0) if nodes else 0
+    return tuple(name for name in found if order.get(name, -1) < row)
 
 
 def source_line(node: Node) -> str | None:

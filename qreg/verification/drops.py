@@ -19,6 +19,7 @@ from attrs import frozen
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
+from qreg.graph.layers import numbered
 from qreg.graph.mutation import keeping_state
 from qreg.graph.provenance import origin
 from qreg.programs.inputs import cloned
@@ -128,18 +129,19 @@ def _steps(
     """Yield each step that adds noise, with the name of the quantized operator it is due to."""
     level: dict[Node, float] = {}  # of the value as it is read
     culprit: dict[Node, str | None] = {}  # the nearest quantized operator upstream
+    names = numbered(reference.graph)
     for node in reference.graph.nodes:
-        name = origin(node) or node.name
+        value, name = names.get(node, node.name), origin(node) or node.name
         source = min(node.all_input_nodes, key=lambda each: level[each], default=None)
         before = level[source] if source else math.inf
-        computed = noise.computed(name)
+        computed = noise.computed(value)
         after = before if computed is None else computed
         inherited = culprit[source] if source else None
         adds = name in quantized and not (inherited and _hands_on(node, quantized[name]))
         culprit[node] = name if adds else inherited
         if culprit[node]:
             yield str(culprit[node]), _Step(before, after)
-        rounded = noise.rounded(name)
+        rounded = noise.rounded(value)
         level[node] = after if rounded is None else rounded
         if rounded is not None:
             for each in [name] if name in quantized else _readers(node, quantized):
@@ -190,15 +192,18 @@ class _Values(Interpreter):
 
     def __init__(self, module: GraphModule, seen: Callable[[str, Tensor, bool], None]) -> None:
         super().__init__(module)
-        self._seen = seen
+        self._seen, self._names = seen, numbered(module.graph)
 
     def run_node(self, n: Node) -> Any:
         result = super().run_node(n)
         source = _rounded_source(n)
-        name = _name(source or n)
+        name = self._name(source or n)
         if name and isinstance(result, Tensor) and result.is_floating_point():
             self._seen(name, result, source is not None)
         return result
+
+    def _name(self, node: Node) -> str | None:
+        return self._names.get(node) or (node.name if node.op == "placeholder" else None)
 
 
 def _rounded_source(node: Node) -> Node | None:
@@ -208,10 +213,6 @@ def _rounded_source(node: Node) -> Node | None:
     rounded = node.args[0]
     source = rounded.args[0] if isinstance(rounded, Node) and rounded.args else None
     return source if isinstance(source, Node) else None
-
-
-def _name(node: Node) -> str | None:
-    return origin(node) or (node.name if node.op == "placeholder" else None)
 
 
 def _of_whole(tally: Tally) -> float:

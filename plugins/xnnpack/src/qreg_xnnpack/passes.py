@@ -27,6 +27,7 @@ from qreg.graph.operators import (
     MAX_POOL2D,
     PADS,
 )
+from qreg.graph.recurrence import spell_out_recurrence
 from qreg.graph.rewrites import changes_nothing
 from qreg.graph.walks import reachable
 from qreg_xnnpack.bodies import bodies_of, spell_out_bodies
@@ -61,6 +62,7 @@ def ready(program: ExportedProgram) -> ExportedProgram:
     _name_with_letters(program)
     _forget_provenance(program)
     spell_out_attention(program)
+    spell_out_recurrence(program)
     _compute_written_weights(program)
     for graph in (program.graph, *(body.graph for body in bodies_of(program).values())):
         for node in list(graph.nodes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qreg import Backend, BackendPlugin, Option, Requirement
+from qreg.graph.recurrence import without_recurrence
 from qreg.graph.rewrites import separate_odd_biases
 from qreg_xnnpack.annotators import ANNOTATORS
 from qreg_xnnpack.config import CONFIGS, LIMITS
@@ -24,7 +25,7 @@ XNNPACK = Backend(
     requires=(Requirement("executorch", "executorch==1.4.1"),),
     options=(THREADS,),
     refuses=LIMITS,
-    transforms=(transform, separate_odd_biases),
+    transforms=(without_recurrence, transform, separate_odd_biases),
     load=load,
     profile=profile,
 )

@@ -1,0 +1,73 @@
+"""Layers that are spelled out as many operators, and reported in a few rows.
+
+A recurrent layer over 50 steps becomes about 700 operators. Each of them has a ``Part``, which
+names the row of reports that it belongs to. The operators of one row have one origin.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from torch.fx import Graph, Node
+
+KEY, NUMBER = "qreg_part", "#"
+
+
+@frozen
+class Part:
+    """The row of an operator: its name, the operator of the layer, and why it stays in float.
+
+    ``layer`` is the operator that was spelled out, such as ``aten.gru.input``. ``reason`` is
+    ``""`` for operators that annotators may quantize.
+    """
+
+    row: str
+    layer: str
+    reason: str = ""
+
+
+def part_of(node: Node) -> Part | None:
+    """Return the part that a node is of its layer, or None for a node that is a row by itself."""
+    found: Part | None = node.meta.get(KEY)
+    return found
+
+
+def row_of(node: Node) -> str:
+    """Return the name of the row of an operator: of its part, or else of the node."""
+    part = part_of(node)
+    return node.name if part is None else part.row
+
+
+def rows(nodes: list[Node]) -> dict[str, list[Node]]:
+    """Return the operators of each row, in the order in which the rows are complete."""
+    found: dict[str, list[Node]] = {}
+    for node in nodes:
+        name = row_of(node)
+        found[name] = [*found.pop(name, []), node] if part_of(node) else [node]
+    return found
+
+
+def numbered(graph: Graph) -> dict[Node, str]:
+    """Return a separate name for each operator with an origin, the same in copies of a graph.
+
+    Operators of one origin are numbered in the order of the graph: ``gru``, ``gru#1``, ``gru#2``.
+    """
+    from qreg.graph.provenance import origin
+
+    seen = Counter[str]()
+    found: dict[Node, str] = {}
+    for node in graph.nodes:
+        name = origin(node)
+        if name is not None:
+            found[node] = f"{name}{NUMBER}{seen[name]}" if seen[name] else name
+            seen[name] += 1
+    return found
+
+
+def row(name: str) -> str:
+    """Return the name that a numbered operator shares with others."""
+    return name.partition(NUMBER)[0]
