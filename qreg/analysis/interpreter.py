@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
-from qreg.graph.layers import numbered, row
 from qreg.graph.mutation import keeping_state
+from qreg.graph.provenance import numbered, row
 from qreg.programs.inputs import cloned
 
 

@@ -23,8 +23,8 @@ from torch.fx import GraphModule
 from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
 
 from qreg.analysis.interpreter import Watching
-from qreg.graph.layers import row
 from qreg.graph.mutation import keeping_state
+from qreg.graph.provenance import row
 from qreg.programs.inputs import cloned
 from qreg.verification.noise import Tally
 

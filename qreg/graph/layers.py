@@ -6,15 +6,14 @@ names the row of reports that it belongs to. The operators of one row have one o
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from attrs import frozen
 
 if TYPE_CHECKING:
-    from torch.fx import Graph, Node
+    from torch.fx import Node
 
-KEY, NUMBER = "qreg_part", "#"
+KEY = "qreg_part"
 
 
 @frozen
@@ -49,25 +48,3 @@ def rows(nodes: list[Node]) -> dict[str, list[Node]]:
         name = row_of(node)
         found[name] = [*found.pop(name, []), node] if part_of(node) else [node]
     return found
-
-
-def numbered(graph: Graph) -> dict[Node, str]:
-    """Return a separate name for each operator with an origin, the same in copies of a graph.
-
-    Operators of one origin are numbered in the order of the graph: ``gru``, ``gru#1``, ``gru#2``.
-    """
-    from qreg.graph.provenance import origin
-
-    seen = Counter[str]()
-    found: dict[Node, str] = {}
-    for node in graph.nodes:
-        name = origin(node)
-        if name is not None:
-            found[node] = f"{name}{NUMBER}{seen[name]}" if seen[name] else name
-            seen[name] += 1
-    return found
-
-
-def row(name: str) -> str:
-    """Return the name that a numbered operator shares with others."""
-    return name.partition(NUMBER)[0]

@@ -7,6 +7,7 @@ conversion, export, decomposition and lowering, while the names of the nodes do 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from torch.fx import Graph, Node
 
 
-CUSTOM, KEY = "custom", "qreg"
+CUSTOM, KEY, NUMBER = "custom", "qreg", "#"
 GENERATED = "<eval_with_key>"
 FRAME = re.compile(r'File "(.*?)", line (\d+), in (\S+)\n(.*)')
 
@@ -39,6 +40,26 @@ def origin(node: Node) -> str | None:
     """Return the operator's name in the annotated graph; None for a node that was not in it."""
     found: str | None = node.meta.get(CUSTOM, {}).get(KEY)
     return found
+
+
+def numbered(graph: Graph) -> dict[Node, str]:
+    """Return a separate name for each operator with an origin, the same in copies of a graph.
+
+    Operators of one origin are numbered in the order of the graph: ``gru``, ``gru#1``, ``gru#2``.
+    """
+    seen = Counter[str]()
+    found: dict[Node, str] = {}
+    for node in graph.nodes:
+        name = origin(node)
+        if name is not None:
+            found[node] = f"{name}{NUMBER}{seen[name]}" if seen[name] else name
+            seen[name] += 1
+    return found
+
+
+def row(name: str) -> str:
+    """Return the name that a numbered operator shares with others."""
+    return name.partition(NUMBER)[0]
 
 
 def producer(node: Node) -> Node:

@@ -30,8 +30,6 @@ LAYERS = {f"aten.{kind}.input": kind for kind in KINDS}
 CELLS = {f"aten.{kind}_cell.default": kind for kind in KINDS}
 RECURRENT = frozenset({*LAYERS, *CELLS})
 
-Fold = Callable[["Node"], "Node"]
-
 
 @frozen
 class _Arguments:
@@ -77,7 +75,7 @@ def spell_out_recurrence(program: ExportedProgram) -> None:
     """Decompose the recurrent layers of a program, in place."""
     found = [node for node in calls(program.graph, RECURRENT) if why_whole(node) is None]
     for node in found:
-        for old, new in unroll(node):
+        for old, new in unroll(Emitter(node, "fused", _unchanged)):
             program.graph_signature.replace_all_uses(old, new)
     if found:
         program.graph.eliminate_dead_code()
@@ -88,14 +86,13 @@ def without_recurrence(model: GraphModule, modes: frozenset[Mode]) -> GraphModul
 
     Biases are summed ahead of time, except in QAT.
     """
-    from qreg.graph.mutation import Mutations
-
     found = calls(model.graph, RECURRENT)
-    state = Mutations.of(model.graph).is_state if found else bool
+    trained = "qat" in modes
+    fold = _unchanged if trained else partial(_folded, model)
     for node in found:
         reason = why_whole(node)
         if reason is None:
-            unroll(node, None if "qat" in modes else partial(_folded, model, state))
+            unroll(Emitter(node, "added" if trained else "summed", fold))
         else:
             node.meta[KEY] = Part(node.name, called(node), reason)
     if found:
@@ -115,18 +112,27 @@ def with_whole_recurrence(reason: str) -> Callable[[GraphModule, frozenset[Mode]
     return kept
 
 
-def _folded(model: GraphModule, is_state: Callable[[Node], bool], node: Node) -> Node:
+def _unchanged(node: Node) -> Node:
+    return node
+
+
+def _folded(model: GraphModule, node: Node) -> Node:
     """Replace an operator on constants with its value."""
     from torch.fx.node import map_arg
 
-    sources = node.all_input_nodes
-    if any(each.op != "get_attr" or is_state(each) for each in sources):
+    if any(each.op != "get_attr" or _is_written(each) for each in node.all_input_nodes):
         return node
     args = map_arg(node.args, lambda each: tensor_at(each).detach())
     value = node.target(*args).clone()  # type: ignore[operator]
     made = new_constant(model, node, "_bias_", value)
     node.graph.erase_node(node)
     return made
+
+
+def _is_written(node: Node) -> bool:
+    from qreg.graph.mutation import Mutations
+
+    return Mutations.of(node.graph).is_written(node)
 
 
 def why_whole(node: Node) -> str | None:
@@ -144,13 +150,12 @@ def why_whole(node: Node) -> str | None:
     return None
 
 
-def unroll(node: Node, fold: Fold | None = None) -> list[tuple[str, str]]:
+def unroll(emit: Emitter) -> list[tuple[str, str]]:
     """Replace a recurrent layer by its operators; return the names of old and new results.
 
-    ``fold`` evaluates an operator on constants, such as the sum of two biases. Results that nothing
-    reads are left for the elimination of dead code.
+    Results that nothing reads are left for the elimination of dead code.
     """
-    emit = Emitter(node, fold)
+    node = emit.node
     is_cell = called(node) in CELLS
     results = (_cell if is_cell else _layers)(emit)
     renamed = []
@@ -171,7 +176,8 @@ def _cell(emit: Emitter) -> list[Node]:
     value, state, *weights = given
     states = state if isinstance(state, (list, tuple)) else [state]
     recurrence = Recurrence(emit, CELLS[called(emit.node)], Weights(*weights))
-    return recurrence.step(recurrence.entering(value), list(map(_unless_zero, states)))
+    initial = [_read(emit, each) for each in states]
+    return recurrence.step(recurrence.entering(value), initial)
 
 
 def _layers(emit: Emitter) -> list[Node]:
@@ -202,22 +208,25 @@ def _suffix(given: _Arguments, place: int) -> str:
 
 def _initial(emit: Emitter, given: _Arguments, states: Node, place: int) -> Node | None:
     """Return the state that a layer starts from, as one step of a sequence; None for zeros."""
-    if _unless_zero(states) is None:
+    read = _read(emit, states)
+    if read is None:
         return None
     single = given.layers * given.directions == 1
-    own = states if single else emit("slice.Tensor", states, 0, place, place + 1)
+    own = read if single else emit("slice.Tensor", read, 0, place, place + 1)
     return emit("transpose.int", own, 0, 1) if given.batch_first else own
 
 
-def _unless_zero(state: Node) -> Node | None:
-    """Return a state, or None if it is zero in every run."""
-    from qreg.graph.mutation import Mutations
+def _read(emit: Emitter, state: Node) -> Node | None:
+    """Return a state to read, or None if it is zero in every run.
 
+    A state that the model writes to is copied: the copy can be quantized.
+    """
     if called(state) == "aten.zeros.default":
         return None
-    if state.op != "get_attr" or tensor_at(state).count_nonzero():
-        return state
-    return state if Mutations.of(state.graph).is_state(state) else None
+    if _is_written(state):
+        return emit("clone.default", state)
+    is_zero = state.op == "get_attr" and not tensor_at(state).count_nonzero()
+    return None if is_zero else state
 
 
 def _joined(emit: Emitter, given: _Arguments, states: Sequence[Node]) -> Node:

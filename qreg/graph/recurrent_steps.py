@@ -1,14 +1,19 @@
 """The operators of one recurrent layer in one direction, for all of its steps.
 
-Formulas: ``torch.nn.GRU``, ``LSTM``, ``RNN``. Two rewrites save operators: both biases are added in
-one product where nothing is between them, and a state of zeros has no product.
+Formulas: ``torch.nn.GRU``, ``LSTM``, ``RNN``. A state of zeros has no product. There are three ways
+to add the biases:
+
+- ``"summed"``: both are one bias of the product of the input, except for that of a GRU's new gate.
+  The products of the state, which share a weight, have no bias that a backend would have to copy.
+- ``"fused"``: each is the bias of its product, as float kernels compute it.
+- ``"added"``: that of the state is added separately. It stays a parameter that is trained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from attrs import define, field, frozen
 
@@ -18,6 +23,8 @@ from qreg.graph.nodes import called
 
 if TYPE_CHECKING:
     from torch.fx import Node
+
+Biases: TypeAlias = Literal["summed", "fused", "added"]
 
 GATES = (
     "gates and state stay in float: a rounding in each step would add up in the state. The matrix "
@@ -41,7 +48,8 @@ class Emitter:
     """Inserts the operators of a layer ahead of it, with its provenance."""
 
     node: Node
-    fold: Callable[[Node], Node] | None
+    biases: Biases
+    fold: Callable[[Node], Node]
     rows: dict[str, str] = field(factory=dict, init=False)
 
     def __call__(self, name: str, *args: Any) -> Node:
@@ -51,7 +59,7 @@ class Emitter:
     def constant(self, name: str, *args: Any) -> Node:
         """Insert an operator on weights."""
         made = self(name, *args)
-        return self.fold(made) if self.fold else made
+        return self.fold(made)
 
     def product(self, value: Node, weight: Node, bias: Node | None, role: str) -> Node:
         """Insert a matrix product; all products of one role are one row of reports."""
@@ -116,16 +124,15 @@ class Recurrence:
         return int(self.weights.hidden.meta["val"].shape[0]) // rows
 
     def _bias(self) -> Node | None:
-        """Return the sum of both biases; that of a GRU's new gate is inside of a product."""
+        """Return the bias of the product of the input."""
         one, other = self.weights.input_bias, self.weights.hidden_bias
-        if one is None or other is None:
+        if one is None or other is None or self.emit.biases != "summed":
             return one
         add = self.emit.constant
         if self.kind != "gru":
             return add("add.Tensor", one, other)
-        size = self._size
-        outer = add("slice.Tensor", other, 0, 0, 2 * size)
-        padded = add("constant_pad_nd.default", outer, [0, size])
+        outer = add("slice.Tensor", other, 0, 0, 2 * self._size)
+        padded = add("constant_pad_nd.default", outer, [0, self._size])
         return add("add.Tensor", one, padded)
 
     def step(self, entering: Sequence[Node], state: Sequence[Node | None]) -> list[Node]:
@@ -139,10 +146,10 @@ class Recurrence:
 
     def _gru(self, outer: Node, new: Node, hidden: Node | None) -> Node:
         emit, size, inner = self.emit, self._size, self._new_bias
-        if hidden is not None:
-            product = self._hidden(hidden)
-            outer = emit("add.Tensor", outer, self._last(product, 0, 2 * size))
-            part = self._last(product, 2 * size, size)
+        part = self._hidden(hidden)
+        if part is not None:
+            outer = emit("add.Tensor", outer, self._last(part, 0, 2 * size))
+            part = self._last(part, 2 * size, size)
             inner = part if inner is None else emit("add.Tensor", part, inner)
         both = emit("sigmoid.default", outer)
         reset, update = self._last(both, 0, size), self._last(both, size, size)
@@ -156,9 +163,9 @@ class Recurrence:
 
     @cached_property
     def _new_bias(self) -> Node | None:
-        """The bias of a GRU's product of the state for the new gate, which is reset with it."""
+        """The bias of the state for a GRU's new gate, inside of a product with the reset gate."""
         bias, size = self.weights.hidden_bias, self._size
-        if bias is None:
+        if bias is None or self.emit.biases != "summed":
             return None
         return self.emit.constant("slice.Tensor", bias, 0, 2 * size, 3 * size)
 
@@ -178,12 +185,18 @@ class Recurrence:
         return [made, cell_new]
 
     def _with_hidden(self, entering: Node, hidden: Node | None) -> Node:
-        if hidden is None:
-            return entering
-        return self.emit("add.Tensor", entering, self._hidden(hidden))
+        part = self._hidden(hidden)
+        return entering if part is None else self.emit("add.Tensor", entering, part)
 
-    def _hidden(self, hidden: Node) -> Node:
-        return self.emit.product(hidden, self.weights.hidden, None, f"hidden{self.suffix}")
+    def _hidden(self, hidden: Node | None) -> Node | None:
+        """Emit the product of a state with ``weight_hh``, and its bias; None if both are zero."""
+        ways, bias = self.emit.biases, self.weights.hidden_bias
+        bias = None if ways == "summed" else bias
+        if hidden is None:
+            return bias
+        fused = bias if ways == "fused" else None
+        part = self.emit.product(hidden, self.weights.hidden, fused, f"hidden{self.suffix}")
+        return part if bias is fused else self.emit("add.Tensor", part, bias)
 
     def _last(self, value: Node, first: int, size: int) -> Node:
         return self._cut(value, value.meta["val"].dim() - 1, first, size)

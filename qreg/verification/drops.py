@@ -19,9 +19,8 @@ from attrs import frozen
 from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
-from qreg.graph.layers import numbered
 from qreg.graph.mutation import keeping_state
-from qreg.graph.provenance import origin
+from qreg.graph.provenance import numbered, origin
 from qreg.programs.inputs import cloned
 from qreg.verification.noise import Tally
 from qreg.verification.remedies import anchor_of, scope_of

@@ -17,7 +17,7 @@ from qreg.verification.latency import Timing
 
 
 class Speech(nn.Module):
-    """Nearly all of the work is in the recurrent layer, which no backend quantizes."""
+    """Nearly all of the work is in the recurrent layer, which the toy backend does not quantize."""
 
     def __init__(self) -> None:
         super().__init__()

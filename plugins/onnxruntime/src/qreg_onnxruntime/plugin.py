@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qreg import Backend, BackendPlugin, Option, Requirement
+from qreg.graph.recurrence import with_whole_recurrence
 from qreg.graph.rewrites import separate_odd_biases, simplified
 from qreg_onnxruntime.annotators import ANNOTATORS
 from qreg_onnxruntime.config import LIMITS, supported_configs
@@ -10,6 +11,10 @@ from qreg_onnxruntime.lowering import lower
 from qreg_onnxruntime.profiling import profile
 from qreg_onnxruntime.runtime import load
 
+WHOLE = (
+    "ONNX Runtime's recurrent operators run a whole layer in float, in half of the time that its "
+    "steps take in int8: leave it whole"
+)
 ONNXRUNTIME = Backend(
     name="onnxruntime",
     summary="uint8 on CPUs, as an ONNX model for ONNX Runtime",
@@ -32,7 +37,7 @@ ONNXRUNTIME = Backend(
         Option("threads", 0, "number of threads per operator (0: the runtime decides)", at="load"),
     ),
     refuses=LIMITS,
-    transforms=(simplified, separate_odd_biases),
+    transforms=(with_whole_recurrence(WHOLE), simplified, separate_odd_biases),
     stateless="an ONNX program keeps no state from one run to the next",
     load=load,
     profile=profile,

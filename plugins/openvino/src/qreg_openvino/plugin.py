@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qreg import Backend, BackendPlugin, Files, Option, Requirement
+from qreg.graph.recurrence import with_whole_recurrence
 from qreg_openvino.annotators import ANNOTATORS
 from qreg_openvino.config import LIMITS, supported_configs
 from qreg_openvino.container import WEIGHTS, join, split
@@ -10,6 +11,10 @@ from qreg_openvino.lowering import lower
 from qreg_openvino.runtime import PRECISIONS, load
 from qreg_openvino.transforms import transform
 
+WHOLE = (
+    "OpenVINO's recurrent operators run a whole layer in float, about as fast as its steps in "
+    "int8: leave it whole, or run the model on xnnpack, which has its matrix products in int8"
+)
 OPENVINO = Backend(
     name="openvino",
     summary="int8 on CPUs, as an OpenVINO model",
@@ -30,7 +35,7 @@ OPENVINO = Backend(
         Option("threads", 0, "number of runtime threads (0: the runtime decides)", at="load"),
     ),
     refuses=LIMITS,
-    transforms=(transform,),
+    transforms=(with_whole_recurrence(WHOLE), transform),
     fold_quantize=False,  # OpenVINO's frontend expects float weights with their quantization
     stateless="an OpenVINO program keeps no state from one run to the next",
     load=load,

@@ -13,5 +13,12 @@ RULES = (quantized_operands, int8_weight, unshared_bias, dynamic_per_channel)
 ANNOTATORS = (
     chain("linear_relu", LINEAR, patterns.weighted(), RELU, rules=RULES),
     chain("linear_clamp", LINEAR, patterns.weighted(), RELU6, rules=RULES),
-    chain("linear", LINEAR, patterns.weighted(), modes=ALL_MODES, rules=RULES),
+    chain(
+        "linear",
+        LINEAR,
+        patterns.weighted(),
+        modes=ALL_MODES,
+        rules=RULES,
+        summary="linear; the matrix products of gru, lstm, rnn and their cells",
+    ),
 )
