@@ -15,11 +15,17 @@ MATMUL = ("aten.matmul.default", "aten.bmm.default", "aten.mm.default")
 BATCH_NORM = ("aten.batch_norm.default",)
 
 ADD, SUB, MUL = ("aten.add.Tensor",), ("aten.sub.Tensor",), ("aten.mul.Tensor",)
+DIV = ("aten.div.Tensor", "aten.div.Scalar")
 CAT = ("aten.cat.default",)
 
 RELU = ("aten.relu.default",)
 RELU6 = ("aten.hardtanh.default", "aten.relu6.default")  # operators that clip at two bounds
 CLAMPS = (*RELU6, "aten.clamp.default")
+
+# Functions of one value each, which 8-bit kernels can look up.
+TABULATED = tuple(
+    f"aten.{name}.default" for name in ("hardswish", "sigmoid", "tanh", "gelu", "leaky_relu")
+)
 
 MAX_POOL2D = ("aten.max_pool2d.default",)
 MAX_POOLS = ("aten.max_pool1d.default", *MAX_POOL2D)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch.fx import GraphModule, Node
 
+    from qreg.graph.mutation import Mutations
     from qreg.plugins.types.backend import Mode
 
 
@@ -169,6 +170,34 @@ def spell_out_padding(node: Node, name: str) -> bool:
     padding = [amount // 2 if kind == "same" else 0 for amount in total]
     node.target = getattr(torch.ops.aten, name).default
     node.args = (*node.args[:2], argument(node, 2), stride or [1], padding, gaps, groups or 1)
+    return True
+
+
+def divide_by_factor(model: GraphModule, node: Node, trained: bool, mutations: Mutations) -> bool:
+    """Turn a division by a number or constant into a multiplication by its reciprocal.
+
+    The results differ by one rounding. A constant that is trained or written to stays a divisor.
+    Return whether the node changed.
+    """
+    import torch
+
+    source, divisor = node.args[:2]
+    value = node.meta["val"]
+    if not isinstance(source, torch.fx.Node) or source.meta["val"].dtype != value.dtype:
+        return False
+    if isinstance(divisor, torch.fx.Node):
+        constant = divisor.op == "get_attr" and not trained and not mutations.is_state(divisor)
+        if not constant:
+            return False
+        divided_by = tensor_at(divisor).detach()
+    else:
+        divided_by = torch.tensor(divisor)
+    factor = divided_by.to(value.dtype).reciprocal()
+    if not value.dtype.is_floating_point or not factor.isfinite().all():
+        return False
+    in_place = is_in_place(node)
+    node.target = torch.ops.aten.mul_.Tensor if in_place else torch.ops.aten.mul.Tensor
+    node.args = (source, new_constant(model, node, SCALAR, factor))
     return True
 
 

@@ -132,6 +132,23 @@ def passes_that_quantize() -> tuple[Any, ...]:
     return conv1d_unsqueeze_pass, decompose_cat, insert_pad_qdq
 
 
+def unary_configs() -> tuple[Any, ...]:
+    """Return the partitioner's configs of the activations that it accepts in float only."""
+    # executorch 1.4.1
+    from executorch.backends.xnnpack.partition.config import generic_node_configs as configs
+
+    names = ("Hardswish", "Sigmoid", "Tanh", "Gelu", "LeakyReLU")
+    return tuple(getattr(configs, f"{name}Config") for name in names)
+
+
+def statically_quantized() -> Any:
+    """Return the precision of an operator between a static dequantize and a quantize."""
+    # executorch 1.4.1
+    from executorch.backends.xnnpack.partition.config.xnnpack_config import ConfigPrecisionType
+
+    return ConfigPrecisionType.STATIC_QUANT
+
+
 def without_bilinear_patterns() -> AbstractContextManager[None]:
     """Skip the export of four patterns of bilinear resizing, which takes 1.7 s per process.
 

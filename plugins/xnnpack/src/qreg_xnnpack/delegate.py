@@ -29,6 +29,7 @@ from qreg.graph.operators import (
     RESHAPES,
     SLICE,
     SUB,
+    TABULATED,
     TRANSPOSED,
     UNSQUEEZE,
 )
@@ -43,7 +44,13 @@ if TYPE_CHECKING:
 # Operators that compute on int8 values, and operators that pool, clip or move them.
 COMPUTING = frozenset({*CONV, *TRANSPOSED, *LINEAR, *ADDMM, *ADD, *SUB, *MUL})
 HANDING_ON = frozenset({*CAT, *CLAMPS, *MAX_POOL2D, *PADS, *PERMUTES, *RELU, *RESHAPES, *SLICE})
-HANDING_ON |= {*UNSQUEEZE, "aten.mean.dim", "aten.adaptive_avg_pool2d.default"}
+HANDING_ON |= {
+    *TABULATED,
+    "aten.silu.default",
+    *UNSQUEEZE,
+    "aten.mean.dim",
+    "aten.adaptive_avg_pool2d.default",
+}
 ISLANDS = Islands(COMPUTING, HANDING_ON)
 
 

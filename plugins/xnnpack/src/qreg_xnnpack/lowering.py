@@ -16,13 +16,20 @@ from qreg_xnnpack.neighbours import float_beside_int8, taken_for_int8
 from qreg_xnnpack.passes import ready
 from qreg_xnnpack.reading import delegate_graphs, outside_nodes
 from qreg_xnnpack.retracing import traced_once
+from qreg_xnnpack.tables import activations_by_table
 
 if TYPE_CHECKING:
     from executorch.exir import EdgeProgramManager, ExecutorchBackendConfig
     from torch.export import ExportedProgram
 
 # What a lowering changes of executorch, or does without.
-PATCHES = (layouts_put_right, float_beside_int8, without_bilinear_patterns, traced_once)
+PATCHES = (
+    layouts_put_right,
+    float_beside_int8,
+    without_bilinear_patterns,
+    traced_once,
+    activations_by_table,
+)
 NO_OPERATORS = ("executorch_call_delegate", "getitem")
 # Warnings of executorch 1.4.1: it copies pytree specs that torch 2.13 has deprecated, thousands of
 # times, and does not know that _with_state initializes buffers.
@@ -65,10 +72,10 @@ def to_edge(program: ExportedProgram, *, per_operator: bool = False) -> EdgeProg
     from executorch.exir import to_edge_transform_and_lower
 
     passes = [one_clamp_in_a_row, taken_for_int8]
-    partitioner = XnnpackPartitioner(per_op_mode=per_operator)
     with quiet(message=NOISE), ExitStack() as stack:
         for patch in PATCHES:
             stack.enter_context(patch())
+        partitioner = XnnpackPartitioner(per_op_mode=per_operator)
         return to_edge_transform_and_lower(
             ready(program), transform_passes=passes, partitioner=[partitioner]
         )

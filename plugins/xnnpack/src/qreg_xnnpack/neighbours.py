@@ -24,7 +24,7 @@ from qreg.backends.exported import name_of
 from qreg.backends.patching import patched
 from qreg.graph.insertion import call_before
 from qreg.graph.nodes import sole_user
-from qreg.graph.operators import DEQUANTIZE, QUANTIZE
+from qreg.graph.operators import DEQUANTIZE, QUANTIZE, TABULATED
 from qreg_xnnpack.compat import is_absorbed, passes_that_quantize
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # after decomposition.
 FUSED = {"aten.relu.default"}
 WITH_ANY_PARAMETERS = {f"aten.{name}" for name in ("add.Tensor", "sub.Tensor", "mul.Tensor")}
-WITH_ANY_PARAMETERS |= {"aten.mean.dim"}
+WITH_ANY_PARAMETERS |= {"aten.mean.dim", *TABULATED}
 ON_ONE_SET_OF_PARAMETERS = {
     "aten.cat.default",
     "aten.clamp.default",

@@ -33,6 +33,7 @@ from qreg.graph.walks import reachable
 from qreg_xnnpack.bodies import bodies_of, spell_out_bodies
 from qreg_xnnpack.scale_limits import check_scales
 from qreg_xnnpack.shared_constants import separate_constants
+from qreg_xnnpack.tables import hardsigmoid_in_parts, silu_by_table
 from qreg_xnnpack.transforms import BIAS_POSITION
 
 if TYPE_CHECKING:
@@ -276,5 +277,7 @@ REWRITES: tuple[tuple[Collection[str], Callable[[Node], object]], ...] = (
     (("aten.prelu.default",), _prelu_of_two_sides),
     (BROADCASTING, _align_ranks),
     (SOFTMAX, _softmax_in_rows),
+    (("aten.silu.default",), silu_by_table),
+    (("aten.hardsigmoid.default",), hardsigmoid_in_parts),
     ((DYNAMIC_DEQUANTIZE,), _separate_readers),
 )
