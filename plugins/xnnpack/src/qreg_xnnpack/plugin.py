@@ -5,6 +5,7 @@ from __future__ import annotations
 from qreg import Backend, BackendPlugin, Option, Requirement
 from qreg.graph.recurrence import without_recurrence
 from qreg.graph.rewrites import separate_odd_biases
+from qreg.graph.slice_writes import without_slice_writes
 from qreg_xnnpack.annotators import ANNOTATORS
 from qreg_xnnpack.config import CONFIGS, LIMITS
 from qreg_xnnpack.lowering import lower
@@ -25,7 +26,12 @@ XNNPACK = Backend(
     requires=(Requirement("executorch", "executorch==1.4.1"),),
     options=(THREADS,),
     refuses=LIMITS,
-    transforms=(without_recurrence, transform, separate_odd_biases),
+    transforms=(
+        without_recurrence,
+        without_slice_writes,
+        transform,
+        separate_odd_biases,
+    ),
     load=load,
     profile=profile,
 )
