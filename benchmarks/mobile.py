@@ -230,6 +230,25 @@ class MobileNetV3(nn.Module):
         return self.classifier(pooled.flatten(1))
 
 
+class EfficientNet(nn.Module):
+    """Blocks of EfficientNet: SiLU, and squeeze and excitation with a sigmoid."""
+
+    ROWS = ((16, 16, 1), (16, 24, 2), (24, 24, 1), (24, 40, 2), (40, 40, 1), (40, 80, 2))
+
+    def __init__(self) -> None:
+        super().__init__()
+        rows = [(inputs, 6 * inputs, outputs, 3, stride) for inputs, outputs, stride in self.ROWS]
+        self.features = nn.Sequential(
+            conv(3, 16, 3, 2, activation=nn.SiLU),
+            *(Inverted(*row, True, nn.SiLU, nn.Sigmoid) for row in rows),
+            conv(80, 640, activation=nn.SiLU),
+        )
+        self.classifier = nn.Linear(640, 100)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(functional.adaptive_avg_pool2d(self.features(x), 1).flatten(1))
+
+
 class ConformerBlock(nn.Module):
     """Feed-forward, attention, convolution with a gated linear unit, and feed-forward."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from qreg.graph.insertion import call_before
 from qreg.graph.nodes import argument, called
-from qreg.graph.operators import VIEWS
+from qreg.graph.operators import RESHAPES
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -165,22 +165,29 @@ def without_expand(node: Node, broadcasting: Collection[str]) -> bool:
     return True
 
 
-def without_copy(node: Node, readers: Collection[str]) -> bool:
-    """Bypass a ``clone`` or ``contiguous`` if no reader depends on its strides.
+def without_copy(node: Node) -> bool:
+    """Bypass a ``clone`` or ``contiguous`` that no reader needs.
 
-    ``readers`` are the operators that accept any strides. A ``view`` becomes a ``reshape``, which
-    accepts them too.
+    Its strides must be those of its input, or all readers be views, which then copy instead of it:
+    other readers would hand the strides on.
     """
     import torch
 
-    source: Any = node.args[0]
-    same = source.meta["val"].stride() == node.meta["val"].stride()
-    accepted = (*readers, *VIEWS)
-    if not same and any(called(reader) not in accepted for reader in node.users):
-        return False
-    for reader in list(node.users):
-        if not same and called(reader) == "aten.view.default":
-            reader.target = torch.ops.aten.reshape.default
+    reshape, source = torch.ops.aten.reshape.default, node.args[0]
+    assert isinstance(source, torch.fx.Node)
+    if any(not called(reader) for reader in node.users):
+        return False  # an output of the graph, which its reader may change
+    value = source.meta["val"]
+    if value.stride() != node.meta["val"].stride():
+        for reader in node.users:
+            if called(reader) not in RESHAPES:
+                return False
+            reshaped = reshape(value, list(reader.meta["val"].shape))
+            if reshaped.stride() != reader.meta["val"].stride():
+                return False
+        for reader in node.users:
+            if called(reader) == "aten.view.default":
+                reader.target = reshape
     node.replace_all_uses_with(source)
     node.graph.erase_node(node)
     return True

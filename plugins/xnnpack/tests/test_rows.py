@@ -320,9 +320,17 @@ def test_19_eps_is_a_parameter_that_saves_small_weights() -> None:
 
 
 def test_20_only_what_the_delegate_takes_shares_parameters() -> None:
+    module = Call(lambda self, x: self.conv(x).mean((0, 2, 3)), conv=nn.Conv2d(4, 4, 3))
+    decisions = decided(XNNPACKQuantizer().set_global(STATIC), module, IMAGE)
+    assert decisions["mean"].reason == (
+        "mean over [0, 2, 3] of a 4d tensor: the kernel requires [2, 3] of 4d"
+    )
+
+
+def test_20_a_mean_without_keepdim_is_one_with_keepdim_and_a_view() -> None:
     module = Call(lambda self, x: self.conv(x).mean((2, 3)), conv=nn.Conv2d(4, 4, 3))
     decisions = decided(XNNPACKQuantizer().set_global(STATIC), module, IMAGE)
-    assert decisions["mean"].reason == "mean without keepdim: the delegate keeps them"
+    assert {each.status for each in decisions.values()} == {"annotated", "shared"}
 
 
 def test_21_max_pooling_without_a_stride_runs_in_int8() -> None:

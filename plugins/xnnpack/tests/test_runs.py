@@ -33,6 +33,11 @@ def conv(**options: Any) -> nn.Conv2d:
     return nn.Conv2d(4, 8, 3, **options)
 
 
+def between(activation: nn.Module) -> nn.Sequential:
+    """An activation between two convolutions."""
+    return nn.Sequential(conv(), activation, nn.Conv2d(8, 4, 1))
+
+
 # annotator -> a module in which it applies, and the shapes of its inputs
 CASES: dict[str, tuple[nn.Module, tuple[tuple[int, ...], ...]]] = {
     "linear": (nn.Linear(16, 8), (ROW,)),
@@ -103,6 +108,17 @@ CASES: dict[str, tuple[nn.Module, tuple[tuple[int, ...], ...]]] = {
     "reshape": (Call(lambda x: (x + 1).reshape(4, 64)), (IMAGE,)),
     "flatten": (Call(lambda x: (x + 1).flatten(1)), (IMAGE,)),
     "slice": (Call(lambda x: (x + 1)[:, 1:3]), (IMAGE,)),
+    "hardswish": (between(nn.Hardswish()), (IMAGE,)),
+    "sigmoid": (between(nn.Sigmoid()), (IMAGE,)),
+    "tanh": (between(nn.Tanh()), (IMAGE,)),
+    "gelu": (between(nn.GELU()), (IMAGE,)),
+    "leaky_relu": (between(nn.LeakyReLU(0.1)), (IMAGE,)),
+    "leaky_relu by default": (between(nn.LeakyReLU()), (IMAGE,)),
+    "silu": (between(nn.SiLU()), (IMAGE,)),
+    "silu in place": (between(nn.SiLU(inplace=True)), (IMAGE,)),
+    "silu and its input": (between(Call(lambda x: x + functional.silu(x))), (IMAGE,)),
+    "silu as a product": (between(Call(lambda x: x * torch.sigmoid(x))), (IMAGE,)),
+    "gelu of rows": (nn.Sequential(nn.Linear(16, 8), nn.GELU(), nn.Linear(8, 8)), (ROW,)),
 }
 
 

@@ -179,6 +179,12 @@ def _align_ranks(node: Node) -> None:
             node.replace_input_with(source, raised)
 
 
+def _without_integers(node: Node) -> None:
+    """Turn the integers of a float call into floats, which executorch need not cast at run time."""
+    if node.meta["val"].dtype.is_floating_point:
+        node.args = tuple(float(arg) if type(arg) is int else arg for arg in node.args)
+
+
 def _softmax_in_rows(node: Node) -> None:
     """Reshape the input of a softmax over the width of an image to rows.
 
@@ -275,6 +281,7 @@ REWRITES: tuple[tuple[Collection[str], Callable[[Node], object]], ...] = (
     (IDENTITIES, _read_past),
     (PADS, crop_by_slices),  # no kernel supports negative amounts
     (("aten.prelu.default",), _prelu_of_two_sides),
+    (BROADCASTING, _without_integers),
     (BROADCASTING, _align_ranks),
     (SOFTMAX, _softmax_in_rows),
     (("aten.silu.default",), silu_by_table),

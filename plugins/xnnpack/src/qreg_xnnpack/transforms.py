@@ -10,7 +10,7 @@ from qreg.graph.nodes import argument, operator_name
 from qreg.graph.operators import DIV, MAX_POOL2D, PADS
 from qreg.graph.rewrites import bypass, copy_constant, divide_by_factor, rewritten, simplify
 from qreg.graph.rewrites import scalars_to_attributes as scalars_to_attributes
-from qreg_xnnpack.spelling import SPELLED, spell_out
+from qreg_xnnpack.spelling import SPELLED, follows_int8, spell_out
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
@@ -57,9 +57,9 @@ def _for_the_delegate(model: GraphModule, node: Node, trained: bool, mutations: 
     if name == "aten.clamp.default":  # which the delegate does not fuse
         return clamp_as_hardtanh(node)
     if name in DIV:
-        return divide_by_factor(model, node, trained, mutations)
+        return follows_int8(node) and divide_by_factor(model, node, trained, mutations)
     if name in SPELLED:
-        return not mutations.is_written(node) and spell_out(node)
+        return spell_out(node, mutations)
     return name in MAX_POOL2D and spell_out_stride(node)
 
 
