@@ -20,6 +20,7 @@ from torch.fx import Graph, GraphModule, Node
 
 from qreg.graph.nodes import argument, tensor_at
 
+WAY_OUT = "assign the result of torch.cat, torch.where or a product instead"
 # These operators update running statistics in training, which their schemas do not declare.
 NORMS = ("aten.batch_norm.default", "aten.instance_norm.default")
 DROPOUTS = frozenset({"aten.dropout.default", "aten.feature_dropout.default"})
@@ -91,7 +92,7 @@ class Mutations:
                 return f"it reads or writes {self.owner_of(each).target!r}, which the model changes"
         for each in touched:
             if each in live:
-                return f"{each.name} is mutated in place while a view is live"
+                return f"{each.name} is mutated in place while a view is live: {WAY_OUT}"
         owner = self.owner_of(node)
         if owner.op == "placeholder" and node in self.writers.get(owner, ()):
             return f"it changes the input {owner.target!r} in place"

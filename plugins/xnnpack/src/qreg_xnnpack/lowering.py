@@ -11,6 +11,7 @@ from qreg.backends.patching import quiet
 from qreg.backends.unsupported import naming_unsupported
 from qreg_xnnpack.clamps import one_clamp_in_a_row
 from qreg_xnnpack.compat import without_bilinear_patterns, without_kernel
+from qreg_xnnpack.copies import without_copies
 from qreg_xnnpack.layouts import layouts_put_right
 from qreg_xnnpack.neighbours import float_beside_int8, taken_for_int8
 from qreg_xnnpack.passes import ready
@@ -71,7 +72,7 @@ def to_edge(program: ExportedProgram, *, per_operator: bool = False) -> EdgeProg
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
-    passes = [one_clamp_in_a_row, taken_for_int8]
+    passes = [without_copies, one_clamp_in_a_row, taken_for_int8]
     with quiet(message=NOISE), ExitStack() as stack:
         for patch in PATCHES:
             stack.enter_context(patch())

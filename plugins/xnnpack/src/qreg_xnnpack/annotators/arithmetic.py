@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from attrs import evolve
+
 from qreg import Annotator, patterns
 from qreg.annotators.annotate import carried_on, shared_in_and_out, standard
 from qreg.annotators.builders import chain
@@ -28,13 +30,17 @@ ANNOTATORS = (
     chain("sub", SUB, BOTH, rules=SUM_RULES, annotate=STANDARD),
     # The delegate does not fuse relu into mul: each runs separately.
     chain("mul_relu", MUL, BOTH, RELU, rules=PRODUCT_RULES, annotate=apart_from_float(carried_on)),
-    chain("mul", MUL, BOTH, rules=PRODUCT_RULES, annotate=STANDARD),
+    evolve(
+        chain("mul", MUL, BOTH, rules=PRODUCT_RULES, annotate=STANDARD),
+        summary="mul; a division by a constant becomes one",
+    ),
     Annotator(
         "cat",
         CAT,
         patterns.listed(),
         rules=(quantized_operands, several_inputs, nonempty, computed_with),
         annotate=shared_in_and_out,
-        summary="cat of two or more tensors with shared qparams",
+        summary="cat of two or more tensors with shared qparams; stack, and a write to a slice, "
+        "become one",
     ),
 )

@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
-from qreg import Annotator, patterns
+from collections.abc import Sequence
+
+from attrs import evolve
+
+from qreg import Annotator, Rule, patterns
 from qreg.annotators.annotate import shared_in_and_out
 from qreg.annotators.builders import carrying
 from qreg.annotators.rules import (
@@ -34,15 +38,29 @@ from qreg_xnnpack.delegate import (
     trailing_dimension,
 )
 
+# What the transforms of the backend rewrite as calls that the annotators start from.
+REWRITTEN = {
+    "mean": "other means and pools of the whole window become this one",
+    "permute": "movedim, swapaxes and the pixel and channel shuffles become permutes and views",
+    "view": "squeeze, and unsqueeze of other dimensions, become views",
+    "slice": "chunk, split, unbind, select and narrow become slices and views",
+}
+
+
+def _carrying(name: str, targets: Sequence[str], *rules: Rule) -> Annotator:
+    found, rewritten = carrying(name, targets, *rules), REWRITTEN.get(name)
+    return evolve(found, summary=f"{found.summary}; {rewritten}") if rewritten else found
+
+
 CARRYING = (
-    carrying("max_pool2d", MAX_POOL2D, pool_window),
-    carrying("relu", RELU),
-    carrying("clamp", CLAMPS, clamped_around_zero, ordered_bounds),
-    carrying("mean", MEANS, spatial_mean, kept_mean),
-    carrying("permute", PERMUTES),
-    carrying("view", RESHAPES, static_shape),
-    carrying("slice", SLICE, contiguous_slice),
-    carrying("unsqueeze", UNSQUEEZE, trailing_dimension),
+    _carrying("max_pool2d", MAX_POOL2D, pool_window),
+    _carrying("relu", RELU),
+    _carrying("clamp", CLAMPS, clamped_around_zero, ordered_bounds),
+    _carrying("mean", MEANS, spatial_mean, kept_mean),
+    _carrying("permute", PERMUTES),
+    _carrying("view", RESHAPES, static_shape),
+    _carrying("slice", SLICE, contiguous_slice),
+    _carrying("unsqueeze", UNSQUEEZE, trailing_dimension),
 )
 
 ANNOTATORS = (
