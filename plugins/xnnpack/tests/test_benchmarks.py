@@ -122,3 +122,23 @@ def test_lowering_is_measured_three_ways_and_its_shortcuts_change_no_byte(
     found = lowering.seconds(lowering.converted(lowering.small(), torch.randn(1, 3, 8, 8)))
     assert found.keys() == lowering.WAYS.keys()
     assert min(found.values()) > 0
+
+
+def test_coverage_counts_and_times_both_configs_and_names_what_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import coverage
+    import mobile
+
+    torch.manual_seed(0)
+    model = mobile.KeywordSpotter(width=8).eval()
+    batches = [torch.randn(1, 1, 49, 10) for _ in range(2)]
+    static, dynamic = coverage.measure(model, batches, rounds=2)
+    assert (static["int8"], static["delegates"], static["outside"]) == (1, 1, 0)
+    assert 0 < dynamic["int8"] < 1  # the depthwise convolutions stay in float
+    assert min(row["ratio"] for row in (static, dynamic)) > 0
+    (row,) = coverage.with_earlier(
+        [{"model": "DS-CNN", **static}], [{"model": "DS-CNN", **static, "delegates": 3}]
+    )
+    assert row["delegates"] == "3 -> 1"

@@ -403,3 +403,30 @@ def test_26_converting_an_uncalibrated_model_is_an_error_that_names_the_observer
         qreg.errors.CalibrationError, match="the observer of first_weight saw no value"
     ):
         qreg.convert(prepared)
+
+
+def test_27_select_and_whole_pools_are_slices_views_and_the_global_pool() -> None:
+    module = Call(
+        lambda self, x: self.linear(F.avg_pool2d(self.conv(x), 6).flatten(1)[:, :4].unbind()[-1]),
+        conv=nn.Conv2d(4, 8, 3),
+        linear=nn.Linear(4, 4),
+    )
+    data = batches(2, 4, 8, 8)
+    result = qreg.quantize(module, data[0], calibration=data)
+    assert result.decided["float"] == 0
+    assert (result.lowered.delegates, result.lowered.outside) == (1, ())
+    assert agrees(result)
+
+
+def test_28_a_write_to_a_slice_runs_in_int8() -> None:
+    def half_changed(self: Any, x: Any) -> Any:
+        y = self.first(x)
+        y[:, :2] = self.half(y[:, :2])
+        return self.second(y)
+
+    parts = {"first": nn.Conv2d(4, 4, 3), "half": nn.Conv2d(2, 2, 1), "second": nn.Conv2d(4, 4, 3)}
+    data = batches(1, 4, 8, 8)
+    result = qreg.quantize(Call(half_changed, **parts), data[0], calibration=data)
+    assert result.decided["float"] == 0
+    assert (result.lowered.delegates, result.lowered.outside) == (1, ())
+    assert agrees(result)
