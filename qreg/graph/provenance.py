@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qreg.graph.layers import row_of
+from qreg.plugins.operator_names import operator_name
 
 if TYPE_CHECKING:
     from torch.fx import Graph, Node
@@ -20,6 +21,23 @@ if TYPE_CHECKING:
 CUSTOM, KEY, NUMBER = "custom", "qreg", "#"
 GENERATED = "<eval_with_key>"
 FRAME = re.compile(r'File "(.*?)", line (\d+), in (\S+)\n(.*)')
+EXPORTED = "qreg_exported"
+
+
+def remember_operators(graph: Graph) -> None:
+    """Store the operator that each node calls in its metadata, which rewrites copy.
+
+    A scope for ``div`` then covers the multiplication that a transform turns a division into.
+    """
+    for node in graph.nodes:
+        if node.op == "call_function":
+            node.meta.setdefault(EXPORTED, operator_name(node.target))
+
+
+def operators_of(node: Node) -> list[str]:
+    """Return the operator that a node calls, and the one that it was rewritten from, if any."""
+    name = operator_name(node.target)
+    return list(dict.fromkeys((name, node.meta.get(EXPORTED, name))))
 
 
 def mark(graph: Graph, prefix: str = "") -> None:

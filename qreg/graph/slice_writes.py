@@ -103,7 +103,8 @@ class _Memory:
         if writes < self.writes:
             base = self._value(self.bases[view], reader)
             target: Any = view.target
-            value = call_before(reader, target, base, *view.args[1:], inherit=True)
+            value = call_before(reader, target, base, *view.args[1:])
+            value.meta = {**view.meta, "val": value.meta["val"]}
             self.current[view] = self.writes, value
         return value
 

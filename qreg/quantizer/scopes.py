@@ -15,8 +15,7 @@ from attrs import define, field, frozen
 from qreg.errors import UnknownModuleError, UnknownOperatorWarning, near
 from qreg.graph.layers import part_of
 from qreg.graph.nodes import computes_tensors
-from qreg.graph.provenance import module_path, module_stack
-from qreg.plugins.operator_names import operator_name
+from qreg.graph.provenance import module_path, module_stack, operators_of
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
@@ -131,9 +130,9 @@ class Scopes:
 
 
 def _operators(node: Node) -> list[str]:
-    """Return the operator of a node, and that of the layer that it is a part of."""
+    """Return the operators of a node, and that of the layer that it is a part of."""
     part = part_of(node)
-    return [operator_name(node.target), *([part.layer] if part else [])]
+    return [*operators_of(node), *([part.layer] if part else [])]
 
 
 def _near(name: str, known: Iterable[str]) -> list[str]:

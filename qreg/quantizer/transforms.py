@@ -11,6 +11,7 @@ from qreg.folding.fold import folded
 from qreg.folding.parameters import fold_constants
 from qreg.graph.composites import spelled_out
 from qreg.graph.mutation import own_state, written_buffers
+from qreg.graph.provenance import remember_operators
 from qreg.plugins.blame import call
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.backend import Backend, Mode
@@ -25,6 +26,7 @@ def transformed(
     Composites are decomposed, except those in ``targets``, from which annotators start.
     """
     own_state(model)
+    remember_operators(model.graph)
     for node in reversed(model.graph.nodes):  # fx's own elimination lints the whole graph
         if _is_dead(node):
             model.graph.erase_node(node)

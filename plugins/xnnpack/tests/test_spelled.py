@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -168,6 +169,27 @@ def test_an_operator_kept_in_float_is_right(quantized: Any) -> None:
     result = quantized(images(F.silu), IMAGE, quantizer=quantizer)
     rows = {each.operator: each.status for each in result.decisions}
     assert rows["aten.silu.default"] == "float"
+    assert result.verification.to_float[0].sqnr > 25
+
+
+KEPT: dict[str, tuple[Callable[..., Any], str]] = {
+    "division": (lambda y: y / 3, "aten.div.Tensor"),
+    "select": (lambda y: y[:, 2].unsqueeze(1).expand(-1, 8, -1, -1) * y, "aten.select"),
+    "channel_shuffle": (lambda y: F.channel_shuffle(y, 2), "aten.channel_shuffle.default"),
+    "split": (lambda y: torch.cat(y.split(4, 1)[::-1], 1), "aten.split.Tensor"),
+}
+
+
+@pytest.mark.parametrize("case", KEPT)
+def test_a_scope_for_an_operator_covers_what_it_becomes(case: str, quantized: Any) -> None:
+    function, operator = KEPT[case]
+    quantizer = qreg.get_quantizer("xnnpack").set_operator_type(operator, None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", qreg.errors.UnknownOperatorWarning)
+        result = quantized(images(function), IMAGE, quantizer=quantizer)
+    kept = [each for each in result.decisions if "keeps it in float" in each.reason]
+    assert kept
+    assert not any("conv2d" in each.operator for each in kept)
     assert result.verification.to_float[0].sqnr > 25
 
 
