@@ -421,10 +421,10 @@ def test_27_select_and_whole_pools_are_slices_views_and_the_global_pool() -> Non
 def test_28_a_write_to_a_slice_runs_in_int8() -> None:
     def half_changed(self: Any, x: Any) -> Any:
         y = self.first(x)
-        y[:, :2] = self.half(y[:, :2])
+        y[:, :2] = self.part(y[:, :2])
         return self.second(y)
 
-    parts = {"first": nn.Conv2d(4, 4, 3), "half": nn.Conv2d(2, 2, 1), "second": nn.Conv2d(4, 4, 3)}
+    parts = {"first": nn.Conv2d(4, 4, 3), "part": nn.Conv2d(2, 2, 1), "second": nn.Conv2d(4, 4, 3)}
     data = batches(1, 4, 8, 8)
     result = qreg.quantize(Call(half_changed, **parts), data[0], calibration=data)
     assert result.decided["float"] == 0
