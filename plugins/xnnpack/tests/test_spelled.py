@@ -211,6 +211,28 @@ class Call(nn.Module):
         return self.function(x)
 
 
+FLOAT = {
+    "elu": F.elu,
+    "elu with alpha": lambda y: F.elu(y, 0.5),
+    "softplus": F.softplus,
+    "mish": F.mish,
+    "hardsigmoid": F.hardsigmoid,
+}
+
+
+@pytest.mark.parametrize("name", FLOAT)
+def test_a_float_activation_stays_in_the_delegate(name: str, quantized: Any) -> None:
+    """Also for inputs so large that a power would overflow; the reference is the float model."""
+    result = quantized(images(FLOAT[name]), IMAGE)
+    assert (result.lowered.delegates, result.lowered.outside) == (1, ())
+    assert result.verification.to_float[0].sqnr > 25
+    x = torch.tensor([-1000.0, -90.0, -3.0, -1e-3, 0.0, 1e-3, 3.0, 90.0, 1000.0]).view(1, 1, 3, 3)
+    lowered = qreg.lower(Call(FLOAT[name]), (x,))
+    load = qreg.plugins.registry.installed().backend("xnnpack").value.load
+    torch.testing.assert_close(load(lowered.program)([x])[0], FLOAT[name](x), rtol=1e-4, atol=1e-5)
+    assert (lowered.delegates, lowered.outside) == (1, ())
+
+
 def test_hardsigmoid_in_float_needs_one_conversion_on_each_side(quantized: Any) -> None:
     result = quantized(images(F.hardsigmoid), IMAGE)
     assert (result.lowered.delegates, result.lowered.outside) == (1, ())

@@ -31,9 +31,15 @@ from qreg.graph.recurrence import spell_out_recurrence
 from qreg.graph.rewrites import changes_nothing
 from qreg.graph.walks import reachable
 from qreg_xnnpack.bodies import bodies_of, spell_out_bodies
+from qreg_xnnpack.float_activations import (
+    elu_in_parts,
+    hardsigmoid_in_parts,
+    mish_in_parts,
+    softplus_in_parts,
+)
 from qreg_xnnpack.scale_limits import check_scales
 from qreg_xnnpack.shared_constants import separate_constants
-from qreg_xnnpack.tables import hardsigmoid_in_parts, silu_by_table
+from qreg_xnnpack.tables import silu_by_table
 from qreg_xnnpack.transforms import BIAS_POSITION
 
 if TYPE_CHECKING:
@@ -286,5 +292,8 @@ REWRITES: tuple[tuple[Collection[str], Callable[[Node], object]], ...] = (
     (SOFTMAX, _softmax_in_rows),
     (("aten.silu.default",), silu_by_table),
     (("aten.hardsigmoid.default",), hardsigmoid_in_parts),
+    (("aten.elu.default",), elu_in_parts),
+    (("aten.softplus.default",), softplus_in_parts),
+    (("aten.mish.default",), mish_in_parts),
     ((DYNAMIC_DEQUANTIZE,), _separate_readers),
 )

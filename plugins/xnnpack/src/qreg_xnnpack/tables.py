@@ -47,16 +47,3 @@ def silu_by_table(node: Node) -> None:
     codes = call_before(node, quantize.target, sigmoid, *parameters)
     values = call_before(node, source.target, codes, *parameters)
     node.target, node.args, node.kwargs = aten.mul.Tensor, (source, values), {}
-
-
-def hardsigmoid_in_parts(node: Node) -> None:
-    """Rewrite ``hardsigmoid`` as ``clamp(x / 6 + 0.5, 0, 1)``.
-
-    executorch decomposes it with integers, which it casts outside of the delegate at each call.
-    """
-    import torch
-
-    aten = torch.ops.aten
-    scaled = call_before(node, aten.mul.Tensor, node.args[0], 1 / 6, inherit=True)
-    shifted = call_before(node, aten.add.Tensor, scaled, 0.5, inherit=True)
-    node.target, node.args = aten.hardtanh.default, (shifted, 0.0, 1.0)
