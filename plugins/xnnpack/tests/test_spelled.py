@@ -95,6 +95,10 @@ CASES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
         pooled(lambda y: F.avg_pool2d(y, (8, 8), 1).flatten(1)),
         IMAGE,
     ),
+    "pool of more than the image": (
+        pooled(lambda y: F.avg_pool2d(y, 32, ceil_mode=True).flatten(1)),
+        IMAGE,
+    ),
     "pool of the whole line": (lines(lambda y: F.avg_pool1d(y, 16).flatten(1)), LINE),
     "adaptive pool of a line": (lines(lambda y: F.adaptive_avg_pool1d(y, 1).squeeze(-1)), LINE),
     "mean of images": (pooled(lambda y: y.mean((2, 3))), IMAGE),

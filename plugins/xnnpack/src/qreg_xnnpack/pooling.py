@@ -56,14 +56,22 @@ def _image(others: list[int], reduced: list[int]) -> list[int]:
 
 
 def whole_pool_as_global_pool(node: Node) -> bool:
-    """Rewrite an average pool whose window is the whole image, in 1d or 2d."""
+    """Rewrite an average pool whose window is the whole image, in 1d or 2d.
+
+    With ``ceil_mode``, the window may be larger: torch averages what the image has of it.
+    """
     import torch
 
     source: Any = node.args[0]
     value, planes = source.meta["val"], 2 if "2d" in str(node.target) else 1
     window = listed(argument(node, 1))
     window = window * planes if len(window) == 1 else window
-    whole = list(value.shape[2:]) == window and list(node.meta["val"].shape[2:]) == [1] * planes
+    sizes = list(value.shape[2:])
+    whole = (
+        all(isinstance(size, int) for size in sizes)
+        and all(size <= wide for size, wide in zip(sizes, window, strict=False))
+        and list(node.meta["val"].shape[2:]) == [1] * planes
+    )
     divisor = argument(node, 6) or node.kwargs.get("divisor_override")
     if value.dim() != planes + 2 or not whole or any(listed(argument(node, 3) or 0)) or divisor:
         return False
