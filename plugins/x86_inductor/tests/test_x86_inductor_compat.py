@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -75,3 +76,13 @@ def test_annotations_of_torchao_are_of_the_class_that_it_asks_for() -> None:
     found = compat.stand_in(True)
     assert isinstance(found, compat.annotation_class())
     assert (found._annotated, found._is_output_of_quantized_pattern) == (True, True)
+
+
+def test_fusions_of_torch_and_torchao_skip_kernels_with_an_activation() -> None:
+    found = compat.fusions()
+    modules = {each.handler.__module__.partition(".")[0] for each in found}
+    assert modules == {"torch", "torchao"}
+    compat.leave_activations()
+    activated = SimpleNamespace(kwargs={"postop_name": "relu"})
+    assert not any(each.extra_check(activated) for each in found)
+    assert all("_unless_activated" in each.extra_check.__qualname__ for each in found)

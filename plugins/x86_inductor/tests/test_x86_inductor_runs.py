@@ -239,3 +239,32 @@ def test_scopes_are_kept_next_to_pooling(quantized: Callable[..., Any]) -> None:
 def test_a_sum_with_itself_in_float_runs_beside_int8() -> None:
     """torchao 0.18.0 looks for the other operand of a sum downstream of a convolution."""
     assert failures([chain((1, 4, 8, 8), "conv2d", "~add itself", "conv2d")], "x86_inductor") == []
+
+
+class Activated(nn.Module):
+    """Sums of layers with an activation, on either side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor, y: Tensor, image: Tensor) -> tuple[Tensor, ...]:
+        first, second, conv = self.first(x), self.second(y), self.conv(image)
+        return (
+            first.relu() + y,
+            x + second.relu(),
+            first.relu() + second.relu(),
+            functional.gelu(first) + second,
+            second + functional.silu(first),
+            (first.relu() + second).relu(),
+            conv.relu() + image,
+            functional.hardswish(conv) + conv,
+        )
+
+
+def test_activated_layers_are_summed(quantized: Callable[..., Any]) -> None:
+    result = quantized(Activated(), (4, 8), (4, 8), (1, 3, 6, 6))
+    assert min(each.sqnr for each in result.verification.to_float) > 35
+    assert result.report.counts["int8"] >= 3

@@ -33,6 +33,7 @@ KERNELS = {
 # torch 2.13.0, inductor/fx_passes/mkldnn_fusion.py: a float convolution fused with its consumer.
 FLOAT_KERNEL = "fn"
 FLOAT_OPERATORS = ("mkldnn._convolution_pointwise", "mkldnn._linear_pointwise")
+FUSIONS = ("qlinear_post_op_fusion", "qconv_post_op_fusion")  # torch 2.13.0, torchao 0.18.0
 ACCUMULATORS = ("x_2", "accum", "other")  # torch 2.13.0: binary kernels add to it in place
 ACCUMULATOR = 6  # torch 2.13.0: the position of this argument in the operators
 
@@ -97,8 +98,43 @@ def inductor_settings(**settings: Any) -> AbstractContextManager[None]:
     import torch._inductor.config
     import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer  # noqa: F401
 
+    leave_activations()
     context: AbstractContextManager[None] = torch._inductor.config.patch(settings)
     return context
+
+
+@functools.cache
+def leave_activations() -> None:
+    """Keep Inductor from fusing a sum into a kernel that has an activation fused already.
+
+    Its fusions match ``linear(x).relu() + y``, and then assert that the linear has no activation.
+    A match that they assert on is skipped, for good: the sum is a kernel on its own.
+    """
+    for entry in fusions():
+        entry.extra_check = _unless_activated(entry.extra_check)
+
+
+def fusions() -> list[Any]:
+    """Return the registered fusions into the int8 kernels of linears and convolutions."""
+    # torch 2.13.0 has the fusions that torchao 0.18.0 has too, and registers its own at first use.
+    from torch._inductor.fx_passes.freezing_patterns import pass_patterns
+    from torch._inductor.fx_passes.quantization import _register_quantization_weight_pack_pass
+
+    _register_quantization_weight_pack_pass()
+    entries = [e for each in pass_patterns for found in each.patterns.values() for e in found]
+    unique = {id(each): each for each in entries}.values()
+    return [each for each in unique if _handler(each) in FUSIONS]
+
+
+def _handler(entry: Any) -> str:
+    return getattr(getattr(entry, "handler", None), "__name__", "")
+
+
+def _unless_activated(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    def checked(match: Any) -> bool:
+        return match.kwargs.get("postop_name", "none") == "none" and check(match)
+
+    return checked
 
 
 def frozen(guard: Any) -> AbstractContextManager[None]:
