@@ -11,7 +11,7 @@ from torch.fx import GraphModule
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-from qreg.programs.inputs import flat
+from qreg.inputs.specs import flat
 from qreg.verification.metrics import compare
 
 Capture = Callable[..., GraphModule]

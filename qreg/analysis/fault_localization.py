@@ -24,8 +24,8 @@ from qreg.errors import (
     keeping_in_float,
 )
 from qreg.graph.provenance import module_path, origin
+from qreg.inputs.specs import flat
 from qreg.programs.export import export
-from qreg.programs.inputs import flat
 from qreg.verification.metrics import compare_all, is_far
 from qreg.verification.remedies import scopes_of
 from qreg.verification.runner import check_alike, outputs_of, repeats_for, run_program

@@ -14,7 +14,7 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from qreg.graph.mutation import keeping_state
 from qreg.graph.provenance import numbered, row
-from qreg.programs.inputs import cloned
+from qreg.inputs.specs import cloned
 
 
 class Watching(Interpreter):

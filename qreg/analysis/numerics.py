@@ -25,7 +25,7 @@ from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
 from qreg.analysis.interpreter import Watching
 from qreg.graph.mutation import keeping_state
 from qreg.graph.provenance import row
-from qreg.programs.inputs import cloned
+from qreg.inputs.specs import cloned
 from qreg.verification.noise import Tally
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from torchao.quantization.pt2e import ObserverBase
 
 from qreg.graph.mutation import keeping_state
 from qreg.graph.provenance import module_path
-from qreg.programs.inputs import cloned
+from qreg.inputs.specs import cloned
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node

@@ -22,12 +22,12 @@ from qreg.errors import (
     CalibrationError,
     VerificationError,
 )
+from qreg.inputs.batches import capped, check_batches, checked, transformed
+from qreg.inputs.signature import Signature
+from qreg.inputs.specs import flat
 from qreg.pipeline.arguments import names_unknown
 from qreg.plugins.registry import DEFAULT, Registry, installed
-from qreg.programs.batches import capped, check_batches, checked, transformed
 from qreg.programs.export import copied, exported, name_of
-from qreg.programs.inputs import flat
-from qreg.programs.signature import Signature
 from qreg.programs.tensors_only import tensors_only
 from qreg.utils.progress import Stages
 from qreg.verification.latency import ROUNDS, WARM_UP, latency

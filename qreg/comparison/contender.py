@@ -21,8 +21,8 @@ from attrs import evolve, frozen
 
 from qreg.comparison.values import FLOAT, Entry
 from qreg.errors import QregError, UnknownOperatorWarning, VerificationError
+from qreg.inputs.specs import cloned, flat
 from qreg.programs.files import read_batches, read_program
-from qreg.programs.inputs import cloned, flat
 from qreg.utils.logging import quiet_imports
 from qreg.verification.latency import timed
 from qreg.verification.verdict import shortfall

@@ -18,10 +18,10 @@ from qreg.errors import CalibrationError, InputError
 from qreg.graph.compat import AFFINE_RANGED, folding_where_qat_scaled, keeping_nested_bodies
 from qreg.graph.mutation import keeping_state
 from qreg.graph.provenance import module_path
-from qreg.programs.batches import Transform, capped, check_batches, checked, length, transformed
+from qreg.inputs.batches import Transform, capped, check_batches, checked, length, transformed
+from qreg.inputs.signature import Signature
+from qreg.inputs.specs import called, cloned
 from qreg.programs.export import OBSERVERS, is_prepared
-from qreg.programs.inputs import called, cloned
-from qreg.programs.signature import Signature
 from qreg.utils.progress import Stages
 
 if TYPE_CHECKING:

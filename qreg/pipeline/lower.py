@@ -9,12 +9,12 @@ import torch
 from torch.export import ExportedProgram
 
 from qreg.errors import ConfigError, InputError
+from qreg.inputs.specs import input_specs
 from qreg.pipeline.arguments import names_unknown
 from qreg.pipeline.prepare import folded_program
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry, installed
 from qreg.plugins.types.program import Lowered
 from qreg.programs.export import copied, dynamic_shapes_of, exported
-from qreg.programs.inputs import input_specs
 from qreg.programs.lowering import Target, target
 from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
 

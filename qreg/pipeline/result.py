@@ -16,15 +16,15 @@ from qreg.analysis.audit import Audit
 from qreg.analysis.numerics import numerics as noise_of
 from qreg.analysis.ranges import Range
 from qreg.errors import InputError, QregError
+from qreg.inputs.batches import BY_HAND, placed
+from qreg.inputs.signature import Signature
 from qreg.plugins.blame import call
 from qreg.plugins.types.backend import Runner
 from qreg.plugins.types.decision import Decision
 from qreg.plugins.types.program import Lowered
-from qreg.programs.batches import BY_HAND, placed
 from qreg.programs.export import export_again
 from qreg.programs.loading import write_program
 from qreg.programs.lowering import Target
-from qreg.programs.signature import Signature
 from qreg.programs.tensors_only import tensors_only
 from qreg.report.operators import operators
 from qreg.report.report import Report

@@ -19,15 +19,15 @@ from qreg.analysis.ranges import Range, concerns
 from qreg.analysis.sizes import parameter_bytes
 from qreg.errors import ProgramError
 from qreg.graph.mutation import own_state
+from qreg.inputs.batches import Transform, capped, check_batches, checked, length, transformed
+from qreg.inputs.signature import Signature
 from qreg.pipeline.calibrate import convert, feed
 from qreg.pipeline.lower import supported_shapes
 from qreg.pipeline.prepare import prepare_program
 from qreg.pipeline.result import Result
 from qreg.plugins.types.program import Lowered
-from qreg.programs.batches import Transform, capped, check_batches, checked, length, transformed
 from qreg.programs.export import export_again, exported
 from qreg.programs.lowering import Loader, Target
-from qreg.programs.signature import Signature
 from qreg.programs.training import check_still
 from qreg.quantizer.registry_quantizer import RegistryQuantizer
 from qreg.utils.progress import Stages

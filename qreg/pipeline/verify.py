@@ -9,12 +9,12 @@ from torch.export import ExportedProgram
 
 from qreg.errors import InputError, VerificationError
 from qreg.graph.mutation import own_state
+from qreg.inputs.batches import Transform, check_batches, checked, transformed
+from qreg.inputs.signature import Signature
 from qreg.pipeline.arguments import names_unknown
 from qreg.plugins.registry import DEFAULT_BACKEND, Registry, installed
 from qreg.plugins.types.program import Lowered
-from qreg.programs.batches import Transform, check_batches, checked, transformed
 from qreg.programs.lowering import target
-from qreg.programs.signature import Signature
 from qreg.programs.training import check_eval
 from qreg.verification.metrics import OutputComparison, Outputs, compare_all, judge
 from qreg.verification.runner import check_alike, outputs_of, repeats_for, run_program

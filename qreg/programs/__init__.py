@@ -1,1 +1,1 @@
-"""Exported and lowered programs: inputs, export, lowering, loading, and files."""
+"""Exported and lowered programs: recognition, export, lowering, loading, and files."""

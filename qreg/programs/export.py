@@ -19,17 +19,17 @@ from torchao.quantization.pt2e import (
 
 from qreg.errors import ExportError, InputError
 from qreg.graph.provenance import module_stack
-from qreg.programs.arrays import as_tensors, check_precision, has_arrays
-from qreg.programs.batches import BY_HAND, placed
-from qreg.programs.binding import Arguments, bound
-from qreg.programs.devices import check_devices
-from qreg.programs.example_changes import what_helps
-from qreg.programs.inputs import split
+from qreg.inputs.arrays import as_tensors, check_precision, has_arrays
+from qreg.inputs.batches import BY_HAND, placed
+from qreg.inputs.binding import Arguments, bound
+from qreg.inputs.devices import check_devices
+from qreg.inputs.example_changes import what_helps
+from qreg.inputs.misfits import for_array
+from qreg.inputs.signature import Signature
+from qreg.inputs.specs import split
 from qreg.programs.leaf_types import unknown_type
 from qreg.programs.models import check_model
-from qreg.programs.signature import Signature
 from qreg.programs.training import check_eval
-from qreg.utils.misfits import for_array
 
 OBSERVERS = (ObserverBase, FakeQuantizeBase, AffineQuantizedObserverBase)
 

@@ -66,7 +66,7 @@ def read_batches(path: Path) -> list[Any]:
     """
     import torch
 
-    from qreg.programs.inputs import arguments
+    from qreg.inputs.specs import arguments
 
     _check_exists(path, BATCHES)
     try:

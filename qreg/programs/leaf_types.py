@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from qreg.programs.binding import Arguments
+from qreg.inputs.binding import Arguments
 
 KNOWN = (torch.Tensor, bool, int, float, complex, str, type(None))
 REMEDY = (

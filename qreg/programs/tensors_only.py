@@ -9,7 +9,7 @@ from torch.export.exported_program import ModuleCallEntry, ModuleCallSignature
 from torch.export.graph_signature import OutputKind, TensorArgument
 from torch.utils import _pytree as pytree
 
-from qreg.programs.signature import flat_structure
+from qreg.inputs.signature import flat_structure
 
 
 def tensors_only(program: ExportedProgram) -> ExportedProgram:

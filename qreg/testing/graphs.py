@@ -11,11 +11,11 @@ from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantizer import QuantizationSpec, SharedQuantizationSpec
 
 from qreg.graph.compat import annotation_of, made_by
+from qreg.inputs.specs import arguments
 from qreg.plugins.operator_names import operator_name
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry
 from qreg.plugins.types.decision import Decision
 from qreg.programs.export import export
-from qreg.programs.inputs import arguments
 from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
 
 

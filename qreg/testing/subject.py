@@ -16,13 +16,13 @@ from typing import Any, TypeAlias
 from attrs import define, evolve, field, frozen
 from torch.nn import Module
 
+from qreg.inputs.specs import arguments
 from qreg.plugins.manager import PluginWarning
 from qreg.plugins.plugin import Plugin
 from qreg.plugins.registry import Registry
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.annotator import Annotator
 from qreg.plugins.types.backend import Backend, SupportedConfig
-from qreg.programs.inputs import arguments
 
 
 def _strings(values: str | Iterable[str]) -> tuple[str, ...]:

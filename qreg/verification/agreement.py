@@ -20,7 +20,7 @@ from qreg.errors import PreparationError
 from qreg.folding.batch_norms import COMPUTES
 from qreg.graph.mutation import keeping_state
 from qreg.graph.provenance import module_path
-from qreg.programs.inputs import called, cloned, flat
+from qreg.inputs.specs import called, cloned, flat
 from qreg.verification.noise import decibels, signal_and_noise
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from qreg.graph.mutation import keeping_state
 from qreg.graph.provenance import numbered, origin
-from qreg.programs.inputs import cloned
+from qreg.inputs.specs import cloned
 from qreg.verification.noise import Tally
 from qreg.verification.remedies import anchor_of, scope_of
 

@@ -12,7 +12,7 @@ import torch
 from attrs import frozen
 
 from qreg.errors import VerificationError
-from qreg.programs.inputs import cloned, flat
+from qreg.inputs.specs import cloned, flat
 from qreg.utils.wording import ALIKE
 
 if TYPE_CHECKING:

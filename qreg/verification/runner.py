@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from qreg.errors import LoadError, NaNError, RunError, VerificationError
 from qreg.graph.compat import signature_of
 from qreg.graph.mutation import changed_buffers, keeping_state
-from qreg.programs.inputs import called, cloned, flat
+from qreg.inputs.specs import called, cloned, flat
 from qreg.verification.metrics import Outputs, compare_all, is_far
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from commands import batches, failed, run, succeeded
 from quantizing import Net
 from torch import nn
 
-from qreg.programs.inputs import cloned
+from qreg.inputs.specs import cloned
 
 
 def test_quantize_writes_a_program_that_runs(model: Path, data: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from qreg.errors import ExportError
-from qreg.utils.misfits import cast
+from qreg.inputs.misfits import cast
 
 MOST_INPUTS = 4  # above which inputs are changed together only
 CHANNELS = 4  # of an image at most, if they come last

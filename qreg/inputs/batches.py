@@ -8,8 +8,8 @@ from operator import length_hint
 from typing import Any
 
 from qreg.errors import CalibrationError, InputError
-from qreg.programs.arrays import as_tensor
-from qreg.programs.signature import MisfitError, Signature
+from qreg.inputs.arrays import as_tensor
+from qreg.inputs.signature import MisfitError, Signature
 
 BATCH = "calibration batch"
 TRANSFORM = ": pass transform=lambda batch: {keep}"  # the way to remove a part of each batch

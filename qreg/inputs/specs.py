@@ -12,9 +12,9 @@ from torch.utils import _pytree as pytree
 
 from qreg.errors import InputError
 from qreg.graph.compat import signature_of
-from qreg.programs.arrays import as_tensor, is_array
-from qreg.programs.devices import device_problem
-from qreg.utils.misfits import dtype_remedy, for_array, shape_remedy
+from qreg.inputs.arrays import as_tensor, is_array
+from qreg.inputs.devices import device_problem
+from qreg.inputs.misfits import dtype_remedy, for_array, shape_remedy
 from qreg.utils.shapes import fits, spelled
 
 if TYPE_CHECKING:

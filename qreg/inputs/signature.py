@@ -11,9 +11,9 @@ from torch.utils import _pytree as pytree
 
 from qreg.errors import InputError
 from qreg.graph.compat import signature_of
-from qreg.programs.arrays import as_tensor, is_array
-from qreg.programs.inputs import InputSpec, arguments, graph_input_specs, input_specs
-from qreg.programs.leftovers import Part, part_of_dict, part_of_tuple
+from qreg.inputs.arrays import as_tensor, is_array
+from qreg.inputs.leftovers import Part, part_of_dict, part_of_tuple
+from qreg.inputs.specs import InputSpec, arguments, graph_input_specs, input_specs
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

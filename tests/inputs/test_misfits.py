@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qreg.utils.misfits import dtype_remedy, shape_remedy
+from qreg.inputs.misfits import dtype_remedy, shape_remedy
 
 
 @pytest.mark.parametrize(

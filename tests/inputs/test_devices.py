@@ -11,9 +11,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import qreg
 from qreg.errors import InputError
-from qreg.programs.batches import checked
-from qreg.programs.devices import check_devices
-from qreg.programs.signature import Signature
+from qreg.inputs.batches import checked
+from qreg.inputs.devices import check_devices
+from qreg.inputs.signature import Signature
 
 ROW = torch.randn(2, 4)
 

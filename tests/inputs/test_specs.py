@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from qreg.errors import CalibrationError, InputError
-from qreg.programs.batches import checked
-from qreg.programs.inputs import InputSpec, arguments, flat, input_specs
-from qreg.programs.signature import Signature
+from qreg.inputs.batches import checked
+from qreg.inputs.signature import Signature
+from qreg.inputs.specs import InputSpec, arguments, flat, input_specs
 
 
 class TwoInputs(nn.Module):

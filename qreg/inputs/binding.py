@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from qreg.errors import InputError, near
-from qreg.programs.inputs import arguments, keywords, split
-from qreg.programs.signature import MisfitError, Signature, is_pair
+from qreg.inputs.signature import MisfitError, Signature, is_pair
+from qreg.inputs.specs import arguments, keywords, split
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 

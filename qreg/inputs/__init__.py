@@ -1,0 +1,1 @@
+"""The inputs of a model: forms of batches, names, devices and arrays, and remedies for misfits."""
