@@ -23,7 +23,7 @@ class Scaled(nn.Module):
         self.factor, self.combine = nn.Parameter(torch.randn(shape)), combine
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.last(self.combine(torch.tanh(self.first(x)), self.factor))
+        found: torch.Tensor = self.last(self.combine(torch.sin(self.first(x)), self.factor))
         return found
 
 
@@ -50,7 +50,7 @@ def test_a_number_and_a_constant_behind_an_int8_operator_are_quantized() -> None
             self.linear, self.factor = nn.Linear(8, 8), nn.Parameter(torch.randn(8))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.tanh(self.linear(x) * self.factor) * 2
+            return torch.sin(self.linear(x) * self.factor) * 2
 
     result = qreg.quantize(Both().eval(), BATCHES[0], calibration=BATCHES, progress=False)
     assert [each.quantized for each in result.decisions] == [True, True, False, True]
