@@ -22,12 +22,16 @@ def cautions(report: ReportData) -> list[str]:
 def _mostly_float(report: ReportData) -> Iterator[str]:
     share = report.int8_share
     if share is not None and share < 0.5:
-        left = [each for each in report.operators if each.macs and not each.runs_in_int8]
-        left.sort(key=lambda each: -each.macs)
         yield (
             f"most of the work stays in float: {percent(1 - share)} of the multiply-accumulates, "
-            f"in {some([each.name for each in left])}"
+            f"in {some(_float_work(report))}"
         )
+
+
+def _float_work(report: ReportData) -> list[str]:
+    """Return the names of the operators in float with multiply-accumulates, the largest first."""
+    left = [each for each in report.operators if each.macs and not each.runs_in_int8]
+    return [each.name for each in sorted(left, key=lambda each: -each.macs)]
 
 
 def _uncounted(report: ReportData) -> Iterator[str]:
@@ -44,12 +48,16 @@ def _slower(report: ReportData) -> Iterator[str]:
     found = report.timing
     if found is not None and found.is_slower:
         ratio = than(speed(found.milliseconds, found.float_milliseconds), "float")
-        yield f"the quantized program is {ratio}{_to_blame(report)}"
+        yield "; ".join([f"the quantized program is {ratio}", *_to_blame(report)])
 
 
-def _to_blame(report: ReportData) -> str:
+def _to_blame(report: ReportData) -> Iterator[str]:
     names = [name for split in report.splits for name in split.operators]
-    return f"; float operators that cost conversions: {some(names)}" if names else ""
+    if names:
+        yield f"float operators that cost conversions: {some(names)}"
+    share, left = report.int8_share, _float_work(report)
+    if share is not None and share >= 0.5 and left:  # less is a caution already
+        yield f"{percent(1 - share)} of the multiply-accumulates stay in float, in {some(left)}"
 
 
 def _larger(report: ReportData) -> Iterator[str]:

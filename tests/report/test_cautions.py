@@ -78,6 +78,15 @@ def test_a_program_slower_than_float_is_said_with_the_operators_to_blame() -> No
     )
 
 
+def test_float_work_is_blamed_for_a_slow_program() -> None:
+    rows = (operator("a", int8=True, macs=88), operator("b", int8=False, macs=2))
+    found = report(*rows, operator("c", int8=False, macs=10), timing=Timing(1.0, 1.5, 50))
+    assert cautions(found) == [
+        "the quantized program is 1.5 times slower than float; "
+        "12.0 % of the multiply-accumulates stay in float, in c, b"
+    ]
+
+
 def test_a_program_larger_than_the_float_parameters_is_said() -> None:
     found = report(operator("a", int8=True, macs=3), sizes=Sizes(1000, 1500))
     assert cautions(found) == [
