@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attrs import evolve, field, frozen
 from torch.export import ExportedProgram
@@ -16,6 +16,7 @@ from qreg.analysis.audit import Audit
 from qreg.analysis.numerics import numerics as noise_of
 from qreg.analysis.ranges import Range
 from qreg.errors import InputError, QregError
+from qreg.graph.nodes import called
 from qreg.inputs.batches import BY_HAND, placed
 from qreg.inputs.signature import Signature
 from qreg.plugins.blame import call
@@ -33,9 +34,10 @@ from qreg.verification.latency import ROUNDS, Timing, side_by_side
 from qreg.verification.runner import run_once, structured
 from qreg.verification.verify import Verification
 
-if TYPE_CHECKING:
-    from qreg.plugins.types.decision import Decision
-    from qreg.report.report import Report
+STATIC_IS_FASTER = (
+    "the program computes the range of each activation when it runs, because the config is "
+    "dynamic. Try a static config, whose ranges come from the calibration data."
+)
 
 
 def report_of(
@@ -58,6 +60,8 @@ def report_of(
     if timing:
         with _noted(notes, "latency"):
             timed = _timing(result)
+    if timed and timed.is_slower and _computes_ranges(result.converted):
+        notes.append(STATIC_IS_FASTER)
     return Report(
         backend=result.backend,
         model=result.model,
@@ -112,6 +116,11 @@ def _timing(result: Result) -> Timing:
     programs = [plain.program, result.program]
     in_float, quantized = side_by_side(load, programs, result.samples[0])
     return Timing(1000 * in_float, 1000 * quantized, ROUNDS)
+
+
+def _computes_ranges(converted: GraphModule) -> bool:
+    """Whether a model computes the ranges of activations when it runs, as for a dynamic config."""
+    return any(".choose_qparams" in called(node) for node in converted.graph.nodes)
 
 
 @contextmanager

@@ -220,6 +220,19 @@ def test_slower_than_float_is_said_with_the_operators_to_blame(report: Report) -
     assert "as fast as float" in str(evolve(report, timing=Timing(1.0, 1.01, 50)))
 
 
+@pytest.mark.parametrize(
+    ("config", "milliseconds"), [("dynamic", 1.5), ("dynamic", 0.5), ("", 1.5)]
+)
+def test_a_static_config_is_advised_where_a_dynamic_one_is_slower(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, config: str, milliseconds: float
+) -> None:
+    timing = Timing(1.0, milliseconds, 50)
+    monkeypatch.setattr("qreg.pipeline.result._timing", lambda result: timing)
+    found = explained(registry, timing=True, **({"config": config} if config else {}))
+    advised = any("Try a static config" in note for note in found.notes)
+    assert advised is (bool(config) and timing.is_slower)
+
+
 def test_brackets_in_a_reason_are_text() -> None:
     odd = Operator("a", "o", "", "float", "mean over [bold] of [1]")
     assert "mean over [bold] of [1]" in str(Report("toy", "Net", (odd,), Sizes(0, None)))
