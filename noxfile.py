@@ -54,8 +54,9 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "host": (
         *("torch", "torchao", "attrs", "click", "jinja2", "lazy-loader", "packaging"),
         *("pluggy", "rich"),
-        # tests: in parallel, with properties, in a browser, against a schema, of distributions
-        *("pytest", "pytest-xdist", "hypothesis", "selenium", "jsonschema", "hatchling"),
+        # tests: in parallel, with properties, in a browser, against a schema, of distributions,
+        # with arrays
+        *("pytest", "pytest-xdist", "hypothesis", "selenium", "jsonschema", "hatchling", "numpy"),
     ),
     "xnnpack": ("executorch", "scikit-learn", "transformers"),
     "onnxruntime": ("onnx", "onnxscript", "onnxruntime", "scikit-learn"),

@@ -12,6 +12,11 @@ from quantizing import Net
 from torch import nn
 
 
+def files(folder: Path) -> list[Path]:
+    """What is in a folder, but for the bytecode of the plugin."""
+    return sorted(each for each in folder.rglob("*") if "__pycache__" not in each.parts)
+
+
 def weights(path: Path) -> None:
     torch.save(Net().state_dict(), path)
 
@@ -57,12 +62,12 @@ def test_what_is_no_model_is_named_and_nothing_is_written(
     monkeypatch.chdir(tmp_path)
     write, what, way = MODELS[mistake]
     write(tmp_path / "given.pt2")
-    before = sorted(tmp_path.rglob("*"))
+    before = files(tmp_path)
     name, *options = COMMANDS[command]
     message = failed(name, "given.pt2", *options, "--calibration", data)
     assert what in message
     assert way in message
-    assert sorted(tmp_path.rglob("*")) == before
+    assert files(tmp_path) == before
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -92,12 +97,12 @@ def test_a_batch_that_does_not_fit_has_the_remedy(
 ) -> None:
     batch, what, way = BATCHES[mistake]
     torch.save([(X,), (batch,)], data)
-    before = sorted(tmp_path.rglob("*"))
+    before = files(tmp_path)
     message = failed("quantize", model, "--backend", "toy", "--calibration", data)
     assert "calibration batch 1: input 'x'" in message
     assert what in message
     assert way in message
-    assert sorted(tmp_path.rglob("*")) == before
+    assert files(tmp_path) == before
 
 
 def test_a_model_named_as_the_current_folder_is_a_folder(data: Path) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import qreg
+from qreg import Registry
 from qreg.errors import InputError
 from qreg.inputs.batches import checked
 from qreg.inputs.devices import check_devices
@@ -33,11 +34,11 @@ def partly_meta() -> nn.Module:
     ],
 )
 def test_the_meta_device_is_refused_with_its_tensor(
-    function: Any, model: nn.Module, example: Any, problem: str
+    function: Any, model: nn.Module, example: Any, problem: str, registry: Registry
 ) -> None:
     more = {} if function is qreg.lower else {"calibration": [ROW]}
     with pytest.raises(InputError, match=problem):
-        function(model, example, **more)
+        function(model, example, backend="toy", registry=registry, **more)
 
 
 def test_a_batch_on_the_meta_device_is_named() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import qreg
+from qreg import Registry
 from qreg.errors import ExportError
 
 X = torch.randn(2, 4)
@@ -45,13 +46,13 @@ class Taking(Net):
 )
 @pytest.mark.parametrize("function", [qreg.explain, qreg.lower])
 def test_a_type_that_is_not_registered_is_named(
-    function: Any, model: nn.Module, example: Any, message: str
+    function: Any, model: nn.Module, example: Any, message: str, registry: Registry
 ) -> None:
     with pytest.raises(ExportError, match=rf"{message}.*torch\.export\.register_dataclass"):
-        function(model, example)
+        function(model, example, backend="toy", registry=registry)
 
 
-def test_the_search_for_the_type_changes_nothing_of_the_model() -> None:
+def test_the_search_for_the_type_changes_nothing_of_the_model(registry: Registry) -> None:
     class Counting(Returning):
         def __init__(self) -> None:
             super().__init__()
@@ -65,15 +66,15 @@ def test_the_search_for_the_type_changes_nothing_of_the_model() -> None:
     model = Counting().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(ExportError, match="not a registered type"):
-        qreg.explain(model, X)
+        qreg.explain(model, X, backend="toy", registry=registry)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert model.training
 
 
-def test_another_error_of_the_model_is_its_own() -> None:
+def test_another_error_of_the_model_is_its_own(registry: Registry) -> None:
     class Failing(Net):
         def forward(self, x: Tensor) -> Tensor:
             raise RuntimeError("not on a Monday")
 
     with pytest.raises(ExportError, match="not on a Monday"):
-        qreg.explain(Failing(), X)
+        qreg.explain(Failing(), X, backend="toy", registry=registry)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import qreg
+from qreg import Registry
 from qreg.errors import InputError
 
 ROW = torch.randn(2, 4)
@@ -40,17 +41,21 @@ TRACED = torch.jit.trace(NET, ROW)
 )
 @pytest.mark.parametrize("function", [qreg.quantize, qreg.explain, qreg.lower, qreg.prepare])
 def test_an_object_that_is_no_model_is_named_with_the_way_to_one(
-    function: Any, model: Any, problem: str, way: str
+    function: Any, model: Any, problem: str, way: str, registry: Registry
 ) -> None:
-    given = ("xnnpack", ROW) if function is qreg.prepare else (ROW,)
-    more = {"calibration": [ROW]} if function in (qreg.quantize, qreg.explain) else {}
+    more: dict[str, Any] = {"backend": "toy", "registry": registry}
+    if function in (qreg.quantize, qreg.explain):
+        more["calibration"] = [ROW]
+    given: tuple[Any, ...] = (ROW,)
+    if function is qreg.prepare:
+        given, more = (qreg.get_quantizer("toy", registry=registry), ROW), {}
     with pytest.raises(InputError, match=f"model: .*{problem}.*{way}") as raised:
         function(model, *given, **more)
     assert len(str(raised.value)) < 400  # no dump of the weights
 
 
-def test_the_file_at_a_path_is_named(tmp_path: Path) -> None:
+def test_the_file_at_a_path_is_named(tmp_path: Path, registry: Registry) -> None:
     path = tmp_path / "weights.pt"
     torch.save(STATE, path)
     with pytest.raises(InputError, match="the path of a file that is a state dict"):
-        qreg.lower(str(path), ROW)
+        qreg.lower(str(path), ROW, backend="toy", registry=registry)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 import qreg
+from qreg import Registry
 from qreg.errors import InputError
 from qreg.programs.export import exported
 from qreg.programs.training import check_eval
@@ -96,24 +99,28 @@ def test_what_training_does_not_change_is_accepted(name: str) -> None:
     check_eval(torch.export.export(model.train(), (example,)))
 
 
-FUNCTIONS = {
-    "quantize": lambda found: qreg.quantize(found, calibration=[ROW]),
-    "explain": qreg.explain,
-    "lower": qreg.lower,
-    "prepare": lambda found: qreg.prepare(found, "xnnpack"),
-    "compare": lambda found: qreg.compare(found, backends=["xnnpack"], calibration=[ROW]),
-    "verify": lambda found: qreg.verify(b"", found, [ROW]),
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "quantize": partial(qreg.quantize, calibration=[ROW], backend="toy"),
+    "explain": partial(qreg.explain, backend="toy"),
+    "lower": partial(qreg.lower, backend="toy"),
+    "prepare": lambda found, registry: qreg.prepare(
+        found, qreg.get_quantizer("toy", registry=registry)
+    ),
+    "compare": partial(qreg.compare, backends=["toy"], calibration=[ROW]),
+    "verify": lambda found, registry: qreg.verify(
+        b"", found, [ROW], backend="toy", registry=registry
+    ),
 }
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_every_function_refuses_it_ahead_of_any_work(name: str) -> None:
+def test_every_function_refuses_it_ahead_of_any_work(name: str, registry: Registry) -> None:
     with pytest.raises(InputError, match=r"dropout.*training mode.*model\.eval\(\)"):
-        FUNCTIONS[name](program("dropout", training=True))
+        FUNCTIONS[name](program("dropout", training=True), registry=registry)
 
 
-def test_training_is_what_a_config_for_training_is_for() -> None:
-    quantizer = qreg.get_quantizer("xnnpack", "int8_qat_per_tensor")
+def test_training_is_what_a_config_for_training_is_for(registry: Registry) -> None:
+    quantizer = qreg.get_quantizer("toy", "qat", registry=registry)
     assert qreg.prepare(program("dropout", training=True), quantizer) is not None
 
 
@@ -150,12 +157,13 @@ def test_a_graph_whose_bodies_are_exported_graphs_is_exported() -> None:
     assert found.module()(ROW).shape == ROW.shape
 
 
-def test_a_function_that_is_active_in_eval_mode_has_another_remedy() -> None:
+def test_a_function_that_is_active_in_eval_mode_has_another_remedy(registry: Registry) -> None:
     model = Call(always, linear=nn.Linear(4, 4))
     with pytest.raises(InputError, match=r"which eval\(\) does not change: .*self\.training"):
-        qreg.quantize(model, ROW, calibration=[ROW])
+        qreg.quantize(model, ROW, calibration=[ROW], backend="toy", registry=registry)
 
 
-def test_a_model_that_is_random_on_purpose_is_quantized_unverified() -> None:
+def test_a_model_that_is_random_on_purpose_is_quantized_unverified(registry: Registry) -> None:
     model = Call(always, linear=nn.Linear(4, 4))
-    assert qreg.quantize(model, ROW, calibration=[ROW], verify=False).verification is None
+    options: dict[str, Any] = {"backend": "toy", "registry": registry, "calibration": [ROW]}
+    assert qreg.quantize(model, ROW, verify=False, **options).verification is None
