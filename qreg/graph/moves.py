@@ -44,9 +44,10 @@ def as_view(node: Node) -> bool:
 def select_as_slice(node: Node) -> bool:
     """Rewrite ``x.select(dim, index)`` as a slice of one element, and a view without ``dim``."""
     source: Any = node.args[0]
-    if not is_static(source):
+    dim, index = argument(node, 1), argument(node, 2)
+    if not is_static(source) or not isinstance(index, int):  # a node computes it from data
         return False
-    node.args = (_element(node, source, *node.args[1:]),)
+    node.args = (_element(node, source, dim, index),)
     return as_view(node)
 
 

@@ -174,12 +174,12 @@ def _fill_value(writer: Node) -> Any:
 
 
 def _is_plain_view(node: Node) -> bool:
-    """Whether a view of static size takes a range, one element, or all elements."""
-    source = node.all_input_nodes[0].meta["val"]
-    sizes = (*source.shape, *node.meta["val"].shape)
+    """Whether a view of static size takes a fixed range, one fixed element, or all elements."""
+    source, *computed = node.all_input_nodes  # a place may be computed from data
+    sizes = (*source.meta["val"].shape, *node.meta["val"].shape)
     step = argument(node, 4) if called(node) in SLICE else None
     static = all(isinstance(size, int) for size in sizes)
-    return called(node) in VIEWS and static and step in (None, 1)
+    return called(node) in VIEWS and static and not computed and step in (None, 1)
 
 
 def _is_plain_write(node: Node) -> bool:

@@ -149,3 +149,15 @@ def test_a_copy_stays_where_its_strides_are_handed_on() -> None:
 
 def test_a_copy_at_the_output_stays_one() -> None:
     assert not bypassed(lambda x: x.clone())[0]
+
+
+def test_an_element_at_a_computed_place_is_left_alone() -> None:
+    def chosen(x: Tensor) -> Tensor:
+        place: Any = (x > 100).sum().item()
+        torch._check(place >= 0)
+        torch._check(place < 4)
+        return x.select(1, place)
+
+    graph_module, changed = rewritten(export(Call(chosen), (X,)))
+    assert changed == [False]
+    torch.testing.assert_close(graph_module(X), X.select(1, 0))

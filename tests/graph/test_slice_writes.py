@@ -156,7 +156,21 @@ def converted(x: Tensor) -> Tensor:
     return y
 
 
-@pytest.mark.parametrize("function", [every_second, broadcast, converted])
+def counted(x: Tensor) -> Any:
+    """Return 2 for ``X``, as a number that depends on the data."""
+    found: Any = (x[:, 0, 0, 0] != 0).sum().item()
+    torch._check(found >= 0)
+    torch._check(found < 6)
+    return found
+
+
+def counted_element(x: Tensor) -> Tensor:
+    y = x * 2
+    y.select(1, counted(x)).zero_()
+    return y
+
+
+@pytest.mark.parametrize("function", [every_second, broadcast, converted, counted_element])
 def test_what_a_cat_cannot_express_is_left_alone(function: Callable[[Tensor], Any]) -> None:
     graph_module = graph_of(function)
     before = graph_module.code
