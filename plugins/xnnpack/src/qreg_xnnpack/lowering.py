@@ -14,6 +14,7 @@ from qreg_xnnpack.compat import without_bilinear_patterns, without_kernel
 from qreg_xnnpack.copies import without_copies
 from qreg_xnnpack.layouts import layouts_put_right
 from qreg_xnnpack.neighbours import float_beside_int8, taken_for_int8
+from qreg_xnnpack.partitions import without_cycles
 from qreg_xnnpack.passes import ready
 from qreg_xnnpack.reading import delegate_graphs, outside_nodes
 from qreg_xnnpack.retracing import traced_once
@@ -30,6 +31,7 @@ PATCHES = (
     without_bilinear_patterns,
     traced_once,
     activations_by_table,
+    without_cycles,
 )
 NO_OPERATORS = ("executorch_call_delegate", "getitem")
 # Warnings of executorch 1.4.1: it copies pytree specs that torch 2.13 has deprecated, thousands of
