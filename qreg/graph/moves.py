@@ -137,7 +137,7 @@ def _permuted(
 ) -> bool:
     """Rewrite a call as a view in blocks, a permute of them, and a reshape to the result.
 
-    ``order`` is that of the dimensions behind the ``leading`` ones; those behind it stay.
+    ``order`` is that of the dimensions after the ``leading`` ones; those after it stay.
     """
     import torch
 

@@ -13,7 +13,7 @@ from qreg.inputs.signature import MisfitError, Signature
 
 BATCH = "calibration batch"
 TRANSFORM = ": pass transform=lambda batch: {keep}"  # the way to remove a part of each batch
-BY_HAND = ""  # where there is no transform=
+BY_HAND = ""  # for functions without transform=
 
 Transform = Callable[[Any], Any]
 

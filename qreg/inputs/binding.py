@@ -39,7 +39,7 @@ def bound(model: torch.nn.Module, example_inputs: Any) -> Arguments:
             continue
         for name, value in [*found.arguments.items()]:
             if value is None and signature.parameters[name].default is None:
-                del found.arguments[name]  # an argument that is None is no input of a program
+                del found.arguments[name]  # None is not an input of a program
         return found.args, found.kwargs
     raise InputError(f"example_inputs: {_misfit(type(model).__name__, signature, *forms[0])}")
 

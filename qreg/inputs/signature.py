@@ -66,7 +66,7 @@ class Signature:
 
     @classmethod
     def of_program(cls, program: ExportedProgram) -> Signature:
-        """Return the signature of a program. Raises ``InputError`` if an input is no tensor."""
+        """Return the signature of a program. Raises ``InputError`` unless inputs are tensors."""
         entry = program.module_call_graph[0].signature
         if entry is None:
             return cls(input_specs(program))

@@ -49,7 +49,7 @@ def prepare(
     Raises:
         PreparationError: a transform of the backend changes what the model computes; the error
             names the operator.
-        InputError: there are no example inputs, or they do not fit; or the model is a program that
+        InputError: no example inputs, or ones that do not match; or the model is a program that
             was exported in training mode, and the config is not for training.
         StateError: the model writes to a buffer, and the backend's programs do not keep state.
         NothingQuantizedError: no operator would be quantized.

@@ -15,7 +15,7 @@ from qreg.inputs.signature import flat_structure
 def tensors_only(program: ExportedProgram) -> ExportedProgram:
     """Return a program that takes its tensors one by one, and returns a tuple of its tensors.
 
-    Keywords, nested inputs, types of outputs, and outputs that are no tensors belong to the model:
+    Keywords, nested inputs, types of outputs, and outputs other than tensors belong to the model:
     most formats of programs do not have them. :func:`qreg.verification.runner.structured` restores
     them. A program without them is returned as it is; the graph of another one is changed.
     """

@@ -38,7 +38,7 @@ CASES: dict[str, tuple[Callable[[Tensor], Any], Tensor]] = {
     "unbind from the end": (lambda x: torch.add(*x.unbind(-1)[3:]), X),
     "unbind with one reader": (lambda x: x.unbind(2)[4], X),
     "stack": (lambda x: torch.stack([x, x + x], 1), X),
-    "stack behind the last": (lambda x: torch.stack([x, x + x, x], -1), X),
+    "stack after the last": (lambda x: torch.stack([x, x + x, x], -1), X),
     "stack of transposed tensors": (lambda x: torch.stack([x.mT, x.mT]), X),
     "squeeze": (lambda x: x[:, :1].squeeze(), X),
     "squeeze of a dimension": (lambda x: x[:, :1].squeeze(-2), X),

@@ -29,7 +29,7 @@ FLOAT32 = 1e-6  # of values up to 1
 
 
 class Streaming(nn.Module):
-    """A layer whose state is an input and an output; the cell of an LSTM is an input of its own."""
+    """A layer whose state is an input and an output; an LSTM has two such states."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
