@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from real.subject import Metric, Subject, sqnr
 
-__all__ = ["ZOO", "Metric", "Subject", "sqnr"]
+__all__ = ["ZOO", "Metric", "Subject", "make", "sqnr"]
 
 
 def _made(module: str, function: str = "subject", /, **options: Any) -> Subject:
@@ -29,3 +30,10 @@ ZOO: dict[str, Callable[..., Subject]] = {
     "bert": partial(_made, "planted", "bert"),
     "planted_bert": partial(_made, "planted", "bert", planted=True),
 }
+
+TRAINED: frozenset[str] = frozenset()  # those that are trained when they are made
+
+
+def make(name: str, cache: Path | None = None) -> Subject:
+    """Return a model of the zoo; ``cache`` is a folder that keeps the weights of trained ones."""
+    return ZOO[name](cache=cache) if name in TRAINED else ZOO[name]()
