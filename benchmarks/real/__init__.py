@@ -29,9 +29,13 @@ ZOO: dict[str, Callable[..., Subject]] = {
     "planted_vit": partial(_made, "planted", "vit", planted=True),
     "bert": partial(_made, "planted", "bert"),
     "planted_bert": partial(_made, "planted", "bert", planted=True),
+    "mlp": partial(_made, "tabular"),
+    "crepe": partial(_made, "crepe"),
+    "ocr_orientation": partial(_made, "orientation"),
+    "ocr_recogniser": partial(_made, "recogniser"),
 }
 
-TRAINED: frozenset[str] = frozenset()  # those that are trained when they are made
+TRAINED = frozenset({"mlp"})  # when they are made
 
 
 def make(name: str, cache: Path | None = None) -> Subject:
