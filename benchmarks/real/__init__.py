@@ -33,9 +33,12 @@ ZOO: dict[str, Callable[..., Subject]] = {
     "crepe": partial(_made, "crepe"),
     "ocr_orientation": partial(_made, "orientation"),
     "ocr_recogniser": partial(_made, "recogniser"),
+    "char_gpt": partial(_made, "char_gpt"),
+    "speaker": partial(_made, "speaker"),
+    "unet_denoiser": partial(_made, "denoiser"),
 }
 
-TRAINED = frozenset({"mlp"})  # when they are made
+TRAINED = frozenset({"mlp", "char_gpt", "unet_denoiser"})  # when they are made
 
 
 def make(name: str, cache: Path | None = None) -> Subject:

@@ -28,7 +28,7 @@ def subject(cache: Path | None = None) -> Subject:
     features = torch.tensor(data.data, dtype=torch.float32)[order]
     labels = torch.tensor(data.target)[order]
     known = features[:-HELD_OUT], labels[:-HELD_OUT]
-    network = nn.Sequential(nn.Linear(30, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU())
+    network = nn.Sequential(nn.Linear(30, 16), nn.ReLU(), nn.Linear(16, 32), nn.ReLU())
     network.append(nn.Linear(32, 2))
     model = trained("mlp", network, lambda each: _train(each, *known), cache)
     return Subject(
