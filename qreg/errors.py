@@ -144,13 +144,13 @@ class ConflictError(PluginError):
 
 
 class OrderError(QregError):
-    """Annotators whose ``before`` and ``after`` form a cycle."""
+    """Annotators or algorithms whose ``before`` and ``after`` form a cycle."""
 
-    def __init__(self, cycle: Sequence[str]) -> None:
-        self.cycle = tuple(cycle)
+    def __init__(self, cycle: Sequence[str], kind: str = "annotators") -> None:
+        self.cycle, self.kind = tuple(cycle), kind
         super().__init__(
-            f"the order of annotators has a cycle: {' -> '.join(cycle)}. "
-            "Remove one before/after of these annotators."
+            f"the order of {kind} has a cycle: {' -> '.join(cycle)}. "
+            f"Remove one before/after of these {kind}."
         )
 
 
@@ -247,6 +247,26 @@ class NothingQuantizedError(QregError):
             f"{counted or '        the graph has no operators'}\n"
             "Choose another config or scope, or pass allow_float=True to continue in float."
         )
+
+
+class AlgorithmError(QregError):
+    """An algorithm that failed, or made a change that is not allowed; the cause is chained.
+
+    ``algorithm`` is its name, once it is known.
+    """
+
+    def __init__(self, problem: str, algorithm: str = "", source: str = "") -> None:
+        self.problem, self.algorithm, self.source = problem, algorithm, source
+        who = f"algorithm {algorithm!r}{source}: " if algorithm else ""
+        super().__init__(f"{who}{problem}.")
+
+    def of(self, algorithm: str, source: str) -> AlgorithmError:
+        """Return the same error with the name of the algorithm and its distribution."""
+        return AlgorithmError(self.problem, algorithm, source)
+
+
+class AlgorithmWarning(UserWarning):
+    """An algorithm that failed on a model and was undone."""
 
 
 class PreparationError(QregError):

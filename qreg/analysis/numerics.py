@@ -14,22 +14,18 @@ the number of samples, and the SQNR is over all samples together instead of one 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from attrs import frozen
 from torch import Tensor
 from torch.fx import GraphModule
-from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
 
 from qreg.analysis.interpreter import Watching
 from qreg.graph.mutation import keeping_state
 from qreg.graph.provenance import row
 from qreg.inputs.specs import cloned
 from qreg.verification.noise import Tally
-
-if TYPE_CHECKING:
-    from torch.fx import Graph
 
 
 @frozen
@@ -43,35 +39,6 @@ class OperatorNoise:
     node: str
     sqnr: float
     largest: float
-
-
-def float_graph(prepared: GraphModule) -> GraphModule:
-    """Return the float model of a prepared one: the same operators and weights, without observers.
-
-    The prepared model is not modified. The copy shares its weights.
-    """
-    copied = GraphModule(prepared, _copied(prepared.graph))
-    for name, child in list(copied.named_children()):
-        if isinstance(child, GraphModule):  # the body of a scan or a loop
-            setattr(copied, name, float_graph(child))
-    for node in list(copied.graph.nodes):
-        if node.op == "call_module" and _observes(copied.get_submodule(str(node.target))):
-            node.replace_all_uses_with(node.args[0])
-            copied.graph.erase_node(node)
-            copied.delete_submodule(str(node.target))
-    copied.recompile()
-    return copied
-
-
-def _copied(graph: Graph) -> Graph:
-    copied = torch.fx.Graph()
-    copied.output(copied.graph_copy(graph, {}))
-    copied.set_codegen(graph._codegen)
-    return copied
-
-
-def _observes(module: torch.nn.Module) -> bool:
-    return isinstance(module, (ObserverBase, FakeQuantizeBase))
 
 
 def numerics(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 from attrs import define
 
-from qreg.cli.job import check_decibels, check_outputs, least_sqnr
-from qreg.cli.options import FILE, FORMAT, KEPT, MAX_BATCHES, MIN_SQNR, NAMES, STRICT
+from qreg.cli.job import asked, check_decibels, check_outputs, least_sqnr
+from qreg.cli.options import ALGORITHMS, FILE, FORMAT, KEPT, MAX_BATCHES, MIN_SQNR, NAMES, STRICT
 from qreg.cli.remedies import as_options
 from qreg.cli.reporting import INTERRUPTED, current_registry, reports_errors
 from qreg.utils.logging import quiet_imports
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 )
 @KEPT
 @MAX_BATCHES
+@ALGORITHMS
 @click.option(
     "--threads",
     type=click.IntRange(min=0),
@@ -58,6 +59,7 @@ def compare(
     backends: list[str],
     configs: tuple[str, ...],
     kept: tuple[str, ...],
+    algorithms: list[str] | None,
     max_batches: int | None,
     threads: int,
     rounds: int,
@@ -91,6 +93,7 @@ def compare(
             max_batches=max_batches,
             configs=chosen,
             keep_in_float=kept,
+            algorithms=asked(algorithms),
             threads=threads or None,
             rounds=rounds,
             min_sqnr=least_sqnr(min_sqnr),

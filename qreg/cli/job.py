@@ -32,6 +32,7 @@ def resolve_job(given: JobOptions, outputs: Sequence[Path] = ()) -> Job:
     ``outputs`` are the files that the command will write. Raises ``QregError`` for invalid
     arguments, files and outputs.
     """
+    from qreg.pipeline.selection import selected
     from qreg.plugins.options import parsed
     from qreg.programs.files import read_batches, read_program
     from qreg.quantizer.registry_quantizer import RegistryQuantizer, keep_in_float
@@ -42,6 +43,7 @@ def resolve_job(given: JobOptions, outputs: Sequence[Path] = ()) -> Job:
     backend, config, calibration = given["backend"], given["config"], given["calibration"]
     options = parsed(registry.backend(backend).value, given["texts"])
     registry.config(backend, config)
+    selected(registry, asked(given["algorithms"]))
     check_outputs(outputs, given["model"], calibration)
     program = read_program(given["model"])
     batches = read_batches(calibration) if calibration else None
@@ -52,8 +54,16 @@ def resolve_job(given: JobOptions, outputs: Sequence[Path] = ()) -> Job:
         "max_batches": given["max_batches"],
         "options": options,
         "min_sqnr": least_sqnr(given["min_sqnr"]),
+        "algorithms": asked(given["algorithms"]),
     }
     return Job(program, arguments)
+
+
+def asked(names: Sequence[str] | None) -> str | Sequence[str]:
+    """Return the algorithms that an option names, or ``"auto"``."""
+    from qreg.pipeline.selection import AUTO
+
+    return AUTO if names == [AUTO] else names or ()
 
 
 def check_outputs(outputs: Sequence[Path], *inputs: Path | None) -> None:

@@ -48,6 +48,11 @@ MIN_SQNR = click.option(
     help="The minimum SQNR to float of each output and slice; default 10.",
 )
 STRICT = click.option("--strict", is_flag=True, help="Treat a program far from float as an error.")
+ALGORITHMS = click.option(
+    "--algorithms",
+    **NAMES,
+    help="Names from `qreg ops` to try, or auto: kept where they improve the outputs.",
+)
 FORMAT = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 JOB = (
@@ -61,6 +66,7 @@ JOB = (
         help="A list of tuples of input tensors, or of dicts by name, written by torch.save.",
     ),
     MAX_BATCHES,
+    ALGORITHMS,
     OPTIONS,
     MIN_SQNR,
     STRICT,
@@ -76,6 +82,7 @@ class JobOptions(TypedDict):
     kept: tuple[str, ...]
     calibration: Path | None
     max_batches: int | None
+    algorithms: list[str] | None
     texts: tuple[str, ...]
     min_sqnr: float | None
     strict: bool

@@ -39,18 +39,20 @@ def list_(as_json: bool) -> None:
 @reports_errors
 def ops(backend: str, as_json: bool) -> None:
     """List the configs of BACKEND and the operator patterns that each config covers."""
-    from qreg.plugins.catalog import config_rows, option_rows, pattern_rows
+    from qreg.plugins.catalog import algorithm_rows, config_rows, option_rows, pattern_rows
     from qreg.utils.tables import print_table
 
     configs = config_rows(current_registry(), backend)
     patterns = pattern_rows(current_registry(), backend)
     options = option_rows(current_registry(), backend)
+    algorithms = algorithm_rows(current_registry())
     if as_json:
         listed = {"configs": configs, "patterns": patterns, "options": options}
+        listed["algorithms"] = algorithms
         click.echo(json.dumps(listed, indent=2))
         return
     print_table(configs)
-    for rows in (patterns, options):
+    for rows in (patterns, options, algorithms):
         if rows:
             click.echo()
             print_table([{key: row[key] for key in row if key != "configs"} for row in rows])

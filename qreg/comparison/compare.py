@@ -26,6 +26,7 @@ from qreg.inputs.batches import capped, check_batches, checked, transformed
 from qreg.inputs.signature import Signature
 from qreg.inputs.specs import flat
 from qreg.pipeline.arguments import names_unknown
+from qreg.pipeline.selection import Algorithms, selected
 from qreg.plugins.registry import DEFAULT, Registry, installed
 from qreg.programs.export import copied, exported, name_of
 from qreg.programs.tensors_only import tensors_only
@@ -48,6 +49,7 @@ def compare(
     threads: int | None = 1,
     rounds: int = ROUNDS,
     keep_in_float: Sequence[str] = (),
+    algorithms: Algorithms = (),
     min_sqnr: float = MIN_SQNR,
     dynamic_shapes: Any = None,
     progress: bool | None = None,
@@ -93,8 +95,10 @@ def compare(
     if not batches:
         raise CalibrationError("calibration: no batch (expected at least one)")
     switches, kept = asdict(registry.switches, recurse=False), tuple(keep_in_float)
+    tried = algorithms if isinstance(algorithms, str) else tuple(algorithms)
+    selected(registry, tried)
     with _files(program, batches) as (stored, data):
-        plain = Task(FLOAT, stored, data, DEFAULT, threads, switches, min_sqnr, kept)
+        plain = Task(FLOAT, stored, data, DEFAULT, threads, switches, min_sqnr, kept, tried)
         tasks = [plain, *(evolve(plain, backend=n, config=c) for n, c in chosen.items())]
         made = partial(Comparison, name_of(model), rounds, threads)
 

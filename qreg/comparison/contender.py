@@ -29,6 +29,7 @@ from qreg.verification.verdict import shortfall
 
 if TYPE_CHECKING:
     from qreg.pipeline.result import Result
+    from qreg.pipeline.selection import Algorithms
     from qreg.plugins.registry import Registry
 
 LAP = "lap"
@@ -49,6 +50,7 @@ class Task:
     switches: Mapping[str, Any]
     min_sqnr: float
     kept: tuple[str, ...] = ()
+    algorithms: Algorithms = ()
 
 
 class Contender:
@@ -169,6 +171,7 @@ def _result(task: Task, registry: Registry, options: dict[str, Any]) -> Result:
         read_program(task.model),
         batches[0],
         quantizer=keep_in_float(quantizer, task.kept),
+        algorithms=task.algorithms,
         calibration=batches,
         min_sqnr=task.min_sqnr,
         options=options,

@@ -1,4 +1,4 @@
-"""Layers that are spelled out as many operators, and reported in a few rows.
+"""Layers that are spelled out as many operators, and operators that stay in float by request.
 
 A recurrent layer over 50 steps becomes about 700 operators. Each of them has a ``Part``, which
 names the row of reports that it belongs to. The operators of one row have one origin.
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch.fx import Node
 
 KEY = "qreg_part"
+IN_FLOAT = "qreg_in_float"  # the reason why an algorithm keeps an operator in float
 
 
 @frozen
@@ -33,6 +34,12 @@ def part_of(node: Node) -> Part | None:
     """Return the part that a node is of its layer, or None for a node that is a row by itself."""
     found: Part | None = node.meta.get(KEY)
     return found
+
+
+def float_reason(node: Node) -> str | None:
+    """Return why a layer or an algorithm keeps an operator in float, or None if neither does."""
+    part = part_of(node)
+    return node.meta.get(IN_FLOAT) or (part.reason if part else None) or None
 
 
 def row_of(node: Node) -> str:

@@ -8,6 +8,7 @@ from inspect import signature
 from typing import Any, ParamSpec, TypedDict, TypeVar
 
 from qreg.errors import UnknownArgumentError
+from qreg.pipeline.selection import Algorithms
 from qreg.plugins.registry import Registry
 from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
 
@@ -36,6 +37,7 @@ class QuantizeOptions(LowerOptions, total=False):
     transform: Callable[[Any], Any] | None
     config: Config
     quantizer: RegistryQuantizer | None
+    algorithms: Algorithms
     verify: bool
     min_sqnr: float
     progress: bool | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,11 +18,11 @@ from qreg.annotators.rules import LARGEST_SCALAR
 from qreg.errors import CalibrationError, InputError
 from qreg.graph.compat import AFFINE_RANGED, folding_where_qat_scaled, keeping_nested_bodies
 from qreg.graph.mutation import keeping_state
+from qreg.graph.prepared import OBSERVERS, is_prepared
 from qreg.graph.provenance import module_path
 from qreg.inputs.batches import Transform, capped, check_batches, checked, length, transformed
 from qreg.inputs.signature import Signature
 from qreg.inputs.specs import called, cloned
-from qreg.programs.export import OBSERVERS, is_prepared
 from qreg.utils.progress import Stages
 
 if TYPE_CHECKING:
@@ -60,16 +61,20 @@ def calibrate(
 
 
 def feed(
-    prepared: GraphModule, batches: Iterable[tuple[Any, ...]], each: Callable[[], None]
+    prepared: GraphModule,
+    batches: Iterable[tuple[Any, ...]],
+    each: Callable[[], None],
+    run: Callable[[tuple[Any, ...]], Any] | None = None,
 ) -> int:
     """Run every batch through the prepared model, and return how many there were.
 
-    ``each`` is called after every batch. Raises ``CalibrationError`` for data without a batch.
+    ``each`` is called after every batch. ``run`` runs the model in another way. Raises
+    ``CalibrationError`` for data without a batch.
     """
     count = 0
     with torch.no_grad(), keeping_state(prepared):
         for batch in batches:
-            _run(prepared, batch, count)
+            _run(prepared, batch, count, run or partial(called, prepared))
             count += 1
             each()
     if not count:
@@ -77,9 +82,14 @@ def feed(
     return count
 
 
-def _run(prepared: GraphModule, batch: tuple[Any, ...], number: int) -> None:
+def _run(
+    prepared: GraphModule,
+    batch: tuple[Any, ...],
+    number: int,
+    run: Callable[[tuple[Any, ...]], Any],
+) -> None:
     try:
-        called(prepared, cloned(batch))
+        run(cloned(batch))
     except Exception as cause:  # raised by the model; raised again unless NaN explains it
         name = _nan_source(prepared, batch)
         if name is None:

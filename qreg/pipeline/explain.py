@@ -8,14 +8,15 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from qreg.analysis.numerics import float_graph
 from qreg.analysis.sizes import parameter_bytes
 from qreg.errors import InputError
+from qreg.graph.prepared import float_graph
 from qreg.pipeline.arguments import names_unknown
 from qreg.pipeline.lower import chosen
 from qreg.pipeline.prepare import prepare_checked
 from qreg.pipeline.quantize import quantize
 from qreg.pipeline.result import report_of
+from qreg.pipeline.selection import Algorithms
 from qreg.plugins.options import complete
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry
 from qreg.programs.export import exported, name_of
@@ -38,6 +39,7 @@ def explain(
     transform: Callable[[Any], Any] | None = None,
     config: Config = DEFAULT,
     quantizer: RegistryQuantizer | None = None,
+    algorithms: Algorithms = (),
     verify: bool = True,
     min_sqnr: float = MIN_SQNR,
     numerics: bool = False,
@@ -74,6 +76,7 @@ def explain(
         transform=transform,
         config=config,
         quantizer=quantizer,
+        algorithms=algorithms,
         dynamic_shapes=dynamic_shapes,
         allow_float=True,
         verify=verify,

@@ -10,8 +10,9 @@ from torch.fx import GraphModule
 from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt2e
 from torchao.quantization.pt2e.quantizer import Quantizer
 
-from qreg.analysis.numerics import float_graph
 from qreg.folding.fold import folded
+from qreg.graph.compat import restore_annotation
+from qreg.graph.prepared import float_graph
 from qreg.programs.export import dynamic_shapes_of, export_again, exported
 from qreg.programs.stateless import check_state
 from qreg.quantizer.registry_quantizer import RegistryQuantizer, get_quantizer
@@ -87,6 +88,17 @@ def prepare_program(program: ExportedProgram, quantizer: Quantizer) -> GraphModu
         prepared: GraphModule = prepare_qat_pt2e(model, quantizer)
     else:
         prepared = prepare_pt2e(folded(model), quantizer)
+    return prepared
+
+
+def prepare_again(model: GraphModule, quantizer: RegistryQuantizer) -> GraphModule:
+    """Return a float graph that was prepared before, with new observers.
+
+    ``model`` is a copy of what :func:`float_graph` returned, with changes, and may be modified.
+    """
+    for node in model.graph.nodes:
+        restore_annotation(node, None)
+    prepared: GraphModule = prepare_pt2e(folded(model), quantizer)
     return prepared
 
 

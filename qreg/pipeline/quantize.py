@@ -13,6 +13,7 @@ from qreg.pipeline.arguments import names_unknown
 from qreg.pipeline.lower import chosen
 from qreg.pipeline.result import Result
 from qreg.pipeline.run import Data, Run
+from qreg.pipeline.selection import Algorithms, selected
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry
 from qreg.programs.export import name_of
 from qreg.programs.lowering import target
@@ -34,6 +35,7 @@ def quantize(
     config: Config = DEFAULT,
     quantizer: RegistryQuantizer | None = None,
     dynamic_shapes: Any = None,
+    algorithms: Algorithms = (),
     allow_float: bool = False,
     verify: bool = True,
     min_sqnr: float = MIN_SQNR,
@@ -59,6 +61,10 @@ def quantize(
         quantizer: a quantizer with its scopes, made by ``get_quantizer``, instead of ``backend``
             and ``config``.
         dynamic_shapes: as for ``torch.export.export``.
+        algorithms: names of algorithms and ``Algorithm`` values to try, or ``"auto"`` for all
+            automatic ones. Each is kept only if it improves the SQNR of the outputs to float on
+            calibration batches that are held back; ``result.algorithms`` has the outcomes. Those
+            of the stage ``"float"`` read the calibration data once more.
         allow_float: accept a model in which nothing is quantized.
         verify: run the program and compare it with the float and the converted model.
         min_sqnr: the SQNR in dB that each output, and each slice of it, should reach against the
@@ -81,11 +87,12 @@ def quantize(
     quantizer = chosen(quantizer, backend, config, registry).for_one_run(allow_float=allow_float)
     goal = target(quantizer.registry, quantizer.backend, options)
     _check_modes(quantizer, calibration)
+    selection = selected(quantizer.registry, algorithms)
     data = Data(calibration, max_batches, transform)
     with Stages(progress) as stages:
         run = Run(quantizer, goal, goal.load if verify else None, stages)
         source = run.export(model, example_inputs, dynamic_shapes)
-        graphs = run.quantize(source, data)
+        graphs = run.quantize(source, data, selection)
         lowered, verification = run.lower(source, graphs, min_sqnr)
     if verification is not None:
         warn_if_poor(verification)

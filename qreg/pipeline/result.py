@@ -12,6 +12,7 @@ from attrs import evolve, field, frozen
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
+from qreg.algorithms.outcome import Outcome
 from qreg.analysis.audit import Audit
 from qreg.analysis.numerics import numerics as noise_of
 from qreg.analysis.ranges import Range
@@ -146,6 +147,7 @@ class Result:
     are the observed ranges that use few of the quantized values. ``parameter_bytes`` is the size of
     the float model's parameters and buffers. ``notes`` are for the report: the effects of the
     processor on the configs. ``seconds`` is the time of each stage.
+    ``algorithms`` are the outcomes of the algorithms that were asked for.
     """
 
     backend: str
@@ -163,6 +165,7 @@ class Result:
     parameter_bytes: int = field(repr=False)
     seconds: Mapping[str, float] = field(repr=False)
     notes: Sequence[str] = ()
+    algorithms: Sequence[Outcome] = ()
     _loaded: dict[str, Runner] = field(init=False, repr=False, eq=False, factory=dict)
 
     @property

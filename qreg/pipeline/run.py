@@ -8,23 +8,28 @@ from functools import partial
 from typing import Any
 
 import torch
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
+from qreg.algorithms.collecting import Collecting
+from qreg.algorithms.outcome import Outcome
 from qreg.analysis.audit import audit
 from qreg.analysis.fault_localization import Search, name_suspect
-from qreg.analysis.numerics import float_graph
 from qreg.analysis.ranges import Range, concerns
 from qreg.analysis.sizes import parameter_bytes
 from qreg.errors import ProgramError
 from qreg.graph.mutation import own_state
+from qreg.graph.prepared import float_graph
 from qreg.inputs.batches import Transform, capped, check_batches, checked, length, transformed
 from qreg.inputs.signature import Signature
 from qreg.pipeline.calibrate import convert, feed
+from qreg.pipeline.improvement import Model, Plan, Trials, planned
+from qreg.pipeline.kept import Kept
 from qreg.pipeline.lower import supported_shapes
-from qreg.pipeline.prepare import prepare_program
+from qreg.pipeline.prepare import prepare_again, prepare_program
 from qreg.pipeline.result import Result
+from qreg.pipeline.selection import Selection
 from qreg.plugins.types.program import Lowered
 from qreg.programs.export import export_again, exported
 from qreg.programs.lowering import Loader, Target
@@ -35,7 +40,7 @@ from qreg.verification.agreement import check_agreement, checking_first
 from qreg.verification.drops import largest_drops
 from qreg.verification.verify import DYNAMIC_FLOOR, FLOOR, Verification, verify
 
-SAMPLES = 4
+NONE = Selection()
 
 Batch = tuple[Any, ...]
 
@@ -57,12 +62,17 @@ class Source:
 
 @frozen
 class Graphs:
-    """The float graph that was annotated and the converted one, with the samples for both."""
+    """The float graph that was annotated and the converted one, with the samples for both.
 
+    ``outcomes`` are those of the algorithms that were tried.
+    """
+
+    quantizer: RegistryQuantizer
     reference: GraphModule
     converted: GraphModule
     samples: Sequence[Batch]
     ranges: Sequence[Range]
+    outcomes: Sequence[Outcome] = ()
 
 
 @frozen
@@ -76,14 +86,19 @@ class Data:
     calibration: Iterable[Any] | None
     most: int | None
     transform: Transform | None = None
-    _read: Iterable[Any] | None = field(init=False)
 
-    @_read.default
-    def _first(self) -> Iterable[Any] | None:
-        if self.calibration is None:
-            return None
-        check_batches(self.calibration)
-        return transformed(capped(self.calibration, self.most), self.transform)
+    def __attrs_post_init__(self) -> None:
+        if self.calibration is not None:
+            check_batches(self.calibration)
+            self._read(())
+
+    def _read(self, batches: Iterable[Any]) -> Iterable[Any]:
+        return transformed(capped(batches, self.most), self.transform)
+
+    @property
+    def readable_again(self) -> bool:
+        """Whether the batches can be read more than once, unlike those of a generator."""
+        return not isinstance(self.calibration, Iterator)
 
     @property
     def steps(self) -> int | None:
@@ -92,7 +107,9 @@ class Data:
 
     def batches(self, source: Source) -> Iterable[Batch]:
         """Return the batches, checked one at a time; weights only need the example inputs."""
-        return [source.example] if self._read is None else checked(self._read, source.signature)
+        if self.calibration is None:
+            return [source.example]
+        return checked(self._read(self.calibration), source.signature)
 
 
 @frozen
@@ -123,26 +140,64 @@ class Run:
             graph = own_state(program.module(check_guards=False))
         return Source(program, example, dynamic, signature, graph)
 
-    def quantize(self, source: Source, data: Data) -> Graphs:
-        """Prepare the program, calibrate it and convert it."""
+    def quantize(self, source: Source, data: Data, selection: Selection = NONE) -> Graphs:
+        """Prepare the program, calibrate it, try the algorithms, and convert it."""
         with self.stages.stage("prepare"):
             prepared = prepare_program(source.program, self.quantizer)
-            reference = float_graph(prepared)
-        samples = self._calibrate(source, data, prepared, reference)
+            model = Model(prepared, float_graph(prepared), self.quantizer)
+        backend = self.goal.backend
+        plan = planned(model, selection, backend, readable_again=data.readable_again)
+        model, kept = self._calibrate(source, data, model, plan)
+        trials = self._trials(source, data, plan, kept)
+        model, outcomes = trials.improved(model, "float", "prepared")
         with self.stages.stage("convert"):
-            ranges = concerns(prepared, samples)
-            converted = convert(prepared, fold_quantize=self.goal.backend.fold_quantize)
-        return Graphs(reference, converted, samples, ranges)
+            ranges = concerns(model.graph, kept.samples)
+            converted = convert(model.graph, fold_quantize=backend.fold_quantize)
+        model, late = trials.improved(evolve(model, graph=converted), "converted")
+        return Graphs(
+            quantizer=model.quantizer,
+            reference=model.reference,
+            converted=model.graph,
+            samples=kept.samples,
+            ranges=ranges,
+            outcomes=(*plan.left, *outcomes, *late),
+        )
 
     def _calibrate(
-        self, source: Source, data: Data, prepared: GraphModule, reference: GraphModule
-    ) -> Sequence[Batch]:
-        """Run the batches and return the first ones; compare the graph with the model on one."""
-        check = partial(check_agreement, source.model, reference)
-        kept = _Kept(checking_first(data.batches(source), check))
+        self, source: Source, data: Data, model: Model, plan: Plan
+    ) -> tuple[Model, Kept]:
+        """Run the batches, and collect statistics; compare the graph with the model on one batch.
+
+        Returns the model with the statistics, and the batches that are kept.
+        """
+        check = partial(check_agreement, source.model, model.reference)
+        kept = Kept(checking_first(data.batches(source), check), bool(plan.algorithms))
+        collecting = Collecting(model.graph, plan.statistics)
+
+        def run(batch: Batch) -> None:
+            collecting.updating = not kept.is_holding_back
+            collecting.run(*batch)
+
         with self.stages.stage("calibrate", data.steps) as each:
-            feed(prepared, kept, each)
-        return kept.samples
+            feed(model.graph, kept, each, run if plan.statistics else None)
+        return evolve(model, collected=collecting.collected), kept
+
+    def _trials(self, source: Source, data: Data, plan: Plan, kept: Kept) -> Trials:
+        def prepared_again(changed: GraphModule) -> Model:
+            quantizer = self.quantizer.for_one_run()
+            prepared = prepare_again(changed, quantizer)
+            model = Model(prepared, float_graph(prepared), quantizer)
+            return self._calibrate(source, data, model, plan)[0]
+
+        return Trials(
+            plan=plan,
+            backend=self.goal.backend,
+            fitting=kept.fitting,
+            held_back=kept.held_back,
+            prepare_again=prepared_again,
+            strict=self.quantizer.registry.switches.strict,
+            stages=self.stages,
+        )
 
     def lower(
         self, source: Source, graphs: Graphs, min_sqnr: float
@@ -168,7 +223,7 @@ class Run:
 
     def _named(self, error: ProgramError, graphs: Graphs) -> ProgramError:
         search = Search(self.goal.lower, self.load, self.floor)
-        decisions = self.quantizer.decisions
+        decisions = graphs.quantizer.decisions
         try:
             converted, samples = graphs.converted, graphs.samples
             return name_suspect(error, converted, decisions, samples, search, graphs.reference)
@@ -201,7 +256,7 @@ class Run:
                 graphs.reference,
                 graphs.converted,
                 graphs.samples,
-                self.quantizer.decisions,
+                graphs.quantizer.decisions,
                 min_sqnr=found.min_sqnr,
                 slices=not found.far,
             )
@@ -216,7 +271,7 @@ class Run:
         verification: Verification | None,
     ) -> Result:
         """Return the results of the stages, with the audit of the program."""
-        decisions = tuple(self.quantizer.decisions)
+        decisions = tuple(graphs.quantizer.decisions)
         return Result(
             backend=self.goal.name,
             model=name,
@@ -233,18 +288,5 @@ class Run:
             parameter_bytes=parameter_bytes(source.program),
             seconds=self.stages.seconds,
             notes=self.quantizer.notes,
+            algorithms=graphs.outcomes,
         )
-
-
-class _Kept(Iterable[Batch]):
-    """Iterate over batches once, and keep the first few to verify the program with."""
-
-    def __init__(self, batches: Iterable[Batch]) -> None:
-        self._batches = batches
-        self.samples: list[Batch] = []
-
-    def __iter__(self) -> Iterator[Batch]:
-        for batch in self._batches:
-            if len(self.samples) < SAMPLES:
-                self.samples.append(batch)
-            yield batch

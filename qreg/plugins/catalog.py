@@ -14,12 +14,14 @@ def plugin_rows(registry: Registry) -> list[Row]:
     """Return one row for each plugin: its distribution, its backends, and its faults."""
     registry.examine()
     backends = registry.backends().values()
+    algorithms = registry.algorithms().items()
     return [
         {
             "plugin": plugin.name,
             "distribution": plugin.distribution,
             "version": plugin.version,
             "backends": [b.value.name for b in backends if b.plugin == plugin.name],
+            "algorithms": [name for name, a in algorithms if a.plugin == plugin.name],
             "summary": "; ".join(b.value.summary for b in backends if b.plugin == plugin.name),
             "left out": plugin.left_out or plugin.unused or "",
             "broken": _broken(plugin),
@@ -70,6 +72,23 @@ def pattern_rows(registry: Registry, backend: str) -> list[Row]:
             "distribution": supplied.distribution,
         }
         for supplied in registry.annotators(backend)
+    ]
+
+
+def algorithm_rows(registry: Registry) -> list[Row]:
+    """Return one row for each algorithm, in the order in which they are tried.
+
+    Algorithms are for every backend.
+    """
+    return [
+        {
+            "algorithm": name,
+            "stage": supplied.value.stage,
+            "auto": "yes" if supplied.value.automatic else "",
+            "summary": supplied.value.summary,
+            "distribution": supplied.distribution,
+        }
+        for name, supplied in registry.algorithms().items()
     ]
 
 

@@ -3,7 +3,7 @@
 A plugin is a module (or an object) named by an entry point of the group ``qreg``. It implements any
 of the hooks below, each marked with ``@qreg.hookimpl``. Hooks return or yield values and do not
 register anything themselves, so the host knows which plugin supplied each value. Loading a plugin
-and calling the first three hooks must not import torch, since listing does both.
+and calling the hooks that list must not import torch, since listing does both.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from qreg.plugins.types.algorithm import Algorithm
 from qreg.plugins.types.annotator import Annotator
 from qreg.plugins.types.backend import Backend, SupportedConfig
 from qreg.plugins.types.program import Lowered
@@ -54,6 +55,17 @@ def qreg_annotators(backend: str) -> Iterable[Annotator]:  # type: ignore[empty-
     owns the backend, then those of the other plugins in the order of their names. If two match the
     same operator, the earlier one annotates it. ``before`` and ``after`` of an annotator name
     annotators, of any plugin, that are called later or earlier than it.
+    """
+
+
+@hookspec
+def qreg_algorithms() -> Iterable[Algorithm]:  # type: ignore[empty-body]
+    """Return the algorithms that this plugin supplies, for every backend.
+
+    Algorithms are tried in the order of their stages (``"float"``, ``"prepared"``,
+    ``"converted"``), and in each stage in the order of their plugins' names and in which they are
+    yielded, unless ``before`` and ``after`` require another. One whose changes do not improve the
+    outputs on calibration batches that are held back is undone.
     """
 
 

@@ -1,4 +1,4 @@
-"""Backends, configs and annotators by name, each with the plugin that supplied it."""
+"""Backends, configs, annotators and algorithms by name, each with the plugin that supplied it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from qreg.plugins.plugin import Plugin
 from qreg.plugins.requirements import check_available
 from qreg.plugins.settings import from_environment
 from qreg.plugins.supplied import Supplied
+from qreg.plugins.types.algorithm import STAGES, Algorithm
 from qreg.plugins.types.annotator import Annotator
 from qreg.plugins.types.backend import Backend, SupportedConfig
 from qreg.plugins.types.program import Lowered
@@ -45,7 +46,7 @@ OURS = {
 
 
 class Registry:
-    """The backends, configs and annotators of a set of plugins.
+    """The backends, configs, annotators and algorithms of a set of plugins.
 
     Registries are independent: several with different plugins may exist side by side.
 
@@ -89,8 +90,18 @@ class Registry:
                 except PluginError:  # the plugin has recorded it
                     if self.switches.strict:
                         raise
+        self._examine_algorithms()
         for plugin in self._host.plugins:
             self._examine_extension(plugin)
+
+    def _examine_algorithms(self) -> None:
+        """Record a cycle of algorithms as a fault of the plugins in it."""
+        try:
+            self.algorithms()
+        except OrderError as cycle:
+            named = {each.value.name: each.source for each in self._all_algorithms}
+            for plugin in dict.fromkeys(named[name] for name in cycle.cycle):
+                self._host.fault(plugin, f"{cycle}".rstrip("."), hook="qreg_algorithms")
 
     def _blame_for(self, cycle: OrderError, backend: str) -> None:
         """Record a cycle as a fault of the plugins in it, except the owner of the backend."""
@@ -201,7 +212,7 @@ class Registry:
             supplied = self._unordered(backend)
             for each in supplied:
                 self._check_targets(each)
-            self._annotators[backend] = tuple(in_order(supplied))
+            self._annotators[backend] = tuple(in_order(supplied, "annotators"))
         return self._annotators[backend]
 
     def _unordered(self, backend: str) -> list[Supplied[Annotator]]:
@@ -240,6 +251,33 @@ class Registry:
             for each in kept
             if each.value.name not in names or (each.value.name, each.plugin) in replaced
         }
+
+    def algorithms(self) -> dict[str, Supplied[Algorithm]]:
+        """Return the algorithms of all plugins in the order in which they are tried.
+
+        These are the stages in the order of the pipeline, and in each stage the plugins in the
+        order of their names, except as ``before`` and ``after`` require. Raises ``OrderError``.
+        """
+        ordered = [
+            each
+            for stage in STAGES
+            for each in in_order(
+                [one for one in self._all_algorithms if one.value.stage == stage], "algorithms"
+            )
+        ]
+        return {each.value.name: each for each in ordered}
+
+    @functools.cached_property
+    def _all_algorithms(self) -> list[Supplied[Algorithm]]:
+        kept: list[Supplied[Algorithm]] = []
+        for plugin, values in self._host.collect("qreg_algorithms", Algorithm):
+            supplied = [Supplied(value, plugin) for value in values]
+            problem = clash(supplied, kept)
+            if problem is None:
+                kept += supplied
+            else:
+                self._host.broken(plugin, problem, hook="qreg_algorithms")
+        return kept
 
     def check_installed(self, backend: str) -> None:
         """Raise ``BackendUnavailableError`` if something that the backend needs is missing.

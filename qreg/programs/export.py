@@ -11,13 +11,9 @@ import torch
 from torch.export import Dim, ExportedProgram
 from torch.nn.modules.module import register_module_buffer_registration_hook
 from torch.utils import _pytree as pytree
-from torchao.quantization.pt2e import (
-    AffineQuantizedObserverBase,
-    FakeQuantizeBase,
-    ObserverBase,
-)
 
 from qreg.errors import ExportError, InputError
+from qreg.graph.prepared import is_prepared
 from qreg.graph.provenance import module_stack
 from qreg.inputs.arrays import as_tensors, check_precision, has_arrays
 from qreg.inputs.batches import BY_HAND, placed
@@ -30,15 +26,6 @@ from qreg.inputs.specs import split
 from qreg.programs.leaf_types import unknown_type
 from qreg.programs.models import check_model
 from qreg.programs.training import check_eval
-
-OBSERVERS = (ObserverBase, FakeQuantizeBase, AffineQuantizedObserverBase)
-
-
-def is_prepared(model: object) -> bool:
-    """Whether a model has observers or fake quantizers in it."""
-    return isinstance(model, torch.nn.Module) and any(
-        isinstance(module, OBSERVERS) for module in model.modules()
-    )
 
 
 def export(

@@ -11,7 +11,7 @@ from torch.fx import Graph, Node
 
 from qreg.errors import AnnotatorError
 from qreg.graph.index import GraphIndex
-from qreg.graph.layers import part_of
+from qreg.graph.layers import float_reason
 from qreg.graph.mutation import Mutations
 from qreg.plugins.operator_names import operator_name
 from qreg.quantizer.answers import refused_by_rule
@@ -82,7 +82,7 @@ class Eligibility:
         yield _wrong_mode(claim)
         for node in match.nodes:
             yield self._reserved(node, claim.choice, claims) or self.mutated.get(node)
-            yield _kept_in_layer(node)
+            yield float_reason(node)
         yield from map(self._wrong_type, (*match.inputs, match.output))
         if self.index.constants.issuperset(match.inputs):
             yield "it computes a constant, which convert folds"
@@ -127,7 +127,7 @@ class Eligibility:
         """
         return (
             self._kept_by_scope(node)
-            or _kept_in_layer(node)
+            or float_reason(node)
             or claims.reasons.get(node)
             or self.mutated.get(node)
             or _never_quantized(node)
@@ -153,12 +153,6 @@ class Eligibility:
 def no_annotator(backend: str, operator: str) -> str:
     """Return the reason for an operator that is not a target of any annotator."""
     return f"{backend} has no annotator for {operator}"
-
-
-def _kept_in_layer(node: Node) -> str | None:
-    """Return why a part of a recurrent layer stays in float, or None if it may be quantized."""
-    part = part_of(node)
-    return (part.reason or None) if part else None
 
 
 def _wrong_mode(claim: Claim) -> str | None:

@@ -18,6 +18,7 @@ from qreg.errors import (
     NothingQuantizedError,
     UnknownModuleError,
 )
+from qreg.graph.nodes import computes_tensors
 from qreg.graph.provenance import mark, type_name
 from qreg.plugins.operator_names import checked_operator, is_operator, operator_name
 from qreg.plugins.registry import DEFAULT, Registry, installed
@@ -159,6 +160,14 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         check_supported(self._supplied, config, value)
         warn_of_saturation(self._backend, config, value)
         return Choice(level, scope, self._label(config), value, mode_of(value))
+
+    def kept_in_float(self, model: GraphModule) -> frozenset[str]:
+        """Return the names of the operators of a graph that no scope quantizes."""
+        operators = filter(computes_tensors, model.graph.nodes)
+        choices = {node.name: self._scopes.choice(node) for node in operators}
+        return frozenset(
+            name for name, found in choices.items() if found is None or found.config is None
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:

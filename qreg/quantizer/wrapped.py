@@ -16,7 +16,7 @@ from torchao.quantization.pt2e.quantizer import Quantizer, SharedQuantizationSpe
 
 from qreg.annotators.annotate import output_spec
 from qreg.graph.compat import annotate_node, annotation_of, restore_annotation
-from qreg.graph.layers import part_of, row_of
+from qreg.graph.layers import float_reason, row_of
 from qreg.graph.mutation import Mutations
 from qreg.plugins.blame import call
 from qreg.plugins.operator_names import operator_name
@@ -83,7 +83,7 @@ class WrappedQuantizers:
     ) -> None:
         free = [n for n in model.graph.nodes if n.op == "call_function" and not annotation_of(n)]
         others = [n for n in free if not self._has(n, choice) or not _is_kept(n, keep)]
-        others += [n for n in free if n in self._mutated or _is_kept_whole(n)]
+        others += [n for n in free if n in self._mutated or float_reason(n)]
         for node in others:
             annotate_node(node, None)
         try:
@@ -98,7 +98,7 @@ class WrappedQuantizers:
 
     def _decided(self, decision: Decision, node: Node, keep: NodeFilter | None) -> Decision:
         choice = self.scopes.choice(node)
-        kept = node in self._mutated or _is_kept_whole(node)
+        kept = node in self._mutated or bool(float_reason(node))
         if choice is None or choice.config is None or kept:
             return decision
         if not _is_kept(node, keep):
@@ -130,12 +130,6 @@ class WrappedQuantizers:
     def prepare_obs_or_fq_callback(self, model: GraphModule, observers: dict[Any, Any]) -> None:
         for _, quantizer in self.parts():
             self._called(quantizer.prepare_obs_or_fq_callback, model, observers)
-
-
-def _is_kept_whole(node: Node) -> bool:
-    """Whether a node is a part of a layer that stays in float, such as the gates of a GRU."""
-    part = part_of(node)
-    return part is not None and bool(part.reason)
 
 
 def _is_kept(node: Node, keep: NodeFilter | None) -> bool:

@@ -61,10 +61,11 @@ class Stages:
         except KeyboardInterrupt as interrupt:
             interrupt.args = (f"stopped in {name}{_after(done, total)}",)
             raise
-        self.seconds[name] = time.perf_counter() - started
+        taken = time.perf_counter() - started
+        self.seconds[name] = self.seconds.get(name, 0.0) + taken
         self._bars.update(task, total=done or 1, completed=done or 1)
         if self._lines:
-            self._console.print(f"{name}{_after(done, done or 1)}: {self.seconds[name]:.1f} s")
+            self._console.print(f"{name}{_after(done, done or 1)}: {taken:.1f} s")
 
 
 def _after(done: int, total: int | None) -> str:

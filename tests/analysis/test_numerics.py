@@ -13,7 +13,8 @@ from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
 import qreg
 from qreg import Registry, get_quantizer
-from qreg.analysis.numerics import float_graph, numerics
+from qreg.analysis.numerics import numerics
+from qreg.graph.prepared import float_graph
 
 
 class Net(nn.Module):

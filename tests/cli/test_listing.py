@@ -27,6 +27,7 @@ def test_list_prints_json() -> None:
         "distribution": "qreg-toy",
         "version": "0.7",
         "backends": ["toy"],
+        "algorithms": [],
         "summary": "int8 in torch itself",
         "left out": "",
         "broken": "",

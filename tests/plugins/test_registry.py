@@ -161,7 +161,7 @@ def test_every_order_without_a_cycle_is_kept(
         Supplied(annotator(str(n), before=[str(b) for a, b in rules if a == n]), PLUGIN)
         for n in given_order
     ]
-    ordered = [int(each.value.name) for each in in_order(supplied)]
+    ordered = [int(each.value.name) for each in in_order(supplied, "annotators")]
     assert sorted(ordered) == list(range(6))
     assert all(ordered.index(first) < ordered.index(second) for first, second in rules)
 
@@ -169,7 +169,7 @@ def test_every_order_without_a_cycle_is_kept(
 @given(orders)
 def test_without_wishes_the_given_order_stays(given_order: list[int]) -> None:
     supplied = [Supplied(annotator(str(n)), PLUGIN) for n in given_order]
-    assert in_order(supplied) == supplied
+    assert in_order(supplied, "annotators") == supplied
 
 
 def test_a_plugin_that_takes_anothers_annotator_name_is_left_out(toy: ModuleType) -> None:

@@ -1,0 +1,68 @@
+"""Prepared graphs: their observers, copies, and the float graph without observers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.fx import GraphModule
+from torchao.quantization.pt2e import AffineQuantizedObserverBase, FakeQuantizeBase, ObserverBase
+
+if TYPE_CHECKING:
+    from torch.fx import Node
+
+
+OBSERVERS = (ObserverBase, FakeQuantizeBase, AffineQuantizedObserverBase)
+
+
+def is_prepared(model: object) -> bool:
+    """Whether a model has observers or fake quantizers in it."""
+    return isinstance(model, nn.Module) and any(
+        isinstance(module, OBSERVERS) for module in model.modules()
+    )
+
+
+def observers(model: GraphModule) -> dict[Node, nn.Module]:
+    """Return the observer or fake quantizer that each node of a prepared graph calls.
+
+    An observer that several nodes share is there once for each of them. Bodies of loops have
+    separate graphs, whose nodes are not included.
+    """
+    called = {
+        node: model.get_submodule(str(node.target))
+        for node in model.graph.nodes
+        if node.op == "call_module"
+    }
+    return {node: module for node, module in called.items() if isinstance(module, OBSERVERS)}
+
+
+def copied(model: GraphModule) -> GraphModule:
+    """Return a copy of a graph that shares its tensors and its observers.
+
+    Attributes of the copy can be replaced without an effect on the original.
+    """
+    graph = torch.fx.Graph()
+    graph.output(graph.graph_copy(model.graph, {}))
+    graph.set_codegen(model.graph._codegen)
+    made = GraphModule(model, graph)
+    made.meta.update(model.meta)  # by which torchao recognizes a prepared model
+    return made
+
+
+def float_graph(prepared: GraphModule) -> GraphModule:
+    """Return the float model of a prepared one: the same operators and weights, without observers.
+
+    The prepared model is not modified. The copy shares its weights.
+    """
+    plain = copied(prepared)
+    for name, child in list(plain.named_children()):
+        if isinstance(child, GraphModule):  # the body of a scan or a loop
+            setattr(plain, name, float_graph(child))
+    for node in observers(plain):
+        (source,) = node.all_input_nodes
+        node.replace_all_uses_with(source)
+        plain.graph.erase_node(node)
+        plain.delete_submodule(str(node.target))
+    plain.recompile()
+    return plain

@@ -1,0 +1,59 @@
+"""Observers with a range that was chosen, not observed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
+
+from qreg.errors import InputError
+
+
+class FixedRangeObserver(MinMaxObserver):  # type: ignore[misc]
+    """A ``MinMaxObserver`` that keeps its range."""
+
+    def forward(self, x: Tensor) -> Any:
+        """Return a tensor unobserved."""
+        return x
+
+
+class FixedPerChannelRangeObserver(PerChannelMinMaxObserver):  # type: ignore[misc]
+    """A ``PerChannelMinMaxObserver`` that keeps its ranges."""
+
+    def forward(self, x: Tensor) -> Any:
+        """Return a tensor unobserved."""
+        return x
+
+
+def with_range(observer: Any, low: Tensor, high: Tensor) -> FixedRangeObserver:
+    """Return an observer with the spec of another and the range from ``low`` to ``high``.
+
+    Both are tensors without dimensions, or of shape (channels,) for an observer per channel.
+    Raises ``InputError`` for an observer without a range, a range of another shape, or one that is
+    not finite and in order.
+    """
+    if not hasattr(observer, "min_val") or getattr(observer, "is_dynamic", False):
+        raise InputError(
+            f"range: the {type(observer).__name__} has no range (expected an observer of a static "
+            "activation or of a weight)."
+        )
+    expected = observer.min_val.shape if hasattr(observer, "ch_axis") else ()
+    if (low.shape, high.shape) != (expected, expected):
+        raise InputError(f"range: its shape is {tuple(low.shape)} (expected {tuple(expected)}).")
+    if not (low.isfinite() & high.isfinite() & (low <= high)).all():
+        raise InputError(f"range: {low} to {high} is not a range (expected low <= high, finite).")
+    spec = {
+        "dtype": observer.dtype,
+        "qscheme": observer.qscheme,
+        "quant_min": observer.quant_min,
+        "quant_max": observer.quant_max,
+        "eps": float(observer.eps),
+    }
+    made: Any
+    if hasattr(observer, "ch_axis"):
+        made = FixedPerChannelRangeObserver(ch_axis=observer.ch_axis, **spec)
+    else:
+        made = FixedRangeObserver(**spec)
+    made.min_val, made.max_val = low.detach().float().clone(), high.detach().float().clone()
+    return made  # type: ignore[no-any-return]

@@ -1,0 +1,274 @@
+"""Try algorithms on a model one after another, and keep those that improve its outputs.
+
+An algorithm returns changes. They are written into a copy of the model, which is then compared with
+the model without them, on calibration batches that the algorithm has not seen. A model is never
+returned with a worse score than it began with.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from attrs import evolve, field, frozen
+from torch.fx import GraphModule
+
+from qreg.algorithms.changes import write
+from qreg.algorithms.collecting import Collected
+from qreg.algorithms.outcome import Outcome
+from qreg.algorithms.simulation import not_simulated
+from qreg.errors import AlgorithmError, AlgorithmWarning, CalibrationError, PreparationError
+from qreg.graph.prepared import copied
+from qreg.graph.provenance import numbered
+from qreg.pipeline.score import Score, scored
+from qreg.pipeline.selection import Selection
+from qreg.plugins.blame import call
+from qreg.plugins.supplied import Supplied
+from qreg.plugins.types.algorithm import (
+    Algorithm,
+    Calibration,
+    Candidate,
+    Change,
+    Stage,
+    Statistic,
+)
+from qreg.plugins.types.backend import Backend
+from qreg.quantizer.registry_quantizer import RegistryQuantizer
+from qreg.utils.progress import Stages
+
+Batch = tuple[Any, ...]
+
+
+@frozen(eq=False)
+class Model:
+    """A model in the search: its graph, its float graph, and its quantizer with the Decisions.
+
+    ``graph`` is prepared or converted. ``collected`` are the statistics of the pass that calibrated
+    it.
+    """
+
+    graph: GraphModule
+    reference: GraphModule
+    quantizer: RegistryQuantizer
+    collected: Collected = field(factory=Collected)
+    score: Score = field(factory=partial(Score, ()))
+
+    def candidate(self, backend: Backend) -> Candidate:
+        """Return what algorithms see of the model."""
+        return Candidate(
+            model=self.graph,
+            reference=self.reference,
+            decisions=tuple(self.quantizer.decisions),
+            kept=self.quantizer.kept_in_float(self.reference),
+            backend=backend,
+            modes=self.quantizer.modes,
+        )
+
+
+@frozen
+class Plan:
+    """The algorithms to try, and the outcomes of those that are left out.
+
+    ``named`` is whether the user named them: one that cannot be run or fails is an error then.
+    """
+
+    algorithms: tuple[Supplied[Algorithm], ...]
+    left: tuple[Outcome, ...]
+    named: bool
+
+    @property
+    def statistics(self) -> tuple[Statistic, ...]:
+        """What the algorithms require, each once."""
+        required = (each for supplied in self.algorithms for each in supplied.value.statistics)
+        return tuple({each.name: each for each in required}.values())
+
+
+def planned(model: Model, selection: Selection, backend: Backend, *, readable_again: bool) -> Plan:
+    """Return which algorithms of a selection apply to a prepared model.
+
+    Raises ``AlgorithmError`` for one that does not apply and that the user named.
+    """
+    taken: list[Supplied[Algorithm]] = []
+    left: list[Outcome] = []
+    for supplied in selection.algorithms:
+        reason = _why_not(model, supplied, backend, readable_again)
+        if reason is None:
+            taken.append(supplied)
+        elif selection.named:
+            raise AlgorithmError(reason, supplied.value.name, source_of(supplied))
+        else:
+            left.append(outcome(supplied, reason))
+    return Plan(tuple(taken), tuple(left), selection.named)
+
+
+def _why_not(
+    model: Model, supplied: Supplied[Algorithm], backend: Backend, readable_again: bool
+) -> str | None:
+    algorithm = supplied.value
+    if algorithm.stage == "float" and not readable_again:
+        return (
+            "it calibrates the model again, and the calibration data is an iterator, which can be "
+            "read once. Pass a list or a DataLoader"
+        )
+    if reason := not_simulated(model.graph):
+        return reason
+    if algorithm.applies is None:
+        return None
+    expected = (str, type(None))
+    return call(  # type: ignore[no-any-return]
+        supplied, "applies", algorithm.applies, model.candidate(backend), expected=expected
+    )
+
+
+@frozen(eq=False)
+class Trials:
+    """What the trials of all algorithms share.
+
+    ``fitting`` are the batches that algorithms are run on, ``held_back`` those that decide.
+    ``prepare_again`` returns the calibrated model of a changed float graph, in one pass over the
+    calibration data. ``strict`` makes a failing algorithm an error.
+    """
+
+    plan: Plan
+    backend: Backend
+    fitting: Sequence[Batch]
+    held_back: Sequence[Batch]
+    prepare_again: Callable[[GraphModule], Model]
+    strict: bool
+    stages: Stages
+
+    def improved(self, model: Model, *stages: Stage) -> tuple[Model, list[Outcome]]:
+        """Try the algorithms of some stages; return the best model, and the outcome of each.
+
+        Raises ``CalibrationError`` for too few batches and ``AlgorithmError`` for an algorithm that
+        fails, if the user named it.
+        """
+        algorithms = [each for each in self.plan.algorithms if each.value.stage in stages]
+        if not algorithms:
+            return model, []
+        if not self.held_back:
+            return model, [outcome(each, self._too_few()) for each in algorithms]
+        with self.stages.stage("score"):
+            model = evolve(model, score=self._score(model))
+        outcomes: list[Outcome] = []
+        for supplied in algorithms:
+            started = time.perf_counter()
+            with self.stages.stage(f"try {supplied.value.name}"):
+                model, found = self._tried(model, supplied, outcomes)
+            outcomes.append(evolve(found, seconds=time.perf_counter() - started))
+        return model, outcomes
+
+    def _too_few(self) -> str:
+        """Return why nothing can be held back. Raises it if the user named the algorithms."""
+        problem = (
+            f"calibration: {len(self.fitting)} batch is too few for algorithms (expected at least "
+            "2, of which one is held back to judge them)"
+        )
+        if self.plan.named:
+            raise CalibrationError(f"{problem}. Pass more batches, or algorithms=().")
+        return problem
+
+    def _score(self, model: Model) -> Score:
+        return scored(model.reference, model.graph, self.held_back)
+
+    def _tried(
+        self, model: Model, supplied: Supplied[Algorithm], outcomes: Sequence[Outcome]
+    ) -> tuple[Model, Outcome]:
+        rivals = supplied.value.conflicts
+        for each in outcomes:
+            if each.kept and each.algorithm in rivals:
+                reason = f"{each.algorithm}, with which it is not combined, was kept"
+                return model, outcome(supplied, reason)
+        try:
+            changes = self._changes(model, supplied)
+            if not changes:
+                return model, outcome(supplied, "it found nothing to change")
+            return self._better(model, supplied, changes)
+        except (AlgorithmError, PreparationError) as error:
+            return model, outcome(supplied, self._failed(supplied, error))
+
+    def _failed(self, supplied: Supplied[Algorithm], error: Exception) -> str:
+        problem = error.problem if isinstance(error, AlgorithmError) else f"{error}"
+        found = AlgorithmError(problem.rstrip("."), supplied.value.name, source_of(supplied))
+        if self.strict or self.plan.named:
+            raise found from error
+        warnings.warn(f"{found} It was undone.", AlgorithmWarning, stacklevel=2)
+        return f"it failed and was undone: {found.problem}"
+
+    def _changes(self, model: Model, supplied: Supplied[Algorithm]) -> list[Change]:
+        algorithm = supplied.value
+        names = [each.name for each in algorithm.statistics]
+        for name in names:
+            if name in model.collected.failed:
+                raise AlgorithmError(model.collected.failed[name])
+        given = Calibration(self.fitting, {name: model.collected.values[name] for name in names})
+        candidate = model.candidate(self.backend)
+        try:
+            changes = list(algorithm.run(candidate, given))
+        except AlgorithmError:
+            raise
+        except Exception as cause:  # raised by a plugin
+            raise AlgorithmError(f"it raised {cause!r}") from cause
+        for each in changes:
+            if not isinstance(each, Change):
+                raise AlgorithmError(f"it returned {each!r} (expected a Change)")
+            if each.node in candidate.kept:
+                raise AlgorithmError(f"it changes {each.node!r}, which is kept in float by request")
+        return changes
+
+    def _better(
+        self, model: Model, supplied: Supplied[Algorithm], changes: Sequence[Change]
+    ) -> tuple[Model, Outcome]:
+        """Return the changed model if its score is better, else that without some changes."""
+        stage = supplied.value.stage
+        changed = self._changed(model, changes, stage)
+        if stage != "float":
+            local = [each for each in changes if not _worsens(changed, model, each)]
+            if local and len(local) < len(changes):
+                fewer = self._changed(model, local, stage)
+                if fewer.score.mean > changed.score.mean:
+                    changed, changes = fewer, local
+        kept = changed.score.improves(model.score)
+        before, after = model.score.mean, changed.score.mean
+        reason = "it improves the outputs" if kept else "it does not improve the outputs"
+        found = evolve(
+            outcome(supplied, reason),
+            kept=kept,
+            before=before,
+            after=after,
+            operators=tuple(dict.fromkeys(each.node for each in changes)),
+        )
+        return (changed if kept else model), found
+
+    def _changed(self, model: Model, changes: Sequence[Change], stage: Stage) -> Model:
+        if stage == "float":
+            changed = self.prepare_again(write(copied(model.reference), changes, stage))
+        else:
+            changed = evolve(model, graph=write(copied(model.graph), changes, stage))
+        return evolve(changed, score=self._score(changed))
+
+
+def _worsens(changed: Model, model: Model, change: Change) -> bool:
+    """Whether the output of a changed operator is worse than before."""
+    names = {node.name: name for node, name in numbered(model.graph.graph).items()}
+    return changed.score.worsens(model.score, names.get(change.node, ""))
+
+
+def outcome(supplied: Supplied[Algorithm], reason: str) -> Outcome:
+    """Return the outcome of an algorithm that was not kept."""
+    return Outcome(
+        algorithm=supplied.value.name,
+        stage=supplied.value.stage,
+        distribution=supplied.distribution,
+        version=supplied.version,
+        kept=False,
+        reason=reason,
+    )
+
+
+def source_of(supplied: Supplied[Algorithm]) -> str:
+    """Return the distribution of an algorithm as errors name it."""
+    return f" of {supplied.distribution!r} {supplied.version}".rstrip()

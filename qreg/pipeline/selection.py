@@ -1,0 +1,86 @@
+"""The algorithms that a user asked for, in the order in which they are tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+from attrs import frozen
+
+from qreg.errors import IN_PROCESS, AlgorithmError, InputError, UnknownNameError
+from qreg.plugins.ordering import in_order
+from qreg.plugins.plugin import Plugin
+from qreg.plugins.registry import Registry
+from qreg.plugins.supplied import Supplied
+from qreg.plugins.types.algorithm import STAGES, Algorithm, Stage
+
+AUTO = "auto"
+Algorithms: TypeAlias = str | Iterable[str | Algorithm]
+
+
+@frozen
+class Selection:
+    """Algorithms in the order in which they are tried; ``named`` is whether the user named them."""
+
+    algorithms: tuple[Supplied[Algorithm], ...] = ()
+    named: bool = False
+
+    def of_stages(self, *stages: Stage) -> list[Supplied[Algorithm]]:
+        """Return the algorithms of some stages."""
+        return [each for each in self.algorithms if each.value.stage in stages]
+
+
+def selected(registry: Registry, asked: Algorithms) -> Selection:
+    """Return the algorithms that ``asked`` stands for.
+
+    ``asked`` is ``"auto"``, for all automatic ones, or names of registered algorithms and
+    ``Algorithm`` values. Raises ``UnknownNameError`` for an unknown name, ``InputError`` for
+    another type, and ``AlgorithmError`` for two algorithms that are not combined.
+    """
+    known = registry.algorithms()
+    if asked == AUTO:
+        return Selection(tuple(each for each in known.values() if each.value.automatic))
+    if isinstance(asked, str) or not isinstance(asked, Iterable):
+        remedy = f" Pass [{asked!r}]." if isinstance(asked, str) else ""
+        raise InputError(
+            f'algorithms: it is {asked!r} (expected "auto", or a list of names and of Algorithm '
+            f"values).{remedy}"
+        )
+    chosen = [_supplied(each, registry) for each in asked]
+    _check_conflicts(chosen)
+    position = {name: number for number, name in enumerate(known)}
+    chosen.sort(key=lambda each: position.get(each.value.name, len(position)))
+    return Selection(tuple(_in_stages(chosen)), named=True)
+
+
+def _supplied(each: object, registry: Registry) -> Supplied[Algorithm]:
+    known = registry.algorithms()
+    if isinstance(each, Algorithm):
+        return Supplied(each, Plugin(each.name, IN_PROCESS, "", load=object))
+    if not isinstance(each, str):
+        raise InputError(f"algorithms: {each!r} is not a name or an Algorithm.")
+    if each not in known:
+        remedy = "`qreg ops` lists what each of them does."
+        raise UnknownNameError("algorithm", each, known, remedy)
+    return known[each]
+
+
+def _in_stages(chosen: Sequence[Supplied[Algorithm]]) -> list[Supplied[Algorithm]]:
+    return [
+        each
+        for stage in STAGES
+        for each in in_order([one for one in chosen if one.value.stage == stage], "algorithms")
+    ]
+
+
+def _check_conflicts(chosen: Sequence[Supplied[Algorithm]]) -> None:
+    names = [each.value.name for each in chosen]
+    for each in chosen:
+        rivals = [name for name in each.value.conflicts if name in names]
+        if rivals:
+            raise AlgorithmError(
+                f"it is not combined with {rivals[0]!r}: name one of them", each.value.name
+            )
+    for name in dict.fromkeys(names):
+        if names.count(name) > 1:
+            raise InputError(f"algorithms: {name!r} is there {names.count(name)} times.")

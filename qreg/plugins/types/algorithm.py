@@ -1,0 +1,125 @@
+"""Algorithms: changes to a model that make its quantized program more accurate.
+
+This module does not import torch, so that algorithms are listed in milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from attrs import Factory, field, frozen, validators
+
+from qreg.plugins.types.backend import Mode
+from qreg.plugins.types.fields import is_callable, non_empty, strings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.fx import GraphModule, Node
+
+    from qreg.plugins.types.backend import Backend
+    from qreg.plugins.types.decision import Decision
+
+
+Stage: TypeAlias = Literal["float", "prepared", "converted"]
+STAGES: tuple[Stage, ...] = ("float", "prepared", "converted")  # in the order of the pipeline
+
+Applies: TypeAlias = "Callable[[Candidate], str | None]"
+Run: TypeAlias = "Callable[[Candidate, Calibration], Iterable[Change]]"
+Update: TypeAlias = "Callable[[Any, Node, Sequence[Tensor], Tensor], Any]"
+
+
+@frozen(eq=False)
+class Candidate:
+    """A model that an algorithm may change.
+
+    ``model`` is the graph of the algorithm's stage: prepared, with its observers, for the stages
+    ``"float"`` and ``"prepared"``, else converted. ``reference`` is the float graph with the same
+    operators. ``decisions`` has one Decision for each operator. ``kept`` are the names of the
+    operators in scopes that the user keeps in float, which may not be changed. ``modes`` are the
+    modes of the configs.
+    """
+
+    model: GraphModule
+    reference: GraphModule
+    decisions: Sequence[Decision]
+    kept: frozenset[str]
+    backend: Backend
+    modes: frozenset[Mode]
+
+
+@frozen(eq=False)
+class Calibration:
+    """What is known from the calibration data.
+
+    ``samples`` are a few batches, at most eight, each a tuple of the arguments of the graph.
+    ``statistics`` has the values of each statistic that the algorithm requires, by its name and
+    then by the name of the operator.
+    """
+
+    samples: Sequence[tuple[Any, ...]]
+    statistics: Mapping[str, Mapping[str, Any]]
+
+
+@frozen(eq=False)
+class Statistic:
+    """A value for each operator that is updated with every calibration batch.
+
+    ``update`` is called for each operator that returns a tensor, with the value so far (None at
+    first), the node, its input tensors and its output in float, and returns the next value, or None
+    for an operator without one. Algorithms whose statistics have the same name share one pass over
+    the data; the value must not grow with the number of batches.
+    """
+
+    name: str = field(validator=non_empty)
+    update: Update = field(validator=is_callable)
+
+
+@frozen(eq=False)
+class Change:
+    """A change of one operator, by the name of its node; the host applies it to a copy.
+
+    ``constants`` replaces constant arguments by their position, with tensors of the same shape and
+    dtype; a bias that the operator lacks may be added. Other operators that read the same constant
+    keep its value. ``range`` are the lowest and highest value, in units of the tensor, from which
+    the qparams of the output are computed: tensors without dimensions, or of shape (channels,) for
+    specs per channel; for the name of a constant, those of its values. ``scale`` multiplies the
+    output of the operator ahead of all its consumers, in float. ``in_float`` is the reason why the
+    operator is kept in float. The stage ``"prepared"`` may change constants and ranges,
+    ``"converted"`` constants, and ``"float"`` all but ranges, without changing the outputs of the
+    model.
+    """
+
+    node: str = field(validator=non_empty)
+    constants: Mapping[int, Tensor] = Factory(dict)
+    range: tuple[Tensor, Tensor] | None = None
+    scale: Tensor | None = None
+    in_float: str = ""
+
+
+@frozen
+class Algorithm:
+    """A way to make quantized models more accurate; kept only where a measurement shows it.
+
+    ``run`` returns the changes, and does not modify the candidate. ``applies`` is called ahead of
+    the calibration and returns the reason why the algorithm cannot help a model, or None.
+    ``statistics`` are collected for it in the pass that calibrates the model. ``before`` and
+    ``after`` name algorithms of the same stage that run later or earlier; ``conflicts`` names
+    algorithms with which this one is not combined. ``automatic`` is whether
+    ``algorithms="auto"`` includes it.
+    """
+
+    name: str = field(validator=non_empty)
+    stage: Stage = field(validator=validators.in_(STAGES))
+    summary: str
+    run: Run = field(validator=is_callable)
+    applies: Applies | None = field(default=None, validator=validators.optional(is_callable))
+    statistics: tuple[Statistic, ...] = field(
+        default=(),
+        converter=tuple,
+        validator=validators.deep_iterable(validators.instance_of(Statistic)),
+    )
+    before: tuple[str, ...] = field(default=(), converter=strings)
+    after: tuple[str, ...] = field(default=(), converter=strings)
+    conflicts: tuple[str, ...] = field(default=(), converter=strings)
+    automatic: bool = True
