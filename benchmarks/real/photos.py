@@ -7,7 +7,6 @@ from functools import cache
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
@@ -35,6 +34,8 @@ def photos() -> list[Tensor]:
 
 
 def _pixels(package: str, path: str) -> Tensor:
+    from PIL import Image
+
     with Image.open(file_of(package, path, DISTRIBUTIONS[package])) as image:
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float()
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from real.packages import file_of
 from real.subject import Subject, cosines
 
-RATE, FRAMES, MELS = 16000, 160, 40  # Hz, frames of 10 ms, and bands
+RATE, MELS = 16000, 40  # Hz, and bands
+FRAMES = 40  # of 10 ms: a quarter of what the encoder expects, because each is a step in the graph
 HOP, WINDOW = 160, 400  # samples
 LOUDNESS = -30.0  # dB of full scale
 CALIBRATION, HELD_OUT = 16, 24
