@@ -12,18 +12,27 @@ import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch.fx import GraphModule
 
 from qreg.programs.lazy_recompile import lazily
 
-LOOK_UP = "_materialize_cpp_cia_ops"  # torch 2.13.0, of torch._export.utils
+# torch 2.13.0: the operators that it decomposes by kernels in C++, and who looks them up
+COLLECT = "_collect_all_valid_cia_ops"
+COLLECTING = ("torch._export.utils", "torch.export.exported_program", "torch.export.decomp_utils")
+# torch 2.13.0, of torch.export.exported_program: the keys that each of these operators gets kernels
+# for while a program is decomposed
+OVERRIDDEN = ("_AUTOGRAD_ALIAS_BACKEND_KEYS_TO_OVERRIDE", "_BACKEND_KEYS_TO_OVERRIDE")
+COMMON = {"AutogradCPU", "AutogradCUDA", "AutogradMeta", "CPU", "CUDA", "Meta"}
+
+Replacement: TypeAlias = tuple[Any, str, Any]  # of an attribute: its owner, name and value
 
 _lock = threading.Lock()
-_replaced: list[tuple[Any, str, Any]] = []  # what torch has, while at least one lowering runs
+_replaced: list[Replacement] = []  # what torch has, while at least one lowering runs
 _running = 0
 _froze = False
 
@@ -65,20 +74,37 @@ def _end() -> None:
 
 
 def _replace() -> None:
-    from torch._export import utils
+    for owner, name, replacement in (*_replacements(), *_collected_once(), *_for_common_devices()):
+        _replaced.append((owner, name, vars(owner)[name]))
+        setattr(owner, name, replacement)
+
+
+def _replacements() -> Iterator[Replacement]:
     from torch._ops import OperatorBase
     from torch.fx import traceback
 
-    for owner, name, replacement in (
-        # torch 2.13.0: a decomposition registers about 40 kernels for each of 150 operators.
-        (OperatorBase, "py_impl", _registered_at_once(OperatorBase.py_impl)),
-        # torch 2.13.0: NodeSource copies its history, which is never changed, in depth.
-        (traceback, "copy", SimpleNamespace(deepcopy=list, copy=copy.copy)),
-        (utils, LOOK_UP, _when_there_are_others(getattr(utils, LOOK_UP))),
-        (GraphModule, "recompile", lazily(GraphModule.recompile)),
-    ):
-        _replaced.append((owner, name, vars(owner)[name]))
-        setattr(owner, name, replacement)
+    # torch 2.13.0: a decomposition registers many kernels for each of 200 operators.
+    yield OperatorBase, "py_impl", _registered_at_once(OperatorBase.py_impl)
+    # torch 2.13.0: NodeSource copies its history, which is never changed, in depth.
+    yield traceback, "copy", SimpleNamespace(deepcopy=list, copy=copy.copy)
+    yield GraphModule, "recompile", lazily(GraphModule.recompile)
+
+
+def _collected_once() -> Iterator[Replacement]:
+    """Collect the operators once; torch asks for all that are registered, once per namespace."""
+    modules = [import_module(name) for name in COLLECTING]
+    once = _while_the_same(getattr(modules[0], COLLECT))
+    yield from ((module, COLLECT, once) for module in modules)
+
+
+def _for_common_devices() -> Iterator[Replacement]:
+    """Skip the kernels for devices that this machine does not have, which are never called."""
+    from torch.export import exported_program
+
+    if torch.accelerator.current_accelerator() is None:
+        for name in OVERRIDDEN:
+            keys = getattr(exported_program, name)
+            yield exported_program, name, [key for key in keys if key.name in COMMON]
 
 
 def _registered_at_once(register: Callable[..., Any]) -> Callable[..., Any]:
@@ -100,14 +126,19 @@ def _registered_at_once(register: Callable[..., Any]) -> Callable[..., Any]:
     return replacement
 
 
-def _when_there_are_others(look_up: Callable[[], None]) -> Callable[[], None]:
-    """Look up all operators, which then stay in ``torch.ops``, if others have been registered."""
-    known: list[str] = []
+def _while_the_same(collect: Callable[[], set[Any]]) -> Callable[[], set[Any]]:
+    """Keep the operators that were collected until another one is registered."""
+    from torch._ops import _OpNamespace  # torch 2.13.0
 
-    def replacement() -> None:
-        found = torch._C._dispatch_get_registrations_for_dispatch_key("CompositeImplicitAutograd")
-        if found != known:
-            look_up()
-            known[:] = found
+    known: dict[Any, set[Any]] = {}
+
+    def replacement() -> set[Any]:
+        kernels = torch._C._dispatch_get_registrations_for_dispatch_key("CompositeImplicitAutograd")
+        namespaces = [each for each in vars(torch.ops).values() if isinstance(each, _OpNamespace)]
+        registered = tuple(kernels), tuple(len(each._dir) for each in namespaces)
+        if registered not in known:
+            known.clear()
+            known[registered] = collect()
+        return known[registered]
 
     return replacement

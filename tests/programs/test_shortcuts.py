@@ -6,6 +6,7 @@ import copy
 import gc
 import threading
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -13,13 +14,15 @@ import torch
 from torch import nn
 from torch._export import utils
 from torch._ops import OperatorBase
-from torch.export import ExportedProgram
+from torch.export import ExportedProgram, exported_program
 from torch.fx import GraphModule, symbolic_trace, traceback
 
-from qreg.programs.shortcuts import LOOK_UP, shortcuts
+from qreg.programs.shortcuts import COLLECT, COLLECTING, COMMON, OVERRIDDEN, shortcuts
 
-PATCHED = [(OperatorBase, "py_impl"), (traceback, "copy"), (utils, LOOK_UP)]
-PATCHED += [(GraphModule, "recompile")]
+PATCHED = [(OperatorBase, "py_impl"), (traceback, "copy"), (GraphModule, "recompile")]
+PATCHED += [(import_module(each), COLLECT) for each in COLLECTING]
+KEYS = [(exported_program, name) for name in OVERRIDDEN]
+LOOK_UP = "_materialize_cpp_cia_ops"  # called for each namespace
 Counted = Callable[[Any, str], list[Any]]
 
 
@@ -117,6 +120,34 @@ def test_torch_still_does_what_is_cut_short(program: ExportedProgram, counted: C
     assert len(registered) > 1000
     assert len(looked_up) > 20
     assert any(isinstance(each, list) and each for each in copied)
+
+
+def test_operators_are_collected_once_while_none_is_added(
+    program: ExportedProgram, counted: Counted
+) -> None:
+    looked_up = counted(utils, LOOK_UP)
+    plain = [getattr(import_module(each), COLLECT)() for each in COLLECTING]
+    namespaces = len(looked_up) // len(plain)
+    assert namespaces > 5
+    with shortcuts():
+        quick = [getattr(import_module(each), COLLECT)() for each in COLLECTING]
+        program.run_decompositions().run_decompositions()
+    assert quick == plain
+    assert len(looked_up) < namespaces * (len(plain) + 3)  # once, and for what decomposing imports
+
+
+@pytest.mark.parametrize("accelerator", [None, torch.device("cuda")])
+def test_kernels_are_for_the_devices_of_the_machine(
+    accelerator: torch.device | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: accelerator)
+    before = [{key.name for key in getattr(*each)} for each in KEYS]
+    assert set.union(*before) > COMMON
+    assert all(COMMON & keys < keys for keys in before)
+    with shortcuts():
+        found = [{key.name for key in getattr(*each)} for each in KEYS]
+    assert found == (before if accelerator else [COMMON & keys for keys in before])
+    assert [{key.name for key in getattr(*each)} for each in KEYS] == before
 
 
 def test_kernels_are_registered_as_torch_does() -> None:

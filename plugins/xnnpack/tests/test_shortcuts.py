@@ -18,10 +18,11 @@ from architectures import ARCHITECTURES
 import qreg
 import qreg_xnnpack.lowering
 from qreg.programs import lowering
-from qreg_xnnpack.compat import export_pass
-from qreg_xnnpack.retracing import traced_once
+from qreg_xnnpack.compat import dtype_check, export_pass
+from qreg_xnnpack.retracing import checked_once, traced_once
 
-WITHOUT = [each for each in qreg_xnnpack.lowering.PATCHES if each is not traced_once]
+TWICE = (traced_once, checked_once)
+WITHOUT = [each for each in qreg_xnnpack.lowering.PATCHES if each not in TWICE]
 QUICK = {"BERT", "ResNet of bottlenecks"}
 
 
@@ -52,6 +53,18 @@ def test_passes_still_trace_unchanged_graphs_again(monkeypatch: pytest.MonkeyPat
     qreg.lower(program)
     assert once < calls.total() - once
     assert {"FuseActivationPass", "Conv1dUnsqueezePass"} < calls.keys()
+
+
+def test_programs_are_still_checked_after_each_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, name = dtype_check()
+    check, checked = getattr(owner, name), []
+    monkeypatch.setattr(owner, name, lambda module: (checked.append(module), check(module))[1])
+    program = torch.export.export(nn.Linear(4, 4), (torch.randn(1, 4),))
+    qreg.lower(program)
+    once = len(checked)
+    monkeypatch.setattr(qreg_xnnpack.lowering, "PATCHES", WITHOUT)
+    qreg.lower(program)
+    assert 0 < once < len(checked) - once
 
 
 def counted(call: Callable[..., Any], calls: Counter[str]) -> Callable[..., Any]:

@@ -117,6 +117,14 @@ def export_pass() -> Any:
     return ExportPass
 
 
+def dtype_check() -> tuple[Any, str]:
+    """Return the module and the name of the check that follows each pass over a program."""
+    # executorch 1.4.1
+    from executorch.exir.verification import verifier
+
+    return verifier, "_check_tensor_args_matching_op_allowed_dtype"
+
+
 def passes_that_quantize() -> tuple[Any, ...]:
     """Return the modules of the passes that quantize operators inserted next to a quantized node.
 

@@ -17,7 +17,7 @@ from qreg_xnnpack.neighbours import float_beside_int8, taken_for_int8
 from qreg_xnnpack.partitions import without_cycles
 from qreg_xnnpack.passes import ready
 from qreg_xnnpack.reading import delegate_graphs, outside_nodes
-from qreg_xnnpack.retracing import traced_once
+from qreg_xnnpack.retracing import checked_once, traced_once
 from qreg_xnnpack.tables import activations_by_table
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ PATCHES = (
     float_beside_int8,
     without_bilinear_patterns,
     traced_once,
+    checked_once,
     activations_by_table,
     without_cycles,
 )

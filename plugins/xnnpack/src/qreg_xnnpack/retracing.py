@@ -1,8 +1,8 @@
-"""Skip the retracing of a graph that has not changed since it was last traced.
+"""Skip the retracing, and the check of dtypes, of a graph that has not changed since the last.
 
 Most passes of the delegate and of executorch (1.4.1) trace the whole graph again after their work,
 although most of them change nothing in most models. An unchanged graph traces to itself, so the
-pass can return it as it is.
+pass can return it as it is. The check after each pass runs all operators on fake tensors.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from qreg.backends.patching import patched
-from qreg_xnnpack.compat import export_pass
+from qreg_xnnpack.compat import dtype_check, export_pass
 
 if TYPE_CHECKING:
     from torch.fx import Graph, GraphModule
@@ -21,6 +21,22 @@ if TYPE_CHECKING:
 def traced_once() -> AbstractContextManager[None]:
     """Patch ``call`` of the base class of the passes, which traces, during a lowering."""
     return patched((export_pass().__mro__[1], "call", _unless_traced))
+
+
+def checked_once() -> AbstractContextManager[None]:
+    """Patch the check of the dtypes of a graph's operators, during a lowering."""
+    return patched((*dtype_check(), _unless_checked))
+
+
+def _unless_checked(check: Callable[..., None]) -> Callable[..., None]:
+    checked: list[Any] = []  # the content of the last graph that passed
+
+    def replacement(graph_module: GraphModule) -> None:
+        if checked != (content := _content(graph_module.graph)):
+            check(graph_module)
+            checked[:] = content
+
+    return replacement
 
 
 def _unless_traced(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,7 +55,7 @@ def _unless_traced(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _content(graph: Graph) -> list[Any]:
-    """Return what tracing a graph depends on: its nodes, their arguments and their values."""
+    """Return what both depend on: the nodes of a graph, their arguments and their values."""
     return [
         (node, node.target, node.args, node.kwargs, id(node.meta.get("val")))
         for node in graph.nodes
