@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TypeAlias
 
 from attrs import frozen
@@ -39,6 +39,7 @@ def selected(registry: Registry, asked: Algorithms) -> Selection:
     """
     known = registry.algorithms()
     if asked == AUTO:
+        _check_any(known)
         return Selection(tuple(each for each in known.values() if each.value.automatic))
     if isinstance(asked, str) or not isinstance(asked, Iterable):
         remedy = f" Pass [{asked!r}]." if isinstance(asked, str) else ""
@@ -51,6 +52,14 @@ def selected(registry: Registry, asked: Algorithms) -> Selection:
     position = {name: number for number, name in enumerate(known)}
     chosen.sort(key=lambda each: position.get(each.value.name, len(position)))
     return Selection(tuple(_in_stages(chosen)), named=True)
+
+
+def _check_any(known: Collection[str]) -> None:
+    if not known:
+        raise InputError(
+            'algorithms: "auto" stands for none, since no loaded plugin supplies any (expected '
+            "that of qreg, 'algorithms'). Load it too, with QREG_LOAD_PLUGINS or load=."
+        )
 
 
 def _supplied(each: object, registry: Registry) -> Supplied[Algorithm]:
