@@ -77,6 +77,7 @@ def report_of(
         verification=result.verification,
         runs_here=result.target.load is not None,
         timing=timed,
+        algorithms=tuple(result.algorithms),
         notes=tuple(notes),
         seconds=result.seconds,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from qreg.utils.wording import percent, size, speed, than
 from qreg.verification.verdict import remedy, shortfall
 
 if TYPE_CHECKING:
+    from qreg.algorithms.outcome import Outcome
     from qreg.analysis.audit import Split
     from qreg.analysis.ranges import Range
     from qreg.plugins.types.program import Conversion
@@ -50,6 +51,7 @@ def print_report(
     for line in headlines(report):
         to.print(reworded(line), markup=False, highlight=False, soft_wrap=True)
     for title, rows in (
+        ("Algorithms, judged on batches that were held back", algorithm_rows(report.algorithms)),
         ("Operators by place and reason", reason_rows(report.operators)),
         ("Float operators that split int8 ones", split_rows(report.splits)),
         ("Conversions that belong to no border", conversion_rows(report.leftover)),
@@ -77,6 +79,7 @@ def headlines(report: ReportData) -> Iterator[str]:
     if report.delegates is not None:
         yield f"delegates: {report.delegates}, not delegated: {_outside(report)}"
         yield _verified(report)
+    yield from _improved(report.algorithms)
     if report.timing:
         yield _timing(report)
     yield from _slower(report)
@@ -146,6 +149,18 @@ def _poor(report: ReportData) -> Iterator[str]:
         yield f"{POOR}: {shortfall(found)}. {remedy(found)}"
 
 
+def _improved(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Yield a sentence on the algorithms that were kept, if any was tried."""
+    tried = [each for each in outcomes if each.before is not None and each.after is not None]
+    kept = [each for each in tried if each.kept]
+    if kept:
+        gain = f"from {_decibels(kept[0].before or 0.0)} to {_decibels(kept[-1].after or 0.0)}"
+        names = ", ".join(each.algorithm for each in kept)
+        yield f"algorithms: {names} improve the outputs on batches held back {gain}"
+    elif tried:
+        yield "algorithms: none of those tried improves the outputs, so the program has none"
+
+
 def _timing(report: ReportData) -> str:
     """Return the latencies; without the ratio for a slower program, which a caution reports."""
     found = report.timing
@@ -176,6 +191,22 @@ def reason_rows(operators: Iterable[Operator]) -> list[Row]:
     return [
         {"count": count, "operator": operator, "ends": end, "annotator": annotator, "why": why}
         for (operator, end, annotator, why), count in counted.most_common()
+    ]
+
+
+def algorithm_rows(outcomes: Iterable[Outcome]) -> list[Row]:
+    """Return each algorithm that was tried, and the SQNR of the outputs without and with it."""
+    return [
+        {
+            "algorithm": each.algorithm,
+            "kept": "yes" if each.kept else "no",
+            "without": "" if each.before is None else _decibels(each.before),
+            "with": "" if each.after is None else _decibels(each.after),
+            "operators": len(each.operators) or "",
+            "took": f"{each.seconds:.1f} s",
+            "why": each.reason,
+        }
+        for each in outcomes
     ]
 
 

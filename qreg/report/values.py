@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import field, frozen
 
 if TYPE_CHECKING:
+    from qreg.algorithms.outcome import Outcome
     from qreg.analysis.audit import Split
     from qreg.analysis.ranges import Range
     from qreg.plugins.types.program import Conversion
@@ -88,6 +89,7 @@ class ReportData:
     ``operators`` are in the order of the graph. ``defects`` are the names of operators that were
     decided for int8 but do not run in int8. ``verification`` and ``timing`` are None if nothing was
     run. If no program was made, ``delegates`` is None and all values read from a program are empty.
+    ``algorithms`` are the outcomes of the algorithms that were tried, in their order.
     ``notes`` are requests that could not be met, and effects of the processor. ``seconds`` is the
     time of each stage, by name. ``runs_here`` is False for a backend that only compiles.
     """
@@ -105,6 +107,7 @@ class ReportData:
     verification: Verification | None = None
     runs_here: bool = True
     timing: Timing | None = None
+    algorithms: tuple[Outcome, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(factory=dict, repr=False)
 

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from qreg.report.text import conversion_rows, output_rows, range_rows, reason_rows, split_rows
+from qreg.report.text import (
+    algorithm_rows,
+    conversion_rows,
+    output_rows,
+    range_rows,
+    reason_rows,
+    split_rows,
+)
 
 if TYPE_CHECKING:
     from qreg.report.values import ReportData
@@ -34,6 +41,7 @@ def tables(report: ReportData) -> list[Table]:
 
 def _titled(report: ReportData) -> Iterator[tuple[str, Sequence[Row]]]:
     yield "Outputs of the program", output_rows(report.verification)
+    yield "Algorithms, judged on batches that were held back", algorithm_rows(report.algorithms)
     yield "Operators by place and reason", reason_rows(report.operators)
     yield "Float operators that split int8 ones", split_rows(report.splits)
     yield "Conversions that belong to no border", conversion_rows(report.leftover)
