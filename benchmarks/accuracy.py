@@ -2,12 +2,13 @@
 
 ``OMP_NUM_THREADS=1 python benchmarks/accuracy.py [--backends xnnpack,onnxruntime,openvino]
 [--models NAME ...] [--algorithms NAMES] [--nncf PYTHON] [--cache FOLDER] [--json FILE]`` prints one
-row for each model and backend. A cell has the metrics on held-out data, and the SQNR of
+row for each model and backend. A cell has the metrics on held-out data, and the SQNR in dB of
 all outputs to the float ones. ``docs/accuracy.md`` lists the packages that hold the weights.
 
 - executorch: ``XNNPACKQuantizer`` with torchao's prepare, folding and convert; the converted model
 - qreg: the default static config; the program in the backend's runtime
 - algorithms: the same with ``algorithms=NAMES`` (``auto``, or names with commas between)
+- kept: the algorithms that improved held-back calibration batches
 - nncf: ``nncf.quantize`` on an OpenVINO model, in the environment of the interpreter ``PYTHON``
 - int8 MACs: the share of the multiply-accumulates of qreg's program that run in int8
 - latency: the time of qreg's program with algorithms to that without, of the fastest tenth of runs
@@ -24,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict, define, field, fields
+from attrs import asdict, define, field
 from real import ZOO, Subject, make
 from real.quantizers import Found, by_executorch, by_nncf, by_qreg, in_float, latency_ratio
 
@@ -48,19 +49,18 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row as plain values, without programs."""
-        plain = [each for each in fields(Found) if each.name != "result"]
         return {
             "model": self.model,
             "backend": self.backend,
             "latency": self.latency,
             **{
-                side: asdict(found, filter=lambda each, _: each in plain)
+                side: asdict(found, filter=lambda each, _: each.name != "result")
                 for side, found in self.found.items()
             },
         }
 
-    def cells(self) -> dict[str, str]:
-        """Return the row as text."""
+    def cells(self) -> dict[str, Any]:
+        """Return the row as text; a list has the lines of a cell."""
         found = [self.found[side] for side in SIDES if side in self.found]
         metrics = next((each.metrics for each in found if each.metrics), {})
         shares = [f"{100 * each.int8:.0f} %" for each in found if each.int8 is not None]
@@ -68,21 +68,22 @@ class Row:
         return {
             "model": self.model,
             "backend": self.backend,
-            "metric": " / ".join(metrics),
-            **{side: _cell(self.found.get(side)) for side in SIDES},
+            "metric": [*metrics, "dB to float"],
+            **{side: _lines(self.found.get(side)) for side in SIDES},
+            "kept": [each.algorithm for side in found for each in side.tried if each.kept],
             "int8 MACs": ", ".join(dict.fromkeys(shares)),
             "latency": "" if self.latency is None else f"{self.latency:.2f}",
             "seconds": ", ".join(seconds),
         }
 
 
-def _cell(found: Found | None) -> str:
+def _lines(found: Found | None) -> list[str]:
     if found is None:
-        return ""
+        return []
     if found.failure:
-        return "fails"
-    metrics = " / ".join(f"{value:.3f}" for value in found.metrics.values())
-    return metrics if found.sqnr is None else f"{metrics}, {found.sqnr:.1f} dB"
+        return ["fails"]
+    ratio = [] if found.sqnr is None else [f"{found.sqnr:.1f}"]
+    return [*(f"{value:.3f}" for value in found.metrics.values()), *ratio]
 
 
 def measured(

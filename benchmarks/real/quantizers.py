@@ -20,6 +20,7 @@ from attrs import evolve, field, frozen
 
 import qreg
 from qreg import Result
+from qreg.algorithms.outcome import Outcome
 from qreg.errors import QregError
 from real.subject import Batch, Outputs, Subject, sqnr
 
@@ -31,7 +32,8 @@ class Found:
     """What a quantizer's outputs are worth, how it was made, or why there are none.
 
     ``sqnr`` is in dB to the float outputs, ``int8`` the share of the multiply-accumulates in int8,
-    ``seconds`` the time to quantize, without running the held-out inputs.
+    ``seconds`` the time to quantize, without running the held-out inputs, and ``tried`` the
+    outcomes of qreg's algorithms.
     """
 
     metrics: dict[str, float] = field(factory=dict)
@@ -39,6 +41,7 @@ class Found:
     int8: float | None = None
     seconds: float | None = None
     failure: str = ""
+    tried: Sequence[Outcome] = ()
     result: Result | None = field(default=None, repr=False)
 
 
@@ -54,9 +57,8 @@ def in_float(subject: Subject) -> Found:
     return Found({each.name: each.measure(outputs) for each in subject.metrics})
 
 
-def by_qreg(subject: Subject, backend: str, algorithms: Any = None) -> Found:
+def by_qreg(subject: Subject, backend: str, algorithms: Any = ()) -> Found:
     """Return what qreg's program gives in the backend's runtime, with its default config."""
-    options = {} if algorithms is None else {"algorithms": algorithms}
     started = time.perf_counter()
     try:
         result = qreg.quantize(
@@ -64,15 +66,16 @@ def by_qreg(subject: Subject, backend: str, algorithms: Any = None) -> Found:
             subject.example,
             backend=backend,
             calibration=subject.calibration,
+            algorithms=algorithms,
             verify=False,
             progress=False,
-            **options,
         )
     except QregError as error:
         return Found(failure=str(error))
     seconds = time.perf_counter() - started
     found = judged(subject, subject.outputs(result.run), seconds=seconds)
-    return evolve(found, int8=result.report.int8_share, result=result)
+    int8, tried = result.report.int8_share, result.algorithms
+    return evolve(found, int8=int8, tried=tried, result=result)
 
 
 def by_executorch(subject: Subject) -> Found:
