@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from attrs import frozen
@@ -30,7 +31,7 @@ def weights(path: Path) -> Weights:
     return Weights(tuple(_read(model.graph)), metadata)
 
 
-def _read(graph: object) -> Iterator[Tensor]:
+def _read(graph: Any) -> Iterator[Tensor]:
     from onnx import numpy_helper
 
     known = {}

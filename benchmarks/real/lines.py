@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from attrs import frozen
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from torch import Tensor
 
 TEXTS = Path(__file__).parents[2] / "examples" / "minilm"
@@ -42,6 +41,8 @@ def _split(file: str, letters: int) -> Iterator[str]:
 
 def _drawn(text: str, width: int, chance: np.random.Generator) -> Tensor:
     """Draw a text of a random size, place, tilt, contrast, blur and noise."""
+    from PIL import Image, ImageDraw, ImageFilter
+
     font = _fitting(text, width - 12, int(chance.integers(24, 34)))
     paper, ink = int(chance.integers(150, 256)), int(chance.integers(0, 100))
     image = Image.new("L", (width, HEIGHT), paper)
@@ -56,5 +57,7 @@ def _drawn(text: str, width: int, chance: np.random.Generator) -> Tensor:
 
 def _fitting(text: str, width: int, size: int) -> Any:
     """Return the font of a size, or of the largest one in which a text fits into a width."""
+    from PIL import ImageFont
+
     length = ImageFont.load_default(size=size).getlength(text)
     return ImageFont.load_default(size=min(size, int(size * width / length)))

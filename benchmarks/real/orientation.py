@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,8 +15,9 @@ from real.subject import Subject, accuracy
 
 FILE = "models/ch_ppocr_mobile_v2.0_cls_infer.onnx"
 WIDTH, LETTERS, CALIBRATION, HELD_OUT = 192, 16, 32, 150
+Stride: TypeAlias = int | tuple[int, int]
 # kernel, expanded width, width, attends to channels, activation, stride
-BLOCKS = [
+BLOCKS: list[tuple[int, int, int, bool, type[nn.Module], Stride]] = [
     (3, 8, 8, True, nn.ReLU, (2, 1)),
     (3, 24, 8, False, nn.ReLU, (2, 1)),
     (3, 32, 8, False, nn.ReLU, 1),
@@ -29,7 +32,9 @@ BLOCKS = [
 ]
 
 
-def _conv(inputs: int, outputs: int, kernel: int = 1, stride: object = 1, groups: int = 1):
+def _conv(
+    inputs: int, outputs: int, kernel: int = 1, stride: Stride = 1, groups: int = 1
+) -> nn.Sequential:
     padding = kernel // 2
     layer = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
     return nn.Sequential(layer, nn.BatchNorm2d(outputs))
@@ -51,7 +56,16 @@ class Squeeze(nn.Module):
 class Block(nn.Module):
     """An inverted residual of MobileNetV3."""
 
-    def __init__(self, inputs, kernel, wide, outputs, attends, activation, stride) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        kernel: int,
+        wide: int,
+        outputs: int,
+        attends: bool,
+        activation: type[nn.Module],
+        stride: Stride,
+    ) -> None:
         super().__init__()
         self.expand = _conv(inputs, wide)
         self.depthwise = _conv(wide, wide, kernel, stride, wide)

@@ -14,7 +14,7 @@ from real.subject import Metric, Outputs, Subject
 FILE = "models/ch_PP-OCRv4_rec_infer.onnx"
 WIDTH, LETTERS, CALIBRATION, HELD_OUT = 320, 24, 32, 40
 # kernel, width, attends to channels, stride
-BLOCKS = [
+BLOCKS: list[tuple[int, int, bool, int | tuple[int, int]]] = [
     *((3, 32, False, 1), (3, 64, False, 1), (3, 64, False, 1)),
     *((3, 128, False, (2, 1)), (3, 128, False, 1), (3, 240, False, (1, 2))),
     *[(5, 240, False, 1)] * 4,
@@ -50,7 +50,9 @@ class Squeeze(nn.Module):
         return x * functional.hardsigmoid(self.up(functional.relu(self.down(pooled))))
 
 
-def _block(inputs: int, kernel: int, width: int, attends: bool, stride: object) -> nn.Sequential:
+def _block(
+    inputs: int, kernel: int, width: int, attends: bool, stride: int | tuple[int, int]
+) -> nn.Sequential:
     depthwise = nn.Conv2d(inputs, inputs, kernel, stride, kernel // 2, groups=inputs)
     squeeze = [Squeeze(inputs)] if attends else []
     return nn.Sequential(_activated(depthwise), *squeeze, _activated(nn.Conv2d(inputs, width, 1)))
