@@ -23,7 +23,7 @@ from real.photos import crops, photos
 from real.subject import Batch, Subject, accuracy, cosines
 
 FACTOR, CHANNELS = 100.0, [5, 70, 133]
-WIDTH = 192
+WIDTH, VIT_LAYERS, BERT_LAYERS = 192, 6, 4
 SIZE, PATCH = 96, 16  # pixels
 PROBED, CALIBRATION, HELD_OUT = 440, 32, 110  # crops, of eleven photos in turns
 RIDGE = 1e-2  # of the mean square of the features
@@ -51,7 +51,7 @@ def vit(planted: bool = False) -> Subject:
         transformers.ViTConfig(
             hidden_size=WIDTH,
             num_attention_heads=3,
-            num_hidden_layers=6,
+            num_hidden_layers=VIT_LAYERS,
             intermediate_size=4 * WIDTH,
             image_size=SIZE,
             patch_size=PATCH,
@@ -111,7 +111,7 @@ def bert(planted: bool = False) -> Subject:
         transformers.BertConfig(
             hidden_size=WIDTH,
             num_attention_heads=3,
-            num_hidden_layers=4,
+            num_hidden_layers=BERT_LAYERS,
             intermediate_size=4 * WIDTH,
             vocab_size=VOCABULARY,
             max_position_embeddings=TOKENS,

@@ -140,8 +140,8 @@ def test_what_a_third_party_raises_is_in_the_row(real: ModuleType) -> None:
 def test_planted_channels_leave_the_float_outputs_and_cost_the_quantized_ones(
     real: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(real.planted, "PROBED", 22)
-    monkeypatch.setattr(real.planted, "HELD_OUT", 11)
+    for name, value in {"PROBED": 22, "CALIBRATION": 2, "HELD_OUT": 11, "VIT_LAYERS": 2}.items():
+        monkeypatch.setattr(real.planted, name, value)
     chance = torch.Generator().manual_seed(0)
     pictures = [255 * torch.rand(3, 100, 100, generator=chance) for _ in range(11)]
     monkeypatch.setattr(real.planted, "photos", lambda: pictures)
