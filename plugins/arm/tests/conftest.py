@@ -32,7 +32,7 @@ def call() -> type[Call]:
     return Call
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def quantized() -> Quantize:
     """Quantizes a module for a backend on random inputs of the given shapes, from a fixed seed."""
 

@@ -23,7 +23,7 @@ def batches_of(shapes: Sequence[tuple[int, ...]], count: int = 2) -> list[tuple[
     return [tuple(torch.randn(shape) for shape in shapes) for _ in range(count)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def quantized() -> Quantize:
     """Quantizes a module on random inputs of the given shapes, from a fixed seed."""
 

@@ -14,7 +14,7 @@ import qreg
 Quantize = Callable[..., qreg.Result]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def quantized() -> Quantize:
     """Quantizes a module on random inputs of the given shapes, from a fixed seed."""
 
