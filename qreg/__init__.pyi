@@ -11,6 +11,7 @@ from .pipeline.verify import verify
 from .plugins.backend_plugin import BackendPlugin, Extension
 from .plugins.hookspecs import hookimpl
 from .plugins.registry import Registry
+from .plugins.types.algorithm import Algorithm, Calibration, Candidate, Change, Statistic
 from .plugins.types.annotator import Annotate, Annotation, Annotator, Match, Matcher, Refusal, Rule
 from .plugins.types.backend import (
     ALL_MODES,
@@ -33,11 +34,15 @@ from .report.report import Report
 __all__ = [
     "ALL_MODES",
     "STATIC",
+    "Algorithm",
     "Annotate",
     "Annotation",
     "Annotator",
     "Backend",
     "BackendPlugin",
+    "Calibration",
+    "Candidate",
+    "Change",
     "Comparison",
     "ComposedQuantizer",
     "Conversion",
@@ -58,6 +63,7 @@ __all__ = [
     "Result",
     "Rule",
     "Runner",
+    "Statistic",
     "SupportedConfig",
     "Tool",
     "calibrate",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from qreg.errors import AlgorithmError
+from qreg.graph.compat import move_annotation
 from qreg.graph.layers import IN_FLOAT
 from qreg.graph.prepared import observers
 from qreg.graph.provenance import EXPORTED
@@ -83,6 +84,7 @@ def _write_constant(model: GraphModule, node: Node, position: int, value: Tensor
         )
     own = _attribute(model, node, value, f"{constant.name}_of_{node.name}")
     own.meta = {**constant.meta}
+    move_annotation(node, {constant: own})
     given = node.args[position]
     if isinstance(given, Node) and given.op == "call_module":
         own = _observed(model, node, own, given)

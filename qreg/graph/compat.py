@@ -6,8 +6,9 @@ moves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,18 @@ def restore_annotation(node: Node, annotation: QuantizationAnnotation | None) ->
     node.meta.pop(Q_ANNOTATION_KEY, None)
     if annotation is not None:
         node.meta[Q_ANNOTATION_KEY] = annotation
+
+
+def move_annotation(node: Node, places: Mapping[Node, Node]) -> None:
+    """Make the annotation of a node refer to other nodes in the place of its inputs.
+
+    ``places`` has the nodes that replace others, such as the copies of a graph. ``convert_pt2e``
+    looks up where the inputs are rounded.
+    """
+    found = node.meta.get(Q_ANNOTATION_KEY)
+    if found is not None:
+        specs = {places.get(each, each): spec for each, spec in found.input_qspec_map.items()}
+        node.meta[Q_ANNOTATION_KEY] = replace(found, input_qspec_map=specs)
 
 
 def signature_of(model: object) -> _PyTreeInfo | None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import nn
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import AffineQuantizedObserverBase, FakeQuantizeBase, ObserverBase
 
-if TYPE_CHECKING:
-    from torch.fx import Node
-
+from qreg.graph.compat import move_annotation
 
 OBSERVERS = (ObserverBase, FakeQuantizeBase, AffineQuantizedObserverBase)
 
@@ -43,8 +39,11 @@ def copied(model: GraphModule) -> GraphModule:
     Attributes of the copy can be replaced without an effect on the original.
     """
     graph = torch.fx.Graph()
-    graph.output(graph.graph_copy(model.graph, {}))
+    places: dict[Node, Node] = {}
+    graph.output(graph.graph_copy(model.graph, places))
     graph.set_codegen(model.graph._codegen)
+    for node in graph.nodes:
+        move_annotation(node, places)
     made = GraphModule(model, graph)
     made.meta.update(model.meta)  # by which torchao recognizes a prepared model
     return made

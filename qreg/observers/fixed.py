@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
 
-from qreg.errors import InputError
+from qreg.errors import AlgorithmError
 
 
 class FixedRangeObserver(MinMaxObserver):  # type: ignore[misc]
@@ -30,19 +30,21 @@ def with_range(observer: Any, low: Tensor, high: Tensor) -> FixedRangeObserver:
     """Return an observer with the spec of another and the range from ``low`` to ``high``.
 
     Both are tensors without dimensions, or of shape (channels,) for an observer per channel.
-    Raises ``InputError`` for an observer without a range, a range of another shape, or one that is
-    not finite and in order.
+    Raises ``AlgorithmError`` for an observer without a range, a range of another shape, or one that
+    is not finite and in order.
     """
     if not hasattr(observer, "min_val") or getattr(observer, "is_dynamic", False):
-        raise InputError(
-            f"range: the {type(observer).__name__} has no range (expected an observer of a static "
-            "activation or of a weight)."
+        raise AlgorithmError(
+            f"its range is for a {type(observer).__name__}, which has none (expected the observer "
+            "of a static activation or of a weight)"
         )
     expected = observer.min_val.shape if hasattr(observer, "ch_axis") else ()
     if (low.shape, high.shape) != (expected, expected):
-        raise InputError(f"range: its shape is {tuple(low.shape)} (expected {tuple(expected)}).")
+        raise AlgorithmError(f"its range has shape {tuple(low.shape)} (expected {tuple(expected)})")
     if not (low.isfinite() & high.isfinite() & (low <= high)).all():
-        raise InputError(f"range: {low} to {high} is not a range (expected low <= high, finite).")
+        raise AlgorithmError(
+            f"its range from {low} to {high} is not a range (expected low <= high, finite)"
+        )
     spec = {
         "dtype": observer.dtype,
         "qscheme": observer.qscheme,

@@ -1,0 +1,291 @@
+"""Pins what becomes of algorithms: what is kept, what is undone, and who is blamed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from quantizing import Net, TwoLinears, batches, quantize
+from torch import Tensor
+
+import qreg
+from qreg import Algorithm, Calibration, Candidate, Change, Registry, Statistic
+from qreg.algorithms import stock
+from qreg.errors import (
+    AlgorithmError,
+    AlgorithmWarning,
+    CalibrationError,
+    InputError,
+    OrderError,
+    UnknownNameError,
+)
+
+BIAS = 2
+
+
+def linear_bias(candidate: Candidate) -> Tensor:
+    """The bias of the first linear."""
+    (node,) = (n for n in candidate.model.graph.nodes if n.name == "linear")
+    return candidate.model.get_parameter(node.args[BIAS].target).detach()
+
+
+def shifting(by: float) -> Callable[[Candidate, Calibration], list[Change]]:
+    def run(candidate: Candidate, calibration: Calibration) -> list[Change]:
+        return [Change("linear", constants={BIAS: linear_bias(candidate) + by})]
+
+    return run
+
+
+def algorithm(run: Any, name: str = "mine", stage: Any = "prepared", **fields: Any) -> Algorithm:
+    return Algorithm(name, stage, "for a test", run, **fields)
+
+
+def twin(toy: ModuleType, *algorithms: Algorithm, strict: bool = False) -> Registry:
+    """A registry of the toy backend, and of a plugin that supplies algorithms."""
+
+    class Plugin:
+        @qreg.hookimpl
+        def qreg_algorithms(self) -> Iterable[Algorithm]:
+            return algorithms
+
+    return Registry({"toy": toy, "mine": Plugin()}, entry_points=False, strict=strict)
+
+
+def test_without_algorithms_none_is_tried(registry: Registry) -> None:
+    assert quantize(registry).algorithms == ()
+
+
+def test_a_change_that_harms_is_undone(registry: Registry) -> None:
+    plain = quantize(registry)
+    result = quantize(registry, algorithms=[algorithm(shifting(1.0))])
+    (found,) = result.algorithms
+    assert not found.kept
+    assert found.after < found.before
+    assert found.operators == ("linear",)
+    assert torch.equal(result.run(batches()[0]), plain.run(batches()[0]))
+
+
+def test_a_change_that_helps_is_kept(registry: Registry) -> None:
+    """One batch has an outlier, which takes the scales from all others."""
+
+    def better(candidate: Candidate, calibration: Calibration) -> list[Change]:
+        ends = {"x": (-3.0, 3.0), "relu": (0.0, 3.0), "add": (-4.0, 6.0)}
+        return [Change(k, range=(torch.tensor(a), torch.tensor(b))) for k, (a, b) in ends.items()]
+
+    wide = [batch.clone() for batch in batches(8)]
+    wide[0][0, 0] = 300.0
+    result = quantize(registry, calibration=wide, algorithms=[algorithm(better)])
+    (found,) = result.algorithms
+    assert found.kept
+    assert found.after > found.before + 10
+    plain = quantize(registry, calibration=wide)
+    test = torch.randn(64, 4, generator=torch.Generator().manual_seed(2)).split(8)
+    wanted = [Net()(x) for x in test]
+
+    def noise(program: qreg.Result) -> float:
+        pairs = zip(test, wanted, strict=True)
+        return float(sum((program.run(x) - y).square().sum() for x, y in pairs))
+
+    assert noise(result) < 0.1 * noise(plain)
+    assert "mine improve the outputs" in str(result.report)
+
+
+def test_what_every_algorithm_gets(registry: Registry) -> None:
+    """Batches that are held back are neither samples nor in statistics."""
+    given = batches(6)
+    seen: list[Any] = []
+
+    def run(candidate: Candidate, calibration: Calibration) -> list[Change]:
+        seen.append((candidate, calibration))
+        return []
+
+    def total(value: Any, node: Any, inputs: Sequence[Tensor], output: Tensor) -> Any:
+        return (0.0 if value is None else value) + output.sum() if node.name == "linear" else None
+
+    tried = algorithm(run, statistics=[Statistic("total", total)])
+    result = quantize(registry, calibration=given, algorithms=[tried])
+    ((candidate, calibration),) = seen
+    fitting = [given[number] for number in (0, 2, 3, 4)]
+    assert [x for (x,) in calibration.samples] == fitting
+    wanted = sum(Net().fc(x).sum() for x in fitting)
+    torch.testing.assert_close(calibration.statistics["total"]["linear"], wanted)
+    assert set(calibration.statistics["total"]) == {"linear"}
+    assert (candidate.modes, candidate.backend.name) == ({"static"}, "toy")
+    assert [each.node for each in candidate.decisions] == ["linear", "relu", "add"]
+    assert result.algorithms[0].reason == "it found nothing to change"
+
+
+def test_algorithms_share_the_pass_over_the_data(registry: Registry) -> None:
+    calls: list[str] = []
+
+    def update(value: Any, node: Any, inputs: Sequence[Tensor], output: Tensor) -> Any:
+        calls.append(node.name)
+        return output.mean()
+
+    shared = Statistic("shared", update)
+    tried = [algorithm(lambda *_: [], name, statistics=[shared]) for name in ("one", "two")]
+    quantize(registry, calibration=batches(4), algorithms=tried)
+    assert sorted(calls) == sorted(["linear", "relu", "add"] * 3)  # one of four is held back
+
+
+def raising(*_: Any) -> list[Change]:
+    raise RuntimeError("broken")
+
+
+def unlike(value: Any) -> Callable[..., list[Any]]:
+    return lambda *_: [value]
+
+
+FAULTS = {
+    "raises": (raising, "it raised RuntimeError('broken')"),
+    "no change": (unlike(3), "it returned 3 (expected a Change)"),
+    "unknown node": (
+        unlike(Change("conv", constants={1: torch.ones(1)})),
+        "'conv', which is not an operator",
+    ),
+    "shape": (unlike(Change("linear", constants={2: torch.ones(9)})), "has shape (9,)"),
+    "dtype": (unlike(Change("linear", constants={2: torch.ones(4).double()})), "float64"),
+    "no constant": (unlike(Change("linear", constants={0: torch.ones(4)})), "is not a constant"),
+    "stage": (unlike(Change("linear", scale=torch.ones(4))), "the stage 'prepared' forbids"),
+    "range": (
+        unlike(Change("relu", range=(torch.tensor(2.0), torch.tensor(1.0)))),
+        "is not a range",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_a_plugin_is_undone_and_named(fault: str, toy: ModuleType) -> None:
+    run, problem = FAULTS[fault]
+    with pytest.warns(AlgorithmWarning, match="algorithm 'mine' of 'in-process'"):
+        result = quantize(twin(toy, algorithm(run)), algorithms="auto")
+    (found,) = result.algorithms
+    assert not found.kept
+    assert problem in found.reason
+    plain = quantize(twin(toy))
+    assert torch.equal(result.run(batches()[0]), plain.run(batches()[0]))
+
+
+@pytest.mark.parametrize("fault", ["raises", "shape"])
+def test_a_fault_is_an_error_if_strict_or_named(fault: str, toy: ModuleType) -> None:
+    tried = algorithm(FAULTS[fault][0])
+    with pytest.raises(AlgorithmError, match="algorithm 'mine'"):
+        quantize(twin(toy, tried, strict=True), algorithms="auto")
+    with pytest.raises(AlgorithmError, match="algorithm 'mine'"):
+        quantize(twin(toy, tried), algorithms=["mine"])
+
+
+def test_a_float_change_of_the_outputs_is_undone(toy: ModuleType) -> None:
+    tried = algorithm(shifting(1.0), stage="float")
+    with pytest.warns(AlgorithmWarning, match="differ from the float model"):
+        result = quantize(twin(toy, tried), algorithms="auto")
+    assert not result.algorithms[0].kept
+
+
+def test_scopes_in_float_are_left_alone(toy: ModuleType) -> None:
+    registry = twin(toy, algorithm(shifting(1.0)))
+    quantizer = qreg.get_quantizer("toy", registry=registry).set_module_name("first", None)
+    with pytest.warns(AlgorithmWarning, match="'linear', which is kept in float by request"):
+        result = quantize(
+            registry, TwoLinears(), torch.zeros(8, 4), quantizer=quantizer, algorithms="auto"
+        )
+    assert not result.algorithms[0].kept
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_statistic_that_is_not_finite_is_no_basis(toy: ModuleType, value: float) -> None:
+    strange = Statistic("strange", lambda *_: torch.tensor(value))
+    with pytest.warns(AlgorithmWarning, match="a statistic of 'linear' is not finite"):
+        quantize(twin(toy, algorithm(shifting(0.0), statistics=[strange])), algorithms="auto")
+
+
+def test_a_statistic_that_raises_costs_only_those_that_need_it(toy: ModuleType) -> None:
+    broken = algorithm(lambda *_: [], "broken", statistics=[Statistic("bad", raising)])
+    works = algorithm(lambda *_: [], "works")
+    with pytest.warns(AlgorithmWarning, match="its statistic 'bad' raised"):
+        result = quantize(twin(toy, broken, works), algorithms="auto")
+    assert [each.reason[:10] for each in result.algorithms] == ["it failed ", "it found n"]
+
+
+def test_one_batch_is_too_few(toy: ModuleType) -> None:
+    registry = twin(toy, algorithm(shifting(0.0)))
+    (found,) = quantize(registry, calibration=batches(1), algorithms="auto").algorithms
+    assert "1 batch is too few" in found.reason
+    with pytest.raises(CalibrationError, match="expected at least 2"):
+        quantize(registry, calibration=batches(1), algorithms=["mine"])
+
+
+def test_a_generator_is_read_once(toy: ModuleType) -> None:
+    registry = twin(toy, algorithm(lambda *_: [], "late"), algorithm(raising, "early", "float"))
+    result = quantize(registry, calibration=iter(batches()), algorithms="auto")
+    reasons = {each.algorithm: each.reason for each in result.algorithms}
+    assert "Pass a list or a DataLoader" in reasons["early"]
+    assert reasons["late"] == "it found nothing to change"
+
+
+def test_one_that_does_not_apply_gives_its_reason(toy: ModuleType) -> None:
+    registry = twin(toy, algorithm(raising, applies=lambda candidate: "there is no convolution"))
+    (found,) = quantize(registry, algorithms="auto").algorithms
+    assert (found.reason, found.before) == ("there is no convolution", None)
+    with pytest.raises(AlgorithmError, match="there is no convolution"):
+        quantize(registry, algorithms=["mine"])
+
+
+def test_the_order_is_that_of_the_stages_and_of_wishes(toy: ModuleType) -> None:
+    def nothing(*_: Any) -> list[Change]:
+        return []
+
+    tried = [
+        algorithm(nothing, "last", "converted"),
+        algorithm(nothing, "second", after=["first"]),
+        algorithm(nothing, "first"),
+        algorithm(nothing, "float", "float"),
+        algorithm(nothing, "manual", automatic=False),
+    ]
+    registry = twin(toy, *tried)
+    outcomes = quantize(registry, algorithms="auto").algorithms
+    assert [each.algorithm for each in outcomes] == ["float", "first", "second", "last"]
+    named = quantize(registry, algorithms=["second", "manual", "float"]).algorithms
+    assert [each.algorithm for each in named] == ["float", "second", "manual"]
+
+
+def test_a_cycle_is_an_error(toy: ModuleType) -> None:
+    one = algorithm(raising, "one", after=["two"])
+    with pytest.raises(OrderError, match="the order of algorithms has a cycle: one -> two -> one"):
+        twin(toy, one, algorithm(raising, "two", after=["one"])).algorithms()
+
+
+def test_algorithms_that_conflict_are_not_combined(toy: ModuleType) -> None:
+    one, two = algorithm(raising, "one"), algorithm(raising, "two", conflicts=["one"])
+    with pytest.raises(AlgorithmError, match=r"'two'.*not combined with 'one'"):
+        quantize(twin(toy, one, two), algorithms=["one", "two"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "message"),
+    [
+        (["mien"], UnknownNameError, "Did you mean 'mine'"),
+        ("mine", InputError, r"Pass \['mine'\]"),
+        ([3], InputError, "3 is not a name or an Algorithm"),
+        (["mine", "mine"], InputError, "is there 2 times"),
+        (None, InputError, "expected"),
+    ],
+)
+def test_what_is_not_an_algorithm_is_rejected_first(
+    toy: ModuleType, asked: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        quantize(twin(toy, algorithm(raising)), calibration=[None], algorithms=asked)
+
+
+def test_auto_without_algorithms_is_an_error(registry: Registry) -> None:
+    with pytest.raises(InputError, match="stands for none"):
+        quantize(registry, algorithms="auto")
+
+
+def test_qat_has_none(registry: Registry) -> None:
+    with pytest.raises(qreg.errors.ConfigError, match="QAT"):
+        quantize(registry, config="qat", algorithms=[stock.bias_correction()])
