@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import click
 
 from qreg.cli.options import FORMAT
 from qreg.cli.reporting import current_registry, reports_errors
+
+if TYPE_CHECKING:
+    from qreg.scaffold import Kind
 
 
 @click.command("list")
@@ -62,7 +65,7 @@ def ops(backend: str, as_json: bool) -> None:
 @click.argument("name")
 @click.option(
     "--kind",
-    type=click.Choice(["annotator", "config", "backend"]),
+    type=click.Choice(["annotator", "config", "backend", "algorithm"]),
     default="annotator",
     show_default=True,
     help="What the plugin supplies.",
@@ -75,7 +78,7 @@ def ops(backend: str, as_json: bool) -> None:
     help="The folder to create the project in.",
 )
 @reports_errors
-def new_plugin(name: str, kind: Literal["annotator", "config", "backend"], output: Path) -> None:
+def new_plugin(name: str, kind: Kind, output: Path) -> None:
     """Write the project qreg-NAME: a working plugin, with passing tests."""
     from qreg.scaffold import new_plugin as write
 

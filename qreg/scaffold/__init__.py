@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from qreg.errors import InputError
 
-Kind: TypeAlias = Literal["annotator", "config", "backend"]
+Kind: TypeAlias = Literal["annotator", "config", "backend", "algorithm"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")

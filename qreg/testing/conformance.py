@@ -4,12 +4,13 @@ Each test checks one property, and its failure names the remedy. If the property
 because of another failure, the test is skipped with the name of the test for that failure.
 """
 
+from qreg.testing.algorithms import AlgorithmTests
 from qreg.testing.annotators import AnnotatorTests
 from qreg.testing.hooks import HookTests
 from qreg.testing.values import BackendTests, ConfigTests
 
 
-class PluginConformance(HookTests, AnnotatorTests, ConfigTests, BackendTests):
+class PluginConformance(HookTests, AnnotatorTests, ConfigTests, BackendTests, AlgorithmTests):
     """Conformance tests: subclass as ``class TestMine``, with the plugin's name and samples.
 
     ::

@@ -21,6 +21,7 @@ from qreg.plugins.manager import PluginWarning
 from qreg.plugins.plugin import Plugin
 from qreg.plugins.registry import Registry
 from qreg.plugins.supplied import Supplied
+from qreg.plugins.types.algorithm import Algorithm
 from qreg.plugins.types.annotator import Annotator
 from qreg.plugins.types.backend import Backend, SupportedConfig
 
@@ -31,7 +32,7 @@ def _strings(values: str | Iterable[str]) -> tuple[str, ...]:
 
 @frozen
 class Sample:
-    """A small module to which an annotator, config or backend applies, and inputs for it.
+    """A small module that an annotator, config, backend or algorithm is for, and its inputs.
 
     ``inputs`` is a tuple of tensors, or a lone tensor. ``configs`` are the names of the configs to
     test an annotator with; by default one config for each of its modes that the backend has.
@@ -113,6 +114,11 @@ class Subject:
     def backends(self) -> dict[str, Backend]:
         """The backends of this plugin, by name."""
         return self._mine(self.registry.backends().values())
+
+    @property
+    def algorithms(self) -> dict[str, Algorithm]:
+        """The algorithms of this plugin, by name."""
+        return self._mine(self.registry.algorithms().values())
 
     def _mine(self, supplied: Iterable[Supplied[Any]]) -> dict[str, Any]:
         return {each.value.name: each.value for each in supplied if each.plugin == self.plugin}

@@ -10,14 +10,20 @@ from unittest import SkipTest
 from qreg.testing.subject import Samples, Subject
 
 # The argument of a test, and the values of the plugin that the test is run for.
-PARAMETERS = {"annotator": "annotators", "config": "configs", "supplied_backend": "backends"}
+PARAMETERS = {
+    "annotator": "annotators",
+    "config": "configs",
+    "supplied_backend": "backends",
+    "algorithm": "algorithms",
+}
 
 
 class Suite:
     """A plugin by the name of its entry point, the backend it adds to, and its samples.
 
     ``samples`` has one :class:`~qreg.testing.Sample` or more under the name of each annotator,
-    config and backend that the plugin supplies. ``also`` names other plugins that it needs.
+    config, backend and algorithm that the plugin supplies. ``also`` names other plugins that it
+    needs.
     """
 
     plugin: ClassVar[str] = ""

@@ -99,7 +99,7 @@ def test_a_name_with_the_prefix_is_said_without_it(tmp_path: Path) -> None:
 
 
 def test_an_unknown_kind_says_which_there_are(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="annotator, config, backend"):
+    with pytest.raises(InputError, match="annotator, config, backend, algorithm"):
         new_plugin("my-ops", "lowering", tmp_path)  # type: ignore[arg-type]
 
 
