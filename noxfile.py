@@ -55,6 +55,9 @@ WITH_OLDEST = [
 # The host's tests for environments with several plugins. Comparisons, templates and the kit run
 # with XNNPACK, and with all backends in TOGETHER.
 BESIDE = [each for each in NEXT_TO if each.removeprefix("tests/") not in SLOW]
+# Next to XNNPACK: that the kit finds faults of one distribution that adds to another. What else it
+# finds does not depend on what is installed.
+KIT = "tests/testing/test_conformance.py"
 # The tests for wheels: those that read files and metadata. Other code is tested in combo(none).
 PACKAGED = (*(each for each in NEXT_TO if each != "tests/testing"), "tests/report", HOST[1])
 TOOLS = ("nox", "pre-commit", "ruff", "mypy")
@@ -94,8 +97,9 @@ COMBINATIONS: dict[str, tuple[list[str], list[str]]] = {
     "none": ([], ["tests"]),
     "oldest": ([], [*WITH_OLDEST]),
     # The session release runs the host's tests next to these two distributions, from wheels.
-    "xnnpack": ([XNNPACK], ["tests/testing", "plugins/xnnpack/tests"]),
-    "xnnpack+addmm": ([XNNPACK, EXAMPLES[0]], [*BESIDE, "examples/qreg-addmm/tests"]),
+    "xnnpack": ([XNNPACK], [KIT, "plugins/xnnpack/tests"]),
+    # The host's tests run with this example and two more below.
+    "xnnpack+addmm": ([XNNPACK, EXAMPLES[0]], [f"{EXAMPLES[0]}/tests"]),
     "xnnpack+examples": ([XNNPACK, *EXAMPLES], [*BESIDE, *(f"{each}/tests" for each in EXAMPLES)]),
     "xnnpack+broken": ([XNNPACK, *BROKEN], [*BESIDE, f"{BROKEN[0]}/tests"]),
     "xnnpack+conflict": ([XNNPACK, *CONFLICT], [*BESIDE, f"{CONFLICT[0]}/tests"]),

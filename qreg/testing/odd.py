@@ -162,6 +162,17 @@ def find_operator(name: str) -> Any:
 
 def odd_calls(operator: str) -> Iterator[tuple[str, GraphModule]]:
     """Yield graphs of one call of an operator, each with a description."""
+    for what, graph_module in _calls(operator):
+        yield what, GraphModule(graph_module, copy.deepcopy(graph_module.graph))
+
+
+@functools.cache
+def _calls(operator: str) -> list[tuple[str, GraphModule]]:
+    """Return the graphs: annotators share operators, and torch rejects most candidates."""
+    return list(_made(operator))
+
+
+def _made(operator: str) -> Iterator[tuple[str, GraphModule]]:
     overload = find_operator(operator)
     for name, kind in KINDS.items():
         for full in (False, True):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from cases_openvino import CASES, IMAGE, TOKENS, Between, Call, conv, two
+from side_by_side import Table
 from torch import nn
 from torch.nn import functional
 
@@ -18,14 +19,18 @@ from qreg.configs.factory import INT8, REDUCED_INT8, UINT8, config
 VARIANTS = [name for name in CASES if " " in name]
 
 
+@pytest.fixture(scope="module")
+def variants(quantized: Any) -> Table:
+    return Table({name: CASES[name] for name in VARIANTS}, quantized)
+
+
 @pytest.mark.parametrize("case", VARIANTS)
-def test_the_program_computes_in_integers_and_agrees(case: str, quantized: Any) -> None:
-    module, shapes = CASES[case]
-    result: qreg.Result = quantized(module, *shapes)
-    assert not result.audit.defects
-    assert all(decision.quantized for decision in result.decisions)
-    assert result.verification.to_converted[0].sqnr > 35
-    assert result.verification.to_float[0].sqnr > 25
+def test_the_program_computes_in_integers_and_agrees(case: str, variants: Table) -> None:
+    share = variants[case]
+    assert not share.defects
+    assert all(decision.quantized for decision in share.decisions)
+    assert share.to_converted[0].sqnr > 35
+    assert share.to_float[0].sqnr > 25
 
 
 @pytest.mark.parametrize(

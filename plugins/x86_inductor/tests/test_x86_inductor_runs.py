@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from chains import chain, failures
+from side_by_side import Share, Table
 from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn import functional
@@ -84,14 +85,6 @@ class Clamped(nn.Module):
         return last(fourth(x).clamp(torch.tensor(-0.2), torch.tensor(0.4)))
 
 
-def test_clamps_of_every_form_are_fused_into_convolutions(quantized: Callable[..., Any]) -> None:
-    result = quantized(Clamped(), IMAGE)
-    assert all(each.int8 for each in operators(result).values())
-    assert {each.operator for each in operators(result).values()} == {CONV}
-    assert result.audit.defects == ()
-    assert result.verification.to_float[0].sqnr > 30
-
-
 class Left(nn.Module):
     """What torchao annotates, and Inductor computes in float: qreg leaves it there."""
 
@@ -107,14 +100,6 @@ class Left(nn.Module):
         return torch.add(rounded, functional.leaky_relu(rounded), alpha=2)
 
 
-def test_what_inductor_runs_in_float_is_not_annotated(quantized: Callable[..., Any]) -> None:
-    result = quantized(Left(), IMAGE)
-    decided = {each.node for each in result.decisions if each.quantized}
-    assert decided == {"conv2d", "conv2d_1", "conv2d_2"}
-    assert {name for name, each in operators(result).items() if each.int8} == decided
-    assert result.audit.defects == ()
-
-
 class Scaled(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -124,8 +109,72 @@ class Scaled(nn.Module):
         return torch.add(self.first(x), self.second(x), alpha=2)
 
 
-def test_a_factor_on_a_fused_addition_is_not_forgotten(quantized: Callable[..., Any]) -> None:
-    assert quantized(Scaled(), ROWS).verification.to_converted[0].sqnr > 60
+class Activated(nn.Module):
+    """Sums of layers with an activation, on either side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor, y: Tensor, image: Tensor) -> tuple[Tensor, ...]:
+        first, second, conv = self.first(x), self.second(y), self.conv(image)
+        return (
+            first.relu() + y,
+            x + second.relu(),
+            first.relu() + second.relu(),
+            functional.gelu(first) + second,
+            second + functional.silu(first),
+            (first.relu() + second).relu(),
+            conv.relu() + image,
+            functional.hardswish(conv) + conv,
+        )
+
+
+TABLE: dict[str, tuple[nn.Module, list[tuple[int, ...]]]] = {
+    "clamped": (Clamped(), [IMAGE]),
+    "left": (Left(), [IMAGE]),
+    "scaled": (Scaled(), [ROWS]),
+    "activated": (Activated(), [(4, 8), (4, 8), (1, 3, 6, 6)]),
+}
+
+
+@pytest.fixture(scope="module")
+def table(quantized: Callable[..., Any]) -> Table:
+    """One package: compiling takes longer than all else."""
+    return Table(TABLE, quantized)
+
+
+def int8_of(share: Share) -> set[str]:
+    return {name for name, each in share.placements.items() if each.place == "int8"}
+
+
+def test_clamps_of_every_form_are_fused_into_convolutions(table: Table) -> None:
+    share = table["clamped"]
+    found = [each for name, each in operators(share.result).items() if name in share.nodes]
+    assert all(each.int8 for each in found)
+    assert {each.operator for each in found} == {CONV}
+    assert share.defects == []
+    assert share.to_float[0].sqnr > 30
+
+
+def test_what_inductor_runs_in_float_is_not_annotated(table: Table) -> None:
+    share = table["left"]
+    decided = [each for each in share.decisions if each.quantized]
+    assert [each.operator for each in decided] == ["aten.conv2d.default"] * 3
+    assert int8_of(share) == {each.node for each in decided}
+    assert share.defects == []
+
+
+def test_a_factor_on_a_fused_addition_is_not_forgotten(table: Table) -> None:
+    assert table["scaled"].to_converted[0].sqnr > 60
+
+
+def test_activated_layers_are_summed(table: Table) -> None:
+    share = table["activated"]
+    assert min(each.sqnr for each in share.to_float) > 35
+    assert len(int8_of(share)) >= 3
 
 
 def test_dynamic_ranges_are_for_linears(quantized: Callable[..., Any]) -> None:
@@ -239,32 +288,3 @@ def test_scopes_are_kept_next_to_pooling(quantized: Callable[..., Any]) -> None:
 def test_a_sum_with_itself_in_float_runs_beside_int8() -> None:
     """torchao 0.18.0 looks for the other operand of a sum downstream of a convolution."""
     assert failures([chain((1, 4, 8, 8), "conv2d", "~add itself", "conv2d")], "x86_inductor") == []
-
-
-class Activated(nn.Module):
-    """Sums of layers with an activation, on either side."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(3)
-        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
-        self.conv = nn.Conv2d(3, 3, 3, padding=1)
-
-    def forward(self, x: Tensor, y: Tensor, image: Tensor) -> tuple[Tensor, ...]:
-        first, second, conv = self.first(x), self.second(y), self.conv(image)
-        return (
-            first.relu() + y,
-            x + second.relu(),
-            first.relu() + second.relu(),
-            functional.gelu(first) + second,
-            second + functional.silu(first),
-            (first.relu() + second).relu(),
-            conv.relu() + image,
-            functional.hardswish(conv) + conv,
-        )
-
-
-def test_activated_layers_are_summed(quantized: Callable[..., Any]) -> None:
-    result = quantized(Activated(), (4, 8), (4, 8), (1, 3, 6, 6))
-    assert min(each.sqnr for each in result.verification.to_float) > 35
-    assert result.report.counts["int8"] >= 3
