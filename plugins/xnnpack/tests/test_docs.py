@@ -114,6 +114,19 @@ def test_the_guide_to_reports_runs(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").stat().st_size > (tmp_path / "report.json").stat().st_size > 0
 
 
+def test_the_guide_to_algorithms_runs() -> None:
+    namespace: dict[str, Any] = {}
+    run_blocks(ROOT / "docs" / "algorithms.md", namespace)
+    outcomes = namespace["result"].algorithms
+    assert [each.algorithm for each in outcomes if each.before is not None]
+    (halves,) = namespace["qreg_algorithms"]()
+    model, image = namespace["model"], namespace["image"]
+    linear = torch.nn.Sequential(model, torch.nn.Flatten(), torch.nn.Linear(4 * 12 * 12, 3)).eval()
+    batches = namespace["batches"]
+    found = qreg.quantize(linear, (image,), calibration=batches, algorithms=[halves]).algorithms
+    assert len(found[0].operators) == 1
+
+
 def test_the_comparison_lists_every_row_that_is_tested() -> None:
     text = (ROOT / "docs" / "comparison.md").read_text()
     tests = (Path(__file__).parent / "test_rows.py").read_text()
