@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from unittest import SkipTest
 
 from torch.fx import GraphModule
@@ -68,7 +69,7 @@ class AnnotatorTests(Suite):
                 self._quantizer(config.name).annotate,
                 partial(annotate_with, (alone,), config=value),
             ):
-                graph_module = _graph(sample, config)
+                graph_module = _graph(sample, config.mode == "qat")
                 graph_module = self._quantizer(config.name).transform_for_annotation(graph_module)
                 _check_keeps_to_match(annotator, annotate, graph_module)
 
@@ -79,7 +80,7 @@ class AnnotatorTests(Suite):
                 name for name in {**first, **second} if first.get(name) != second.get(name)
             ]
             assert not differing, (
-                f"two exports of one sample are annotated differently at {', '.join(differing)} "
+                f"two copies of one graph are annotated differently at {', '.join(differing)} "
                 f"with the config {config.name!r}. What {annotator!r} does may depend on the match "
                 "and the config only: keep no state between calls"
             )
@@ -147,10 +148,7 @@ class AnnotatorTests(Suite):
         train: bool = False,
     ) -> Annotated:
         quantizer = quantizer or self._quantizer(config)
-        train = train or "qat" in quantizer.modes
-        shapes = sample.dynamic_shapes
-        graph_module = graph_of(sample.module, sample.inputs, train=train, dynamic_shapes=shapes)
-        return annotated(graph_module, quantizer)
+        return annotated(_graph(sample, train or "qat" in quantizer.modes), quantizer)
 
     def _applied(self, annotator: str, sample: Sample, config: SupportedConfig) -> GraphModule:
         """Return the annotated graph of a sample; skip the test if the annotator does not apply."""
@@ -203,13 +201,14 @@ def _is_trespass(said: str) -> bool:
     return any(f": {beginning}" in said for beginning in TRESPASS)
 
 
-def _graph(sample: Sample, config: SupportedConfig) -> GraphModule:
-    return graph_of(
-        sample.module,
-        sample.inputs,
-        train=config.mode == "qat",
-        dynamic_shapes=sample.dynamic_shapes,
-    )
+def _graph(sample: Sample, train: bool) -> GraphModule:
+    return copy.deepcopy(_exported(sample, train))
+
+
+@lru_cache(maxsize=16)  # each test exports the sample that the next one does
+def _exported(sample: Sample, train: bool) -> GraphModule:
+    shapes = sample.dynamic_shapes
+    return graph_of(sample.module, sample.inputs, train=train, dynamic_shapes=shapes)
 
 
 def _check_keeps_to_match(

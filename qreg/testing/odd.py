@@ -103,6 +103,16 @@ def odd_models() -> dict[str, torch.export.ExportedProgram]:
 
 def variants(sample: Sample) -> Iterator[tuple[str, GraphModule]]:
     """Yield the graphs of a sample in other dtypes, if torch can export them."""
+    for what, graph_module in _variants(sample):
+        yield what, copy.deepcopy(graph_module)
+
+
+@functools.lru_cache(maxsize=16)  # for each of the configs
+def _variants(sample: Sample) -> list[tuple[str, GraphModule]]:
+    return list(_converted(sample))
+
+
+def _converted(sample: Sample) -> Iterator[tuple[str, GraphModule]]:
     for dtype in (torch.float64, torch.float16, torch.bfloat16):
         inputs = pytree.tree_map(functools.partial(_as_type, dtype=dtype), sample.inputs)
         module = copy.deepcopy(sample.module).to(dtype)

@@ -30,7 +30,7 @@ def _strings(values: str | Iterable[str]) -> tuple[str, ...]:
     return (values,) if isinstance(values, str) else tuple(values)
 
 
-@frozen
+@frozen(eq=False)  # a key of caches
 class Sample:
     """A small module that an annotator, config, backend or algorithm is for, and its inputs.
 
