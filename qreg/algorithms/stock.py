@@ -6,21 +6,61 @@ Each function returns an algorithm with other parameters than the registered one
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from qreg.plugins.hookspecs import hookimpl
-from qreg.plugins.types.algorithm import Algorithm
+from qreg.plugins.types.algorithm import Algorithm, Statistic
 
 if TYPE_CHECKING:
     from qreg.plugins.types.algorithm import Calibration, Candidate, Change
 
 
+def _channel_ranges(*values: Any) -> Any:
+    """Call the update of the statistic in a module that imports torch."""
+    return import_module("qreg.algorithms.channels").channel_ranges(*values)
+
+
+CHANNEL_RANGES = Statistic("channel_ranges", _channel_ranges)
+
+
 @hookimpl
 def qreg_algorithms() -> Iterable[Algorithm]:
+    yield equalize()
+    yield smooth_quant()
     yield bias_correction()
+
+
+def equalize() -> Algorithm:
+    """Return the algorithm that gives the channels between two layers alike ranges."""
+    return Algorithm(
+        name="equalize",
+        stage="float",
+        summary="gives the channels between two layers alike ranges",
+        run=partial(_run, "equalize"),
+        applies=partial(_applies, "equalize"),
+        statistics=(CHANNEL_RANGES,),
+    )
+
+
+def smooth_quant(
+    alphas: Sequence[float] = (0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), threshold: float = 4.0
+) -> Algorithm:
+    """Return the algorithm that moves outlier channels of activations into weights.
+
+    ``alphas`` are the exponents that are tried for each activation. A channel whose range is more
+    than ``threshold`` times the median of the channels is an outlier of the residual stream.
+    """
+    return Algorithm(
+        name="smooth_quant",
+        stage="float",
+        summary="moves outlier channels of activations into weights, and out of sums",
+        run=partial(_run, "smooth_quant", alphas=tuple(alphas), threshold=threshold),
+        applies=partial(_applies, "smooth_quant"),
+        statistics=(CHANNEL_RANGES,),
+    )
 
 
 def bias_correction(threshold: float = 1000.0) -> Algorithm:
@@ -42,3 +82,8 @@ def _run(
     """Call ``changes`` of a module, which imports torch, so that listing does not."""
     found = import_module(f"qreg.algorithms.{module}").changes
     return found(candidate, calibration, **parameters)  # type: ignore[no-any-return]
+
+
+def _applies(module: str, candidate: Candidate) -> str | None:
+    found = import_module(f"qreg.algorithms.{module}").applies
+    return found(candidate)  # type: ignore[no-any-return]

@@ -97,6 +97,10 @@ class Change:
     in_float: str = ""
 
 
+def _statistics(given: Iterable[Statistic]) -> tuple[Statistic, ...]:
+    return tuple(given)
+
+
 @frozen
 class Algorithm:
     """A way to make quantized models more accurate; kept only where a measurement shows it.
@@ -116,7 +120,7 @@ class Algorithm:
     applies: Applies | None = field(default=None, validator=validators.optional(is_callable))
     statistics: tuple[Statistic, ...] = field(
         default=(),
-        converter=tuple,
+        converter=_statistics,
         validator=validators.deep_iterable(validators.instance_of(Statistic)),
     )
     before: tuple[str, ...] = field(default=(), converter=strings)
