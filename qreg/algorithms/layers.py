@@ -8,7 +8,7 @@ from attrs import frozen
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from qreg.graph.nodes import called
+from qreg.graph.nodes import argument, called
 from qreg.graph.values import constant_at, value_of
 
 INPUT, WEIGHT, BIAS = 0, 1, 2  # the positions of the arguments
@@ -43,6 +43,11 @@ class Layer:
         return str(self.node.name)
 
     @property
+    def is_transposed(self) -> bool:
+        """Whether it is a transposed convolution."""
+        return called(self.node) in TRANSPOSED
+
+    @property
     def outputs(self) -> int:
         """The number of output channels."""
         size = int(self.weight.shape[self.axis])
@@ -65,28 +70,27 @@ def layers(model: GraphModule) -> Iterator[Layer]:
     A layer whose weight is computed while the model runs is left out.
     """
     for node in model.graph.nodes:
-        name = called(node)
-        if name != LINEAR and name not in GROUPS:
-            continue
-        weight, bias = constant_at(node, WEIGHT), constant_at(node, BIAS)
-        if weight is None or (bias is None and _has(node, BIAS)):
-            continue
-        yield _layer(model, node, name, weight, bias)
+        layer = layer_at(node)
+        if layer is not None:
+            yield layer
 
 
-def _has(node: Node, position: int) -> bool:
-    return position < len(node.args) and node.args[position] is not None
-
-
-def _layer(model: GraphModule, node: Node, name: str, weight: Node, bias: Node | None) -> Layer:
+def layer_at(node: Node) -> Layer | None:
+    """Return the layer that a node of a prepared or float graph calls, None for another node."""
+    name = called(node)
+    model = node.graph.owning_module
+    if model is None or (name != LINEAR and name not in GROUPS):
+        return None
+    weight, bias = constant_at(node, WEIGHT), constant_at(node, BIAS)
+    if weight is None or (bias is None and argument(node, BIAS) is not None):
+        return None
     spatial = {**CONVOLUTIONS, **TRANSPOSED}.get(name, 0)
-    at = GROUPS.get(name)
-    groups = node.args[at] if at is not None and at < len(node.args) else 1
+    groups = argument(node, GROUPS[name]) if name in GROUPS else None
     return Layer(
         node=node,
         weight=value_of(model, weight),
         bias=None if bias is None else value_of(model, bias),
         channels=-1 - spatial,
         axis=1 if name in TRANSPOSED else 0,
-        groups=int(groups) if isinstance(groups, int) else 1,
+        groups=1 if groups is None else int(groups),
     )

@@ -23,13 +23,19 @@ def _channel_ranges(*values: Any) -> Any:
     return import_module("qreg.algorithms.channels").channel_ranges(*values)
 
 
+def _moments(*values: Any) -> Any:
+    return import_module("qreg.algorithms.hessian").update(*values)
+
+
 CHANNEL_RANGES = Statistic("channel_ranges", _channel_ranges)
+MOMENTS = Statistic("moments", _moments)
 
 
 @hookimpl
 def qreg_algorithms() -> Iterable[Algorithm]:
     yield equalize()
     yield smooth_quant()
+    yield gptq()
     yield bias_correction()
 
 
@@ -60,6 +66,21 @@ def smooth_quant(
         run=partial(_run, "smooth_quant", alphas=tuple(alphas), threshold=threshold),
         applies=partial(_applies, "smooth_quant"),
         statistics=(CHANNEL_RANGES,),
+    )
+
+
+def gptq(damping: float = 0.01, block: int = 128) -> Algorithm:
+    """Return the algorithm that rounds weights so that their errors cancel in the outputs.
+
+    ``damping`` is the share of the mean of the Hessian's diagonal that is added to it, and
+    ``block`` the number of columns that are rounded ahead of a change of all others.
+    """
+    return Algorithm(
+        name="gptq",
+        stage="prepared",
+        summary="rounds weights one after another, each to make up for those before (GPTQ)",
+        run=partial(_run, "gptq", damping=damping, block=block),
+        statistics=(MOMENTS,),
     )
 
 

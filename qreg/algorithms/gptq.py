@@ -1,0 +1,70 @@
+"""GPTQ: round weights one column after another, and let the next columns make up for the error.
+
+Frantar et al., GPTQ: accurate post-training quantization for generative pre-trained transformers
+(2022), algorithm 1. With the Hessian ``H`` of the layer's inputs and ``U`` the upper Cholesky
+factor of its inverse, rounding column ``j`` of the weights makes the error ``e = (w_j - q_j) /
+U_jj``, and the columns behind it become ``w_k - e U_jk``: the change that makes the squared error
+of the output least (section 3). Columns are taken by decreasing ``H_jj``, as in the paper's
+implementation (``--act-order``): those that matter most have the most columns behind them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from qreg.algorithms.hessian import Rounded, damped, rounded_layers
+from qreg.algorithms.layers import WEIGHT
+from qreg.plugins.types.algorithm import Calibration, Candidate, Change
+
+
+def changes(
+    candidate: Candidate, calibration: Calibration, *, damping: float, block: int
+) -> Iterator[Change]:
+    """Yield the weights of each layer, on the grid of its observer.
+
+    ``damping`` is the share of the mean of the Hessian's diagonal that is added to it. Columns that
+    are more than ``block`` apart are changed in one product of matrices.
+    """
+    moments = calibration.statistics["moments"]
+    with torch.no_grad():
+        for each in rounded_layers(candidate):
+            name = each.layer.name
+            if name in moments:
+                chosen = integers(each, damped(moments[name], damping), block)
+                yield Change(name, constants={WEIGHT: each.values(chosen)})
+
+
+def integers(layer: Rounded, hessian: Tensor, block: int) -> Tensor:
+    """Return the integers for the weights, of shape (groups, rows, columns).
+
+    ``hessian`` is positive definite, of shape (groups, columns, columns).
+    """
+    order = hessian.diagonal(dim1=1, dim2=2).argsort(stable=True, dim=1, descending=True)
+    hessian = _gathered(_gathered(hessian, order, 1), order, 2)
+    weight, scale, zero = (
+        _gathered(each, order, 2) for each in (layer.weight, layer.scale, layer.zero)
+    )
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
+    factor = torch.linalg.cholesky(inverse, upper=True)
+    chosen = torch.empty_like(weight)
+    for start in range(0, weight.shape[2], block):
+        end = min(start + block, weight.shape[2])
+        errors = torch.empty_like(weight[..., start:end])
+        for j in range(start, end):
+            w, step, at = weight[..., j], scale[..., j], zero[..., j]
+            chosen[..., j] = (w / step + at).round_().clamp_(layer.lowest, layer.highest)
+            error = (w - (chosen[..., j] - at) * step) / factor[:, j, j, None]
+            weight[..., j:end] -= error[..., None] * factor[:, None, j, j:end]
+            errors[..., j - start] = error
+        weight[..., end:] -= errors @ factor[:, start:end, end:]
+    return _gathered(chosen, order.argsort(1), 2)
+
+
+def _gathered(values: Tensor, order: Tensor, axis: int) -> Tensor:
+    """Return values in another order along an axis, which may differ between groups."""
+    shape = [len(order), 1, 1]
+    shape[axis] = -1
+    return values.gather(axis, order.reshape(shape).expand_as(values))

@@ -1,0 +1,129 @@
+"""The second moments of the inputs of layers, which say what a change of the weights costs.
+
+With weights ``W`` that become ``V``, and inputs ``X`` as columns, the squared error of the output
+is ``trace((W - V) X X^T (W - V)^T)``; ``2 X X^T`` is its Hessian (Frantar and Alistarh, Optimal
+Brain Compression, 2022, section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from attrs import frozen
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+from qreg.algorithms.layers import WEIGHT, Layer, layer_at, layers
+from qreg.algorithms.products import columns, of_rows, rows
+from qreg.graph.nodes import argument
+from qreg.graph.values import constant_at
+from qreg.plugins.types.algorithm import Candidate
+
+LARGEST = 4096  # columns, beyond which a layer is left out: its moments take 64 MiB
+CHUNK = 1 << 22  # values of patches that are in memory at once
+
+
+@frozen(eq=False)
+class Rounded:
+    """A layer with an observer that rounds its weight, and the grid of that observer.
+
+    ``weight``, ``scale`` and ``zero`` have the shape (groups, rows, columns). ``lowest`` and
+    ``highest`` are the limits of the integers.
+    """
+
+    layer: Layer
+    weight: Tensor
+    scale: Tensor
+    zero: Tensor
+    lowest: int
+    highest: int
+
+    def integers(self) -> Tensor:
+        """Return the weights in units of the scale, with the zero point added, before rounding."""
+        return self.weight / self.scale + self.zero
+
+    def values(self, integers: Tensor) -> Tensor:
+        """Return integers of shape (groups, rows, columns) as values in the weight's shape."""
+        found = (integers - self.zero) * self.scale
+        return of_rows(self.layer, found).to(self.layer.weight.dtype)
+
+
+def update(value: Tensor | None, node: Node, inputs: Sequence[Tensor], _: Tensor) -> Tensor | None:
+    """Add ``X^T X`` of the inputs of a layer, of shape (groups, columns, columns), in float32."""
+    layer = layer_at(node)
+    if layer is None or not _is_rounded(node) or layer.weight[0].numel() > LARGEST:
+        return None
+    with torch.no_grad():
+        moments = torch.stack([_moments(layer, x) for x in _chunks(layer, inputs[0])]).sum(0)
+    return moments if value is None else value.add_(moments)
+
+
+def _moments(layer: Layer, x: Tensor) -> Tensor:
+    read = columns(layer, x.detach().float())
+    return read.transpose(1, 2) @ read
+
+
+def _chunks(layer: Layer, x: Tensor) -> Iterator[Tensor]:
+    """Yield parts of a batch whose patches are not too large."""
+    kernel = layer.weight[0, 0].numel() if layer.weight.dim() > 2 else 1
+    if kernel == 1 or x.dim() < layer.weight.dim():
+        return iter([x])
+    return iter(torch.split(x, max(1, CHUNK // (kernel * x[0].numel()))))
+
+
+def rounded_layers(candidate: Candidate) -> Iterator[Rounded]:
+    """Yield the layers whose weights may be rounded in another way, in order.
+
+    Layers that are kept in float and weights that several operators read are left out.
+    """
+    for layer in layers(candidate.model):
+        constant = constant_at(layer.node, WEIGHT)
+        if layer.name in candidate.kept or not _is_rounded(layer.node) or constant is None:
+            continue
+        if _readers(constant) == 1:
+            yield _rounded(candidate.model, layer)
+
+
+def _is_rounded(node: Node) -> bool:
+    given = argument(node, WEIGHT)
+    return isinstance(given, Node) and given.op == "call_module"
+
+
+def _readers(constant: Node) -> int:
+    """Return how many operators read a constant, through observers and other nodes for it."""
+    same = [node for node in constant.graph.nodes if node.target == constant.target]
+    users = [user for node in same for user in node.users]
+    return sum(len(user.users) if user.op == "call_module" else 1 for user in users)
+
+
+def _rounded(model: GraphModule, layer: Layer) -> Rounded:
+    observer: Any = model.get_submodule(str(layer.node.args[WEIGHT].target))  # type: ignore[union-attr]
+    weight = layer.weight.detach().double()
+    scale, zero = (each.double() for each in observer.calculate_qparams())
+    shape = [1] * weight.dim()
+    if scale.numel() > 1:
+        shape[observer.ch_axis] = -1
+    scale, zero = (each.reshape(shape).expand_as(weight) for each in (scale, zero))
+    return Rounded(
+        layer,
+        weight=rows(layer, weight),
+        scale=rows(layer, scale),
+        zero=rows(layer, zero),
+        lowest=int(observer.quant_min),
+        highest=int(observer.quant_max),
+    )
+
+
+def damped(moments: Tensor, damping: float) -> Tensor:
+    """Return moments in double precision with a share of their mean added to the diagonal.
+
+    A column that is always 0 in the inputs gets the mean as its moment, or 1 if all are 0.
+    """
+    found = moments.double()
+    diagonal = found.diagonal(dim1=1, dim2=2)
+    mean = diagonal.mean(1, keepdim=True)
+    mean = torch.where(mean > 0, mean, torch.ones_like(mean))
+    added = torch.where(diagonal > 0, damping * mean, mean)
+    return found + torch.diag_embed(added)
