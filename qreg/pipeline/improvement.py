@@ -7,6 +7,7 @@ returned with a worse score than it began with.
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from qreg.algorithms.collecting import Collected
 from qreg.algorithms.outcome import Outcome
 from qreg.algorithms.simulation import not_simulated
 from qreg.errors import AlgorithmError, AlgorithmWarning, CalibrationError, PreparationError
-from qreg.graph.prepared import copied
+from qreg.graph.prepared import copied, float_graph, is_prepared
 from qreg.graph.provenance import numbered
 from qreg.pipeline.score import Score, scored
 from qreg.pipeline.selection import Selection
@@ -57,10 +58,11 @@ class Model:
     score: Score = field(factory=partial(Score, ()))
 
     def candidate(self, backend: Backend) -> Candidate:
-        """Return what algorithms see of the model."""
+        """Return what algorithms see: a copy, so that one which modifies it does no harm."""
+        model = copy.deepcopy(self.graph)
         return Candidate(
-            model=self.graph,
-            reference=self.reference,
+            model=model,
+            reference=float_graph(model) if is_prepared(model) else copy.deepcopy(self.reference),
             decisions=tuple(self.quantizer.decisions),
             kept=self.quantizer.kept_in_float(self.reference),
             backend=backend,
@@ -206,12 +208,17 @@ class Trials:
                 raise AlgorithmError(model.collected.failed[name])
         given = Calibration(self.fitting, {name: model.collected.values[name] for name in names})
         candidate = model.candidate(self.backend)
+        untouched = _identity(candidate)
         try:
             changes = list(algorithm.run(candidate, given))
         except AlgorithmError:
             raise
         except Exception as cause:  # raised by a plugin
             raise AlgorithmError(f"it raised {cause!r}") from cause
+        modified = untouched ^ _identity(candidate)
+        if modified:
+            name = min(each[0] for each in modified)
+            raise AlgorithmError(f"it modifies {name!r} of the candidate (expected Changes only)")
         for each in changes:
             if not isinstance(each, Change):
                 raise AlgorithmError(f"it returned {each!r} (expected a Change)")
@@ -255,6 +262,17 @@ def _worsens(changed: Model, model: Model, change: Change) -> bool:
     """Whether the output of a changed operator is worse than before."""
     names = {node.name: name for node, name in numbered(model.graph.graph).items()}
     return changed.score.worsens(model.score, names.get(change.node, ""))
+
+
+def _identity(candidate: Candidate) -> set[tuple[str, object, int]]:
+    """Return what changes if a tensor or a graph of a candidate is modified."""
+    tensors = candidate.model.state_dict(keep_vars=True)
+    found: set[tuple[str, object, int]] = {
+        (name, id(tensor), tensor._version) for name, tensor in tensors.items()
+    }
+    for name, each in (("model.graph", candidate.model), ("reference.graph", candidate.reference)):
+        found.add((name, str(each.graph), 0))
+    return found
 
 
 def outcome(supplied: Supplied[Algorithm], reason: str) -> Outcome:

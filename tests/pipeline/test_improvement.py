@@ -22,6 +22,7 @@ from qreg.errors import (
     OrderError,
     UnknownNameError,
 )
+from qreg.graph.prepared import observers
 
 BIAS = 2
 
@@ -135,12 +136,33 @@ def raising(*_: Any) -> list[Change]:
     raise RuntimeError("broken")
 
 
+def in_place(candidate: Candidate, calibration: Calibration) -> list[Change]:
+    linear_bias(candidate).add_(1.0)
+    return []
+
+
+def in_an_observer(candidate: Candidate, calibration: Calibration) -> list[Change]:
+    for observer in observers(candidate.model).values():
+        observer.min_val = observer.min_val * 2
+    return []
+
+
+def in_the_graph(candidate: Candidate, calibration: Calibration) -> list[Change]:
+    graph = candidate.reference.graph
+    with graph.inserting_before(next(iter(graph.nodes))):
+        graph.get_attr("fc.bias")
+    return []
+
+
 def unlike(value: Any) -> Callable[..., list[Any]]:
     return lambda *_: [value]
 
 
 FAULTS = {
     "raises": (raising, "it raised RuntimeError('broken')"),
+    "in place": (in_place, "it modifies 'fc.bias'"),
+    "in an observer": (in_an_observer, "it modifies 'activation_post_process_0."),
+    "in the graph": (in_the_graph, "it modifies 'reference.graph'"),
     "no change": (unlike(3), "it returned 3 (expected a Change)"),
     "unknown node": (
         unlike(Change("conv", constants={1: torch.ones(1)})),
