@@ -24,9 +24,10 @@ from qreg.graph.prepared import float_graph
 from qreg.inputs.batches import Transform, capped, check_batches, checked, length, transformed
 from qreg.inputs.signature import Signature
 from qreg.pipeline.calibrate import convert, feed
-from qreg.pipeline.improvement import Model, Plan, Trials, planned
+from qreg.pipeline.improvement import Trials
 from qreg.pipeline.kept import Kept
 from qreg.pipeline.lower import supported_shapes
+from qreg.pipeline.plan import Model, Plan, planned
 from qreg.pipeline.prepare import prepare_again, prepare_program
 from qreg.pipeline.result import Result
 from qreg.pipeline.selection import Selection

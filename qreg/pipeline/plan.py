@@ -1,0 +1,121 @@
+"""The model that algorithms are tried on, and which of them apply to it."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+
+from attrs import field, frozen
+from torch.fx import GraphModule
+
+from qreg.algorithms.collecting import Collected
+from qreg.algorithms.outcome import Outcome
+from qreg.algorithms.simulation import not_simulated
+from qreg.errors import AlgorithmError
+from qreg.graph.prepared import float_graph, is_prepared
+from qreg.pipeline.score import Score
+from qreg.pipeline.selection import Selection
+from qreg.plugins.blame import call
+from qreg.plugins.supplied import Supplied
+from qreg.plugins.types.algorithm import Algorithm, Candidate, Statistic
+from qreg.plugins.types.backend import Backend
+from qreg.quantizer.registry_quantizer import RegistryQuantizer
+
+
+@frozen(eq=False)
+class Model:
+    """A model in the search: its graph, its float graph, and its quantizer with the Decisions.
+
+    ``graph`` is prepared or converted. ``collected`` are the statistics of the pass that calibrated
+    it.
+    """
+
+    graph: GraphModule
+    reference: GraphModule
+    quantizer: RegistryQuantizer
+    collected: Collected = field(factory=Collected)
+    score: Score = field(factory=partial(Score, ()))
+
+    def candidate(self, backend: Backend) -> Candidate:
+        """Return what algorithms see: a copy, so that one which modifies it does no harm."""
+        model = copy.deepcopy(self.graph)
+        return Candidate(
+            model=model,
+            reference=float_graph(model) if is_prepared(model) else copy.deepcopy(self.reference),
+            decisions=tuple(self.quantizer.decisions),
+            kept=self.quantizer.kept_in_float(self.reference),
+            backend=backend,
+            modes=self.quantizer.modes,
+        )
+
+
+@frozen
+class Plan:
+    """The algorithms to try, and the outcomes of those that are left out.
+
+    ``named`` is whether the user named them: one that cannot be run or fails is an error then.
+    """
+
+    algorithms: tuple[Supplied[Algorithm], ...]
+    left: tuple[Outcome, ...]
+    named: bool
+
+    @property
+    def statistics(self) -> tuple[Statistic, ...]:
+        """What the algorithms require, each once."""
+        required = (each for supplied in self.algorithms for each in supplied.value.statistics)
+        return tuple({each.name: each for each in required}.values())
+
+
+def planned(model: Model, selection: Selection, backend: Backend, *, readable_again: bool) -> Plan:
+    """Return which algorithms of a selection apply to a prepared model.
+
+    Raises ``AlgorithmError`` for one that does not apply and that the user named.
+    """
+    taken: list[Supplied[Algorithm]] = []
+    left: list[Outcome] = []
+    for supplied in selection.algorithms:
+        reason = _why_not(model, supplied, backend, readable_again)
+        if reason is None:
+            taken.append(supplied)
+        elif selection.named:
+            raise AlgorithmError(reason, supplied.value.name, source_of(supplied))
+        else:
+            left.append(outcome(supplied, reason))
+    return Plan(tuple(taken), tuple(left), selection.named)
+
+
+def _why_not(
+    model: Model, supplied: Supplied[Algorithm], backend: Backend, readable_again: bool
+) -> str | None:
+    algorithm = supplied.value
+    if algorithm.stage == "float" and not readable_again:
+        return (
+            "it calibrates the model again, and the calibration data is an iterator, which can be "
+            "read once. Pass a list or a DataLoader"
+        )
+    if reason := not_simulated(model.graph):
+        return reason
+    if algorithm.applies is None:
+        return None
+    expected = (str, type(None))
+    return call(  # type: ignore[no-any-return]
+        supplied, "applies", algorithm.applies, model.candidate(backend), expected=expected
+    )
+
+
+def outcome(supplied: Supplied[Algorithm], reason: str) -> Outcome:
+    """Return the outcome of an algorithm that was not kept."""
+    return Outcome(
+        algorithm=supplied.value.name,
+        stage=supplied.value.stage,
+        distribution=supplied.distribution,
+        version=supplied.version,
+        kept=False,
+        reason=reason,
+    )
+
+
+def source_of(supplied: Supplied[Algorithm]) -> str:
+    """Return the distribution of an algorithm as errors name it."""
+    return f" of {supplied.distribution!r} {supplied.version}".rstrip()
