@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_rows import Call
+from rows import Call
 from torch import Tensor, nn
 
 import qreg

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from test_rows import IMAGE, STATIC, Call, TwoConvs
+from rows import IMAGE, STATIC, Call, TwoConvs
 from torch import nn
 from torch.nn import functional as F
 from torchao.quantization.pt2e.quantizer import Quantizer

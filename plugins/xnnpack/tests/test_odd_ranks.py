@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_rows import Call
+from rows import Call
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from test_rows import Call
+from rows import Call
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchao.quantization.pt2e import move_exported_model_to_eval
