@@ -11,7 +11,7 @@ all outputs to the float ones. ``docs/accuracy.md`` lists the packages that hold
 - kept: the algorithms that improved held-back calibration batches
 - nncf: ``nncf.quantize`` on an OpenVINO model, in the environment of the interpreter ``PYTHON``
 - int8 MACs: the share of the multiply-accumulates of qreg's program that run in int8
-- latency: the time of qreg's program with algorithms to that without, of the fastest tenth of runs
+- latency: the time of qreg's program with algorithms to that without, in turns
 - seconds: to quantize, in the order of the columns
 """
 

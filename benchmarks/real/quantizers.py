@@ -6,6 +6,7 @@ Two are not qreg's. Whatever they raise is a result: the message is kept in ``Fo
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import tempfile
 import time
@@ -22,8 +23,10 @@ import qreg
 from qreg import Result
 from qreg.algorithms.outcome import Outcome
 from qreg.errors import QregError
+from qreg.verification.latency import side_by_side
 from real.subject import Batch, Outputs, Subject, sqnr
 
+BLOCKS = 7
 NNCF = Path(__file__).with_name("run_nncf.py")
 
 
@@ -142,10 +145,13 @@ def _write(path: Path, batches: Sequence[Batch]) -> None:
 
 
 def latency_ratio(one: Result, other: Result) -> float:
-    """Return the latency of a program divided by that of another; they run in turns."""
-    from qreg.verification.latency import side_by_side
+    """Return the latency of a program divided by that of another; they run in turns.
 
-    first, second = side_by_side(
-        one.target.loader, [one.program, other.program], one.samples[0], rounds=100
-    )
-    return first / second
+    It is the median of ``BLOCKS`` ratios, of which other work on the machine spoils some, and 1
+    for two programs that are the same.
+    """
+    if one.program == other.program:
+        return 1.0
+    load, programs = one.target.loader, [one.program, other.program]
+    blocks = [side_by_side(load, programs, one.samples[0]) for _ in range(BLOCKS)]
+    return statistics.median(first / second for first, second in blocks)

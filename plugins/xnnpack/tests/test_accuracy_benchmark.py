@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from sklearn.datasets import load_breast_cancer
 from torch import Tensor, nn
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
+PAUSES: dict[bytes, float] = {}
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
 
@@ -135,6 +137,23 @@ def test_what_a_third_party_raises_is_in_the_row(real: ModuleType) -> None:
     (failure,) = accuracy.failures([row])
     assert failure["quantizer"] == "executorch"
     assert "data-dependent" in failure["why"]
+
+
+def test_the_latency_of_a_program_is_compared_with_a_slower_one(
+    real: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Program:
+        def __init__(self, name: bytes, milliseconds: float) -> None:
+            self.program, self.samples, self.target = name, [(torch.ones(1),)], self
+            PAUSES[name] = milliseconds / 1000
+
+        def loader(self, program: bytes) -> Callable[..., Any]:
+            return lambda inputs: time.sleep(PAUSES[program])
+
+    monkeypatch.setattr(real.quantizers, "BLOCKS", 3)
+    slow, fast = Program(b"slow", 3), Program(b"fast", 1)
+    assert real.quantizers.latency_ratio(slow, fast) > 1.5
+    assert real.quantizers.latency_ratio(slow, Program(b"slow", 3)) == 1
 
 
 def test_planted_channels_leave_the_float_outputs_and_cost_the_quantized_ones(
