@@ -66,6 +66,9 @@ class Trials:
             return model, [outcome(each, self._too_few()) for each in algorithms]
         with self.stages.stage("score"):
             model = evolve(model, score=self._score(model))
+        if not model.score.outputs:
+            reason = "the model has no floating-point output to judge it by"
+            return model, [outcome(each, reason) for each in algorithms]
         outcomes: list[Outcome] = []
         for supplied in algorithms:
             started = time.perf_counter()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from attrs import field, frozen
+from attrs import define, field, frozen
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
@@ -23,6 +23,7 @@ Ratios = dict[str, list[float]]  # of each value, the sums of its signal and of 
 
 GAIN = 0.1  # dB by which the outputs must improve for a change to be kept
 LOSS = 0.3  # dB by which a single output, or the output of an operator, may become worse
+CHANGED = 0.02  # of the rows, by which those of another class than in float may grow
 HIGHEST = 100.0  # dB: a better output does not count more
 LOWEST = -20.0  # dB: the output is all noise
 
@@ -31,11 +32,15 @@ LOWEST = -20.0  # dB: the output is all noise
 class Score:
     """The SQNR to float in dB, of each floating-point output and of each operator by its name.
 
-    Values are between -20 and 100 dB.
+    Values are between -20 and 100 dB. ``changed`` is the number of rows, of all outputs of shape
+    (rows, classes), in which the largest value is of another class than in float; ``rows`` is the
+    number of all.
     """
 
     outputs: tuple[float, ...]
     operators: Mapping[str, float] = field(factory=dict, repr=False)
+    changed: int = 0
+    rows: int = 0
 
     @property
     def mean(self) -> float:
@@ -43,9 +48,15 @@ class Score:
         return sum(self.outputs) / len(self.outputs) if self.outputs else HIGHEST
 
     def improves(self, other: Score) -> bool:
-        """Whether the mean is higher than in another score, and no output much worse."""
+        """Whether the mean is higher than in another score, and no output much worse.
+
+        A few rows may change their class by chance. Where noise is as strong as the signal, a
+        higher SQNR may mean that an output has only become smaller: then more classes are wrong.
+        """
         pairs = zip(self.outputs, other.outputs, strict=True)
-        return self.mean >= other.mean + GAIN and all(one >= two - LOSS for one, two in pairs)
+        worse = self.changed - other.changed > max(1, CHANGED * self.rows)
+        higher = self.mean >= other.mean + GAIN and all(one >= two - LOSS for one, two in pairs)
+        return higher and not worse
 
     def worsens(self, other: Score, operator: str) -> bool:
         """Whether the output of an operator is worse than in another score."""
@@ -59,6 +70,7 @@ def scored(reference: GraphModule, model: GraphModule, batches: Sequence[Batch])
     Observers of a prepared model round what passes through them.
     """
     outputs: Ratios = {}
+    classes = _Classes()
     operators: Ratios = {}
     with torch.no_grad(), keeping_state(reference), keeping_state(model):
         wanted: dict[str, Tensor] = {}
@@ -77,7 +89,22 @@ def scored(reference: GraphModule, model: GraphModule, batches: Sequence[Batch])
             got = _copies(simulation.run(*cloned(batch)))
             for number, (one, two) in enumerate(zip(expected, got, strict=True)):
                 _add(outputs, str(number), one, two)
-    return Score(tuple(map(_ratio, outputs.values())), {k: _ratio(v) for k, v in operators.items()})
+                classes.add(one, two)
+    ratios = {name: _ratio(sums) for name, sums in operators.items()}
+    return Score(tuple(map(_ratio, outputs.values())), ratios, classes.changed, classes.rows)
+
+
+@define
+class _Classes:
+    """Count the rows of outputs whose largest value is of another class than in float."""
+
+    changed: int = 0
+    rows: int = 0
+
+    def add(self, reference: Tensor, output: Tensor) -> None:
+        if reference.dim() == 2 and reference.shape[1] > 1 and reference.shape == output.shape:
+            self.changed += int((reference.argmax(1) != output.argmax(1)).sum())
+            self.rows += len(reference)
 
 
 def _copies(outputs: Any) -> list[Tensor]:
