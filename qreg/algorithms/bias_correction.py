@@ -3,7 +3,8 @@
 Rounding weights and activations shifts the mean of each output channel, ``E[y] - E[q(y)]``, which
 the layers downstream amplify. Nagel et al., Data-free quantization through weight equalization and
 bias correction (2019), section 4.2, add the shift to the bias; with data it is measured, layer
-after layer, so that each layer corrects what the corrected layers upstream leave.
+after layer, so that each layer corrects what the corrected layers upstream leave. What differs
+from batch to batch is no shift of the mean, and correcting it makes other inputs worse.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from qreg.plugins.types.algorithm import Calibration, Candidate, Change
 
 
 def changes(
-    candidate: Candidate, calibration: Calibration, *, threshold: float
+    candidate: Candidate, calibration: Calibration, *, threshold: float, shrink: bool
 ) -> Iterator[Change]:
     """Yield the corrected bias of each layer that computes with rounded values.
 
     A layer without a bias gets one. A shift of more than ``threshold`` times the largest bias and
-    output of the layer is not corrected, as in NNCF: it is a fault of another kind.
+    output of the layer is not corrected, as in NNCF: it is a fault of another kind. ``shrink``
+    corrects the share of the shift that the batches agree on.
     """
     corrected = {each.name: each for each in layers(candidate.model) if _is_rounded(each)}
     corrected = {name: each for name, each in corrected.items() if name not in candidate.kept}
@@ -36,8 +38,9 @@ def changes(
             layer = corrected.get(node.name)
             if layer is None:
                 continue
-            shift = wanted[node.name] - _mean(layer, values)
-            if not _is_plausible(layer, shift, wanted[node.name], threshold):
+            shifts = wanted[node.name] - _mean(layer, values)
+            shift = shifts.mean(0) * (_certainty(shifts) if shrink else 1)
+            if not _is_plausible(layer, shift, wanted[node.name].mean(0), threshold):
                 continue
             moved = shift.to(layer.weight.dtype)
             walk.replace(node, [v + layer.along_channels(moved, v) for v in values])
@@ -53,7 +56,7 @@ def _is_rounded(layer: Layer) -> bool:
 def _means(
     candidate: Candidate, calibration: Calibration, corrected: Mapping[str, Layer]
 ) -> dict[str, Tensor]:
-    """Return the mean of each output channel in float, by the name of the layer."""
+    """Return the means of the output channels in float, by the name of the layer."""
     walk = Walk(Interpreter(candidate.reference), calibration.samples)
     return {
         node.name: _mean(corrected[node.name], values)
@@ -63,8 +66,22 @@ def _means(
 
 
 def _mean(layer: Layer, values: list[Tensor]) -> Tensor:
-    count = sum(value.numel() for value in values) / layer.outputs
-    return torch.stack([layer.sums(value) for value in values]).sum(0) / count
+    """Return the mean of each batch and channel, of shape (batches, channels)."""
+    return torch.stack([layer.sums(each) * layer.outputs / each.numel() for each in values])
+
+
+def _certainty(shifts: Tensor) -> Tensor:
+    """Return how much of the mean shift of a layer is not by chance, between 0 and 1.
+
+    ``shifts`` has the shape (batches, channels). With the standard error ``se`` of the mean over
+    the batches, ``1 - sum(se**2) / sum(shift**2)`` is the positive-part estimator of James and
+    Stein (Efron and Morris, 1973). A single batch has no standard error.
+    """
+    if len(shifts) == 1:
+        return torch.ones((), dtype=shifts.dtype)
+    error = (shifts.var(0) / len(shifts)).sum()
+    size = shifts.mean(0).square().sum()
+    return (1 - error / size.clamp(min=torch.finfo(size.dtype).tiny)).clamp(min=0)
 
 
 def _is_plausible(layer: Layer, shift: Tensor, mean: Tensor, threshold: float) -> bool:

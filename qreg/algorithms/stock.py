@@ -36,6 +36,7 @@ def qreg_algorithms() -> Iterable[Algorithm]:
     yield equalize()
     yield smooth_quant()
     yield gptq()
+    yield adaround()
     yield bias_correction()
 
 
@@ -81,19 +82,37 @@ def gptq(damping: float = 0.01, block: int = 128) -> Algorithm:
         summary="rounds weights one after another, each to make up for those before (GPTQ)",
         run=partial(_run, "gptq", damping=damping, block=block),
         statistics=(MOMENTS,),
+        conflicts=("adaround",),
     )
 
 
-def bias_correction(threshold: float = 1000.0) -> Algorithm:
+def adaround(steps: int = 1000, damping: float = 0.01) -> Algorithm:
+    """Return the algorithm that learns which weights to round up, in ``steps`` steps per layer.
+
+    It takes minutes, so that ``"auto"`` does not include it.
+    """
+    return Algorithm(
+        name="adaround",
+        stage="prepared",
+        summary="learns which weights to round up and which down (AdaRound)",
+        run=partial(_run, "adaround", steps=steps, damping=damping),
+        statistics=(MOMENTS,),
+        conflicts=("gptq",),
+        automatic=False,
+    )
+
+
+def bias_correction(threshold: float = 1000.0, shrink: bool = True) -> Algorithm:
     """Return the algorithm that corrects the mean of each output channel by its bias.
 
     A shift of more than ``threshold`` times the largest bias of a layer is not corrected.
+    ``shrink`` corrects only the share of the shift that the calibration batches agree on.
     """
     return Algorithm(
         name="bias_correction",
         stage="prepared",
         summary="adds to each bias what rounding takes from the mean of the output",
-        run=partial(_run, "bias_correction", threshold=threshold),
+        run=partial(_run, "bias_correction", threshold=threshold, shrink=shrink),
     )
 
 
