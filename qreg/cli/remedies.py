@@ -9,6 +9,7 @@ LINE = re.compile(rf"(?:quantizer\.)?{SETTER}(?:\.{SETTER})*")
 TRANSFORM = re.compile(r"pass transform=lambda batch: (.+)\.$", re.MULTILINE)
 ALONE = r"save the inputs alone, torch.save([\1 for batch in batches], FILE)."
 IN_OPTIONS = {
+    'Pass algorithms="auto"': "Pass --algorithms auto",
     "pass calibration=[(x,), ...], a tuple of input tensors for each batch, or choose a dynamic "
     "config": (
         "pass --calibration FILE, a list of tuples of input tensors that torch.save wrote, or "

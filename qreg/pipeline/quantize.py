@@ -95,7 +95,7 @@ def quantize(
         graphs = run.quantize(source, data, selection)
         lowered, verification = run.lower(source, graphs, min_sqnr)
     if verification is not None:
-        warn_if_poor(verification)
+        warn_if_poor(verification, tried=bool(selection.algorithms))
     return run.result(name_of(model), source, graphs, lowered, verification)
 
 

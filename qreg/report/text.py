@@ -146,7 +146,7 @@ def _worst(sqnr: float | None, reference: str) -> str:
 def _poor(report: ReportData) -> Iterator[str]:
     found = report.verification
     if found and not found.good:
-        yield f"{POOR}: {shortfall(found)}. {remedy(found)}"
+        yield f"{POOR}: {shortfall(found)}. {remedy(found, tried=bool(report.algorithms))}"
 
 
 def _improved(outcomes: Sequence[Outcome]) -> Iterator[str]:

@@ -22,6 +22,8 @@ IN_GENERAL = (
     'quantizer.set_module_name("NAME", None): qreg.explain with numerics=True shows them.'
 )
 
+TRY = 'Pass algorithms="auto" to try what brings it closer to float. '
+
 
 def check_min_sqnr(value: float, name: str = "min_sqnr") -> None:
     """Raise ``InputError`` if ``value`` is not a finite, nonnegative number of decibels.
@@ -47,14 +49,16 @@ def _not_decibels(name: str, problem: str) -> InputError:
     )
 
 
-def warn_if_poor(found: Verification, advice: str = "", reference: str = FLOAT) -> None:
+def warn_if_poor(
+    found: Verification, advice: str = "", reference: str = FLOAT, *, tried: bool = True
+) -> None:
     """Issue a ``QualityWarning`` for a program whose verdict is not good.
 
-    ``advice`` replaces the default remedy, which names the operators of ``found.drops``. The
-    warning is attributed to the line that called the caller.
+    ``advice`` replaces the default remedy, which names the operators of ``found.drops``. ``tried``
+    is as for :func:`remedy`. The warning is attributed to the line that called the caller.
     """
     if not found.good:
-        message = f"{shortfall(found, reference)}. {advice or remedy(found)}"
+        message = f"{shortfall(found, reference)}. {advice or remedy(found, tried=tried)}"
         warnings.warn(QualityWarning(message, found), stacklevel=4)  # the caller of the caller
 
 
@@ -78,8 +82,15 @@ def _described(output: OutputComparison, reference: str) -> str:
     return f"{whole}, {_plain(part.sqnr)} dB in its slice {part.index} along axis {part.axis}"
 
 
-def remedy(found: Verification) -> str:
-    """Return the remedy for a poor program: which operators to keep in float, and how."""
+def remedy(found: Verification, *, tried: bool) -> str:
+    """Return the remedy for a poor program: which operators to keep in float, and how.
+
+    ``tried`` is whether algorithms were tried; they are the first remedy otherwise.
+    """
+    return f"{'' if tried else TRY}{_keeping(found)}"
+
+
+def _keeping(found: Verification) -> str:
     if not found.drops:
         return IN_GENERAL
     named = ", ".join(map(_named, found.drops))

@@ -20,6 +20,7 @@ from qreg.errors import (
     CalibrationError,
     InputError,
     OrderError,
+    QualityWarning,
     UnknownNameError,
 )
 from qreg.graph.prepared import observers
@@ -311,3 +312,19 @@ def test_auto_without_algorithms_is_an_error(registry: Registry) -> None:
 def test_qat_has_none(registry: Registry) -> None:
     with pytest.raises(qreg.errors.ConfigError, match="QAT"):
         quantize(registry, config="qat", algorithms=[stock.bias_correction()])
+
+
+@pytest.mark.parametrize("tried", [False, True])
+def test_a_poor_program_is_told_of_algorithms_unless_they_were_tried(
+    registry: Registry, tried: bool
+) -> None:
+    wide = [300 * batches(1)[0], *batches(3)]
+    with pytest.warns(QualityWarning) as caught:
+        quantize(
+            registry,
+            calibration=wide,
+            algorithms=[algorithm(lambda *_: [])] if tried else [],
+            min_sqnr=60.0,
+        )
+    (message,) = [str(each.message) for each in caught if each.category is QualityWarning]
+    assert ('Pass algorithms="auto" to try' in message) is not tried
