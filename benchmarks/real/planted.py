@@ -5,9 +5,11 @@ planted model and the plain one. The outliers are where trained transformers hav
 
 - ``planted_vit``: in the outputs of norms. The gain of a norm is ``FACTOR`` times as large in a few
   channels, and the weights that read them are divided by it: the float outputs stay the same.
-- ``planted_bert``: in the residual stream, as in MiniLM. The rows of a feed-forward block's last
-  layer are ``FACTOR`` times as large in one channel, and the gain of the norm that follows brings
-  all channels back to scale.
+- ``planted_bert``: in the residual stream, as in MiniLM. One channel of a feed-forward block's last
+  layer has ``FACTOR`` as its bias and larger weights, and the gain of the norm that follows brings
+  all channels back to scale. It has one sign, as in trained models: where such a channel passed
+  through zero, the norm would amplify the others in single tokens, and the float model would
+  amplify any noise, by whatever is rounded.
 """
 
 from __future__ import annotations
@@ -130,8 +132,8 @@ def bert(planted: bool = False) -> Subject:
 
 @torch.no_grad()
 def _plant_residual(dense: nn.Linear, norm: nn.LayerNorm, channel: int) -> None:
-    """Multiply a channel ahead of a norm, and undo in its gain what this does to the variance."""
-    dense.weight[channel] *= FACTOR
-    dense.bias[channel] *= FACTOR
+    """Enlarge a channel ahead of a norm, and undo in its gain what this does to the variance."""
+    dense.weight[channel] *= FACTOR / 5
+    dense.bias[channel] = FACTOR
     norm.weight *= math.sqrt((WIDTH - 1 + FACTOR**2) / WIDTH)
     norm.weight[channel] /= FACTOR

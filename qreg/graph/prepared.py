@@ -34,7 +34,7 @@ def observers(model: GraphModule) -> dict[Node, nn.Module]:
 
 
 def copied(model: GraphModule) -> GraphModule:
-    """Return a copy of a graph that shares its tensors and its observers.
+    """Return a copy of a graph, and of bodies in it, that shares its tensors and its observers.
 
     Attributes of the copy can be replaced without an effect on the original.
     """
@@ -46,6 +46,9 @@ def copied(model: GraphModule) -> GraphModule:
         move_annotation(node, places)
     made = GraphModule(model, graph)
     made.meta.update(model.meta)  # by which torchao recognizes a prepared model
+    for name, body in list(made.named_children()):
+        if isinstance(body, GraphModule):  # of a scan or a loop
+            setattr(made, name, copied(body))
     return made
 
 
@@ -56,7 +59,7 @@ def float_graph(prepared: GraphModule) -> GraphModule:
     """
     plain = copied(prepared)
     for name, child in list(plain.named_children()):
-        if isinstance(child, GraphModule):  # the body of a scan or a loop
+        if isinstance(child, GraphModule):
             setattr(plain, name, float_graph(child))
     for node in observers(plain):
         (source,) = node.all_input_nodes

@@ -96,8 +96,9 @@ def prepare_again(model: GraphModule, quantizer: RegistryQuantizer) -> GraphModu
 
     ``model`` is a copy of what :func:`float_graph` returned, with changes, and may be modified.
     """
-    for node in model.graph.nodes:
-        restore_annotation(node, None)
+    for each in model.modules():  # the model, and bodies of loops in it
+        for node in each.graph.nodes if isinstance(each, GraphModule) else ():
+            restore_annotation(node, None)
     prepared: GraphModule = prepare_pt2e(folded(model), quantizer)
     return prepared
 

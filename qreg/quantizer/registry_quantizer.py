@@ -194,7 +194,9 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         }
         model = transformed(model, self._supplied, self.modes, targets)
         return (
-            transformed_by_wrapped(model, self._wrapped, self.backend) if self._wrapped else model
+            transformed_by_wrapped(model, self._wrapped, self.backend, trained="qat" in self.modes)
+            if self._wrapped
+            else model
         )
 
     def annotate(self, model: GraphModule) -> GraphModule:

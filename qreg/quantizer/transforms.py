@@ -27,9 +27,7 @@ def transformed(
     """
     own_state(model)
     remember_operators(model.graph)
-    for node in reversed(model.graph.nodes):  # fx's own elimination lints the whole graph
-        if _is_dead(node):
-            model.graph.erase_node(node)
+    _erase_dead(model)
     trained = "qat" in modes
     model = model if trained else folded(model)
     spelled_out(model, targets, trained=trained)
@@ -42,14 +40,20 @@ def transformed(
 
 
 def transformed_by_wrapped(
-    model: GraphModule, wrapped: WrappedQuantizers, backend: str
+    model: GraphModule, wrapped: WrappedQuantizers, backend: str, *, trained: bool
 ) -> GraphModule:
     """Run the passes of a wrapped quantizer.
+
+    Unless the model is ``trained``, constants are folded, and unused operators erased, in what the
+    passes write. Preparing the result again then gives the same graph.
 
     Raises ``InputError`` if they drop a write to a buffer.
     """
     written = written_buffers(model.graph)
     found = wrapped.transform(model)
+    if not trained:
+        fold_constants(found)  # of what the passes write for a constant, such as its reciprocal
+        _erase_dead(found)
     lost = sorted(written - written_buffers(found.graph))
     if lost:
         raise InputError(
@@ -61,6 +65,12 @@ def transformed_by_wrapped(
 
 def _spelled(function: object) -> str:
     return getattr(function, "__qualname__", None) or repr(function)
+
+
+def _erase_dead(model: GraphModule) -> None:
+    for node in reversed(model.graph.nodes):  # fx's own elimination lints the whole graph
+        if _is_dead(node):
+            model.graph.erase_node(node)
 
 
 def _is_dead(node: Node) -> bool:
