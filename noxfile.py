@@ -52,14 +52,15 @@ WITH_OLDEST = [
     "tests/test_imports.py",
     "--ignore=tests/report/page",
 ]
-# The host's tests for environments with several plugins. Comparisons, templates and the kit run
-# with XNNPACK, and with all backends in TOGETHER.
+# The host's tests for environments with several plugins. Comparisons and the kit run without plugins,
+# templates next to XNNPACK, and comparisons also with all backends, in TOGETHER.
 BESIDE = [each for each in NEXT_TO if each.removeprefix("tests/") not in SLOW]
 # Next to XNNPACK: that the kit finds faults of one distribution that adds to another. What else it
 # finds does not depend on what is installed.
 KIT = "tests/testing/test_conformance.py"
 # The tests for wheels: those that read files and metadata. Other code is tested in combo(none).
-PACKAGED = (*(each for each in NEXT_TO if each != "tests/testing"), "tests/report", HOST[1])
+PAGES = "tests/comparison/test_comparison_pages.py"  # the others start a process for each backend
+PACKAGED = (*BESIDE, "tests/scaffold", PAGES, "tests/report", HOST[1])
 TOOLS = ("nox", "pre-commit", "ruff", "mypy")
 # Third-party packages of the host and of each backend, for the distributions and their tests.
 NEEDS: dict[str, tuple[str, ...]] = {
