@@ -52,8 +52,8 @@ WITH_OLDEST = [
     "tests/test_imports.py",
     "--ignore=tests/report/page",
 ]
-# The host's tests for environments with several plugins. Comparisons and the kit run without plugins,
-# templates next to XNNPACK, and comparisons also with all backends, in TOGETHER.
+# The host's tests for environments with several plugins. Comparisons and the kit are tested in
+# combo(none), templates next to XNNPACK, and comparisons with all backends in TOGETHER.
 BESIDE = [each for each in NEXT_TO if each.removeprefix("tests/") not in SLOW]
 # Next to XNNPACK: that the kit finds faults of one distribution that adds to another. What else it
 # finds does not depend on what is installed.

@@ -12,6 +12,7 @@ from qreg.algorithms.collecting import Collected
 from qreg.algorithms.outcome import Outcome
 from qreg.algorithms.simulation import not_simulated
 from qreg.errors import AlgorithmError
+from qreg.graph.mutation import written_buffers
 from qreg.graph.prepared import float_graph, is_prepared
 from qreg.pipeline.score import Score
 from qreg.pipeline.selection import Selection
@@ -96,6 +97,8 @@ def _why_not(
         )
     if reason := not_simulated(model.graph):
         return reason
+    if state := sorted(written_buffers(model.graph.graph)):
+        return f"the model writes to its buffer {state[0]!r}, so its calls depend on each other"
     if algorithm.applies is None:
         return None
     expected = (str, type(None))

@@ -13,7 +13,6 @@ from torch.fx import GraphModule, Node
 
 from qreg.algorithms.simulation import Simulation
 from qreg.analysis.interpreter import Watching
-from qreg.graph.mutation import keeping_state
 from qreg.graph.provenance import numbered
 from qreg.inputs.specs import cloned, flat
 from qreg.verification.noise import decibels, signal_and_noise
@@ -72,7 +71,7 @@ def scored(reference: GraphModule, model: GraphModule, batches: Sequence[Batch])
     outputs: Ratios = {}
     classes = _Classes()
     operators: Ratios = {}
-    with torch.no_grad(), keeping_state(reference), keeping_state(model):
+    with torch.no_grad():
         wanted: dict[str, Tensor] = {}
         watching = Watching(reference, lambda name, value: wanted.update({name: value.clone()}))
         names = numbered(model.graph)
@@ -108,7 +107,7 @@ class _Classes:
 
 
 def _copies(outputs: Any) -> list[Tensor]:
-    """Return copies of the floating-point outputs: restoring the state changes a buffer."""
+    """Return copies of the floating-point outputs, which may be views of inputs."""
     return [
         value.clone()
         for value in flat(outputs)

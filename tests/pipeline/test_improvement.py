@@ -249,6 +249,23 @@ def test_a_generator_is_read_once(toy: ModuleType) -> None:
     assert reasons["late"] == "it found nothing to change"
 
 
+def test_a_model_with_state_is_left_alone(toy: ModuleType) -> None:
+    class State(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = torch.nn.Linear(4, 4)
+            self.register_buffer("last", torch.zeros(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.fc(x + self.last)
+            self.last.copy_(y.mean(0))
+            return y
+
+    registry = twin(toy, algorithm(raising))
+    (found,) = quantize(registry, State(), algorithms="auto").algorithms
+    assert found.reason.startswith("the model writes to its buffer 'last'")
+
+
 def test_one_that_does_not_apply_gives_its_reason(toy: ModuleType) -> None:
     registry = twin(toy, algorithm(raising, applies=lambda candidate: "there is no convolution"))
     (found,) = quantize(registry, algorithms="auto").algorithms
