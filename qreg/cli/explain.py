@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 @click.command()
 @job_options
 @click.option("--numerics", is_flag=True, help="Measure the noise of each operator.")
+@click.option(
+    "--sensitivity", is_flag=True, help="Measure what each pattern alone costs the outputs."
+)
 @click.option("--timing", is_flag=True, help="Lower the float model too, and time both programs.")
 @click.option("--profile", is_flag=True, help="Time each operator alone, in int8 and in float.")
 @FORMAT
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--overlay", type=FILE, help="Also write node data for Model Explorer to this file.")
 @click.option(
     "--overlay-by",
-    type=click.Choice(["place", "sqnr"]),
+    type=click.Choice(["place", "sqnr", "sensitivity"]),
     default="place",
     show_default=True,
     help="What the colours of the overlay show.",
@@ -36,12 +39,13 @@ if TYPE_CHECKING:
 @reports_errors
 def explain(
     numerics: bool,
+    sensitivity: bool,
     timing: bool,
     profile: bool,
     as_json: bool,
     html: Path | None,
     overlay: Path | None,
-    overlay_by: Literal["place", "sqnr"],
+    overlay_by: Literal["place", "sqnr", "sensitivity"],
     **given: Unpack[JobOptions],
 ) -> None:
     """Report what happens to each operator of MODEL and why.
@@ -55,7 +59,12 @@ def explain(
 
     with judging(given["strict"]):
         report = qreg.explain(
-            job.program, numerics=numerics, timing=timing, profile=profile, **job.arguments
+            job.program,
+            numerics=numerics,
+            sensitivity=sensitivity,
+            timing=timing,
+            profile=profile,
+            **job.arguments,
         )
     if html:
         report.save_html(html)

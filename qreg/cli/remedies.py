@@ -16,7 +16,7 @@ IN_OPTIONS = {
         "choose a dynamic --config"
     ),
     "pass allow_float=True to continue in float": "pass --allow-float to continue in float",
-    "qreg.explain with numerics=True shows them": "`qreg explain --numerics` shows them",
+    "qreg.explain with sensitivity=True shows them": "`qreg explain --sensitivity` shows them",
     ", or create the quantizer with unknown_modules='warn' to ignore it.": ".",
 }
 

@@ -43,6 +43,7 @@ def explain(
     verify: bool = True,
     min_sqnr: float = MIN_SQNR,
     numerics: bool = False,
+    sensitivity: bool = False,
     timing: bool = False,
     profile: bool = False,
     dynamic_shapes: Any = None,
@@ -55,15 +56,16 @@ def explain(
     Without ``calibration`` nothing is converted or lowered, and the report contains the decisions.
     With ``calibration`` the full pipeline of :func:`qreg.quantize` is run, with the same arguments,
     and the report contains the audit and the verification too. ``numerics`` then adds the noise of
-    each operator. ``timing`` adds the latency against the float program, which is lowered for that.
+    each operator. ``sensitivity`` adds the noise at the outputs that each pattern alone causes.
+    ``timing`` adds the latency against the float program, which is lowered for that.
     ``profile`` adds the time of each operator alone, for which both programs are lowered again. A
     model in which nothing is quantized is reported like any other.
 
-    Raises what ``quantize`` raises, and ``InputError`` for ``numerics``, ``timing`` or ``profile``
-    without ``calibration``.
+    Raises what ``quantize`` raises, and ``InputError`` for ``numerics``, ``sensitivity``,
+    ``timing`` or ``profile`` without ``calibration``.
     """
     if calibration is None:
-        _check_unmeasured(numerics, timing, profile)
+        _check_unmeasured(numerics, sensitivity, timing, profile)
         given = chosen(quantizer, backend, config, registry).for_one_run(allow_float=True)
         complete(given.registry.backend(given.backend).value, options or {})
         return _decisions(model, example_inputs, dynamic_shapes, given, progress)
@@ -85,13 +87,16 @@ def explain(
         progress=progress,
         registry=registry,
     )
-    return report_of(result, numerics=numerics, timing=timing, profile=profile)
+    return report_of(
+        result, numerics=numerics, sensitivity=sensitivity, timing=timing, profile=profile
+    )
 
 
 def _check_unmeasured(*measured: bool) -> None:
     if any(measured):
         raise InputError(
-            "numerics, timing and profile require a quantized model: pass calibration data"
+            "numerics, sensitivity, timing and profile require a quantized model: pass calibration "
+            "data"
         )
 
 

@@ -16,6 +16,8 @@ from qreg.algorithms.outcome import Outcome
 from qreg.analysis.audit import Audit
 from qreg.analysis.numerics import numerics as noise_of
 from qreg.analysis.ranges import Range
+from qreg.analysis.sensitivity import PatternNoise
+from qreg.analysis.sensitivity import sensitivity as sensitivity_of
 from qreg.errors import InputError, QregError
 from qreg.graph.nodes import called
 from qreg.inputs.batches import BY_HAND, placed
@@ -28,6 +30,7 @@ from qreg.programs.export import export_again
 from qreg.programs.loading import write_program
 from qreg.programs.lowering import Target
 from qreg.programs.tensors_only import tensors_only
+from qreg.report.cautions import some
 from qreg.report.operators import operators
 from qreg.report.report import Report
 from qreg.report.values import Operator, Sizes
@@ -42,18 +45,26 @@ STATIC_IS_FASTER = (
 
 
 def report_of(
-    result: Result, *, numerics: bool = False, timing: bool = False, profile: bool = False
+    result: Result,
+    *,
+    numerics: bool = False,
+    sensitivity: bool = False,
+    timing: bool = False,
+    profile: bool = False,
 ) -> Report:
-    """Return the report of a result; ``numerics``, ``timing``, ``profile`` as for :func:`explain`.
+    """Return the report of a result; the keywords are those of :func:`explain`.
 
     Measurements that fail are listed in the report's ``notes``.
     """
     found = result.audit
     noise = noise_of(result.reference, result.converted, result.samples) if numerics else ()
-    listed = operators(
-        result.reference, result.decisions, found.placements if found else None, noise
-    )
     notes = list(result.notes)
+    isolated: Sequence[PatternNoise] = ()
+    if sensitivity:
+        with _noted(notes, "sensitivity"):
+            isolated = _isolated(result, notes)
+    placements = found.placements if found else None
+    listed = operators(result.reference, result.decisions, placements, noise, isolated)
     timed = None
     if profile:
         with _noted(notes, "times of operators"):
@@ -81,6 +92,15 @@ def report_of(
         notes=tuple(notes),
         seconds=result.seconds,
     )
+
+
+def _isolated(result: Result, notes: list[str]) -> Sequence[PatternNoise]:
+    """Return the noise of each pattern alone, and note the patterns for which it is not known."""
+    measured = sensitivity_of(result.reference, result.converted, result.decisions, result.samples)
+    unknown = [each.pattern[0] for each in measured if each.sqnr is None]
+    if unknown:
+        notes.append(f"sensitivity: no gradient of the outputs reaches {some(unknown)}")
+    return measured
 
 
 def _profiled(result: Result, listed: Sequence[Operator]) -> tuple[Operator, ...]:

@@ -10,7 +10,7 @@ ai-edge-model-explorer 0.1.34.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from qreg.errors import InputError
@@ -22,18 +22,24 @@ if TYPE_CHECKING:
 
 COLOURS = {"int8": "#2765b0", "float": "#fbe7b5", "outside": "#e78ab8", "gone": "#d5d7da"}
 DEFECT = "#b3261e"
+By = Literal["place", "sqnr", "sensitivity"]
 NOISY, CLEAN = "#b3261e", "#f3f6fa"
 
 
-def node_data(report: ReportData, by: Literal["place", "sqnr"] = "place") -> dict[str, Any]:
-    """Return the node data of a graph: where each operator runs, or the noise of its output in dB.
+def node_data(report: ReportData, by: By = "place") -> dict[str, Any]:
+    """Return the node data of a graph: where each operator runs, or a noise in dB.
 
-    Model Explorer reads one set from a file: for both, write two files. Operators without noise, or
-    whose noise was not measured, have no value.
+    The noise is that of the operator's output (``"sqnr"``), or that of the model's outputs if the
+    operator's pattern alone is quantized (``"sensitivity"``). Model Explorer reads one set from a
+    file: for several, write several files. Operators without noise, or whose noise was not
+    measured, have no value.
     """
-    if by == "sqnr" and not report.worst:
-        raise InputError("no noise was measured: explain with numerics=True, or --numerics")
-    return _noise(report) if by == "sqnr" else _places(report)
+    if by == "place":
+        return _places(report)
+    if by == "sqnr":
+        return _noise(report, "SQNR in dB", {each.name: each.sqnr for each in report.operators})
+    isolated = {each.name: each.isolated_sqnr for each in report.operators}
+    return _noise(report, "SQNR of the outputs in dB, each pattern quantized alone", isolated)
 
 
 def _places(report: ReportData) -> dict[str, Any]:
@@ -52,16 +58,20 @@ def _place(operator: Operator, report: ReportData) -> dict[str, str]:
     return {"value": what(operator), "bgColor": COLOURS[what(operator)]}
 
 
-def _noise(report: ReportData) -> dict[str, Any]:
+def _noise(report: ReportData, name: str, found: Mapping[str, float | None]) -> dict[str, Any]:
+    measured = {key: value for key, value in found.items() if value is not None}
+    if not measured:
+        raise InputError(
+            "no noise was measured: explain with numerics=True or --numerics for the SQNR of "
+            "operators, with sensitivity=True or --sensitivity for that of the outputs"
+        )
     return {
-        "name": f"qreg: SQNR in dB, {report.backend}",
-        "results": dict(_measured(report)),
+        "name": f"qreg: {name}, {report.backend}",
+        "results": {
+            key: {"value": round(value, 2)}
+            for key, value in measured.items()
+            if math.isfinite(value)
+        },
         "gradient": [{"stop": 0, "bgColor": NOISY}, {"stop": 1, "bgColor": CLEAN}],
         "hideAggregatedStats": ["sum"],
     }
-
-
-def _measured(report: ReportData) -> Iterator[tuple[str, dict[str, float]]]:
-    for each in report.operators:
-        if each.sqnr is not None and math.isfinite(each.sqnr):
-            yield each.name, {"value": round(each.sqnr, 2)}

@@ -18,6 +18,7 @@ from qreg.report.values import Operator
 
 if TYPE_CHECKING:
     from qreg.analysis.audit import Placement
+    from qreg.analysis.sensitivity import PatternNoise
     from qreg.plugins.types.decision import Decision
 
 
@@ -30,10 +31,12 @@ def operators(
     decisions: Sequence[Decision],
     placements: Mapping[str, Placement] | None = None,
     noise: Sequence[OperatorNoise] = (),
+    isolated: Sequence[PatternNoise] = (),
 ) -> tuple[Operator, ...]:
     """Return a row for each operator with a decision.
 
-    ``reference`` is the annotated graph without observers.
+    ``reference`` is the annotated graph without observers. ``noise`` is that of single operators,
+    ``isolated`` that of the outputs for each pattern.
     """
     nodes: dict[str, list[Node]] = {}
     for node in _nodes(reference):
@@ -42,6 +45,7 @@ def operators(
     order = {decision.node: position for position, decision in enumerate(decisions)}
     counted = counts(reference)
     measured = {each.node: each for each in noise}
+    alone = {name: each.sqnr for each in isolated for name in each.pattern}
     return tuple(
         _operator(
             decision,
@@ -50,6 +54,7 @@ def operators(
             (placements or {}).get(decision.node),
             measured.get(decision.node),
             counted.get(decision.node, Count()),
+            alone.get(decision.node),
         )
         for decision in decisions
     )
@@ -68,6 +73,7 @@ def _operator(
     placement: Placement | None,
     noise: OperatorNoise | None,
     counted: Count,
+    isolated: float | None,
 ) -> Operator:
     node = nodes[-1] if nodes else None
     value = node.meta.get("val") if node else None
@@ -94,6 +100,7 @@ def _operator(
         delegate=placement.delegate if placement else None,
         sqnr=noise.sqnr if noise else None,
         largest_difference=noise.largest if noise else None,
+        isolated_sqnr=isolated,
     )
 
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import attrs
 from attrs import frozen
 
 from qreg.report.values import SCHEMA, ReportData, plain
 from qreg.utils.files import write_atomically
+
+if TYPE_CHECKING:
+    from qreg.report.model_explorer import By
 
 
 @frozen
@@ -29,6 +32,9 @@ class Report(ReportData):
             "counts": dict(self.counts),
             "int8_share_of_macs": self.int8_share,
             "uncounted": [each.name for each in self.uncounted],
+            "sensitivity": [
+                attrs.asdict(each, value_serializer=plain) for each in self.sensitivity
+            ],
             **attrs.asdict(self, value_serializer=plain),
         }
 
@@ -45,11 +51,12 @@ class Report(ReportData):
 
         write_atomically(Path(path), render(self).encode())
 
-    def save_overlay(self, path: str | Path, by: Literal["place", "sqnr"] = "place") -> None:
+    def save_overlay(self, path: str | Path, by: By = "place") -> None:
         """Write node data for Google's Model Explorer, atomically.
 
-        ``by`` selects the colours of the nodes: by where they run, or by their noise, which must
-        have been measured.
+        ``by`` selects the colours of the nodes: by where they run, by the noise of their outputs,
+        or by the noise of the model's outputs if they alone are quantized. Noise must have been
+        measured.
         """
         from qreg.report.model_explorer import node_data
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from qreg.report.cautions import cautions, is_larger, some
+from qreg.report.cautions import SHOWN, cautions, is_larger, some
 from qreg.utils.tables import WIDE, Row, console, table
 from qreg.utils.wording import percent, size, speed, than
 from qreg.verification.verdict import remedy, shortfall
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 POOR = "FAR FROM FLOAT"
+MOST = 10  # sensitive patterns in the table
 
 
 def text(report: ReportData) -> str:
@@ -51,6 +52,7 @@ def print_report(
     for line in headlines(report):
         to.print(reworded(line), markup=False, highlight=False, soft_wrap=True)
     for title, rows in (
+        ("Most sensitive patterns, each quantized alone", sensitivity_rows(report)),
         ("Algorithms, judged on batches that were held back", algorithm_rows(report.algorithms)),
         ("Operators by place and reason", reason_rows(report.operators)),
         ("Float operators that split int8 ones", split_rows(report.splits)),
@@ -82,6 +84,7 @@ def headlines(report: ReportData) -> Iterator[str]:
     yield from _improved(report.algorithms)
     if report.timing:
         yield _timing(report)
+    yield from _sensitive(report)
     yield from _slower(report)
     yield from report.notes
     if report.defects:
@@ -161,6 +164,14 @@ def _improved(outcomes: Sequence[Outcome]) -> Iterator[str]:
         yield "algorithms: none of those tried improves the outputs, so the program has none"
 
 
+def _sensitive(report: ReportData) -> Iterator[str]:
+    """Yield the patterns that cost most, if it was measured."""
+    found = [each for each in report.sensitivity[:SHOWN] if each.share]
+    if found:
+        named = ", ".join(f"{each.pattern[0]} {_decibels(each.sqnr)}" for each in found)
+        yield f"most sensitive, by the outputs' SQNR with the pattern quantized alone: {named}"
+
+
 def _timing(report: ReportData) -> str:
     """Return the latencies; without the ratio for a slower program, which a caution reports."""
     found = report.timing
@@ -207,6 +218,21 @@ def algorithm_rows(outcomes: Iterable[Outcome]) -> list[Row]:
             "why": each.reason,
         }
         for each in outcomes
+    ]
+
+
+def sensitivity_rows(report: ReportData) -> list[Row]:
+    """Return the most sensitive patterns, the largest drop first."""
+    return [
+        {
+            "pattern": some(each.pattern),
+            "module": each.module,
+            "drop": "" if math.isinf(each.drop) else f"{each.drop:.2f} dB",
+            "of the noise": percent(each.share),
+            "outputs alone": _decibels(each.sqnr),
+        }
+        for each in report.sensitivity[:MOST]
+        if each.share
     ]
 
 

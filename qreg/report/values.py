@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
+from qreg.report.sensitivity import Sensitivity, sensitivities
+
 if TYPE_CHECKING:
     from qreg.algorithms.outcome import Outcome
     from qreg.analysis.audit import Split
@@ -32,9 +34,10 @@ class Operator:
     program runs the operator: ``"int8"`` or ``"float"`` in a delegate, ``"outside"`` if it is not
     delegated, ``"gone"`` if it was eliminated, or None if no program was made or the program cannot
     be read. ``lowered_as`` is the backend's name for the operator, and ``types`` are the types of
-    its tensors there. ``sqnr`` is the noise of its output against float in dB. ``microseconds`` is
-    its time in the program, including the operators fused with it, and ``float_microseconds`` its
-    time in the float program. Values that were not measured are None.
+    its tensors there. ``sqnr`` is the noise of its output against float in dB. ``isolated_sqnr`` is
+    the SQNR of the model's outputs in dB if its pattern alone is quantized. ``microseconds`` is its
+    time in the program, including the operators fused with it, and ``float_microseconds`` its time
+    in the float program. Values that were not measured are None.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Operator:
     delegate: int | None = None
     sqnr: float | None = None
     largest_difference: float | None = None
+    isolated_sqnr: float | None = None
     microseconds: float | None = None
     float_microseconds: float | None = None
 
@@ -148,6 +152,14 @@ class ReportData:
         """The operators whose noise was measured, the noisiest first."""
         measured = [(each.sqnr, each) for each in self.operators if each.sqnr is not None]
         return [each for _, each in sorted(measured, key=lambda pair: pair[0])]
+
+    @property
+    def sensitivity(self) -> tuple[Sensitivity, ...]:
+        """The patterns by what each alone costs the outputs, the largest drop first.
+
+        Empty if it was not measured.
+        """
+        return sensitivities(self.operators)
 
     @property
     def slower(self) -> list[Operator]:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 FLOAT = "float model"
 IN_GENERAL = (
-    "Keep the operators at which the SQNR drops in float, with "
-    'quantizer.set_module_name("NAME", None): qreg.explain with numerics=True shows them.'
+    "Keep the most sensitive operators in float, with "
+    'quantizer.set_module_name("NAME", None): qreg.explain with sensitivity=True shows them.'
 )
 
 TRY = 'Pass algorithms="auto" to try what brings it closer to float. '

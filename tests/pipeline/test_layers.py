@@ -69,7 +69,13 @@ WAYS: dict[str, Callable[..., object]] = {
     "quantize": lambda **given: qreg.quantize(TwoLinears().eval(), X, calibration=[X], **given),
     "explain": lambda **given: qreg.explain(TwoLinears().eval(), X, **given),
     "explain with everything": lambda **given: qreg.explain(
-        TwoLinears().eval(), X, calibration=[X], numerics=True, timing=True, **given
+        TwoLinears().eval(),
+        X,
+        calibration=[X],
+        numerics=True,
+        sensitivity=True,
+        timing=True,
+        **given,
     ),
     "lower": lambda **given: qreg.lower(TwoLinears().eval(), X, **given),
 }

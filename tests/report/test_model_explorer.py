@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from qreg.errors import InputError
 from qreg.report.model_explorer import node_data
 from qreg.report.report import Report
 from qreg.report.values import Operator, Sizes
@@ -30,6 +32,7 @@ HEX = re.compile(r"#[0-9a-f]{6}")
 @pytest.fixture
 def report() -> Report:
     places = {"conv": "int8", "gate": "float", "norm": "outside", "relu": "gone", "head": "float"}
+    isolated = {"conv": 41.5, "relu": 41.5, "head": float("inf")}
     noise = {"conv": 30.126, "gate": float("inf"), "norm": -1.5}
     operators = tuple(
         Operator(
@@ -40,13 +43,14 @@ def report() -> Report:
             reason="",
             place=place,
             sqnr=noise.get(name),
+            isolated_sqnr=isolated.get(name),
         )
         for name, place in places.items()
     )
     return Report("toy", "Net", operators, Sizes(1, 1), delegates=1, defects=("head",))
 
 
-@pytest.mark.parametrize("by", ["place", "sqnr"])
+@pytest.mark.parametrize("by", ["place", "sqnr", "sensitivity"])
 def test_the_fields_are_those_that_model_explorer_reads(report: Report, by: str) -> None:
     data = node_data(report, by)  # type: ignore[arg-type]
     assert all(isinstance(value, FIELDS[name]) for name, value in data.items())
@@ -74,6 +78,19 @@ def test_the_noise_is_a_gradient_over_what_was_measured(report: Report) -> None:
     assert data["results"] == {"conv": {"value": 30.13}, "norm": {"value": -1.5}}
     assert [item["stop"] for item in data["gradient"]] == [0, 1]
     assert all(HEX.fullmatch(item["bgColor"]) for item in data["gradient"])
+
+
+def test_the_operators_of_a_pattern_have_the_noise_of_the_outputs(report: Report) -> None:
+    data = node_data(report, "sensitivity")
+    assert data["results"] == {"conv": {"value": 41.5}, "relu": {"value": 41.5}}
+    assert "outputs" in data["name"]
+
+
+@pytest.mark.parametrize("by", ["sqnr", "sensitivity"])
+def test_noise_that_was_not_measured_cannot_be_shown(by: Any) -> None:
+    report = Report("toy", "Net", (), Sizes(1, None))
+    with pytest.raises(InputError, match="--sensitivity"):
+        node_data(report, by)
 
 
 def test_without_a_program_it_is_what_was_decided() -> None:

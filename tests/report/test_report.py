@@ -101,6 +101,40 @@ def test_the_noise_is_measured_and_the_worst_comes_first(report: Report) -> None
     assert all(each.largest_difference is not None for each in report.operators)
 
 
+def test_patterns_are_ordered_by_what_each_alone_costs(registry: Registry) -> None:
+    report = explained(registry, sensitivity=True)
+    assert [each.pattern for each in report.sensitivity if each.share] == sorted(
+        {each.pattern for each in report.operators if each.pattern},
+        key=lambda pattern: by_name(report)[pattern[0]].isolated_sqnr or 0.0,
+    )
+    assert sum(each.share for each in report.sensitivity) == pytest.approx(1)
+    text = str(report)
+    assert "Most sensitive patterns, each quantized alone" in text
+    assert "most sensitive, by the outputs' SQNR" in text
+    Draft202012Validator(json.loads(SCHEMA.read_text())).validate(json.loads(report.to_json()))
+    assert len(json.loads(report.to_json())["sensitivity"]) == len(report.sensitivity)
+
+
+def test_a_drop_is_what_the_outputs_gain_without_the_pattern() -> None:
+    """Two patterns at 10 dB and one at 13 dB: half as much noise; a fourth adds none."""
+    values = {"a": 10 + 10 * math.log10(2), "b": 10.0, "c": math.inf, "d": 10.0, "e": None}
+    operators = tuple(
+        Operator(name, "o", "", "annotated", "", pattern=(name,), isolated_sqnr=value)
+        for name, value in values.items()
+    )
+    found = Report("toy", "Net", operators, Sizes(0, None)).sensitivity
+    assert [each.pattern for each in found] == [("b",), ("d",), ("a",), ("c",)]
+    assert [each.share for each in found] == pytest.approx([0.4, 0.4, 0.2, 0])
+    drops = [10 * math.log10(2.5 / 1.5)] * 2 + [10 * math.log10(2.5 / 2), 0.0]
+    assert [each.drop for each in found] == pytest.approx(drops)
+
+
+def test_the_only_pattern_with_noise_causes_all_of_it() -> None:
+    only = Operator("a", "o", "", "annotated", "", isolated_sqnr=20.0)
+    (found,) = Report("toy", "Net", (only,), Sizes(0, None)).sensitivity
+    assert (found.pattern, found.share, found.drop) == (("a",), 1.0, math.inf)
+
+
 def test_operators_without_noise_come_last() -> None:
     silent = Operator("a", "o", "", "float", "", sqnr=math.inf)
     zero = evolve(silent, name="b", sqnr=0.0)
@@ -183,7 +217,7 @@ def test_nothing_quantized_is_a_report_like_any_other(registry: Registry) -> Non
     assert "0 of 4 operators in int8, 0.0 %" in str(found)
 
 
-@pytest.mark.parametrize("option", ["numerics", "timing", "profile"])
+@pytest.mark.parametrize("option", ["numerics", "sensitivity", "timing", "profile"])
 def test_what_runs_the_model_needs_calibration(option: str, registry: Registry) -> None:
     with pytest.raises(InputError, match="pass calibration data"):
         explained(registry, calibration=None, **{option: True})

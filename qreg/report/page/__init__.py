@@ -1,9 +1,9 @@
 """The report as a page for people: one file that opens without a network.
 
 What is on it is made here, in Python: ``picture`` for the graph (placed by ``layout``), ``details``
-for its nodes, ``modules`` for the tree, ``cards``, ``worst`` and ``tables``. ``page.html`` puts it
-together; ``page.css`` and the files in ``script`` are written into it, as is the library that draws
-the graph, from ``vendor``.
+for its nodes, ``modules`` for the tree, ``cards``, ``depth`` and ``worst`` for the charts, and
+``tables``. ``page.html`` puts it together; ``page.css`` and the files in ``script`` are written
+into it, as is the library that draws the graph, from ``vendor``.
 
 The strings in a report come from a model, so they are never part of the page's code: the template
 escapes what it shows, and the script reads the rest as JSON and writes it as text. Nothing but the
@@ -21,6 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from qreg.report.cautions import cautions
 from qreg.report.page.cards import cards
+from qreg.report.page.depth import depth
 from qreg.report.page.modules import module_tree
 from qreg.report.page.picture import picture
 from qreg.report.page.states import STATES, counted
@@ -53,6 +54,7 @@ def render(report: ReportData) -> str:
             counted=counted(report),
             tree=module_tree(report),
             worst=worst(report),
+            depth=depth(report),
             tables=tables(report),
             picture=picture(report),
             style=asset("page.css"),

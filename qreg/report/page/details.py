@@ -51,6 +51,10 @@ def _sqnr(operator: Operator, _: int) -> str | None:
     return None if operator.sqnr is None else decibels(operator.sqnr)
 
 
+def _isolated(operator: Operator, _: int) -> str | None:
+    return None if operator.isolated_sqnr is None else decibels(operator.isolated_sqnr)
+
+
 def _difference(operator: Operator, _: int) -> str | None:
     found = operator.largest_difference
     return None if found is None else f"{found:.3g}"
@@ -75,6 +79,7 @@ DETAILS = (
     Detail("Numbers", "MACs", _macs),
     Detail("Numbers", "SQNR", _sqnr),
     Detail("Numbers", "largest difference", _difference),
+    Detail("Numbers", "outputs, this pattern alone", _isolated),
     Detail("Numbers", "time", _times),
     Detail("Origin", "operator", lambda each, _: each.operator),
     Detail("Origin", "line", lambda each, _: each.source),

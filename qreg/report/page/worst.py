@@ -1,4 +1,4 @@
-"""The noisiest operators, as the bars of a chart."""
+"""The operators that cost most, as the bars of a chart."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from qreg.report.cautions import some
 from qreg.report.page.numbers import decibels, share
 from qreg.report.page.states import State, state_of
 
@@ -21,15 +22,43 @@ class Bar:
     """``start`` and ``length`` are percentages of the chart's width."""
 
     name: str
-    module: str
+    label: str
+    title: str
     state: State
-    sqnr: str
-    macs: str
+    value: str
+    note: str
     start: float
     length: float
 
 
 def worst(report: ReportData) -> list[Bar]:
+    """Return the patterns with the largest drop, or the noisiest operators if that is all known.
+
+    Without a drop and without noise there is no bar.
+    """
+    return _by_drop(report) if report.sensitivity else _by_noise(report)
+
+
+def _by_drop(report: ReportData) -> list[Bar]:
+    """Return the patterns, the largest drop first; the longer the bar, the worse."""
+    operators = {each.name: each for each in report.operators}
+    drops = [each for each in report.sensitivity if each.share][:SHOWN]
+    return [
+        Bar(
+            name=each.pattern[0],
+            label=some(each.pattern),
+            title=each.module,
+            state=state_of(operators[each.pattern[0]]),
+            value="all of it" if math.isinf(each.drop) else f"{each.drop:.2f} dB",
+            note=f"{decibels(each.sqnr)} alone",
+            start=0.0,
+            length=round(100 * each.share / drops[0].share, 2),
+        )
+        for each in drops
+    ]
+
+
+def _by_noise(report: ReportData) -> list[Bar]:
     """Return the operators with the most noise, the noisiest first; noiseless ones are skipped.
 
     Bars begin at 0 dB, where the noise is as strong as the signal: the shorter the bar, the worse.
@@ -40,10 +69,11 @@ def worst(report: ReportData) -> list[Bar]:
     return [
         Bar(
             name=each.name,
-            module=each.module,
+            label=each.name,
+            title=each.module,
             state=state_of(each),
-            sqnr=decibels(value),
-            macs=share(each.macs, report.macs) if each.macs else "",
+            value=decibels(value),
+            note=f"{share(each.macs, report.macs)} of MACs" if each.macs else "",
             start=round(100 * (min(value, 0.0) - low) / (high - low), 2),
             length=round(100 * abs(value) / (high - low), 2),
         )

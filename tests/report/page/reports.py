@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import evolve
+
 from qreg.analysis.audit import Split
 from qreg.analysis.ranges import Range
 from qreg.plugins.types.program import Conversion
@@ -82,6 +84,14 @@ def everything() -> Report:
         timing=Timing(2.41, 1.02, 50),
         seconds={"export": 1.25, "calibrate": 0.5},
     )
+
+
+def sensitive() -> Report:
+    """Two patterns with noise, one of which has twice as much, and one without."""
+    alone = {"conv2d": 30.0, "relu": 30.0, "linear": 27.0, "add": float("inf")}
+    report = everything()
+    operators = [evolve(each, isolated_sqnr=alone.get(each.name)) for each in report.operators]
+    return evolve(report, operators=tuple(operators))
 
 
 def decided() -> Report:

@@ -160,8 +160,28 @@ def test_the_worst_layers_lead_to_their_nodes(reports: ModuleType, show: Show) -
     assert page.selected() == "linear"
 
 
+def test_the_most_sensitive_patterns_lead_to_their_nodes(reports: ModuleType, show: Show) -> None:
+    page = show(reports.sensitive())
+    assert "Most sensitive patterns" in page.text("#worst")
+    names = page.run(
+        "return [...document.querySelectorAll('.chart .name')].map(b => b.textContent)"
+    )
+    assert names == ["linear", "conv2d, relu"]
+    page.click(".chart [data-node=linear]")
+    assert page.selected() == "linear"
+    assert "outputs, this pattern alone" in page.text("#details")
+
+
+def test_a_point_of_the_chart_leads_to_its_node(reports: ModuleType, show: Show) -> None:
+    page = show(reports.sensitive())
+    page.click("#depth circle[data-node=conv2d]")
+    assert page.selected() == "conv2d"
+    assert page.messages() == []
+
+
 def test_without_noise_it_says_how_to_measure_it(reports: ModuleType, show: Show) -> None:
     page = show(reports.decided())
+    assert "--sensitivity" in page.text("#worst")
     assert "--numerics" in page.text("#worst")
     assert "not verified" in page.text(".cards")
 

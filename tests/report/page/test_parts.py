@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import math
 import re
 from importlib.resources import files
 from types import ModuleType
@@ -14,6 +15,7 @@ from attrs import evolve
 from qreg.report.cautions import cautions
 from qreg.report.page import render
 from qreg.report.page.cards import cards
+from qreg.report.page.depth import depth
 from qreg.report.page.details import texts
 from qreg.report.page.modules import module_tree
 from qreg.report.page.numbers import decibels, short, size
@@ -54,6 +56,41 @@ def test_bars_are_as_long_as_the_ratio_and_begin_at_zero(reports: ModuleType) ->
     assert first.start + first.length == pytest.approx(second.start, abs=0.02)  # below 0 dB
     assert first.length / second.length == pytest.approx(2.5 / 22.8, abs=0.001)
     assert bars[-1].start + bars[-1].length == pytest.approx(100, abs=0.02)
+
+
+def test_bars_of_patterns_are_as_long_as_their_noise(reports: ModuleType) -> None:
+    first, second = worst(reports.sensitive())
+    assert (first.name, second.name) == ("linear", "conv2d")
+    assert (first.label, second.label) == ("linear", "conv2d, relu")
+    assert (first.start, first.length) == (0.0, 100.0)
+    assert second.length == pytest.approx(100 * 10 ** (-0.3), abs=0.01)
+    share = 10**-2.7 / (10**-2.7 + 10**-3)
+    assert first.value == f"{-10 * math.log10(1 - share):.2f} dB"
+    assert first.note == "27.0 dB alone"
+
+
+def test_the_chart_has_a_line_of_operators_and_a_point_for_each_pattern(
+    reports: ModuleType,
+) -> None:
+    found = depth(reports.sensitive())
+    assert found is not None
+    line = [tuple(map(float, pair.split(","))) for pair in found.line.split()]
+    assert len(line) == 6  # of 7 operators, one is equal
+    assert [point.name for point in found.points] == ["conv2d", "linear"]
+    assert found.points[0].text == "conv2d: 30.0 dB"
+    heights = {"relu": 31.4, "conv2d": 38.2}
+    (x, top), (_, below) = line[:2]
+    ticks = {tick.label: tick.y for tick in found.ticks}
+    assert x == pytest.approx(found.width / 14, abs=0.1)
+    for_ten = (ticks["0 dB"] - ticks["30 dB"]) / 3
+    gap = (heights["conv2d"] - heights["relu"]) / 10 * for_ten
+    assert below - top == pytest.approx(gap, abs=0.2)
+    assert found.points[0].y == ticks["30 dB"]
+    assert all(0 <= y <= found.height for _, y in line)
+
+
+def test_without_noise_there_is_no_chart(reports: ModuleType) -> None:
+    assert depth(reports.decided()) is None
 
 
 def test_only_edges_between_int8_and_float_are_marked(reports: ModuleType) -> None:
