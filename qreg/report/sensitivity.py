@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from attrs import frozen
-
-if TYPE_CHECKING:
-    from qreg.report.values import Operator
 
 
 @frozen
@@ -29,22 +25,27 @@ class Sensitivity:
     share: float
 
 
-def sensitivities(operators: Iterable[Operator]) -> tuple[Sensitivity, ...]:
-    """Return the patterns that were measured, the largest drop first."""
-    found: dict[tuple[str, ...], Operator] = {}
-    for each in operators:
-        if each.isolated_sqnr is not None:
-            found.setdefault(each.pattern or (each.name,), each)
-    powers = {key: 10 ** (-(each.isolated_sqnr or 0.0) / 10) for key, each in found.items()}
+def sensitivities(
+    measured: Iterable[tuple[tuple[str, ...], str, float | None]],
+) -> tuple[Sensitivity, ...]:
+    """Return the patterns that were measured, the largest drop first.
+
+    ``measured`` are the pattern, the module and the SQNR of the outputs for each operator. The
+    first operator of a pattern counts.
+    """
+    found: dict[tuple[str, ...], tuple[str, float]] = {}
+    for pattern, module, sqnr in measured:
+        if sqnr is not None:
+            found.setdefault(pattern, (module, sqnr))
+    powers = {pattern: 10 ** (-sqnr / 10) for pattern, (_, sqnr) in found.items()}
     total = math.fsum(powers.values())
     made = [
-        _sensitivity(key, each, powers[key] / total if total else 0.0)
-        for key, each in found.items()
+        _sensitivity(pattern, *of, powers[pattern] / total if total else 0.0)
+        for pattern, of in found.items()
     ]
     return tuple(sorted(made, key=lambda each: -each.share))
 
 
-def _sensitivity(pattern: tuple[str, ...], operator: Operator, share: float) -> Sensitivity:
-    assert operator.isolated_sqnr is not None
+def _sensitivity(pattern: tuple[str, ...], module: str, sqnr: float, share: float) -> Sensitivity:
     drop = 10 * math.log10(1 / (1 - share)) if share < 1 else math.inf
-    return Sensitivity(pattern, operator.module, operator.isolated_sqnr, drop, share)
+    return Sensitivity(pattern, module, sqnr, drop, share)

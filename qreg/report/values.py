@@ -159,7 +159,10 @@ class ReportData:
 
         Empty if it was not measured.
         """
-        return sensitivities(self.operators)
+        return sensitivities(
+            (each.pattern or (each.name,), each.module, each.isolated_sqnr)
+            for each in self.operators
+        )
 
     @property
     def slower(self) -> list[Operator]:
