@@ -6,7 +6,7 @@ two compute the same. Converting a model takes seconds; this takes one pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -146,3 +146,19 @@ class Walk:
         """Replace the values of a node, one for each batch, for its consumers."""
         for values, value in zip(self._values, replaced, strict=True):
             values[node] = value
+
+    def again(self, node: Node, given: Mapping[Node, Sequence[Any]]) -> list[Any]:
+        """Run the node that was yielded last with other values for some of its inputs.
+
+        ``given`` has one value for each batch. The values of the walk stay as they are.
+        """
+        outputs = []
+        for number, values in enumerate(self._values):
+            changed = {each: of_batches[number] for each, of_batches in given.items()}
+            self._interpreter.env = {**values, **changed}
+            outputs.append(self._interpreter.run_node(node))
+        return outputs
+
+    def values(self, node: Node) -> list[Any]:
+        """Return the values of an input of the node that was yielded last, for all batches."""
+        return [values[node] for values in self._values]

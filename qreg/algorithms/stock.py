@@ -35,6 +35,7 @@ MOMENTS = Statistic("moments", _moments)
 def qreg_algorithms() -> Iterable[Algorithm]:
     yield equalize()
     yield smooth_quant()
+    yield ranges()
     yield gptq()
     yield adaround()
     yield bias_correction()
@@ -67,6 +68,20 @@ def smooth_quant(
         run=partial(_run, "smooth_quant", alphas=tuple(alphas), threshold=threshold),
         applies=partial(_applies, "smooth_quant"),
         statistics=(CHANNEL_RANGES,),
+    )
+
+
+def ranges(gains: Sequence[float] = (0.05, 0.3, 0.6)) -> Algorithm:
+    """Return the algorithm that chooses the range of each activation among several.
+
+    A range is replaced if another one takes a share of the error away at the outputs of the
+    operators that read the activation; ``gains`` are the shares that are tried.
+    """
+    return Algorithm(
+        name="ranges",
+        stage="prepared",
+        summary="chooses ranges of activations by the error at the operators that read them",
+        run=partial(_run, "ranges", gains=tuple(gains)),
     )
 
 
