@@ -31,11 +31,12 @@ def changes(
 ) -> Iterator[Change]:
     """Yield the weights of each layer, on the grid of its observer, after ``steps`` steps each."""
     moments = calibration.statistics["moments"]
-    for each in rounded_layers(candidate):
-        name = each.layer.name
-        if name in moments:
-            chosen = integers(each, damped(moments[name], damping), steps)
-            yield Change(name, constants={WEIGHT: each.values(chosen)})
+    with torch.no_grad():
+        for each in rounded_layers(candidate):
+            name = each.layer.name
+            if name in moments:
+                chosen = integers(each, damped(moments[name], damping), steps)
+                yield Change(name, constants={WEIGHT: each.values(chosen)})
 
 
 def integers(layer: Rounded, hessian: Tensor, steps: int) -> Tensor:
@@ -45,22 +46,24 @@ def integers(layer: Rounded, hessian: Tensor, steps: int) -> Tensor:
     rest = (exact - floor).float()
     unit, metric = _normalized(layer, hessian)
     v = torch.logit((rest - GAMMA) / (ZETA - GAMMA))
-    optimizer = torch.optim.Adam([v.requires_grad_()], lr=RATE)
+    optimizer = torch.optim.Adam([v], lr=RATE)
     for step in range(steps):
         up = _rectified(v)
-        optimizer.zero_grad()
-        with torch.no_grad():
-            off = (up - rest) * unit
-            gradient = 2 * (off @ metric) * unit + _pull(up, step / steps)
-        up.backward(gradient)  # type: ignore[no-untyped-call]
+        off = (up - rest) * unit
+        v.grad = (2 * (off @ metric) * unit + _pull(up, step / steps)) * _slope(v, up)
         optimizer.step()
-    with torch.no_grad():
-        best = _better(layer, floor + (_rectified(v) >= 0.5), exact.round(), hessian)
-        return best.clamp(layer.lowest, layer.highest)
+    best = _better(layer, floor + (_rectified(v) >= 0.5), exact.round(), hessian)
+    return best.clamp(layer.lowest, layer.highest)
 
 
 def _rectified(v: Tensor) -> Tensor:
     return (torch.sigmoid(v) * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
+
+
+def _slope(v: Tensor, up: Tensor) -> Tensor:
+    """Return the derivative of ``_rectified`` at ``v``, where it is ``up``."""
+    share = torch.sigmoid(v)
+    return (ZETA - GAMMA) * share * (1 - share) * ((up > 0) & (up < 1))
 
 
 def _normalized(layer: Rounded, hessian: Tensor) -> tuple[Tensor, Tensor]:

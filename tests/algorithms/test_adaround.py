@@ -75,3 +75,20 @@ def test_it_is_deterministic() -> None:
 def test_it_is_not_automatic() -> None:
     assert not stock.adaround().automatic
     assert "gptq" in stock.adaround().conflicts
+
+
+def test_the_slope_is_that_of_autograd() -> None:
+    v = torch.linspace(-6, 6, 101, dtype=torch.float64, requires_grad=True)
+    up = adaround._rectified(v)
+    (expected,) = torch.autograd.grad(up.sum(), v)
+    torch.testing.assert_close(adaround._slope(v, up), expected)
+
+
+def test_the_pull_is_that_of_autograd() -> None:
+    """The regularizer is ``1 - |2 h - 1|**beta``; beta is 20 when it begins and 2 at the end."""
+    for progress, beta in ((adaround.WARM_UP, 20.0), (1.0, 2.0)):
+        up = torch.linspace(0.05, 0.95, 10, dtype=torch.float64, requires_grad=True)
+        loss = adaround.WEIGHT_OF_REGULARIZER * (1 - (2 * up - 1).abs() ** beta).sum()
+        (expected,) = torch.autograd.grad(loss, up)
+        torch.testing.assert_close(adaround._pull(up, progress), expected)
+    assert adaround._pull(torch.ones(3), 0.1).eq(0).all()
