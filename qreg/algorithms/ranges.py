@@ -32,6 +32,7 @@ from qreg.plugins.types.algorithm import Calibration, Candidate, Change
 Range = tuple[Tensor, Tensor]
 
 WALKED = 4  # batches, whose values are in memory at once
+LEAST = math.log(10**0.05)  # gain of a proposal, 0.5 dB: less is chance
 SMALLEST = 1e-10  # of the noise as a share of the signal: 100 dB
 
 
@@ -76,7 +77,8 @@ def changes(
         ]
         exact = _outputs(Interpreter(candidate.reference), calibration)
         losses = [_loss(candidate, calibration, exact, each) for each in proposals]
-    return proposals[losses.index(min(losses))]
+    best = losses.index(min(losses))
+    return proposals[best] if losses[best] < losses[0] - LEAST else []
 
 
 def _proposal(choices: Sequence[Choice], ranges: Sequence[Range | None]) -> list[Change]:

@@ -75,13 +75,15 @@ def ranges(gains: Sequence[float] = (0.05, 0.3, 0.6)) -> Algorithm:
     """Return the algorithm that chooses the range of each activation among several.
 
     A range is replaced if another one takes a share of the error away at the outputs of the
-    operators that read the activation; ``gains`` are the shares that are tried.
+    operators that read the activation; ``gains`` are the shares that are tried. ``"auto"`` does not
+    include it: it helps some models, and the rounding algorithms help less after it.
     """
     return Algorithm(
         name="ranges",
         stage="prepared",
         summary="chooses ranges of activations by the error at the operators that read them",
         run=partial(_run, "ranges", gains=tuple(gains)),
+        automatic=False,
     )
 
 
