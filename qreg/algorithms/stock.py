@@ -54,7 +54,7 @@ def equalize() -> Algorithm:
 
 
 def smooth_quant(
-    alphas: Sequence[float] = (0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), threshold: float = 4.0
+    alphas: Sequence[float] = (0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), threshold: float = 3.0
 ) -> Algorithm:
     """Return the algorithm that moves outlier channels of activations into weights.
 
