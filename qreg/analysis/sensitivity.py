@@ -45,8 +45,8 @@ SEED = 0
 class PatternNoise:
     """The SQNR of the outputs in dB if a pattern alone is quantized.
 
-    Infinite for a pattern that adds no error to its output. None if no gradient reaches it, so that
-    its noise is not known.
+    Infinite for a pattern that adds no error to its output. None if its noise is not known: no
+    gradient reaches it, or a gradient is not finite.
     """
 
     pattern: Pattern
@@ -77,7 +77,11 @@ def sensitivity(
         problem = str(cause).splitlines()[0]
         raise InputError(f"the model has no gradient: {problem}") from cause
     outputs = sum(1 for signal in signals if signal)
-    known = {key: decibels(outputs, power) for key, power in found.items() if power}
+    known = {
+        key: decibels(outputs, power)
+        for key, power in found.items()
+        if power and math.isfinite(power)
+    }
     silent = dict.fromkeys(projected.silent, math.inf)
     return [PatternNoise(each, known.get(each, silent.get(each))) for each in patterns]
 
