@@ -43,10 +43,9 @@ NEXT_TO = [f"tests/{each}" for each in (*READING, "testing", "test_imports.py")]
 # The slow tests of the host: in a browser, with many processes, of generated projects.
 SLOW = ("report/page", "comparison", "observers", "scaffold", "testing")
 FAST = ("tests", *(f"--ignore=tests/{name}" for name in SLOW))
-# The tests of packages that call pluggy, or attrs for more than to declare values. Importing qreg
-# declares all values.
-CALLING = ("analysis", "annotators", "backends", "cli", "configs", "pipeline", "plugins")
-CALLING += ("quantizer", "report", "verification")
+# The tests of packages that call pluggy, or attrs for more than to declare and copy values, and of
+# the pipeline, which declares and copies all of them.
+CALLING = ("cli", "plugins", "report", "pipeline/test_quantize.py", "pipeline/test_improvement.py")
 WITH_OLDEST = [
     *(f"tests/{each}" for each in CALLING),
     "tests/test_imports.py",

@@ -10,9 +10,11 @@ import torch
 from attrs import define, field, frozen
 from torch import Tensor
 from torch.fx import GraphModule, Node
+from torch.utils import _pytree as pytree
 
 from qreg.algorithms.simulation import Simulation
 from qreg.analysis.interpreter import Watching
+from qreg.graph.nodes import called
 from qreg.graph.provenance import numbered
 from qreg.inputs.specs import cloned, flat
 from qreg.verification.noise import decibels, signal_and_noise
@@ -20,7 +22,11 @@ from qreg.verification.noise import decibels, signal_and_noise
 Batch = tuple[Any, ...]
 Ratios = dict[str, list[float]]  # of each value, the sums of its signal and of its noise
 
-GAIN = 0.1  # dB by which the outputs must improve for a change to be kept
+SQUASHES = frozenset(
+    {"aten.softmax.int", "aten._softmax.default", "aten.sigmoid.default"}
+)
+
+GAIN = 0.5  # dB by which the outputs must improve for a change to be kept
 LOSS = 0.3  # dB by which a single output, or the output of an operator, may become worse
 CHANGED = 0.02  # of the rows, by which those of another class than in float may grow
 HIGHEST = 100.0  # dB: a better output does not count more
@@ -31,7 +37,9 @@ LOWEST = -20.0  # dB: the output is all noise
 class Score:
     """The SQNR to float in dB, of each floating-point output and of each operator by its name.
 
-    Values are between -20 and 100 dB. ``changed`` is the number of rows, of all outputs of shape
+    Values are between -20 and 100 dB. The output of a softmax or sigmoid is scored at its input:
+    where probabilities are near 0 and 1, their SQNR depends on the few that are not. ``batches``
+    has the mean over the outputs for each batch. ``changed`` is the number of rows, of all outputs of shape
     (rows, classes), in which the largest value is of another class than in float; ``rows`` is the
     number of all.
     """
@@ -40,22 +48,28 @@ class Score:
     operators: Mapping[str, float] = field(factory=dict, repr=False)
     changed: int = 0
     rows: int = 0
+    batches: tuple[float, ...] = ()
 
     @property
     def mean(self) -> float:
         """The mean over the outputs; 100 for a model without a floating-point output."""
-        return sum(self.outputs) / len(self.outputs) if self.outputs else HIGHEST
+        return _mean(self.outputs)
 
     def improves(self, other: Score) -> bool:
         """Whether the mean is higher than in another score, and no output much worse.
 
-        A few rows may change their class by chance. Where noise is as strong as the signal, a
-        higher SQNR may mean that an output has only become smaller: then more classes are wrong.
+        It must be higher in at least half of the batches too, so that one batch does not decide. A
+        few rows may change their class by chance. Where noise is as strong as the signal, a higher
+        SQNR may mean that an output has only become smaller: then more classes are wrong.
         """
         pairs = zip(self.outputs, other.outputs, strict=True)
-        worse = self.changed - other.changed > max(1, CHANGED * self.rows)
-        higher = self.mean >= other.mean + GAIN and all(one >= two - LOSS for one, two in pairs)
-        return higher and not worse
+        better = [one > two for one, two in zip(self.batches, other.batches, strict=True)]
+        return (
+            self.mean >= other.mean + GAIN
+            and all(one >= two - LOSS for one, two in pairs)
+            and sum(better) * 2 >= len(better)
+            and self.changed - other.changed <= max(1, CHANGED * self.rows)
+        )
 
     def worsens(self, other: Score, operator: str) -> bool:
         """Whether the output of an operator is worse than in another score."""
@@ -68,29 +82,58 @@ def scored(reference: GraphModule, model: GraphModule, batches: Sequence[Batch])
 
     Observers of a prepared model round what passes through them.
     """
-    outputs: Ratios = {}
-    classes = _Classes()
-    operators: Ratios = {}
+    operators, total, here = Ratios(), Ratios(), Ratios()
+    means: list[float] = []
+    classes, squashed = _Classes(), _squashed(reference)
+    wanted: dict[str, Tensor] = {}
+    names = numbered(model.graph)
+
+    def compare(node: Node, value: Any) -> None:
+        name = names.get(node, "")
+        expected = wanted.pop(name, None)
+        if expected is not None and isinstance(value, Tensor):
+            _add(operators, name, expected, value)
+            if name in squashed.values():
+                _add(here, name, expected, value)
+
+    watching = Watching(reference, lambda name, value: wanted.update({name: value.clone()}))
+    simulation = Simulation(model, compare)
     with torch.no_grad():
-        wanted: dict[str, Tensor] = {}
-        watching = Watching(reference, lambda name, value: wanted.update({name: value.clone()}))
-        names = numbered(model.graph)
-
-        def compare(node: Node, value: Any) -> None:
-            expected = wanted.pop(names.get(node, ""), None)
-            if expected is not None and isinstance(value, Tensor):
-                _add(operators, names[node], expected, value)
-
-        simulation = Simulation(model, compare)
         for batch in batches:
             wanted.clear()
+            here.clear()
             expected = _copies(watching.run(*cloned(batch)))
             got = _copies(simulation.run(*cloned(batch)))
             for number, (one, two) in enumerate(zip(expected, got, strict=True)):
-                _add(outputs, str(number), one, two)
                 classes.add(one, two)
-    ratios = {name: _ratio(sums) for name, sums in operators.items()}
-    return Score(tuple(map(_ratio, outputs.values())), ratios, classes.changed, classes.rows)
+                if number not in squashed:
+                    _add(here, str(number), one, two)
+            means.append(_mean([_ratio(each) for each in here.values()]))
+            _join(total, here)
+    return Score(
+        outputs=tuple(map(_ratio, total.values())),
+        operators={name: _ratio(sums) for name, sums in operators.items()},
+        changed=classes.changed,
+        rows=classes.rows,
+        batches=tuple(means),
+    )
+
+
+def _squashed(reference: GraphModule) -> dict[int, str]:
+    """Return the operator upstream of a softmax or sigmoid, by the number of the output."""
+    names = numbered(reference.graph)
+    (output,) = (node for node in reference.graph.nodes if node.op == "output")
+    produced = [each for each in pytree.tree_leaves(output.args[0]) if _is_floating(each)]
+    return {
+        number: names[node.all_input_nodes[0]]
+        for number, node in enumerate(produced)
+        if called(node) in SQUASHES and node.all_input_nodes[0] in names
+    }
+
+
+def _is_floating(node: object) -> bool:
+    value = node.meta.get("val") if isinstance(node, Node) else None
+    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 @define
@@ -122,6 +165,16 @@ def _add(sums: Ratios, name: str, reference: Tensor, output: Tensor) -> None:
     known = sums.setdefault(name, [0.0, 0.0])
     known[0] += float(values.square().sum())
     known[1] += float(noise.square().sum())
+
+
+def _join(total: Ratios, other: Ratios) -> None:
+    for name, sums in other.items():
+        known = total.setdefault(name, [0.0, 0.0])
+        known[:] = [one + two for one, two in zip(known, sums, strict=True)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else HIGHEST
 
 
 def _ratio(sums: Sequence[float]) -> float:

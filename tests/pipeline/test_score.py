@@ -52,18 +52,41 @@ def test_it_is_that_of_the_converted_model(registry: Registry) -> None:
 @pytest.mark.parametrize(
     ("score", "better"),
     [
-        (Score((10.2, 20.0)), True),
-        (Score((10.1, 20.0)), False),  # 0.05 dB in the mean
+        (Score((11.0, 20.0)), True),
+        (Score((10.9, 20.0)), False),  # 0.45 dB in the mean
         (Score((12.0, 19.6)), False),  # one output loses 0.4 dB
         (Score((12.0, 19.8)), True),
         (Score((12.0, 20.0), changed=12, rows=500), True),
         (Score((12.0, 20.0), changed=13, rows=500), False),  # 11 rows of 500 are 2.2 %
         (Score((12.0, 20.0), changed=3, rows=8), True),
         (Score((12.0, 20.0), changed=4, rows=8), False),
+        (Score((12.0, 20.0), batches=(16.0, 14.0, 14.0)), False),  # better in one of three
+        (Score((12.0, 20.0), batches=(16.0, 16.0, 14.0)), True),
     ],
 )
 def test_what_counts_as_better(score: Score, better: bool) -> None:
-    assert score.improves(Score((10.0, 20.0), changed=2, rows=score.rows)) is better
+    before = Score((10.0, 20.0), changed=2, rows=score.rows, batches=(15.0,) * len(score.batches))
+    assert score.improves(before) is better
+
+
+@pytest.mark.parametrize("squash", [nn.Softmax(-1), nn.Sigmoid()])
+def test_probabilities_are_judged_by_what_they_are_made_of(
+    registry: Registry, squash: nn.Module
+) -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(4, 3)
+    scores = []
+    for module in (linear, nn.Sequential(linear, squash)):
+        model = qreg.prepare(
+            module.eval(), qreg.get_quantizer("toy", registry=registry), batches()[0]
+        )
+        calibrate(model, batches(), progress=False)
+        scores.append(scored(float_graph(model), model, batches()))
+    plain, squashed = scores
+    # The output of the linear layer is judged ahead of its rounding for the next operator.
+    assert squashed.outputs[0] == pytest.approx(squashed.operators["linear"])
+    assert squashed.outputs[0] == pytest.approx(plain.operators["linear"], abs=0.01)
+    assert len(squashed.batches) == 3
 
 
 def test_an_operator_is_worse_by_more_than_a_tolerance() -> None:
