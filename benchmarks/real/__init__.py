@@ -29,6 +29,7 @@ ZOO: dict[str, Callable[..., Subject]] = {
     "planted_vit": partial(_made, "planted", "vit", planted=True),
     "bert": partial(_made, "planted", "bert"),
     "planted_bert": partial(_made, "planted", "bert", planted=True),
+    "crossing_bert": partial(_made, "planted", "bert", crossing=True),
     "mlp": partial(_made, "tabular"),
     "crepe": partial(_made, "crepe"),
     "ocr_orientation": partial(_made, "orientation"),

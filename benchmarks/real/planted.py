@@ -10,6 +10,8 @@ planted model and the plain one. The outliers are where trained transformers hav
   all channels back to scale. It has one sign, as in trained models: where such a channel passed
   through zero, the norm would amplify the others in single tokens, and the float model would
   amplify any noise, by whatever is rounded.
+- ``crossing_bert``: the same without the bias, and with weights ``FACTOR`` times as large, so that
+  the channel does pass through zero.
 """
 
 from __future__ import annotations
@@ -104,8 +106,11 @@ def _plant(norm: nn.LayerNorm, readers: Iterable[nn.Linear]) -> None:
         reader.weight[:, CHANNELS] /= FACTOR
 
 
-def bert(planted: bool = False) -> Subject:
-    """Return an encoder of random tokens, judged by the hidden states of all of them."""
+def bert(planted: bool = False, crossing: bool = False) -> Subject:
+    """Return an encoder of random tokens, judged by the hidden states of all of them.
+
+    ``crossing`` plants a channel that passes through zero.
+    """
     import transformers
 
     torch.manual_seed(0)
@@ -121,19 +126,21 @@ def bert(planted: bool = False) -> Subject:
         ),
         add_pooling_layer=False,
     ).eval()
-    if planted:
-        for layer in model.encoder.layer:
-            _plant_residual(layer.output.dense, layer.output.LayerNorm, CHANNELS[1])
+    for layer in model.encoder.layer if planted or crossing else ():
+        offset, gain = (0.0, FACTOR) if crossing else (FACTOR, FACTOR / 5)
+        _plant_residual(layer.output.dense, layer.output.LayerNorm, CHANNELS[1], offset, gain)
     batches: list[Batch] = [(torch.randint(0, VOCABULARY, (1, TOKENS)),) for _ in range(64)]
-    name = "planted_bert" if planted else "bert"
+    name = "crossing_bert" if crossing else "planted_bert" if planted else "bert"
     made = Subject(name, First(model).eval(), batches[:32], batches[32:], (), is_transformer=True)
     return made.judged_by(*cosines(made.float_outputs()))
 
 
 @torch.no_grad()
-def _plant_residual(dense: nn.Linear, norm: nn.LayerNorm, channel: int) -> None:
+def _plant_residual(
+    dense: nn.Linear, norm: nn.LayerNorm, channel: int, offset: float, gain: float
+) -> None:
     """Enlarge a channel ahead of a norm, and undo in its gain what this does to the variance."""
-    dense.weight[channel] *= FACTOR / 5
-    dense.bias[channel] = FACTOR
+    dense.weight[channel] *= gain
+    dense.bias[channel] = dense.bias[channel] * gain + offset
     norm.weight *= math.sqrt((WIDTH - 1 + FACTOR**2) / WIDTH)
     norm.weight[channel] /= FACTOR
