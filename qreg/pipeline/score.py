@@ -22,9 +22,7 @@ from qreg.verification.noise import decibels, signal_and_noise
 Batch = tuple[Any, ...]
 Ratios = dict[str, list[float]]  # of each value, the sums of its signal and of its noise
 
-SQUASHES = frozenset(
-    {"aten.softmax.int", "aten._softmax.default", "aten.sigmoid.default"}
-)
+SQUASHES = frozenset({"aten.softmax.int", "aten._softmax.default", "aten.sigmoid.default"})
 
 GAIN = 0.5  # dB by which the outputs must improve for a change to be kept
 LOSS = 0.3  # dB by which a single output, or the output of an operator, may become worse
@@ -39,9 +37,9 @@ class Score:
 
     Values are between -20 and 100 dB. The output of a softmax or sigmoid is scored at its input:
     where probabilities are near 0 and 1, their SQNR depends on the few that are not. ``batches``
-    has the mean over the outputs for each batch. ``changed`` is the number of rows, of all outputs of shape
-    (rows, classes), in which the largest value is of another class than in float; ``rows`` is the
-    number of all.
+    has the mean over the outputs for each batch. ``rows`` is the number of rows of all outputs of
+    shape (rows, classes), and ``changed`` the number of those in which the largest value is of
+    another class than in float.
     """
 
     outputs: tuple[float, ...]
