@@ -154,9 +154,8 @@ class Trials:
                     changed, changes = fewer, local
         kept = changed.score.improves(model.score)
         before, after = model.score.mean, changed.score.mean
-        reason = "it improves the outputs" if kept else "it does not improve the outputs"
         found = evolve(
-            outcome(supplied, reason),
+            outcome(supplied, _verdict(kept, before, after)),
             kept=kept,
             before=before,
             after=after,
@@ -170,6 +169,14 @@ class Trials:
         else:
             changed = evolve(model, graph=write(copied(model.graph), changes, stage))
         return evolve(changed, score=self._score(changed))
+
+
+def _verdict(kept: bool, before: float, after: float) -> str:
+    if kept:
+        return "it improves the outputs"
+    if after > before:
+        return "its gain is too small or uncertain, or an output or class is worse"
+    return "it does not improve the outputs"
 
 
 def _worsens(changed: Model, model: Model, change: Change) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ Ratios = dict[str, list[float]]  # of each value, the sums of its signal and of 
 SQUASHES = frozenset({"aten.softmax.int", "aten._softmax.default", "aten.sigmoid.default"})
 
 GAIN = 0.5  # dB by which the outputs must improve for a change to be kept
+ERRORS = 2.0  # standard errors by which the gains in single batches must be above 0 on average
+FEWEST = 4  # batches from which a standard error is estimated
 LOSS = 0.3  # dB by which a single output, or the output of an operator, may become worse
 CHANGED = 0.02  # of the rows, by which those of another class than in float may grow
 HIGHEST = 100.0  # dB: a better output does not count more
@@ -56,16 +59,16 @@ class Score:
     def improves(self, other: Score) -> bool:
         """Whether the mean is higher than in another score, and no output much worse.
 
-        It must be higher in at least half of the batches too, so that one batch does not decide. A
-        few rows may change their class by chance. Where noise is as strong as the signal, a higher
+        The gain must be significant over the batches, so that a few of them do not decide. A few
+        rows may change their class by chance. Where noise is as strong as the signal, a higher
         SQNR may mean that an output has only become smaller: then more classes are wrong.
         """
         pairs = zip(self.outputs, other.outputs, strict=True)
-        better = [one > two for one, two in zip(self.batches, other.batches, strict=True)]
+        gains = [one - two for one, two in zip(self.batches, other.batches, strict=True)]
         return (
             self.mean >= other.mean + GAIN
             and all(one >= two - LOSS for one, two in pairs)
-            and sum(better) * 2 >= len(better)
+            and _is_significant(gains)
             and self.changed - other.changed <= max(1, CHANGED * self.rows)
         )
 
@@ -73,6 +76,18 @@ class Score:
         """Whether the output of an operator is worse than in another score."""
         found, before = self.operators.get(operator), other.operators.get(operator)
         return found is not None and before is not None and found < before - LOSS
+
+
+def _is_significant(gains: Sequence[float]) -> bool:
+    """Whether gains in dB, one for each batch, are above 0 by more than chance.
+
+    All are above 0, or their mean is by ``ERRORS`` times its standard error, as in a paired t-test.
+    """
+    if min(gains, default=1.0) > 0:
+        return True
+    if len(gains) < FEWEST:
+        return False
+    return mean(gains) >= ERRORS * stdev(gains) / math.sqrt(len(gains))
 
 
 def scored(reference: GraphModule, model: GraphModule, batches: Sequence[Batch]) -> Score:

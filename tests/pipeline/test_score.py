@@ -60,8 +60,10 @@ def test_it_is_that_of_the_converted_model(registry: Registry) -> None:
         (Score((12.0, 20.0), changed=13, rows=500), False),  # 11 rows of 500 are 2.2 %
         (Score((12.0, 20.0), changed=3, rows=8), True),
         (Score((12.0, 20.0), changed=4, rows=8), False),
-        (Score((12.0, 20.0), batches=(16.0, 14.0, 14.0)), False),  # better in one of three
-        (Score((12.0, 20.0), batches=(16.0, 16.0, 14.0)), True),
+        (Score((12.0, 20.0), batches=(15.1, 15.2, 15.3)), True),  # better in all
+        (Score((12.0, 20.0), batches=(16.0, 16.0, 14.9)), False),  # too few for a standard error
+        (Score((12.0, 20.0), batches=(16.0, 17.0, 16.0, 14.9)), True),  # 0.98 by 0.43
+        (Score((12.0, 20.0), batches=(25.0, 17.0, 12.0, 14.0)), False),  # 2.0 by 2.9
     ],
 )
 def test_what_counts_as_better(score: Score, better: bool) -> None:
