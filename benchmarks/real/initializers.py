@@ -10,7 +10,7 @@ import torch
 from attrs import frozen
 from torch import Tensor, nn
 
-# Names that Paddle's exporter gives to constants that are no weights.
+# Names that Paddle's exporter gives to constants that are not weights.
 HELPERS = ("p2o.", "Constant@", "fill_constant")
 
 

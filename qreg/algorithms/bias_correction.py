@@ -3,8 +3,9 @@
 Rounding weights and activations shifts the mean of each output channel, ``E[y] - E[q(y)]``, which
 the layers downstream amplify. Nagel et al., Data-free quantization through weight equalization and
 bias correction (2019), section 4.2, add the shift to the bias; with data it is measured, layer
-after layer, so that each layer corrects what the corrected layers upstream leave. What differs
-from batch to batch is no shift of the mean, and correcting it makes other inputs worse.
+after layer, so that each layer corrects what the corrected layers upstream leave. A
+difference that varies from batch to batch is not a shift of the mean, and correcting it makes the
+outputs for other inputs worse.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
 Frantar et al., GPTQ: accurate post-training quantization for generative pre-trained transformers
 (2022), algorithm 1. With the Hessian ``H`` of the layer's inputs and ``U`` the upper Cholesky
 factor of its inverse, rounding column ``j`` of the weights makes the error ``e = (w_j - q_j) /
-U_jj``, and the columns behind it become ``w_k - e U_jk``: the change that makes the squared error
+U_jj``, and each following column becomes ``w_k - e U_jk``: the change that makes the squared error
 of the output least (section 3). Columns are taken by decreasing ``H_jj``, as in the paper's
-implementation (``--act-order``): those that matter most have the most columns behind them.
+implementation (``--act-order``): those that matter most have the most columns left to make up for
+them.
 """
 
 from __future__ import annotations

@@ -53,9 +53,12 @@ class Trials:
     strict: bool
     stages: Stages
 
-    def improved(self, model: Model, *stages: Stage) -> tuple[Model, list[Outcome]]:
+    def improved(
+        self, model: Model, *stages: Stage, earlier: Sequence[Outcome] = ()
+    ) -> tuple[Model, list[Outcome]]:
         """Try the algorithms of some stages; return the best model, and the outcome of each.
 
+        ``earlier`` are the outcomes of the stages ahead of these.
         Raises ``CalibrationError`` for too few batches and ``AlgorithmError`` for an algorithm that
         fails, if the user named it.
         """
@@ -73,7 +76,7 @@ class Trials:
         for supplied in algorithms:
             started = time.perf_counter()
             with self.stages.stage(f"try {supplied.value.name}"):
-                model, found = self._tried(model, supplied, outcomes)
+                model, found = self._tried(model, supplied, [*earlier, *outcomes])
             outcomes.append(evolve(found, seconds=time.perf_counter() - started))
         return model, outcomes
 
@@ -93,7 +96,7 @@ class Trials:
     def _tried(
         self, model: Model, supplied: Supplied[Algorithm], outcomes: Sequence[Outcome]
     ) -> tuple[Model, Outcome]:
-        rivals = supplied.value.conflicts
+        rivals = self._rivals(supplied.value)
         for each in outcomes:
             if each.kept and each.algorithm in rivals:
                 reason = f"{each.algorithm}, with which it is not combined, was kept"
@@ -105,6 +108,13 @@ class Trials:
             return self._better(model, supplied, changes)
         except (AlgorithmError, PreparationError) as error:
             return model, outcome(supplied, self._failed(supplied, error))
+
+    def _rivals(self, algorithm: Algorithm) -> set[str]:
+        """Return the algorithms with which one is not combined, whichever of the two names it."""
+        others = [each.value for each in self.plan.algorithms]
+        return {each.name for each in others if algorithm.name in each.conflicts}.union(
+            algorithm.conflicts
+        )
 
     def _failed(self, supplied: Supplied[Algorithm], error: Exception) -> str:
         problem = error.problem if isinstance(error, AlgorithmError) else f"{error}"

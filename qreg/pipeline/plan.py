@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from functools import partial
 
 from attrs import field, frozen
@@ -11,7 +12,7 @@ from torch.fx import GraphModule
 from qreg.algorithms.collecting import Collected
 from qreg.algorithms.outcome import Outcome
 from qreg.algorithms.simulation import not_simulated
-from qreg.errors import AlgorithmError
+from qreg.errors import AlgorithmError, AlgorithmWarning, PluginError
 from qreg.graph.mutation import written_buffers
 from qreg.graph.prepared import float_graph, is_prepared
 from qreg.pipeline.score import Score
@@ -76,7 +77,13 @@ def planned(model: Model, selection: Selection, backend: Backend, *, readable_ag
     taken: list[Supplied[Algorithm]] = []
     left: list[Outcome] = []
     for supplied in selection.algorithms:
-        reason = _why_not(model, supplied, backend, readable_again)
+        try:
+            reason = _why_not(model, supplied, backend, readable_again)
+        except PluginError as error:
+            if selection.named or model.quantizer.registry.switches.strict:
+                raise
+            warnings.warn(f"{error} It was left out.", AlgorithmWarning, stacklevel=2)
+            reason = f"it failed: {error.problem}"
         if reason is None:
             taken.append(supplied)
         elif selection.named:

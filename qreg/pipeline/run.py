@@ -154,7 +154,7 @@ class Run:
         with self.stages.stage("convert"):
             ranges = concerns(model.graph, kept.samples)
             converted = convert(model.graph, fold_quantize=backend.fold_quantize)
-        model, late = trials.improved(evolve(model, graph=converted), "converted")
+        model, late = trials.improved(evolve(model, graph=converted), "converted", earlier=outcomes)
         return Graphs(
             quantizer=model.quantizer,
             reference=model.reference,

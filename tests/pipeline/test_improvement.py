@@ -20,6 +20,7 @@ from qreg.errors import (
     CalibrationError,
     InputError,
     OrderError,
+    PluginError,
     QualityWarning,
     UnknownNameError,
 )
@@ -272,6 +273,32 @@ def test_one_that_does_not_apply_gives_its_reason(toy: ModuleType) -> None:
     assert (found.reason, found.before) == ("there is no convolution", None)
     with pytest.raises(AlgorithmError, match="there is no convolution"):
         quantize(registry, algorithms=["mine"])
+
+
+def test_one_whose_condition_raises_is_left_out(toy: ModuleType) -> None:
+    registry = twin(toy, algorithm(lambda *_: [], applies=raising))
+    with pytest.warns(AlgorithmWarning, match="it raised RuntimeError"):
+        (found,) = quantize(registry, algorithms="auto").algorithms
+    assert found.reason.startswith("it failed: it raised RuntimeError")
+    with pytest.raises(PluginError, match="'mine'"):
+        quantize(registry, algorithms=["mine"])
+
+
+@pytest.mark.parametrize("first_names_it", [True, False])
+def test_a_kept_algorithm_excludes_its_rivals_of_every_stage(
+    toy: ModuleType, first_names_it: bool
+) -> None:
+    def narrower(candidate: Candidate, calibration: Calibration) -> list[Change]:
+        ends = {"x": (-3.0, 3.0), "relu": (0.0, 3.0), "add": (-4.0, 6.0)}
+        return [Change(k, range=(torch.tensor(a), torch.tensor(b))) for k, (a, b) in ends.items()]
+
+    one = algorithm(narrower, "one", conflicts=["two"] if first_names_it else [])
+    two = algorithm(raising, "two", "converted", conflicts=[] if first_names_it else ["one"])
+    wide = [batch.clone() for batch in batches(8)]
+    wide[0][0, 0] = 300.0
+    outcomes = quantize(twin(toy, one, two), calibration=wide, algorithms="auto").algorithms
+    assert outcomes[0].kept
+    assert outcomes[1].reason == "one, with which it is not combined, was kept"
 
 
 def test_the_order_is_that_of_the_stages_and_of_wishes(toy: ModuleType) -> None:
