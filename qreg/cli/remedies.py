@@ -10,6 +10,7 @@ TRANSFORM = re.compile(r"pass transform=lambda batch: (.+)\.$", re.MULTILINE)
 ALONE = r"save the inputs alone, torch.save([\1 for batch in batches], FILE)."
 IN_OPTIONS = {
     'Pass algorithms="auto"': "Pass --algorithms auto",
+    "Pass more batches, or algorithms=().": "Pass more batches, or omit --algorithms.",
     "pass calibration=[(x,), ...], a tuple of input tensors for each batch, or choose a dynamic "
     "config": (
         "pass --calibration FILE, a list of tuples of input tensors that torch.save wrote, or "

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import torch
 from torch import nn
 from torch.fx import GraphModule, Node
@@ -49,6 +52,23 @@ def copied(model: GraphModule) -> GraphModule:
     for name, body in list(made.named_children()):
         if isinstance(body, GraphModule):  # of a scan or a loop
             setattr(made, name, copied(body))
+    return made
+
+
+def independent(model: GraphModule) -> GraphModule:
+    """Return a copy of a graph with separate tensors and observers.
+
+    ``copy.deepcopy`` of a graph also copies the structure of its inputs, with a warning of torch.
+    """
+    made, known = copied(model), dict[int, Any]()
+    for name, child in list(made.named_modules(remove_duplicate=False)):
+        if name and "." not in name:
+            nested = isinstance(child, GraphModule)
+            setattr(made, name, independent(child) if nested else copy.deepcopy(child, known))
+    parameters = made.named_parameters(recurse=False, remove_duplicate=False)
+    buffers = made.named_buffers(recurse=False, remove_duplicate=False)
+    for name, tensor in [*parameters, *buffers]:
+        setattr(made, name, copy.deepcopy(tensor, known))
     return made
 
 

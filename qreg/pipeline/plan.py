@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from functools import partial
 
@@ -14,7 +13,7 @@ from qreg.algorithms.outcome import Outcome
 from qreg.algorithms.simulation import not_simulated
 from qreg.errors import AlgorithmError, AlgorithmWarning, PluginError
 from qreg.graph.mutation import written_buffers
-from qreg.graph.prepared import float_graph, is_prepared
+from qreg.graph.prepared import float_graph, independent, is_prepared
 from qreg.pipeline.score import Score
 from qreg.pipeline.selection import Selection
 from qreg.plugins.blame import call
@@ -40,10 +39,10 @@ class Model:
 
     def candidate(self, backend: Backend) -> Candidate:
         """Return what algorithms see: a copy, so that one which modifies it does no harm."""
-        model = copy.deepcopy(self.graph)
+        model = independent(self.graph)
         return Candidate(
             model=model,
-            reference=float_graph(model) if is_prepared(model) else copy.deepcopy(self.reference),
+            reference=float_graph(model) if is_prepared(model) else independent(self.reference),
             decisions=tuple(self.quantizer.decisions),
             kept=self.quantizer.kept_in_float(self.reference),
             backend=backend,
