@@ -17,7 +17,21 @@ if TYPE_CHECKING:
 IN_PROCESS = "in-process"  # the distribution of a plugin that was passed as an object
 
 
-class QregError(Exception):
+class _Portable(Exception):
+    """An error or a warning that can be pickled with its fields, to travel between processes."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[_Portable], args: tuple[object, ...], fields: dict[str, object]) -> object:
+    """Return an error with its text and its fields, without calling its ``__init__``."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
+
+
+class QregError(_Portable):
     """Base class of all errors that qreg raises on purpose."""
 
 
@@ -287,6 +301,21 @@ class PreparationError(QregError):
         )
 
 
+class WorkerError(QregError):
+    """A worker that ended, or that lacks what a job needs, or a job whose error cannot be pickled.
+
+    ``job`` is the number of the job. ``host`` is the name of the worker's machine, and
+    ``distribution`` what it lacks; both are empty otherwise.
+    """
+
+    def __init__(
+        self, problem: str, job: int | None = None, *, host: str = "", distribution: str = ""
+    ) -> None:
+        self.problem, self.job, self.host, self.distribution = problem, job, host, distribution
+        where = f"worker on host {host!r}" if job is None else f"job {job}"
+        super().__init__(f"{where}: {problem}.")
+
+
 class ProgramError(QregError):
     """A program that fails to lower, load, run or verify.
 
@@ -371,7 +400,7 @@ class NaNError(VerificationError):
     """A lowered program that returns NaN."""
 
 
-class QualityWarning(UserWarning):
+class QualityWarning(_Portable, UserWarning):
     """A program that runs as quantized but is far from the float model.
 
     ``verification`` is a :class:`~qreg.verification.verify.Verification` with the numbers and the
@@ -383,7 +412,7 @@ class QualityWarning(UserWarning):
         super().__init__(message)
 
 
-class UnknownOperatorWarning(UserWarning):
+class UnknownOperatorWarning(_Portable, UserWarning):
     """An operator in a quantizer's config that the model does not have, so that it has no effect.
 
     ``known`` are the operators of the model when it is annotated. By then, composites are

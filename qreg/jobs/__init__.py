@@ -1,0 +1,1 @@
+"""Independent jobs in several processes, on this machine or on a cluster."""
