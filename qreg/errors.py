@@ -6,7 +6,7 @@ Each message names the subject, the place and the remedy. Each error has the sam
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -82,6 +82,55 @@ class UnknownModuleError(QregError, LookupError):
             f"no operator of the exported model comes from a module of {kind} {name!r}.{guess} "
             "Correct the name, or create the quantizer with unknown_modules='warn' to ignore it."
         )
+
+
+class UnknownCallError(UnknownModuleError):
+    """A call of an operator in a quantizer's config that the model does not have.
+
+    ``counts`` are the numbers of calls that the model has, by module and operator.
+    """
+
+    def __init__(
+        self, module: str, operator: str, ordinal: int, counts: Mapping[tuple[str, str], int]
+    ) -> None:
+        self.module, self.operator, self.ordinal = module, operator, ordinal
+        self.counts = dict(counts)
+        self.kind, self.name = "call", described_call(module, operator, ordinal)
+        self.near = tuple(self._near())
+        listed = f" Near: {'; '.join(self.near)}." if self.near else ""
+        QregError.__init__(
+            self,
+            f"scope of {self.name}: the model has no such call.{listed} Decisions have the module, "
+            "operator and ordinal of each operator. Correct the scope, or create the quantizer "
+            "with unknown_modules='warn' to ignore it.",
+        )
+
+    def _near(self) -> list[str]:
+        """Return the calls of the operator in the module, of others in it, or of near modules."""
+        known = {key: each for key, each in self.counts.items() if key[1].count(".") == 2}
+        own = {key: each for key, each in known.items() if key[0] == self.module}
+        of_module = {operator for _, operator in own}
+        named = (self.operator, *near(self.operator, of_module), *of_module)
+        alike = list(dict.fromkeys(each for each in named if each in of_module))[:3]
+        if self.operator in of_module:
+            alike = [self.operator]
+        if alike:
+            return [_calls(self.module, each, own[self.module, each]) for each in alike]
+        modules = {module for module, operator in known if operator == self.operator}
+        return [
+            _calls(module, self.operator, known[module, self.operator])
+            for module in near(self.module, modules) or sorted(modules)[:3]
+        ]
+
+
+def described_call(module: str, operator: str, ordinal: int) -> str:
+    """Describe one call of an operator: ``call 0 of 'aten.add.Tensor' in module 'block'``."""
+    return f"call {ordinal} of {operator!r} in module {module!r}"
+
+
+def _calls(module: str, operator: str, count: int) -> str:
+    numbers = "call 0" if count == 1 else f"calls 0 to {count - 1}"
+    return f"{numbers} of {operator!r} in module {module!r}"
 
 
 def _with(distribution: str, version: str) -> str:

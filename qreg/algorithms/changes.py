@@ -12,7 +12,7 @@ from torch.fx import GraphModule, Node
 
 from qreg.errors import AlgorithmError
 from qreg.graph.compat import move_annotation
-from qreg.graph.layers import IN_FLOAT
+from qreg.graph.layers import IN_FLOAT, INSERTED
 from qreg.graph.prepared import observers
 from qreg.graph.provenance import EXPORTED
 from qreg.graph.values import constant_at, value_of
@@ -152,6 +152,7 @@ def _write_scale(model: GraphModule, node: Node, scale: Tensor) -> None:
     with node.graph.inserting_before(users[0]):
         scaled = node.graph.call_function(torch.ops.aten.mul.Tensor, (node, factor))
     kept = {key: each for key, each in node.meta.items() if key != EXPORTED}
-    scaled.meta = {**kept, "val": value, IN_FLOAT: f"restores the scale of {node.name}"}
+    reason = f"restores the scale of {node.name}"
+    scaled.meta = {**kept, "val": value, IN_FLOAT: reason, INSERTED: True}
     for user in users:
         user.replace_input_with(node, scaled)

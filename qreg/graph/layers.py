@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 KEY = "qreg_part"
 IN_FLOAT = "qreg_in_float"  # the reason why an algorithm keeps an operator in float
+INSERTED = "qreg_inserted"  # set on an operator that an algorithm inserted
 
 
 @frozen

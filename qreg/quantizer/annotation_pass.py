@@ -65,6 +65,10 @@ def annotated(
         working = [each for each in annotators if each.value.name not in names]
         walk = AnnotationPass(graph_module, working, scopes, failed=failed, **options)
         try:
+            if scopes.calls:
+                others = scopes.without_calls()
+                general = AnnotationPass(graph_module, working, others, failed=failed, **options)
+                scopes.extend(graph_module.graph, general.patterns())
             return walk.run()
         except AnnotatorError as error:
             walk.undo()
@@ -89,6 +93,7 @@ class AnnotationPass:
         failed: Sequence[AnnotatorError] = (),
     ) -> None:
         graph = self._graph = graph_module.graph
+        self._scopes = scopes
         self._annotators, self._failed = annotators, failed
         self._operators = list(filter(computes_tensors, graph.nodes))
         self._annotations = Annotations.of(graph)
@@ -99,12 +104,21 @@ class AnnotationPass:
         forget_masks(graph)
 
     def run(self) -> list[Decision]:
-        kept = [node for node in self._operators if self._eligible.choice(node) is None]
-        with one_pass(self._graph, kept):
+        with one_pass(self._graph, self._kept()):
             for _ in self._steps():
                 pass
             check_strays(self._annotations, self._steps_again)
         return [self._of_row(nodes) for nodes in rows(self._operators).values()]
+
+    def patterns(self) -> list[tuple[Node, ...]]:
+        """Return the nodes of each claim, without annotating any."""
+        with one_pass(self._graph, self._kept()):
+            for _ in self._claimed():
+                pass
+        return [claim.match.nodes for claim in self.claims()]
+
+    def _kept(self) -> list[Node]:
+        return [node for node in self._operators if self._eligible.choice(node) is None]
 
     def undo(self) -> None:
         """Restore the annotation that each node had ahead of the pass, if any."""
@@ -116,13 +130,16 @@ class AnnotationPass:
 
     def _steps(self) -> Iterator[Supplied[Annotator]]:
         """Claim, then annotate; yield the annotator of each step after the step."""
+        yield from self._claimed()
+        for claim in self._claims.in_graph_order():
+            self._annotate(claim)
+            yield claim.supplied
+
+    def _claimed(self) -> Iterator[Supplied[Annotator]]:
         for supplied in self._annotators:
             for node in self._eligible.index.starting(supplied.value.targets):
                 self._consider(supplied, node)
             yield supplied
-        for claim in self._claims.in_graph_order():
-            self._annotate(claim)
-            yield claim.supplied
 
     def _steps_again(self) -> Iterator[Supplied[Annotator]]:
         self.undo()
@@ -160,9 +177,10 @@ class AnnotationPass:
         claim, part = self._claims.by_node.get(node), part_of(node)
         name, module = row_of(node), module_path(node)
         operator = part.layer if part and part.reason else str(node.target)
+        ordinal = self._scopes.ordinal(node, operator)
         if claim is None:
             why = self._eligible.why_float(node, self._claims, self._targets, self._failed)
-            return Decision(name, operator, module, "float", why)
+            return Decision(name, operator, module, "float", why, ordinal=ordinal)
         shares = isinstance(output_spec(node), SharedQuantizationSpec)
         return Decision(
             node=name,
@@ -174,6 +192,7 @@ class AnnotationPass:
             distribution=claim.supplied.distribution,
             config=claim.choice.label,
             pattern=tuple(map(row_of, claim.match.nodes)),
+            ordinal=ordinal,
         )
 
 

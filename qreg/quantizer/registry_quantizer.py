@@ -15,8 +15,10 @@ from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantizer
 from qreg.configs.named import made_config, made_configs
 from qreg.configs.validation import check, equivalent, mode_of
 from qreg.errors import (
+    ConfigError,
     NothingQuantizedError,
     UnknownModuleError,
+    described_call,
 )
 from qreg.graph.nodes import computes_tensors
 from qreg.graph.provenance import mark, type_name
@@ -146,6 +148,26 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         self._scopes.operators[name] = self._choice("operator", name, config)
         return self
 
+    def set_operator(self, module_name: str, operator: Any, ordinal: int, config: Config) -> Self:
+        """Set the config for one call of an operator, and the rest of the pattern with it.
+
+        ``ordinal`` counts the calls of the operator in the module itself from 0, in the order of
+        the graph. ``module``, ``operator`` and ``ordinal`` of a :class:`~qreg.Decision` are such an
+        address. ``operator`` is as for :meth:`set_operator_type`. A call that the model does not
+        have is an ``UnknownCallError``, which ``annotate`` or ``validate`` raises.
+
+        A backend with a wrapped quantizer does not report its patterns: there, the scope applies to
+        the operator alone.
+        """
+        if isinstance(ordinal, bool) or not isinstance(ordinal, int) or ordinal < 0:
+            raise ConfigError(
+                f"ordinal: it is {ordinal!r} (expected an integer from 0). Decisions have the "
+                "ordinals of a model's operators."
+            )
+        address = module_name, checked_operator(operator), ordinal
+        self._scopes.calls[address] = self._choice("call", described_call(*address), config)
+        return self
+
     def set_filter_function(self, keep: NodeFilter | None) -> Self:
         """Quantize only patterns for whose operators ``keep`` returns True, within the scopes."""
         self._keep = keep
@@ -212,7 +234,10 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         ``AnnotatorError`` is raised instead.
         """
         prefix = f"{self._nested[model]}." if model in self._nested else ""
-        if not prefix:
+        if prefix:
+            self._scopes.ordinals.resume(model.graph)
+        else:
+            self._scopes.ordinals.start(model.graph)
             self._check_scopes(model)
             self.decisions, self._bodies_left = [], 0
         mark(model.graph, prefix)
@@ -238,8 +263,14 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         )
         for error in self._scopes.unknown(_graph_modules(model)):
             self._report_unknown(error)
+        if not _loops(model):  # else the bodies are annotated later
+            self._check_calls()
         for unused in self._scopes.unused(_graph_modules(model)):
             warnings.warn(unused, stacklevel=3)
+
+    def _check_calls(self) -> None:
+        for error in self._scopes.unknown_calls():
+            self._report_unknown(error)
 
     def _report_unknown(self, error: UnknownModuleError) -> None:
         if self._unknown_modules == "error":
@@ -255,9 +286,12 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         check_finite(model)
         if self._wrapped:
             self._wrapped.validate(model)
-        loops = sum(node.target in LOOPS for node in model.graph.nodes)
-        self._bodies_left += loops - (model in self._nested)
-        if self.allow_float or self._bodies_left:  # torchao annotates the body of a loop later
+        self._bodies_left += _loops(model) - (model in self._nested)
+        if self._bodies_left:  # torchao annotates the body of a loop later
+            return
+        if model in self._nested:
+            self._check_calls()
+        if self.allow_float:
             return
         if not any(decision.quantized for decision in self.decisions):
             raise NothingQuantizedError(
@@ -275,6 +309,10 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
 def _prefixed(decision: Decision, prefix: str) -> Decision:
     pattern = tuple(f"{prefix}{name}" for name in decision.pattern)
     return evolve(decision, node=f"{prefix}{decision.node}", pattern=pattern)
+
+
+def _loops(model: GraphModule) -> int:
+    return sum(node.target in LOOPS for node in model.graph.nodes)
 
 
 def _graph_modules(model: GraphModule) -> Iterator[GraphModule]:

@@ -1,30 +1,33 @@
-"""Which config applies to a node: by module name, module type, operator, or everywhere.
+"""Which config applies to a node: by call, module name, module type, operator, or everywhere.
 
-The most specific scope wins: a name over a type over an operator over everywhere, the longer of two
-names, the inner of two types. ``None`` as a config keeps the scope in float, with the same
-precedence.
+The most specific scope wins: a call over a name over a type over an operator over everywhere, the
+longer of two names, the inner of two types. ``None`` as a config keeps the scope in float, with the
+same precedence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
+from weakref import WeakKeyDictionary
 
 from attrs import define, field, frozen
 
-from qreg.errors import UnknownModuleError, UnknownOperatorWarning, near
+from qreg.errors import UnknownCallError, UnknownModuleError, UnknownOperatorWarning, near
 from qreg.graph.layers import part_of
 from qreg.graph.nodes import computes_tensors
 from qreg.graph.provenance import module_path, module_stack, operators_of
+from qreg.plugins.operator_names import operator_name
+from qreg.quantizer.ordinals import UNNUMBERED, Address, Ordinals
 
 if TYPE_CHECKING:
-    from torch.fx import GraphModule, Node
+    from torch.fx import Graph, GraphModule, Node
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
     from qreg.plugins.types.backend import Mode
 
 
-Level = Literal["name", "type", "operator", "global"]
+Level = Literal["call", "name", "type", "operator", "global"]
 
 
 @frozen(eq=False)
@@ -38,27 +41,38 @@ class Choice:
     mode: Mode | None
 
     def __str__(self) -> str:
-        return "the global config" if self.level == "global" else f"{self.level} {self.scope!r}"
+        if self.level == "global":
+            return "the global config"
+        return self.scope if self.level == "call" else f"{self.level} {self.scope!r}"
 
     def covers(self, other: Choice | None) -> bool:
         """Whether a pattern that starts under this choice may include a node under ``other``.
 
-        A choice by operator names the operator that a pattern starts from, so it applies to the
-        rest of the pattern too, unless a scope more specific than the global config differs.
+        A choice by operator or call names the operator that a pattern starts from, so it applies to
+        the rest of the pattern too, unless a scope more specific than the global config differs.
         """
-        if self.level == "operator" and (other is None or other.level == "global"):
+        if self.level in ("operator", "call") and (other is None or other.level == "global"):
             return True
         return other is not None and _same(self.config, other.config)
 
 
 @define
 class Scopes:
-    """The choices that a user made, and the lookup of the choice for a node."""
+    """The choices that a user made, and the lookup of the choice for a node.
+
+    ``calls`` are those for single calls of operators. They also apply to the rest of the pattern
+    that contains the call.
+    """
 
     names: dict[str, Choice] = field(factory=dict)
     types: dict[str, Choice] = field(factory=dict)
     operators: dict[str, Choice] = field(factory=dict)
     everywhere: Choice | None = None
+    calls: dict[Address, Choice] = field(factory=dict)
+    ordinals: Ordinals = field(factory=Ordinals, init=False)
+    _along: WeakKeyDictionary[Graph, dict[str, Choice]] = field(
+        factory=WeakKeyDictionary, init=False
+    )
     _by_place: dict[tuple[str, bool], Choice | None] = field(factory=dict, init=False)
 
     def forget(self) -> None:
@@ -67,16 +81,48 @@ class Scopes:
 
     def copy(self) -> Scopes:
         """Return an independent copy of the choices."""
+        return Scopes(
+            dict(self.names),
+            dict(self.types),
+            dict(self.operators),
+            self.everywhere,
+            dict(self.calls),
+        )
+
+    def without_calls(self) -> Scopes:
+        """Return a copy without the choices for single calls."""
         return Scopes(dict(self.names), dict(self.types), dict(self.operators), self.everywhere)
+
+    def extend(self, graph: Graph, patterns: Iterable[Sequence[Node]]) -> None:
+        """Apply each choice for a call to the pattern that contains the call.
+
+        ``patterns`` are those of a graph under the other scopes. A pattern of which two operators
+        have different choices is not affected.
+        """
+        along = self._along[graph] = {}
+        for nodes in patterns:
+            chosen = [choice for node in nodes if (choice := self._by_call(node))]
+            if chosen and all(_same(each.config, chosen[0].config) for each in chosen):
+                along.update({node.name: chosen[0] for node in nodes})
 
     def choices(self) -> Iterator[Choice]:
         """Yield all choices that were made."""
-        yield from (*self.names.values(), *self.types.values(), *self.operators.values())
+        for each in (self.calls, self.names, self.types, self.operators):
+            yield from each.values()
         if self.everywhere is not None:
             yield self.everywhere
 
     def choice(self, node: Node) -> Choice | None:
         """Return the choice for a node, or None if no scope covers it."""
+        return (self._by_call(node) if self.calls else None) or self._by_scope(node)
+
+    def _by_call(self, node: Node) -> Choice | None:
+        for address in self.ordinals.addresses(node):
+            if address in self.calls:
+                return self.calls[address]
+        return self._along.get(node.graph, {}).get(node.name)
+
+    def _by_scope(self, node: Node) -> Choice | None:
         place = module_path(node), bool(node.meta.get("nn_module_stack"))
         if place not in self._by_place:
             self._by_place[place] = self._by_name(place[0]) or self._by_type(node)
@@ -116,6 +162,21 @@ class Scopes:
             for name in wanted:
                 if name not in known:
                     yield UnknownModuleError(kind, name, _near(name, known))
+
+    def unknown_calls(self) -> Iterator[UnknownCallError]:
+        """Yield an error for each call that the graphs with ordinals do not have."""
+        if not self.calls:
+            return
+        counts = self.ordinals.counts()
+        for module, operator, ordinal in self.calls:
+            if ordinal >= counts.get((module, operator), 0):
+                yield UnknownCallError(module, operator, ordinal, counts)
+
+    def ordinal(self, node: Node, operator: str) -> int:
+        """Return the ordinal of a call among those of an operator in its module."""
+        wanted = operator_name(operator)
+        addresses = self.ordinals.addresses(node)
+        return next((number for _, name, number in addresses if name == wanted), UNNUMBERED)
 
     def unused(self, graph_modules: Iterable[GraphModule]) -> Iterator[UnknownOperatorWarning]:
         """Yield a warning for each operator that the graphs do not have."""

@@ -101,6 +101,7 @@ def _operator(
         sqnr=noise.sqnr if noise else None,
         largest_difference=noise.largest if noise else None,
         isolated_sqnr=isolated,
+        ordinal=decision.ordinal,
     )
 
 

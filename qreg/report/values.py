@@ -28,6 +28,7 @@ TOLERANCE = 0.1  # the share by which two timings of one operator may differ
 class Operator:
     """One row of a report: an operator of the annotated graph.
 
+    ``module``, ``operator`` and ``ordinal`` are its address for ``RegistryQuantizer.set_operator``.
     ``inputs`` are the names of the operators and model inputs that the operator reads. ``source``
     is the line of the model that it comes from. ``macs`` are its multiply-accumulates;
     ``uncounted`` is the reason why some or all of them are not known. ``place`` is where the
@@ -64,6 +65,7 @@ class Operator:
     isolated_sqnr: float | None = None
     microseconds: float | None = None
     float_microseconds: float | None = None
+    ordinal: int = 0
 
     @property
     def quantized(self) -> bool:

@@ -15,7 +15,10 @@ class Decision:
 
     ``status`` is ``"annotated"`` (the operator has separate specs), ``"shared"`` (its output shares
     the qparams of its input) or ``"float"``. ``pattern`` are the names of the nodes that were
-    annotated together.
+    annotated together. ``module``, ``operator`` and ``ordinal`` address the operator:
+    ``RegistryQuantizer.set_operator`` accepts them. ``ordinal`` counts the calls of the operator in
+    the module from 0, in the order of the graph; it is -1 for an operator that an algorithm
+    inserted, which no scope addresses.
     """
 
     node: str
@@ -27,6 +30,7 @@ class Decision:
     distribution: str | None = None
     config: str | None = None
     pattern: tuple[str, ...] = ()
+    ordinal: int = 0
 
     @property
     def quantized(self) -> bool:
