@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from joblib import Parallel, cpu_count, delayed
 from joblib.parallel import get_active_backend
 
 from qreg.errors import InputError, WorkerError
+from qreg.jobs.compat import never_in_this_process, reporting_failed_tasks
 from qreg.jobs.worker import Call, Outcome
 
 Job = TypeVar("Job")
@@ -34,6 +35,7 @@ def run(
     Within ``joblib.parallel_config(...)`` jobs run where that says, for example on a cluster of
     dask or ray. Otherwise they run in ``workers`` processes of this machine, each of which computes
     with its share of the cores unless ``OMP_NUM_THREADS`` is set. A process runs one job at a time.
+    On ray, all values are yielded at the end, because joblib returns them together there.
 
     Args:
         function: a function that workers can import; it and the jobs are pickled.
@@ -97,19 +99,40 @@ class _WorkerEnded(Exception):
 
 def _together(call: Call, jobs: Mapping[int, Any], workers: int | None) -> Iterator[Outcome]:
     """Yield the outcome of each job as it finishes. Raises ``_WorkerEnded``."""
-    count = None if is_configured() else workers or cpu_count()
-    # With one process, joblib would run the jobs in this one, which a job may end.
-    parallel = Parallel(
-        n_jobs=2 if count == 1 else count, batch_size=1, return_as="generator_unordered"
-    )
+    parallel = _parallel(workers)
     with _naming_ended_workers():
         outcomes = parallel(delayed(call)(number, job) for number, job in jobs.items())
         try:
-            yield from outcomes
+            for outcome in outcomes:  # noqa: UP028 - closing a delegated generator would warn
+                yield outcome
         finally:
-            with warnings.catch_warnings():  # joblib warns that it cancels jobs
-                warnings.simplefilter("ignore")
-                outcomes.close()
+            _cancel(outcomes)
+
+
+def _parallel(workers: int | None) -> Parallel:
+    """Return joblib's ``Parallel`` on the active backend, or on ``workers`` processes."""
+    backend, count = get_active_backend()
+    if not is_configured():
+        count = workers or cpu_count()
+    if not backend.supports_return_generator:  # as that of ray
+        return Parallel(n_jobs=-1 if count is None else count, batch_size=1)
+    if not getattr(backend, "uses_threads", False):
+        never_in_this_process(backend)
+    reporting_failed_tasks(backend)
+    return Parallel(
+        n_jobs=-1 if count is None else count,
+        backend=backend,
+        batch_size=1,
+        return_as="generator_unordered",
+    )
+
+
+def _cancel(outcomes: Iterable[Outcome]) -> None:
+    """Cancel the jobs that have not finished."""
+    if isinstance(outcomes, Generator):
+        with warnings.catch_warnings():  # joblib warns that it cancels jobs
+            warnings.simplefilter("ignore")
+            outcomes.close()
 
 
 def _one_by_one(call: Call, jobs: Mapping[int, Any], workers: int | None) -> Iterator[Outcome]:

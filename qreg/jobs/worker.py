@@ -41,7 +41,7 @@ class RemoteTraceback(Exception):
         return f"\n{self.args[0]}"
 
 
-@frozen
+@frozen(eq=False, repr=False)  # dask hashes it, and names tasks after it
 class Call:
     """A function to call with a job, and the distributions that it needs."""
 
