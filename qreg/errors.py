@@ -312,6 +312,31 @@ class NothingQuantizedError(QregError):
         )
 
 
+class EvaluationError(QregError):
+    """A user's ``evaluate`` that raised, or returned something other than a number.
+
+    ``model`` is what was evaluated. The error of ``evaluate`` is chained.
+    """
+
+    def __init__(self, model: str, problem: str, remedy: str = "") -> None:
+        self.model, self.problem, self.remedy = model, problem, remedy
+        super().__init__(
+            f"evaluate: {problem} for {model} (expected a number). "
+            f"{remedy or 'Correct the function'}."
+        )
+
+
+class TargetMissedError(QregError):
+    """A search that found no program within the limit.
+
+    ``tuned`` is its result, with the best program.
+    """
+
+    def __init__(self, message: str, tuned: object = None) -> None:
+        self.tuned = tuned
+        super().__init__(message)
+
+
 class AlgorithmError(QregError):
     """An algorithm that failed, or made a change that is not allowed; the cause is chained.
 
@@ -459,6 +484,10 @@ class QualityWarning(_Portable, UserWarning):
     def __init__(self, message: str, verification: object = None) -> None:
         self.verification = verification
         super().__init__(message)
+
+
+class TargetMissedWarning(UserWarning):
+    """A search that found no program within the limit; its best program is returned."""
 
 
 class UnknownOperatorWarning(_Portable, UserWarning):

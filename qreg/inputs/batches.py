@@ -53,6 +53,13 @@ def placed(
     return signature.positional([as_tensor(leaf) for leaf in leaves])
 
 
+def called_with(inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
+    """Return the arguments of a call as a batch; a lone dict holds the arguments by name."""
+    if named:
+        return inputs, named
+    return inputs[0] if len(inputs) == 1 and isinstance(inputs[0], Mapping) else inputs
+
+
 def _with_remedy(error: MisfitError, remedy: str) -> str:
     if error.part is None:
         return f"{error.problem}."

@@ -20,7 +20,7 @@ from qreg.analysis.sensitivity import PatternNoise
 from qreg.analysis.sensitivity import sensitivity as sensitivity_of
 from qreg.errors import InputError, QregError
 from qreg.graph.nodes import called
-from qreg.inputs.batches import BY_HAND, placed
+from qreg.inputs.batches import BY_HAND, called_with, placed
 from qreg.inputs.signature import Signature
 from qreg.plugins.blame import call
 from qreg.plugins.types.backend import Runner
@@ -224,9 +224,7 @@ class Result:
         """
         if "program" not in self._loaded:
             self._loaded["program"] = self.target.loader(self.program)
-        batch: Any = (inputs, named) if named else inputs
-        if not named and len(inputs) == 1 and isinstance(inputs[0], Mapping):
-            (batch,) = inputs
+        batch = called_with(inputs, named)
         given = placed(batch, Signature.of_graph(self.converted), "run()", remedy=BY_HAND)
         outputs = run_once(self._loaded["program"], self.lowered, given)
         return structured(outputs, self.converted, given)

@@ -15,9 +15,6 @@ from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.algorithm import STAGES, Algorithm, Stage
 
 AUTO = "auto"
-Algorithms: TypeAlias = str | Iterable[str | Algorithm]
-
-
 @frozen
 class Selection:
     """Algorithms in the order in which they are tried; ``named`` is whether the user named them."""
@@ -30,13 +27,18 @@ class Selection:
         return [each for each in self.algorithms if each.value.stage in stages]
 
 
+Algorithms: TypeAlias = str | Iterable[str | Algorithm] | Selection
+
+
 def selected(registry: Registry, asked: Algorithms) -> Selection:
     """Return the algorithms that ``asked`` stands for.
 
-    ``asked`` is ``"auto"``, for all automatic ones, or names of registered algorithms and
-    ``Algorithm`` values. Raises ``UnknownNameError`` for an unknown name, ``InputError`` for
+    ``asked`` is ``"auto"``, for all automatic ones, names of registered algorithms and
+    ``Algorithm`` values, or a selection, which is returned. Raises ``UnknownNameError`` for an unknown name, ``InputError`` for
     another type, and ``AlgorithmError`` for two algorithms that are not combined.
     """
+    if isinstance(asked, Selection):
+        return asked
     known = registry.algorithms()
     if asked == AUTO:
         _check_any(known)

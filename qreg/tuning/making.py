@@ -1,0 +1,147 @@
+"""Make the program of a variant, and measure it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from attrs import evolve, frozen
+from torch.export import ExportedProgram
+
+from qreg.errors import EvaluationError, QregError, QualityWarning
+from qreg.graph.mutation import own_state
+from qreg.inputs.batches import BY_HAND, called_with, placed
+from qreg.inputs.signature import Signature
+from qreg.inputs.specs import cloned, flat
+from qreg.pipeline.quantize import quantize
+from qreg.pipeline.result import Result
+from qreg.pipeline.selection import Selection
+from qreg.plugins.registry import Registry
+from qreg.programs.export import copied
+from qreg.quantizer.registry_quantizer import RegistryQuantizer, keep_in_float
+from qreg.tuning.evaluation import Evaluate, Model, measured
+from qreg.tuning.values import FLOAT, Trial, Variant
+from qreg.verification.latency import latency, timed
+
+ROUNDS, WARM_UP = 20, 3
+
+Batch = tuple[Any, ...]
+
+
+@frozen(eq=False)
+class Subject:
+    """What all trials share: the exported model, its data, and the user's scopes."""
+
+    program: ExportedProgram
+    batches: Sequence[Batch]
+    evaluate: Evaluate
+    registry: Registry
+    kept: tuple[str, ...] = ()
+    selection: Selection = Selection()
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """The names of the algorithms to try."""
+        return tuple(each.value.name for each in self.selection.algorithms)
+
+    def quantizer(self, variant: Variant) -> RegistryQuantizer:
+        """Return a quantizer with the scopes of a variant, within those of the user."""
+        made = RegistryQuantizer(variant.backend, variant.config, registry=self.registry)
+        for move in variant.moves:
+            config = None if move.config == FLOAT else move.config
+            for each in move.places:
+                made.set_operator(each.module, each.operator, each.ordinal, config)
+        return keep_in_float(made, self.kept)
+
+    def quantized(self, variant: Variant) -> Result:
+        """Return the program of a variant; its metric judges it, and no warning."""
+        named = self.selection.algorithms
+        chosen = tuple(each for each in named if each.value.name in variant.algorithms)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", QualityWarning)
+            return quantize(
+                copied(self.program),
+                self.batches[0],
+                quantizer=self.quantizer(variant),
+                calibration=self.batches,
+                algorithms=Selection(chosen),
+                progress=False,
+            )
+
+
+def made(
+    subject: Subject, variant: Variant, known: Mapping[str, float] | None = None
+) -> tuple[Trial, Result | None]:
+    """Make the program of a variant and evaluate it; a failure is a trial with the reason.
+
+    ``known`` are the metrics of programs that were evaluated, by their digests.
+    """
+    try:
+        result = subject.quantized(variant)
+    except QregError as error:
+        return Trial(variant, failure=str(error)), None
+    trial = _described(variant, result)
+    if result.target.load is None:
+        reason = f"not run here: backend {variant.backend!r} only compiles"
+        return evolve(trial, failure=reason), result
+    if known and trial.digest in known:
+        return evolve(trial, metric=known[trial.digest], milliseconds=_milliseconds(result)), result
+    started = time.perf_counter()
+    try:
+        metric = measured(subject.evaluate, result.run, f"the program of {variant}")
+    except EvaluationError as error:
+        trial = evolve(trial, failure=str(error), evaluated=True)
+    else:
+        trial = evolve(trial, metric=metric, evaluated=True)
+    seconds = {**trial.seconds, "evaluate": time.perf_counter() - started}
+    return evolve(trial, seconds=seconds, milliseconds=_milliseconds(result)), result
+
+
+def _described(variant: Variant, result: Result) -> Trial:
+    report, verified = result.report, result.verification
+    return Trial(
+        variant=variant,
+        sqnr=None if verified is None else verified.worst_sqnr,
+        int8_share=report.int8_share,
+        bytes=len(result.program),
+        digest=hashlib.sha256(result.program).hexdigest(),
+        kept=tuple(each.algorithm for each in result.algorithms if each.kept),
+        seconds=dict(result.seconds),
+    )
+
+
+def _milliseconds(result: Result) -> float | None:
+    if result.target.backend.simulated:
+        return None
+    run = result.target.loader(result.program)
+    inputs = [value.contiguous() for value in flat(cloned(result.samples[0]))]
+
+    def lap() -> object:
+        return run(inputs)
+
+    with torch.no_grad():
+        for _ in range(WARM_UP):
+            lap()
+        return 1000 * latency([timed(lap) for _ in range(ROUNDS)])
+
+
+def loaded_again(result: Result) -> Result:
+    """Return a result whose program is loaded anew when it is run."""
+    return evolve(result)
+
+
+def float_model(program: ExportedProgram) -> Model:
+    """Return the float model as a function that is called like :meth:`qreg.Result.run`."""
+    signature = Signature.of_program(program)
+    model = own_state(program.module(check_guards=False))
+
+    def run(*inputs: Any, **named: Any) -> Any:
+        given = placed(called_with(inputs, named), signature, "evaluate", remedy=BY_HAND)
+        with torch.no_grad():
+            return model(*cloned(given))
+
+    return run

@@ -1,0 +1,75 @@
+"""Rank the patterns of a model by what each costs its outputs, in each config it may have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qreg.analysis.sensitivity import sensitivity
+from qreg.configs.named import made_config
+from qreg.errors import QregError
+from qreg.pipeline.result import Result, report_of
+from qreg.pipeline.run import Data, Run
+from qreg.plugins.registry import Registry
+from qreg.programs.export import copied
+from qreg.programs.lowering import target
+from qreg.tuning.making import Subject
+from qreg.tuning.patterns import Pattern, patterns, power
+from qreg.tuning.values import Place, Variant
+from qreg.utils.progress import Stages
+
+
+def ranked(subject: Subject, result: Result, variant: Variant) -> tuple[list[Pattern], list[str]]:
+    """Return the quantized patterns of a program, and notes on what could not be measured.
+
+    Each pattern has its noise in the config of the variant, and in the other configs of the backend
+    that are more precise and quantize it. Times of operators are measured if the backend can.
+    """
+    measures = result.target.backend.profile is not None
+    report = report_of(result, sensitivity=True, profile=measures)
+    others, notes = {}, list(report.notes)
+    for name in finer(subject.registry, variant):
+        try:
+            others[name] = _noises(subject, Variant(variant.backend, name))
+        except QregError as error:
+            notes.append(f"config {name!r} was not tried: {error}")
+    return patterns(report, others), notes
+
+
+def finer(registry: Registry, variant: Variant) -> Iterator[str]:
+    """Yield configs of the backend that lose less than that of a variant, one of each kind.
+
+    These are dynamic ones, which compute the range of each activation, and static ones with more
+    bits in the activations.
+    """
+    mode, bits = _kind(registry, variant.backend, variant.config)
+    seen = {(mode, bits)}
+    for name in registry.configs(variant.backend):
+        kind = _kind(registry, variant.backend, name)
+        is_finer = (kind[0] == "dynamic" and mode == "static") or kind[1] > bits
+        if kind[0] != "qat" and kind not in seen and is_finer:
+            seen.add(kind)
+            yield name
+
+
+def _kind(registry: Registry, backend: str, name: str) -> tuple[str, int]:
+    """Return the mode of a config, and the bits of its activations."""
+    activation = made_config(registry, backend, name).input_activation
+    bits = 32 if activation is None else activation.dtype.itemsize * 8
+    return registry.config(backend, name).mode, bits
+
+
+def _noises(subject: Subject, variant: Variant) -> dict[Place, float]:
+    quantizer = subject.quantizer(variant).for_one_run()
+    run = Run(quantizer, target(subject.registry, variant.backend), None, Stages(False))
+    source = run.export(copied(subject.program), subject.batches[0], None)
+    graphs = run.quantize(source, Data(subject.batches, None))
+    decisions = {each.node: each for each in graphs.quantizer.decisions}
+    measured = sensitivity(
+        graphs.reference, graphs.converted, graphs.quantizer.decisions, graphs.samples
+    )
+    first = ((decisions[each.pattern[0]], each.sqnr) for each in measured)
+    return {
+        Place(one.module, one.operator, one.ordinal): power(sqnr)
+        for one, sqnr in first
+        if sqnr is not None
+    }

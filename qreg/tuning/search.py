@@ -1,0 +1,86 @@
+"""The search for one backend: which variants are tried, in which order.
+
+The plain config is tried first, then the algorithms. If both miss the limit, patterns leave the
+config: :mod:`qreg.tuning.mixing` has several sets of them, and bisection finds the smallest that
+meets the limit. Each variant is judged by the metric of its program. What is tried next depends on
+nothing but the trials before it, so a search that is repeated takes the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from attrs import define, evolve, field
+
+from qreg.tuning.goal import Goal
+from qreg.tuning.mixing import Level, levels
+from qreg.tuning.patterns import Pattern
+from qreg.tuning.values import Trial, Variant
+
+MARGIN = 0.7  # of the noise at which the metric is expected to meet the limit
+
+
+@define
+class Search:
+    """The trials of one backend.
+
+    ``attempt`` makes and evaluates a variant, ``rank`` returns the patterns of a trial. ``budget``
+    is the number of evaluations, of which one is left for the confirmation.
+    """
+
+    plain: Variant
+    algorithms: tuple[str, ...]
+    goal: Goal
+    budget: int
+    attempt: Callable[[Variant], Trial]
+    rank: Callable[[Trial], Sequence[Pattern]]
+    trials: list[Trial] = field(factory=list, init=False)
+
+    def run(self) -> None:
+        """Try variants until one meets the limit with as little as possible out of its config."""
+        base = self._try(self.plain)
+        if self.algorithms and self._may_go_on(base):
+            improved = self._try(evolve(self.plain, algorithms=self.algorithms))
+            base = self._better(base, improved)
+        if self._may_go_on(base):
+            self._bisect(base, levels(self.rank(base)))
+
+    def _may_go_on(self, trial: Trial) -> bool:
+        return trial.metric is not None and not trial.met and self._left > 0
+
+    @property
+    def _left(self) -> int:
+        """The number of trials that may still be evaluated."""
+        return self.budget - 1 - sum(each.evaluated for each in self.trials)
+
+    def _try(self, variant: Variant) -> Trial:
+        trial = self.attempt(variant)
+        self.trials.append(trial)
+        return trial
+
+    def _better(self, first: Trial, second: Trial) -> Trial:
+        """Return the trial with the better metric; the first if they are equal."""
+        if first.metric is None or second.metric is None:
+            return first
+        return second if self.goal.drop(second.metric) < self.goal.drop(first.metric) else first
+
+    def _bisect(self, base: Trial, found: Sequence[Level]) -> None:
+        """Find the first level that meets the limit; levels below it are expected to miss it."""
+        start = evolve(base.variant, algorithms=base.kept)
+        missed, met = -1, len(found)
+        number = self._expected(base, found)
+        while self._left > 0 and missed < number < met:
+            trial = self._try(evolve(start, moves=found[number].moves))
+            missed, met = (missed, number) if trial.met else (number, met)
+            is_last = self._left == 1 and met == len(found)
+            number = met - 1 if is_last else (missed + met) // 2
+
+    def _expected(self, base: Trial, found: Sequence[Level]) -> int:
+        """Return the number of the level that should meet the limit.
+
+        A drop is expected to grow with the amplitude of the noise, the root of its power.
+        """
+        drop = self.goal.drop(base.metric or 0.0)
+        wanted = MARGIN * (self.goal.allowed / drop) ** 2
+        enough = (number for number, each in enumerate(found) if each.left <= wanted)
+        return next(enough, len(found) - 1)

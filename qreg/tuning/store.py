@@ -1,0 +1,155 @@
+"""A folder that keeps the trials of a search, so that one that was stopped goes on.
+
+A trial is stored under the hash of everything that its program depends on: the model, the data, the
+variant, and the versions of the packages. The same question is never computed twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import frozen
+from filelock import FileLock, Timeout
+
+from qreg.errors import InputError
+from qreg.pipeline.result import Result
+from qreg.programs.loading import paths, write_program
+from qreg.report.values import plain
+from qreg.tuning.patterns import Pattern
+from qreg.tuning.values import Move, Place, Trial, Variant
+from qreg.utils.files import write_atomically
+
+IDENTITY = "tune.json"
+
+
+@frozen
+class Store:
+    """A folder of trials. ``identity`` is what all trials of it have in common."""
+
+    folder: Path
+    identity: Mapping[str, str]
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Lock the folder, and check that its trials are of the same search.
+
+        Raises ``InputError`` for a folder that another process uses, that is of another search, or
+        that cannot be written.
+        """
+        with _writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder / ".lock", timeout=0)
+        try:
+            with lock:
+                self._check()
+                yield
+        except Timeout as cause:
+            raise InputError(
+                f"work folder {self.folder}: another process uses it (expected one search in a "
+                "folder). Wait for it, or name another folder"
+            ) from cause
+
+    def _check(self) -> None:
+        path = self.folder / IDENTITY
+        if not path.exists():
+            if others := [each.name for each in self.folder.iterdir() if each.name != ".lock"]:
+                raise InputError(
+                    f"work folder {self.folder}: it has files that are not of a search, such as "
+                    f"{others[0]!r} (expected an empty folder). Name another folder"
+                )
+            self._write(path, {**self.identity})
+            return
+        known = _read(path)
+        for name, value in self.identity.items():
+            if known.get(name) != value:
+                raise InputError(
+                    f"work folder {self.folder}: it is of a search with another {name} "
+                    f"({known.get(name)}, expected {value}). Name another folder"
+                )
+
+    def trial(self, variant: Variant) -> Trial | None:
+        """Return the stored trial of a variant; None if there is none."""
+        path = self._place(variant) / "trial.json"
+        return _trial(_read(path), variant) if path.exists() else None
+
+    def keep(self, trial: Trial, result: Result | None) -> None:
+        """Store a trial, with its program and its report."""
+        place = self._place(trial.variant)
+        with _writing(self.folder):
+            place.mkdir(parents=True, exist_ok=True)
+            if result is not None:
+                name = f"program{result.target.backend.suffix}"
+                write_program(result.target.supplied, place / name, result.program)
+                result.report.save_html(place / "report.html")
+                result.report.save_json(place / "report.json")
+            # the last file: a trial without it is made again
+            self._write(place / "trial.json", attrs.asdict(trial, value_serializer=plain))
+
+    def keep_best(self, result: Result) -> Path:
+        """Store the program of the best trial so far, and return its path."""
+        path = self.folder / f"best{result.target.backend.suffix}"
+        with _writing(self.folder):
+            write_program(result.target.supplied, path, result.program)
+        return path
+
+    def patterns(self, variant: Variant) -> list[Pattern] | None:
+        """Return the stored patterns of a variant; None if there are none."""
+        path = self._place(variant) / "patterns.json"
+        return [_pattern(each) for each in _read(path)["patterns"]] if path.exists() else None
+
+    def keep_patterns(self, variant: Variant, patterns: list[Pattern]) -> None:
+        """Store the patterns of a variant, with their noises."""
+        plainly = [attrs.asdict(each, value_serializer=plain) for each in patterns]
+        self._write(self._place(variant) / "patterns.json", {"patterns": plainly})
+
+    def report(self, variant: Variant) -> Path | None:
+        """Return the path of the page of a trial's report; None if there is none."""
+        path = self._place(variant) / "report.html"
+        return path if path.exists() else None
+
+    def _place(self, variant: Variant) -> Path:
+        text = json.dumps([variant.key, *sorted(self.identity.items())])
+        return self.folder / "trials" / hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _write(self, path: Path, content: Mapping[str, Any]) -> None:
+        with _writing(self.folder):
+            write_atomically(path, json.dumps(content, indent=2).encode())
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn an error of the file system into an ``InputError``; what is complete is kept."""
+    try:
+        yield
+    except OSError as cause:
+        raise InputError(
+            f"work folder {folder}: it cannot be written: {cause}. Trials that are complete are "
+            "kept: name the folder again once it can be"
+        ) from cause
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as cause:
+        raise InputError(
+            f"work folder: {path} cannot be read: {cause} (expected JSON that qreg wrote). Remove "
+            "the file to make the trial again"
+        ) from cause
+    return found
+
+
+def _trial(stored: Mapping[str, Any], variant: Variant) -> Trial:
+    rest = {name: value for name, value in stored.items() if name != "variant"}
+    return Trial(variant, **{**rest, "kept": tuple(rest["kept"])})
+
+
+def _pattern(stored: Mapping[str, Any]) -> Pattern:
+    places = tuple(Place(**each) for each in stored["places"])
+    return Pattern(**{**stored, "names": tuple(stored["names"]), "places": places})

@@ -1,0 +1,159 @@
+"""Search for the fastest or smallest program whose metric is within a limit."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch.export import ExportedProgram
+
+from qreg.comparison.names import chosen_configs
+from qreg.errors import (
+    CalibrationError,
+    InputError,
+    TargetMissedError,
+    TargetMissedWarning,
+)
+from qreg.inputs.batches import capped, check_batches, checked, transformed
+from qreg.inputs.signature import Signature
+from qreg.pipeline.arguments import names_unknown
+from qreg.pipeline.selection import AUTO, Algorithms, selected
+from qreg.plugins.registry import DEFAULT_BACKEND, Registry, installed
+from qreg.programs.export import exported, name_of
+from qreg.programs.lowering import target as target_of
+from qreg.tuning.evaluation import Evaluate, check_evaluate, measured
+from qreg.tuning.fingerprints import identity
+from qreg.tuning.goal import Wanted
+from qreg.tuning.making import Subject, float_model
+from qreg.tuning.store import Store
+from qreg.tuning.text import why_not
+from qreg.tuning.tuned import Tuned
+from qreg.tuning.tuning import Minimize, Tuning
+from qreg.tuning.values import Trial, Variant
+from qreg.utils.progress import Stages
+
+BUDGET = 8
+LEAST = 2  # evaluations: one trial and its confirmation
+
+
+@names_unknown
+def tune(
+    model: torch.nn.Module | ExportedProgram,
+    example_inputs: Any = None,
+    *,
+    calibration: Iterable[Any],
+    evaluate: Evaluate,
+    max_drop: float | None = None,
+    target: float | None = None,
+    relative: bool = True,
+    lower_is_better: bool = False,
+    backends: Sequence[str] = (DEFAULT_BACKEND,),
+    configs: Mapping[str, str] | None = None,
+    algorithms: Algorithms = AUTO,
+    minimize: Minimize = "latency",
+    budget: int = BUDGET,
+    work: str | Path | None = None,
+    missed: Literal["warn", "error"] = "warn",
+    keep_in_float: Sequence[str] = (),
+    max_batches: int | None = None,
+    transform: Callable[[Any], Any] | None = None,
+    dynamic_shapes: Any = None,
+    on_trial: Callable[[Trial], object] | None = None,
+    progress: bool | None = None,
+    registry: Registry | None = None,
+) -> Tuned:
+    """Search for a program whose metric is within a limit of the float model's.
+
+    For each backend, the plain config is tried first, then ``algorithms``, then patterns leave the
+    config for a more precise one or for float, those first that cost the outputs most for what they
+    save. How many is found by bisection. The metric of the program in the backend's runtime
+    decides. The best program is loaded and evaluated once more before its limit counts as met.
+
+    The arguments that are not listed below are those of :func:`qreg.quantize`. ``calibration`` is
+    kept in memory.
+
+    Args:
+        evaluate: a function of one argument, which is called like the model, that returns a finite
+            number. It is called for the float model, and for programs.
+        max_drop: the largest loss against the float model, 0.01 by default.
+        target: the metric to reach, instead of ``max_drop``.
+        relative: whether ``max_drop`` is a share of the float metric, or in units of the metric.
+        lower_is_better: for a metric such as perplexity.
+        backends: the backends to search, by their names.
+        configs: the name of the config for each backend that does not use its default config.
+        minimize: what decides between programs that meet the limit: ``"latency"`` on one input, or
+            ``"size"`` in bytes.
+        budget: the number of evaluations of programs for each backend, with the confirmation. Two
+            trials with the same program are evaluated once.
+        work: a folder for the trials, with their programs and reports. A search that was stopped
+            goes on from there. ``best.*`` in it is the best program so far.
+        missed: whether a limit that is not met is a warning or an error.
+        keep_in_float: modules (by path) and operators (by name) to keep in float, for every
+            backend.
+        on_trial: called with each trial when it ends.
+
+    Returns:
+        The best program, its recipe, and all trials; also if the limit is not met.
+
+    Raises:
+        TargetMissedError: if the limit is not met and ``missed`` is ``"error"``, or if no program
+            was evaluated. It has the result.
+        EvaluationError: for an ``evaluate`` that fails on the float model.
+        InputError: for a target that the float model misses, and for a work folder that is in use
+            or of another search.
+        QregError: as ``quantize``, for names, models that do not export, and batches that do not
+            fit.
+    """
+    wanted = Wanted(max_drop, target, relative, lower_is_better)
+    check_evaluate(evaluate)
+    _check(minimize, budget, missed)
+    registry = registry or installed()
+    chosen = chosen_configs(registry, backends, configs or {})
+    for name in chosen:
+        target_of(registry, name)
+    selection = selected(registry, algorithms)
+    check_batches(calibration)
+    with Stages(progress) as stages:
+        with stages.stage("export"):
+            program, _ = exported(model, example_inputs, dynamic_shapes)
+        read = transformed(capped(calibration, max_batches), transform)
+        batches = list(checked(read, Signature.of_program(program)))
+        if not batches:
+            raise CalibrationError("calibration: no batch (expected at least one)")
+        kept = tuple(keep_in_float)
+        subject = Subject(program, batches, evaluate, registry, kept, selection)
+        store = Store(Path(work), identity(subject)) if work is not None else None
+        with store.opened() if store else contextlib.nullcontext():
+            with stages.stage("evaluate float"):
+                metric = measured(evaluate, float_model(program), "the float model")
+            tuning = Tuning(subject, wanted.goal(metric), minimize, budget, store, stages, on_trial)
+            for backend, config in chosen.items():
+                tuning.search(Variant(backend, config))
+            found = tuning.tuned(name_of(model))
+    _judge(found, missed)
+    return found
+
+
+def _check(minimize: str, budget: object, missed: str) -> None:
+    if minimize not in ("latency", "size"):
+        raise InputError(f"minimize: it is {minimize!r} (expected 'latency' or 'size')")
+    if missed not in ("warn", "error"):
+        raise InputError(f"missed: it is {missed!r} (expected 'warn' or 'error')")
+    if not isinstance(budget, int) or budget < LEAST:
+        raise InputError(
+            f"budget: it is {budget!r} (expected a number of evaluations, at least {LEAST}: one of "
+            "a program, and one to confirm it)"
+        )
+
+
+def _judge(found: Tuned, missed: str) -> None:
+    if found.met:
+        return
+    message = why_not(found)
+    if found.best is None or missed == "error":
+        raise TargetMissedError(message, found)
+    warnings.warn(message, TargetMissedWarning, stacklevel=3)
