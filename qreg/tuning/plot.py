@@ -44,7 +44,7 @@ class Tick:
 
 @frozen
 class Plot:
-    """The points and the axes; ``limit`` and ``plain`` are the heights of the limit and of float."""
+    """The points and the axes; ``limit`` and ``plain`` are the heights of the limit and float."""
 
     points: tuple[Point, ...]
     across: tuple[Tick, ...]

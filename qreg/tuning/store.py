@@ -19,10 +19,10 @@ from filelock import FileLock, Timeout
 
 from qreg.errors import InputError
 from qreg.pipeline.result import Result
-from qreg.programs.loading import paths, write_program
+from qreg.programs.loading import write_program
 from qreg.report.values import plain
 from qreg.tuning.patterns import Pattern
-from qreg.tuning.values import Move, Place, Trial, Variant
+from qreg.tuning.values import Place, Trial, Variant
 from qreg.utils.files import write_atomically
 
 IDENTITY = "tune.json"

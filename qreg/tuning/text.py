@@ -58,7 +58,9 @@ def verdict(found: TunedData) -> str:
 
 def rows(found: TunedData) -> list[Row]:
     """Return a row for each trial."""
-    return [row(each, number, is_best=each is found.best) for number, each in enumerate(found.trials, 1)]
+    return [
+        row(each, number, is_best=each is found.best) for number, each in enumerate(found.trials, 1)
+    ]
 
 
 def row(trial: Trial, number: int, *, is_best: bool = False) -> Row:
@@ -139,7 +141,9 @@ def obstacles(found: TunedData) -> Iterator[str]:
     """Yield what stands in the way of the limit."""
     if any(each.metric is not None for each in found.trials) and found.best is not None:
         left = found.best.int8_share
-        inside = "" if left is None else f", with {percent(left)} of the multiply-accumulates in int8"
+        inside = (
+            "" if left is None else f", with {percent(left)} of the multiply-accumulates in int8"
+        )
         yield f"the best program misses the limit by {_missing(found):.3g}{inside}"
     if not any(each.variant.moves for each in found.trials):
         yield (
