@@ -74,11 +74,14 @@ def compare(
     with --strict if any backend fails or is far from float. Each row is printed, and added to the
     page, as soon as it is complete but for its latency: a comparison that is stopped keeps them.
     """
-    from qreg.comparison.names import chosen_configs
+    from qreg.comparison.values import FLOAT
+    from qreg.plugins.chosen import chosen_configs
 
     check_decibels(min_sqnr)
     quiet_imports()
-    chosen = chosen_configs(current_registry(), backends, dict(map(_pair, configs)))
+    chosen = chosen_configs(
+        current_registry(), backends, dict(map(_pair, configs)), besides=(FLOAT,)
+    )
     check_outputs([html] if html else [], model, calibration)
 
     from qreg.comparison import compare as compared

@@ -16,7 +16,6 @@ from torch.export import ExportedProgram
 
 from qreg.comparison.comparison import Comparison
 from qreg.comparison.contender import Contender, Task
-from qreg.comparison.names import chosen_configs
 from qreg.comparison.values import FLOAT, Entry
 from qreg.errors import (
     CalibrationError,
@@ -26,7 +25,8 @@ from qreg.inputs.batches import capped, check_batches, checked, transformed
 from qreg.inputs.signature import Signature
 from qreg.inputs.specs import flat
 from qreg.pipeline.arguments import names_unknown
-from qreg.pipeline.selection import Algorithms, selected
+from qreg.pipeline.selection import Algorithms, Selection, selected
+from qreg.plugins.chosen import chosen_configs
 from qreg.plugins.registry import DEFAULT, Registry, installed
 from qreg.programs.export import copied, exported, name_of
 from qreg.programs.tensors_only import tensors_only
@@ -87,7 +87,7 @@ def compare(
     """
     check_min_sqnr(min_sqnr)
     registry = registry or installed()
-    chosen = chosen_configs(registry, backends, configs or {})
+    chosen = chosen_configs(registry, backends, configs or {}, besides=(FLOAT,))
     program, _ = exported(model, example_inputs, dynamic_shapes)
     check_batches(calibration)
     read = transformed(capped(calibration, max_batches), transform)
@@ -95,7 +95,7 @@ def compare(
     if not batches:
         raise CalibrationError("calibration: no batch (expected at least one)")
     switches, kept = asdict(registry.switches, recurse=False), tuple(keep_in_float)
-    tried = algorithms if isinstance(algorithms, str) else tuple(algorithms)
+    tried = algorithms if isinstance(algorithms, (str, Selection)) else tuple(algorithms)
     selected(registry, tried)
     with _files(program, batches) as (stored, data):
         plain = Task(FLOAT, stored, data, DEFAULT, threads, switches, min_sqnr, kept, tried)

@@ -34,8 +34,9 @@ def selected(registry: Registry, asked: Algorithms) -> Selection:
     """Return the algorithms that ``asked`` stands for.
 
     ``asked`` is ``"auto"``, for all automatic ones, names of registered algorithms and
-    ``Algorithm`` values, or a selection, which is returned. Raises ``UnknownNameError`` for an unknown name, ``InputError`` for
-    another type, and ``AlgorithmError`` for two algorithms that are not combined.
+    ``Algorithm`` values, or a selection, which is returned. Raises ``UnknownNameError`` for an
+    unknown name, ``InputError`` for another type, and ``AlgorithmError`` for two algorithms that
+    are not combined.
     """
     if isinstance(asked, Selection):
         return asked

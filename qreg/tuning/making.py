@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 from torch.export import ExportedProgram
 
 from qreg.errors import EvaluationError, QregError, QualityWarning
@@ -41,7 +41,7 @@ class Subject:
     evaluate: Evaluate
     registry: Registry
     kept: tuple[str, ...] = ()
-    selection: Selection = Selection()
+    selection: Selection = field(factory=Selection)
 
     @property
     def algorithms(self) -> tuple[str, ...]:

@@ -58,9 +58,8 @@ def verdict(found: TunedData) -> str:
 
 def rows(found: TunedData) -> list[Row]:
     """Return a row for each trial."""
-    return [
-        row(each, number, is_best=each is found.best) for number, each in enumerate(found.trials, 1)
-    ]
+    numbered = enumerate(found.trials, 1)
+    return [row(each, number, is_best=each is found.best) for number, each in numbered]
 
 
 def row(trial: Trial, number: int, *, is_best: bool = False) -> Row:
@@ -97,7 +96,8 @@ def line(trial: Trial, number: int) -> str:
     numbers += [f"{cells['int8 MACs']} in int8"] if cells["int8 MACs"] else []
     numbers += [f"{cells['bytes']} bytes"]
     numbers += [f"{cells['ms']} ms"] if cells["ms"] else []
-    return f"trial {number}: {trial.variant.backend} {trial.variant}: {', '.join(numbers)}: {word(trial)}"
+    named = f"trial {number}: {trial.variant.backend} {trial.variant}"
+    return f"{named}: {', '.join(numbers)}: {word(trial)}"
 
 
 def moved(moves: tuple[Move, ...]) -> str:
@@ -141,9 +141,7 @@ def obstacles(found: TunedData) -> Iterator[str]:
     """Yield what stands in the way of the limit."""
     if any(each.metric is not None for each in found.trials) and found.best is not None:
         left = found.best.int8_share
-        inside = (
-            "" if left is None else f", with {percent(left)} of the multiply-accumulates in int8"
-        )
+        inside = "" if left is None else f", with {percent(left)} of its work in int8"
         yield f"the best program misses the limit by {_missing(found):.3g}{inside}"
     if not any(each.variant.moves for each in found.trials):
         yield (
@@ -163,8 +161,8 @@ def why_not(found: TunedData) -> str:
     direction = "at most" if found.lower_is_better else "at least"
     return (
         f"tune: {verdict(found)} (expected {direction} {found.limit:.6g}): {facts}. Allow more "
-        "evaluations with budget=, a larger max_drop=, another config or backend, or calibrate with "
-        "more data"
+        "evaluations with budget=, a larger max_drop=, or another config or backend, or calibrate "
+        "with more data"
     )
 
 

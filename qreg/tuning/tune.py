@@ -11,7 +11,6 @@ from typing import Any, Literal
 import torch
 from torch.export import ExportedProgram
 
-from qreg.comparison.names import chosen_configs
 from qreg.errors import (
     CalibrationError,
     InputError,
@@ -22,6 +21,7 @@ from qreg.inputs.batches import capped, check_batches, checked, transformed
 from qreg.inputs.signature import Signature
 from qreg.pipeline.arguments import names_unknown
 from qreg.pipeline.selection import AUTO, Algorithms, selected
+from qreg.plugins.chosen import chosen_configs
 from qreg.plugins.registry import DEFAULT_BACKEND, Registry, installed
 from qreg.programs.export import exported, name_of
 from qreg.programs.lowering import target as target_of
@@ -132,7 +132,7 @@ def tune(
                 metric = measured(evaluate, float_model(program), "the float model")
             tuning = Tuning(subject, wanted.goal(metric), minimize, budget, store, stages, on_trial)
             for backend, config in chosen.items():
-                tuning.search(Variant(backend, config))
+                tuning.search(Variant(backend, registry.config(backend, config).name))
             found = tuning.tuned(name_of(model))
     _judge(found, missed)
     return found

@@ -306,7 +306,7 @@ def test_an_operator_to_keep_in_float_that_the_model_does_not_have_is_a_note_of_
 def test_nothing_to_compare_is_an_error(
     model: nn.Module, batches: list[tuple[torch.Tensor]], registry: Registry
 ) -> None:
-    with pytest.raises(InputError, match="no backend to compare"):
+    with pytest.raises(InputError, match="backends: there is none"):
         compared(model, batches, registry)
     with pytest.raises(InputError, match=r"backends: 'toy' is one string .*Write \['toy'\]"):
         compare(model, batches[0], backends="toy", calibration=batches, registry=registry)
@@ -319,7 +319,7 @@ def test_nothing_to_compare_is_an_error(
 def test_a_config_for_a_backend_that_is_not_compared_is_an_error(
     model: nn.Module, batches: list[tuple[torch.Tensor]], registry: Registry
 ) -> None:
-    with pytest.raises(UnknownNameError, match="backend to compare 'toi'"):
+    with pytest.raises(UnknownNameError, match="backend to configure 'toi'"):
         compare(
             model,
             batches[0],
