@@ -30,6 +30,7 @@ from .plugins.types.program import Conversion, Lowered, LoweredOperator
 from .quantizer.composed import ComposedQuantizer
 from .quantizer.registry_quantizer import RegistryQuantizer, get_quantizer
 from .report.report import Report
+from .tuning import Trial, Tuned, tune
 
 __all__ = [
     "ALL_MODES",
@@ -66,6 +67,8 @@ __all__ = [
     "Statistic",
     "SupportedConfig",
     "Tool",
+    "Trial",
+    "Tuned",
     "calibrate",
     "compare",
     "convert",
@@ -77,5 +80,6 @@ __all__ = [
     "patterns",
     "prepare",
     "quantize",
+    "tune",
     "verify",
 ]

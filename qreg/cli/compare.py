@@ -10,6 +10,7 @@ from attrs import define
 
 from qreg.cli.job import asked, check_decibels, check_outputs, least_sqnr
 from qreg.cli.options import ALGORITHMS, FILE, FORMAT, KEPT, MAX_BATCHES, MIN_SQNR, NAMES, STRICT
+from qreg.cli.pairs import pair
 from qreg.cli.remedies import as_options
 from qreg.cli.reporting import INTERRUPTED, current_registry, reports_errors
 from qreg.utils.logging import quiet_imports
@@ -80,7 +81,7 @@ def compare(
     check_decibels(min_sqnr)
     quiet_imports()
     chosen = chosen_configs(
-        current_registry(), backends, dict(map(_pair, configs)), besides=(FLOAT,)
+        current_registry(), backends, dict(map(pair, configs)), besides=(FLOAT,)
     )
     check_outputs([html] if html else [], model, calibration)
 
@@ -164,12 +165,3 @@ def _passed(found: Comparison, strict: bool) -> bool:
     if strict:
         return all(each.works and each.verdict != "poor" for each in backends)
     return any(each.works for each in backends)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    from qreg.errors import InputError
-
-    backend, equals, config = text.partition("=")
-    if not equals:
-        raise InputError(f"--config {text!r}: no backend is named (expected BACKEND={text})")
-    return backend, config

@@ -10,6 +10,7 @@ from qreg.cli.options import NAMES
 from qreg.cli.plugins import list_, new_plugin, ops
 from qreg.cli.quantize import quantize
 from qreg.cli.reporting import reports_errors
+from qreg.cli.tune import tune
 from qreg.cli.verify import verify
 from qreg.plugins.registry import Registry
 
@@ -38,5 +39,5 @@ def main(
     context.obj = Registry(load=load_plugins, disable=disable_plugins, strict=strict, trace=trace)
 
 
-for command in (list_, ops, quantize, explain, verify, compare, new_plugin):
+for command in (list_, ops, quantize, explain, verify, compare, tune, new_plugin):
     main.add_command(command)

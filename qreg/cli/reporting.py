@@ -43,12 +43,13 @@ def current_registry() -> Registry:
 @contextmanager
 def judging(strict: bool) -> Iterator[None]:
     """Print warnings for users to standard error; if ``strict``, raise quality warnings instead."""
-    from qreg.errors import QualityWarning, UnknownOperatorWarning
+    from qreg.errors import QualityWarning, TargetMissedWarning, UnknownOperatorWarning
 
     raises = strict or current_registry().switches.strict
     with warnings.catch_warnings():
         warnings.simplefilter("error" if raises else "always", QualityWarning)
-        warnings.simplefilter("always", UnknownOperatorWarning)
+        for kind in (TargetMissedWarning, UnknownOperatorWarning):
+            warnings.simplefilter("always", kind)
         show = warnings.showwarning
 
         def shown(
@@ -59,7 +60,7 @@ def judging(strict: bool) -> Iterator[None]:
             file: TextIO | None = None,
             line: str | None = None,
         ) -> None:
-            if issubclass(category, (QualityWarning, UnknownOperatorWarning)):
+            if issubclass(category, (QualityWarning, TargetMissedWarning, UnknownOperatorWarning)):
                 click.echo(f"Warning: {as_options(str(message))}", err=True)
             else:
                 show(message, category, filename, lineno, file, line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from types import CodeType
 from typing import Any
@@ -11,31 +11,30 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
-
-from qreg.inputs.specs import flat
-from qreg.tuning.making import Subject
-
-
-def identity(subject: Subject) -> dict[str, str]:
-    """Return the hashes of the model, the data and the metric, and the versions of packages."""
-    packages = ("qreg", "torch", "torchao")
-    return {
-        "model": of_program(subject.program),
-        "calibration data": of_values(value for each in subject.batches for value in flat(each)),
-        "evaluate": of_function(subject.evaluate),
-        "scopes": " ".join(subject.kept),
-        **{f"version of {name}": version(name) for name in packages},
-    }
+from torch.fx import Graph, GraphModule
 
 
 def of_program(program: ExportedProgram) -> str:
     """Return a hash of the graph and the tensors of an exported program."""
-    tensors = {**program.state_dict, **program.constants}
-    found = hashlib.sha256(program.graph_module.print_readable(print_output=False).encode())
+    return _of(program.graph_module.graph, {**program.state_dict, **program.constants})
+
+
+def of_graph(model: GraphModule) -> str:
+    """Return a hash of a graph and its tensors; two converted graphs with it lower alike."""
+    return _of(model.graph, {**dict(model.named_parameters()), **dict(model.named_buffers())})
+
+
+def _of(graph: Graph, tensors: Mapping[str, Any]) -> str:
+    found = hashlib.sha256(str(graph).encode())
     for name in sorted(tensors):
         found.update(name.encode())
         _add(found, tensors[name])
     return found.hexdigest()[:16]
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the versions of installed packages, by a name for messages."""
+    return {f"version of {name}": version(name) for name in packages}
 
 
 def of_values(values: Iterable[Any]) -> str:

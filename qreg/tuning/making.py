@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,9 +20,10 @@ from qreg.pipeline.quantize import quantize
 from qreg.pipeline.result import Result
 from qreg.pipeline.selection import Selection
 from qreg.plugins.registry import Registry
-from qreg.programs.export import copied
 from qreg.quantizer.registry_quantizer import RegistryQuantizer, keep_in_float
+from qreg.report.report import Report
 from qreg.tuning.evaluation import Evaluate, Model, measured
+from qreg.tuning.fingerprints import of_function, of_graph, of_program, of_values, versions
 from qreg.tuning.values import FLOAT, Trial, Variant
 from qreg.verification.latency import latency, timed
 
@@ -48,6 +48,18 @@ class Subject:
         """The names of the algorithms to try."""
         return tuple(each.value.name for each in self.selection.algorithms)
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """What all trials depend on: hashes of the model, the data and the metric, and versions."""
+        values = (value for batch in self.batches for value in flat(batch))
+        return {
+            "model": of_program(self.program),
+            "calibration data": of_values(values),
+            "evaluate": of_function(self.evaluate),
+            "scopes": " ".join(self.kept),
+            **versions("qreg", "torch", "torchao"),
+        }
+
     def quantizer(self, variant: Variant) -> RegistryQuantizer:
         """Return a quantizer with the scopes of a variant, within those of the user."""
         made = RegistryQuantizer(variant.backend, variant.config, registry=self.registry)
@@ -64,13 +76,26 @@ class Subject:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", QualityWarning)
             return quantize(
-                copied(self.program),
+                self.program,
                 self.batches[0],
                 quantizer=self.quantizer(variant),
                 calibration=self.batches,
                 algorithms=Selection(chosen),
                 progress=False,
             )
+
+
+@frozen
+class Product:
+    """The program of a trial with its report, as plain data."""
+
+    program: bytes
+    report: Report
+
+    @classmethod
+    def of(cls, result: Result) -> Product:
+        """Return the program and the report of a result."""
+        return cls(result.program, result.report)
 
 
 def made(
@@ -108,7 +133,7 @@ def _described(variant: Variant, result: Result) -> Trial:
         sqnr=None if verified is None else verified.worst_sqnr,
         int8_share=report.int8_share,
         bytes=len(result.program),
-        digest=hashlib.sha256(result.program).hexdigest(),
+        digest=of_graph(result.converted),
         kept=tuple(each.algorithm for each in result.algorithms if each.kept),
         seconds=dict(result.seconds),
     )

@@ -10,7 +10,6 @@ from qreg.errors import QregError
 from qreg.pipeline.result import Result, report_of
 from qreg.pipeline.run import Data, Run
 from qreg.plugins.registry import Registry
-from qreg.programs.export import copied
 from qreg.programs.lowering import target
 from qreg.tuning.making import Subject
 from qreg.tuning.patterns import Pattern, patterns, power
@@ -61,7 +60,7 @@ def _kind(registry: Registry, backend: str, name: str) -> tuple[str, int]:
 def _noises(subject: Subject, variant: Variant) -> dict[Place, float]:
     quantizer = subject.quantizer(variant).for_one_run()
     run = Run(quantizer, target(subject.registry, variant.backend), None, Stages(False))
-    source = run.export(copied(subject.program), subject.batches[0], None)
+    source = run.export(subject.program, subject.batches[0], None)
     graphs = run.quantize(source, Data(subject.batches, None))
     decisions = {each.node: each for each in graphs.quantizer.decisions}
     measured = sensitivity(

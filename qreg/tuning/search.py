@@ -24,25 +24,32 @@ MARGIN = 0.7  # of the noise at which the metric is expected to meet the limit
 class Search:
     """The trials of one backend.
 
-    ``attempt`` makes and evaluates a variant, ``rank`` returns the patterns of a trial. ``budget``
-    is the number of evaluations, of which one is left for the confirmation.
+    ``attempt`` makes and evaluates variants, at most ``at_once`` together. ``rank`` returns the
+    patterns of a trial. ``budget`` is the number of evaluations, of which one is left for the
+    confirmation.
     """
 
     plain: Variant
     algorithms: tuple[str, ...]
     goal: Goal
     budget: int
-    attempt: Callable[[Variant], Trial]
+    attempt: Callable[[Sequence[Variant]], list[Trial]]
     rank: Callable[[Trial], Sequence[Pattern]]
+    at_once: int = 1
     trials: list[Trial] = field(factory=list, init=False)
 
     def run(self) -> None:
         """Try variants until one meets the limit with as little as possible out of its config."""
-        base = self._try(self.plain)
-        if self.algorithms and self._may_go_on(base):
-            improved = self._try(evolve(self.plain, algorithms=self.algorithms))
-            base = self._better(base, improved)
-        if self._may_go_on(base):
+        first = [self.plain]
+        if self.algorithms:
+            first.append(evolve(self.plain, algorithms=self.algorithms))
+        base = None
+        for variants in _groups(first, self.at_once):
+            for trial in self._try(variants):
+                base = trial if base is None else self._better(base, trial)
+            if base is None or not self._may_go_on(base):
+                return
+        if base is not None:
             self._bisect(base, levels(self.rank(base)))
 
     def _may_go_on(self, trial: Trial) -> bool:
@@ -53,10 +60,10 @@ class Search:
         """The number of trials that may still be evaluated."""
         return self.budget - 1 - sum(each.evaluated for each in self.trials)
 
-    def _try(self, variant: Variant) -> Trial:
-        trial = self.attempt(variant)
-        self.trials.append(trial)
-        return trial
+    def _try(self, variants: Sequence[Variant]) -> list[Trial]:
+        found = self.attempt(variants[: self._left])
+        self.trials += found
+        return found
 
     def _better(self, first: Trial, second: Trial) -> Trial:
         """Return the trial with the better metric; the first if they are equal."""
@@ -68,12 +75,17 @@ class Search:
         """Find the first level that meets the limit; levels below it are expected to miss it."""
         start = evolve(base.variant, algorithms=base.kept)
         missed, met = -1, len(found)
-        number = self._expected(base, found)
-        while self._left > 0 and missed < number < met:
-            trial = self._try(evolve(start, moves=found[number].moves))
-            missed, met = (missed, number) if trial.met else (number, met)
-            is_last = self._left == 1 and met == len(found)
-            number = met - 1 if is_last else (missed + met) // 2
+        numbers = [self._expected(base, found)]
+        while self._left > 0 and met - missed > 1:
+            numbers = _spread(numbers, missed, met, min(self.at_once, self._left))
+            trials = self._try([evolve(start, moves=found[each].moves) for each in numbers])
+            for number, trial in zip(numbers, trials, strict=True):
+                if trial.met:
+                    met = min(met, number)
+            below = [n for n, each in zip(numbers, trials, strict=True) if not each.met and n < met]
+            missed = max([missed, *below])
+            is_last = self._left <= self.at_once and met == len(found)
+            numbers = [met - 1] if is_last else [(missed + met) // 2]
 
     def _expected(self, base: Trial, found: Sequence[Level]) -> int:
         """Return the number of the level that should meet the limit.
@@ -84,3 +96,15 @@ class Search:
         wanted = MARGIN * (self.goal.allowed / drop) ** 2
         enough = (number for number, each in enumerate(found) if each.left <= wanted)
         return next(enough, len(found) - 1)
+
+
+def _groups(variants: Sequence[Variant], size: int) -> list[Sequence[Variant]]:
+    return [variants[at : at + size] for at in range(0, len(variants), size)]
+
+
+def _spread(numbers: Sequence[int], missed: int, met: int, count: int) -> list[int]:
+    """Return at most ``count`` numbers between two bounds: those given, and others between."""
+    step = (met - missed) / (count + 1)
+    others = (missed + round(step * (each + 1)) for each in range(count))
+    found = dict.fromkeys([*numbers, *(each for each in others if missed < each < met)])
+    return sorted(list(found)[:count])

@@ -18,9 +18,11 @@ from attrs import frozen
 from filelock import FileLock, Timeout
 
 from qreg.errors import InputError
-from qreg.pipeline.result import Result
-from qreg.programs.loading import write_program
+from qreg.plugins.supplied import Supplied
+from qreg.plugins.types.backend import Backend
+from qreg.programs.loading import read_lowered, write_program
 from qreg.report.values import plain
+from qreg.tuning.making import Product
 from qreg.tuning.patterns import Pattern
 from qreg.tuning.values import Place, Trial, Variant
 from qreg.utils.files import write_atomically
@@ -78,25 +80,25 @@ class Store:
         path = self._place(variant) / "trial.json"
         return _trial(_read(path), variant) if path.exists() else None
 
-    def keep(self, trial: Trial, result: Result | None) -> None:
-        """Store a trial, with its program and its report."""
+    def keep(self, trial: Trial, product: Product | None, supplied: Supplied[Backend]) -> None:
+        """Store a trial, with its program and its report; ``supplied`` is its backend."""
         place = self._place(trial.variant)
         with _writing(self.folder):
             place.mkdir(parents=True, exist_ok=True)
-            if result is not None:
-                name = f"program{result.target.backend.suffix}"
-                write_program(result.target.supplied, place / name, result.program)
-                result.report.save_html(place / "report.html")
-                result.report.save_json(place / "report.json")
+            if product is not None:
+                name = f"program{supplied.value.suffix}"
+                write_program(supplied, place / name, product.program)
+                product.report.save_html(place / "report.html")
+                product.report.save_json(place / "report.json")
             # the last file: a trial without it is made again
             self._write(place / "trial.json", attrs.asdict(trial, value_serializer=plain))
 
-    def keep_best(self, result: Result) -> Path:
-        """Store the program of the best trial so far, and return its path."""
-        path = self.folder / f"best{result.target.backend.suffix}"
+    def keep_best(self, trial: Trial, supplied: Supplied[Backend]) -> None:
+        """Copy the program of a trial to ``best``, with the suffix of its backend."""
+        suffix = supplied.value.suffix
+        stored = self._place(trial.variant) / f"program{suffix}"
         with _writing(self.folder):
-            write_program(result.target.supplied, path, result.program)
-        return path
+            write_program(supplied, self.folder / f"best{suffix}", read_lowered(supplied, stored))
 
     def patterns(self, variant: Variant) -> list[Pattern] | None:
         """Return the stored patterns of a variant; None if there are none."""

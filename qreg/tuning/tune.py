@@ -25,8 +25,8 @@ from qreg.plugins.chosen import chosen_configs
 from qreg.plugins.registry import DEFAULT_BACKEND, Registry, installed
 from qreg.programs.export import exported, name_of
 from qreg.programs.lowering import target as target_of
+from qreg.tuning.elsewhere import Elsewhere
 from qreg.tuning.evaluation import Evaluate, check_evaluate, measured
-from qreg.tuning.fingerprints import identity
 from qreg.tuning.goal import Wanted
 from qreg.tuning.making import Subject, float_model
 from qreg.tuning.store import Store
@@ -56,6 +56,7 @@ def tune(
     algorithms: Algorithms = AUTO,
     minimize: Minimize = "latency",
     budget: int = BUDGET,
+    workers: int | None = 1,
     work: str | Path | None = None,
     missed: Literal["warn", "error"] = "warn",
     keep_in_float: Sequence[str] = (),
@@ -89,6 +90,9 @@ def tune(
             ``"size"`` in bytes.
         budget: the number of evaluations of programs for each backend, with the confirmation. Two
             trials with the same program are evaluated once.
+        workers: the number of processes that make trials, each of which loads the plugins itself;
+            ``evaluate`` is pickled for them. Several trials of a step are made at once then. None
+            is one for each core, or what ``joblib.parallel_config`` says, for example a cluster.
         work: a folder for the trials, with their programs and reports. A search that was stopped
             goes on from there. ``best.*`` in it is the best program so far.
         missed: whether a limit that is not met is a warning or an error.
@@ -115,7 +119,8 @@ def tune(
     chosen = chosen_configs(registry, backends, configs or {})
     for name in chosen:
         target_of(registry, name)
-    selection = selected(registry, algorithms)
+    asked = algorithms if algorithms != AUTO or registry.algorithms() else ()
+    selection = selected(registry, asked)
     check_batches(calibration)
     with Stages(progress) as stages:
         with stages.stage("export"):
@@ -126,11 +131,13 @@ def tune(
             raise CalibrationError("calibration: no batch (expected at least one)")
         kept = tuple(keep_in_float)
         subject = Subject(program, batches, evaluate, registry, kept, selection)
-        store = Store(Path(work), identity(subject)) if work is not None else None
+        store = Store(Path(work), subject.identity) if work is not None else None
+        elsewhere = None if workers == 1 else Elsewhere(subject, workers)
         with store.opened() if store else contextlib.nullcontext():
             with stages.stage("evaluate float"):
                 metric = measured(evaluate, float_model(program), "the float model")
-            tuning = Tuning(subject, wanted.goal(metric), minimize, budget, store, stages, on_trial)
+            goal = wanted.goal(metric)
+            tuning = Tuning(subject, goal, minimize, budget, store, stages, on_trial, elsewhere)
             for backend, config in chosen.items():
                 tuning.search(Variant(backend, registry.config(backend, config).name))
             found = tuning.tuned(name_of(model))

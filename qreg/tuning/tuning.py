@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, TypeAlias
 
 from attrs import define, evolve, field
 
 from qreg.pipeline.result import Result
+from qreg.plugins.supplied import Supplied
+from qreg.plugins.types.backend import Backend
+from qreg.tuning.elsewhere import Elsewhere
 from qreg.tuning.evaluation import measured
 from qreg.tuning.goal import Goal
-from qreg.tuning.making import Subject, loaded_again, made
+from qreg.tuning.making import Product, Subject, loaded_again, made
 from qreg.tuning.patterns import Pattern
 from qreg.tuning.ranking import ranked
 from qreg.tuning.search import Search
@@ -36,6 +39,7 @@ class Tuning:
     store: Store | None
     stages: Stages
     on_trial: Callable[[Trial], object] | None = None
+    elsewhere: Elsewhere | None = None
     trials: list[Trial] = field(factory=list, init=False)
     notes: list[str] = field(factory=list, init=False)
     _metrics: dict[str, float] = field(factory=dict, init=False)  # by the digest of the program
@@ -43,31 +47,52 @@ class Tuning:
 
     def search(self, plain: Variant) -> None:
         """Search one backend, from its plain config on."""
-        names = self.subject.algorithms
-        Search(plain, names, self.goal, self.budget, self.attempt, self.patterns).run()
+        Search(
+            plain,
+            self.subject.algorithms,
+            self.goal,
+            self.budget,
+            self.attempt,
+            self.patterns,
+            at_once=1 if self.elsewhere is None else self.elsewhere.at_once,
+        ).run()
 
-    def attempt(self, variant: Variant) -> Trial:
-        """Return the trial of a variant, which is made unless it is in the work folder."""
-        number = len(self.trials) + 1
-        with self.stages.stage(f"trial {number}: {variant.backend} {variant}"):
-            trial = self.store.trial(variant) if self.store else None
-            if trial is None:
-                trial, result = made(self.subject, variant, self._metrics)
-                if result is not None:
-                    self._results[variant.key] = result
-                if self.store:
-                    self.store.keep(trial, result)
-            trial = evolve(trial, met=self.goal.meets(trial.metric))
+    def attempt(self, variants: Sequence[Variant]) -> list[Trial]:
+        """Return the trials of variants, which are made unless they are in the work folder."""
+        found = {each.key: self.store.trial(each) for each in variants} if self.store else {}
+        new = [each for each in variants if found.get(each.key) is None]
+        for trial in filter(None, found.values()):
+            self._note(trial)
+        if new:
+            with self.stages.stage(_title(new)):
+                for trial, product in self._made(new):
+                    if self.store:
+                        self.store.keep(trial, product, self._supplied(trial))
+                    self._note(trial)
+        by_key = {each.variant.key: each for each in self.trials}
+        return [by_key[each.key] for each in variants]
+
+    def _made(self, variants: Sequence[Variant]) -> Iterator[tuple[Trial, Product | None]]:
+        if self.elsewhere is not None:
+            yield from self.elsewhere.made(variants, self._metrics)
+            return
+        for each in variants:
+            trial, result = made(self.subject, each, self._metrics)
+            if result is not None:
+                self._results[each.key] = result
+            yield trial, Product.of(result) if result is not None and self.store else None
+
+    def _supplied(self, trial: Trial) -> Supplied[Backend]:
+        return self.subject.registry.backend(trial.variant.backend)
+
+    def _note(self, made: Trial) -> None:
+        """Add a trial to those so far, and store its program if it is the best."""
+        trial = evolve(made, met=self.goal.meets(made.metric))
         self.trials.append(trial)
-        self._note(trial)
-        return trial
-
-    def _note(self, trial: Trial) -> None:
         if trial.metric is not None:
             self._metrics.setdefault(trial.digest, trial.metric)
-        result = self._results.get(trial.variant.key)
-        if self.store and result and trial is self.best:
-            self.store.keep_best(result)
+        if self.store and trial is self.best:
+            self.store.keep_best(trial, self._supplied(trial))
         wanted = [each.variant.key for each in self.trials[-IN_MEMORY:]]
         wanted += [self.best.variant.key] if self.best else []
         self._results = {key: each for key, each in self._results.items() if key in wanted}
@@ -139,3 +164,7 @@ class Tuning:
         """Replace a trial by one with the metric of its second evaluation."""
         again = evolve(trial, metric=metric, met=False, refuted=trial.metric)
         self.trials[self.trials.index(trial)] = again
+
+
+def _title(variants: Sequence[Variant]) -> str:
+    return "; ".join(f"{each.backend} {each}" for each in variants)

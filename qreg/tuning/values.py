@@ -75,7 +75,7 @@ class Trial:
     None if the trial failed with the reason in ``failure``. ``met`` is whether it is within the
     limit. ``sqnr`` is that of the worst output to float in dB. ``int8_share`` is the share of
     multiply-accumulates in int8. ``bytes`` is the size of the program, ``milliseconds`` its latency
-    on one input; None if the runtime is a simulator. ``digest`` is the SHA-256 of the program.
+    on one input; None if the runtime is a simulator. ``digest`` is a hash of the converted model.
     ``kept`` are the algorithms that improved the outputs. ``evaluated`` is False if the metric is
     that of an earlier trial with the same program. ``refuted`` is the metric of the first
     evaluation if the second, of ``metric``, missed the limit. ``seconds`` is the time of each

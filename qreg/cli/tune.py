@@ -1,0 +1,182 @@
+"""``qreg tune``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from attrs import define, field
+
+from qreg.cli.job import asked, check_outputs
+from qreg.cli.options import FILE, FORMAT, KEPT, MAX_BATCHES, NAMES
+from qreg.cli.pairs import pair
+from qreg.cli.remedies import as_options
+from qreg.cli.reporting import INTERRUPTED, current_registry, judging, reports_errors
+from qreg.plugins.registry import DEFAULT_BACKEND
+from qreg.utils.logging import quiet_imports
+
+if TYPE_CHECKING:
+    from qreg.tuning import Trial, Tuned
+
+
+@click.command()
+@click.argument("model", type=FILE)
+@click.option(
+    "--calibration", type=FILE, required=True, help="A list of batches, written by torch.save."
+)
+@click.option(
+    "--evaluate",
+    "name",
+    required=True,
+    metavar="MODULE:FUNCTION",
+    help="A function of the model that returns a number; imported from here or from packages.",
+)
+@click.option(
+    "--max-drop", type=float, help="The largest loss against float; default 0.01, relative."
+)
+@click.option("--target", type=float, help="The metric to reach, instead of --max-drop.")
+@click.option("--absolute", is_flag=True, help="--max-drop is in the units of the metric.")
+@click.option("--lower-is-better", is_flag=True, help="For a metric such as perplexity.")
+@click.option(
+    "--backends",
+    default=DEFAULT_BACKEND,
+    show_default=True,
+    help="The backends to search.",
+    **NAMES,
+)
+@click.option(
+    "--config",
+    "configs",
+    multiple=True,
+    metavar="BACKEND=NAME",
+    help="A config for one of the backends; may be given several times.",
+)
+@click.option(
+    "--algorithms",
+    default="auto",
+    show_default=True,
+    help="Names from `qreg ops` to try, auto, or none.",
+    **NAMES,
+)
+@click.option(
+    "--minimize",
+    type=click.Choice(["latency", "size"]),
+    default="latency",
+    show_default=True,
+    help="What decides between programs that meet the limit.",
+)
+@click.option(
+    "--budget",
+    type=click.IntRange(min=2),
+    default=8,
+    show_default=True,
+    help="Evaluations of programs for each backend.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Processes that make trials; 0: one for each core.",
+)
+@KEPT
+@MAX_BATCHES
+@click.option(
+    "--work",
+    type=FILE,
+    help="A folder for the trials, from which a search goes on; default: MODEL with .tune.",
+)
+@click.option("-o", "--output", type=FILE, help="Where to write the best program.")
+@click.option("--strict", is_flag=True, help="Treat a limit that is not met as an error.")
+@FORMAT
+@click.option("--html", type=FILE, help="Also write a page with the trials to this file.")
+@reports_errors
+def tune(
+    model: Path,
+    calibration: Path,
+    name: str,
+    configs: tuple[str, ...],
+    algorithms: list[str],
+    absolute: bool,
+    workers: int,
+    kept: tuple[str, ...],
+    work: Path | None,
+    output: Path | None,
+    strict: bool,
+    as_json: bool,
+    html: Path | None,
+    **options: Any,
+) -> None:
+    """Search for a program of MODEL whose metric is within a limit of the float model's.
+
+    Each trial is printed when it ends. A search that is stopped goes on from its work folder, which
+    also has the best program so far. The exit code is 1 if no program was evaluated, and with
+    --strict if the limit is not met.
+    """
+    from qreg.cli.functions import imported
+
+    quiet_imports()
+    work = work or model.with_suffix(".tune")
+    registry = current_registry()
+    evaluate = imported(name, "--evaluate")
+    check_outputs([each for each in (html, output) if each], model, calibration)
+
+    import qreg
+    from qreg.programs.files import read_batches, read_program
+    from qreg.tuning.text import print_tuned
+    from qreg.utils.tables import console
+
+    shown = _Shown(as_json)
+    try:
+        with judging(strict=False):
+            found = qreg.tune(
+                read_program(model),
+                calibration=read_batches(calibration),
+                evaluate=evaluate,
+                configs=dict(map(pair, configs)),
+                algorithms=() if algorithms == ["none"] else asked(algorithms),
+                relative=not absolute,
+                workers=workers or None,
+                keep_in_float=kept,
+                work=work,
+                missed="error" if strict or registry.switches.strict else "warn",
+                on_trial=shown.add,
+                registry=registry,
+                **options,
+            )
+    except KeyboardInterrupt as interrupt:
+        click.echo(f"{interrupt or 'stopped'}; {shown.count} trials are in {work}", err=True)
+        raise SystemExit(INTERRUPTED) from interrupt
+    except qreg.errors.TargetMissedError as error:
+        if isinstance(error.tuned, qreg.Tuned):
+            _write(error.tuned, html, None)
+        raise
+    if as_json:
+        click.echo(found.to_json())
+    else:
+        print_tuned(found, console())
+    _write(found, html, output)
+
+
+@define
+class _Shown:
+    """Prints each trial, on standard error if the output is JSON."""
+
+    as_json: bool
+    count: int = field(default=0, init=False)
+
+    def add(self, trial: Trial) -> None:
+        """Print a trial in a line."""
+        from qreg.tuning.text import line
+
+        self.count += 1
+        click.echo(as_options(line(trial, self.count)), err=self.as_json)
+
+
+def _write(found: Tuned, html: Path | None, output: Path | None) -> None:
+    if html:
+        found.save_html(html)
+    if output and found.result is not None:
+        found.result.save(output)
+        click.echo(f"wrote {output} ({len(found.result.program)} bytes)", err=True)

@@ -1,0 +1,156 @@
+"""Which variants are tried, for metrics that are computed from the patterns that are moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+from attrs import evolve
+
+from qreg.tuning.goal import Goal, Wanted
+from qreg.tuning.mixing import SMALLEST, levels
+from qreg.tuning.patterns import Pattern
+from qreg.tuning.search import Search
+from qreg.tuning.values import FLOAT, Place, Trial, Variant
+
+PLAIN = Variant("toy", "minmax")
+Metric = Callable[[Variant], float]
+
+
+def pattern(name: str, noise: float, work: float = 1.0, **options: object) -> Pattern:
+    """A pattern of one operator, that reads the operators in ``borders``."""
+    known = {"minmax": noise, FLOAT: 0.0, **options.pop("noises", {})}  # type: ignore[dict-item]
+    place = Place("", name, 0)
+    return Pattern((name,), (place,), "minmax", known, work, 0.6 * work, **options)  # type: ignore[arg-type]
+
+
+def names(variant: Variant) -> set[str]:
+    return {move.places[0].operator for move in variant.moves}
+
+
+def searched(
+    patterns: Sequence[Pattern], metric: Metric, *, budget: int = 8, **options: object
+) -> list[Trial]:
+    goal: Goal = Wanted(max_drop=0.05).goal(1.0)
+
+    def attempt(variants: Sequence[Variant]) -> list[Trial]:
+        found = [(each, metric(each)) for each in variants]
+        return [Trial(v, m, met=goal.meets(m), evaluated=True, kept=v.algorithms) for v, m in found]
+
+    algorithms: tuple[str, ...] = options.pop("algorithms", ())  # type: ignore[assignment]
+    search = Search(PLAIN, algorithms, goal, budget, attempt, lambda _: patterns, **options)  # type: ignore[arg-type]
+    search.run()
+    return search.trials
+
+
+def by_noise(patterns: Sequence[Pattern]) -> Metric:
+    """A metric that falls with the amplitude of the noise that is left."""
+    return lambda variant: (
+        1 - sum(each.noise for each in patterns if each.names[0] not in names(variant)) ** 0.5
+    )
+
+
+def test_a_good_program_takes_one_trial() -> None:
+    patterns = [pattern("a", 0.001)]
+    (trial,) = searched(patterns, by_noise(patterns), algorithms=("gptq",))
+    assert trial.met
+
+
+def test_algorithms_come_ahead_of_float() -> None:
+    trials = searched([], lambda v: 0.99 if v.algorithms else 0.5, algorithms=("gptq",))
+    assert [each.variant.algorithms for each in trials] == [(), ("gptq",)]
+
+
+def test_the_noisiest_pattern_is_found() -> None:
+    patterns = [pattern(f"p{n}", 0.5 if n == 3 else 1e-5) for n in range(20)]
+    trials = searched(patterns, by_noise(patterns))
+    assert trials[-1].met
+    assert names(trials[-1].variant) == {"p3"}
+    assert len(trials) == 2
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_bisection_finds_few_patterns_within_the_budget(at_once: int) -> None:
+    patterns = [pattern(f"p{n}", 0.1 * 0.7**n) for n in range(30)]
+    trials = searched(patterns, by_noise(patterns), at_once=at_once)
+    assert len(trials) <= 7
+    fewest = min(len(each.variant.moves) for each in trials if each.met)
+    needed = next(n for n in range(30) if sum(0.1 * 0.7**k for k in range(n, 30)) ** 0.5 <= 0.05)
+    assert needed <= fewest <= needed + 1
+
+
+def test_a_metric_that_needs_nearly_everything_in_float_is_met_in_the_end() -> None:
+    patterns = [pattern(f"p{n}", 0.01) for n in range(400)]
+    left = 400 - round(400 * SMALLEST)
+
+    def metric(variant: Variant) -> float:
+        return 1.0 if len(variant.moves) >= left - 1 else 0.0
+
+    trials = searched(patterns, metric)
+    assert trials[-1].met
+    assert len(trials) <= 7
+
+
+def test_a_limit_that_cannot_be_met_ends_within_the_budget() -> None:
+    patterns = [pattern(f"p{n}", 0.01 * 0.8**n) for n in range(40)]
+    for budget in (2, 3, 8):
+        trials = searched(patterns, lambda variant: 0.1, budget=budget, algorithms=("gptq",))
+        assert len(trials) <= budget - 1
+        assert len({each.variant.key for each in trials}) == len(trials)
+
+
+def test_a_program_that_fails_is_not_improved() -> None:
+    trials: list[Trial] = []
+
+    def attempt(variants: Sequence[Variant]) -> list[Trial]:
+        trials.extend(Trial(each, failure="no such kernel") for each in variants)
+        return trials
+
+    search = Search(PLAIN, ("gptq",), Wanted().goal(1.0), 8, attempt, lambda _: [])
+    search.run()
+    assert len(trials) == 1
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(0.1, ("gptq",)), (-0.1, ())])
+def test_the_better_of_two_is_the_base(gain: float, expected: tuple[str, ...]) -> None:
+    patterns = [pattern("a", 0.5), pattern("b", 1e-4)]
+    plain = by_noise(patterns)
+
+    def metric(variant: Variant) -> float:
+        return plain(variant) + (gain if variant.algorithms and not variant.moves else 0.0)
+
+    trials = searched(patterns, metric, algorithms=("gptq",))
+    assert trials[-1].variant.algorithms == expected
+    assert trials[-1].met
+
+
+def test_a_cheap_pattern_is_moved_ahead_of_one_that_costs_much() -> None:
+    (first, *_) = levels([pattern("large", 0.5, 1000.0), pattern("small", 0.4, 1.0)])
+    assert [each.places[0].operator for each in first.moves] == ["small"]
+    assert first.moves[0].share == pytest.approx(0.4 / 0.9)
+
+
+def test_an_island_costs_its_conversions() -> None:
+    chain = [pattern("a", 0.2), pattern("b", 0.2), pattern("c", 0.2), pattern("far", 0.2)]
+    chain = [
+        evolve(each, borders={chain[n - 1].names[0]: 100.0} if n else {})
+        for n, each in enumerate(chain)
+    ]
+    # an end has one conversion, and its neighbour then has none that is new
+    first = levels(chain)[0].moves
+    assert {each.places[0].operator for each in first} == {"a", "b"}
+
+
+def test_a_more_precise_config_is_taken_where_it_is_enough() -> None:
+    noises = {"dynamic": 0.001}
+    (level, *_) = levels([pattern("a", 0.5, 100.0, noises=noises), pattern("b", 0.1, 100.0)])
+    assert [(each.places[0].operator, each.config) for each in level.moves] == [("a", "dynamic")]
+
+
+def test_levels_leave_less_and_less() -> None:
+    found = levels([pattern(f"p{n}", 0.1 * 0.9**n) for n in range(60)])
+    left = [each.left for each in found]
+    assert left == sorted(left, reverse=True)
+    assert left[-1] < 2 * SMALLEST
+    assert len({each.moves for each in found}) == len(found)
+    assert levels([pattern("silent", 0.0)]) == []

@@ -1,0 +1,281 @@
+"""The search on the toy backend: what is returned, stored, resumed and refused."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from attrs import evolve
+from filelock import FileLock
+from torch import Tensor, nn
+
+import qreg
+from qreg import Registry, Trial, Tuned
+from qreg.errors import (
+    EvaluationError,
+    InputError,
+    TargetMissedError,
+    TargetMissedWarning,
+    UnknownNameError,
+)
+
+SCALES = torch.tensor([1e-3, 1.0, 1e3, 30.0])
+
+
+class Raw(nn.Module):
+    """A classifier of raw features: its first layer normalises them, which int8 cannot."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Linear(4, 8), nn.Linear(8, 3)
+        self.first.weight.data /= SCALES
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x).relu())
+
+
+def batches(count: int = 4, seed: int = 1) -> list[tuple[Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    return [(SCALES * torch.randn(8, 4, generator=generator),) for _ in range(count)]
+
+
+MODEL = Raw().eval()
+HELD_OUT = batches(20, seed=2)
+LABELS = torch.cat([MODEL(*each).argmax(1) for each in HELD_OUT])
+
+
+EVALUATED: list[object] = []
+
+
+def accuracy(run: Callable[..., Tensor]) -> float:
+    EVALUATED.append(run)
+    found = torch.cat([run(*each).argmax(1) for each in HELD_OUT])
+    return float((found == LABELS).float().mean())
+
+
+def tune(registry: Registry, **options: Any) -> Tuned:
+    given = {
+        "calibration": batches(),
+        "evaluate": accuracy,
+        "backends": ["toy"],
+        "progress": False,
+        "registry": registry,
+    }
+    return qreg.tune(MODEL, batches()[0], **{**given, **options})
+
+
+@pytest.fixture(scope="module")
+def tuned(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Tuned:
+    return tune(registry, work=tmp_path_factory.mktemp("tuned") / "work")
+
+
+def test_the_layer_that_int8_ruins_is_found_and_stays_in_float(tuned: Tuned) -> None:
+    assert tuned.met
+    assert tuned.float_metric == 1.0
+    first, best = tuned.trials[0], tuned.best
+    assert first.metric is not None
+    assert first.metric < 0.9
+    assert best is not None
+    assert [move.name for move in best.variant.moves] == ["first"]
+    assert best.variant.moves[0].share > 0.9
+    assert tuned.evaluations <= 4
+    assert tuned.result is not None
+    assert accuracy(tuned.result.run) == tuned.confirmed
+    kept = {each.module: each.status for each in tuned.result.decisions}
+    assert kept["first"] == "float"
+    assert kept["second"] == "annotated"
+
+
+def test_what_was_moved_and_why_is_in_words(tuned: Tuned) -> None:
+    text = str(tuned)
+    assert "met by toy minmax, 1 pattern in float, with 0.99" in text
+    assert "aten.linear.default + aten.relu.default of first stays in float" in text
+    assert "of the noise of all patterns" in text
+
+
+def test_json_has_the_trials(tuned: Tuned) -> None:
+    found = json.loads(tuned.to_json())
+    assert found["met"] is True
+    assert found["evaluations"] == tuned.evaluations
+    assert [each["metric"] for each in found["trials"]] == [each.metric for each in tuned.trials]
+    places = found["best"]["variant"]["moves"][0]["places"]
+    assert places[0] == {"module": "first", "operator": "aten.linear.default", "ordinal": 0}
+
+
+def test_the_page_links_the_reports_of_the_trials(tuned: Tuned, tmp_path: Path) -> None:
+    tuned.save_html(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    links = [each.split('"')[0] for each in page.split('href="')[1:]]
+    assert len(links) == len(tuned.trials)
+    assert all((tmp_path / each).is_file() for each in links)
+    assert page.count("<circle") == sum(each.metric is not None for each in tuned.trials)
+
+
+def test_a_search_that_is_repeated_computes_nothing_twice(tuned: Tuned, registry: Registry) -> None:
+    assert tuned.store is not None
+    calls: list[Trial] = []
+    before = {each: each.stat().st_mtime_ns for each in tuned.store.folder.rglob("*.toy")}
+    again = tune(registry, work=tuned.store.folder, on_trial=calls.append)
+    assert [each.variant for each in calls] == [each.variant for each in tuned.trials]
+    assert again.trials == tuned.trials
+    assert again.result is not None
+    assert tuned.result is not None
+    inputs = HELD_OUT[0]
+    assert torch.equal(again.result.run(*inputs), tuned.result.run(*inputs))
+    stored = {each: each.stat().st_mtime_ns for each in before if each.stem == "program"}
+    assert stored == {each: before[each] for each in stored}
+
+
+def test_another_limit_uses_the_same_trials(tuned: Tuned, registry: Registry) -> None:
+    assert tuned.store is not None
+    loose = tune(registry, work=tuned.store.folder, max_drop=0.9)
+    assert loose.met
+    assert len(loose.trials) == 1
+    assert loose.trials[0].digest == tuned.trials[0].digest
+
+
+def test_an_interrupted_search_goes_on(registry: Registry, tmp_path: Path) -> None:
+    calls = itertools.count()
+
+    def stopped(trial: Trial) -> None:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune(registry, work=tmp_path / "work", on_trial=stopped)
+    assert (tmp_path / "work" / "best.toy").is_file()
+    EVALUATED.clear()
+    found = tune(registry, work=tmp_path / "work")
+    assert found.met
+    assert len(EVALUATED) == 2  # float, and the confirmation
+
+
+def test_a_work_folder_of_something_else_is_refused(
+    tuned: Tuned, registry: Registry, tmp_path: Path
+) -> None:
+    assert tuned.store is not None
+    folder = tuned.store.folder
+    with pytest.raises(InputError, match="a search with another calibration data"):
+        tune(registry, work=folder, calibration=batches(3))
+    with pytest.raises(InputError, match="a search with another evaluate"):
+        tune(registry, work=folder, evaluate=lambda run: 1.0)
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match="has files that are not of a search, such as 'notes"):
+        tune(registry, work=tmp_path)
+    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
+    with FileLock(folder / ".lock"), pytest.raises(InputError, match="another process uses it"):
+        tune(registry, work=folder)
+
+
+def test_a_damaged_trial_says_which_file(registry: Registry, tmp_path: Path) -> None:
+    tune(registry, work=tmp_path / "work", max_drop=0.9)
+    (stored,) = (tmp_path / "work").rglob("trial.json")
+    stored.write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match=r"trial.json cannot be read"):
+        tune(registry, work=tmp_path / "work", max_drop=0.9)
+
+
+def test_a_limit_out_of_reach_is_a_warning_with_the_best_program(registry: Registry) -> None:
+    ceiling = iter([1.0, 0.3, 0.5, 0.4, 0.45])
+
+    def evaluate(run: Callable[..., Tensor]) -> float:
+        return next(ceiling, 0.2)
+
+    with pytest.warns(TargetMissedWarning, match="NOT MET: the best program"):
+        found = tune(registry, evaluate=evaluate, budget=4)
+    assert not found.met
+    assert found.best is not None
+    assert found.best.metric == 0.5
+    assert found.result is not None
+    assert found.evaluations == len(found.trials) == 2
+    with pytest.raises(TargetMissedError) as caught:
+        tune(registry, evaluate=lambda run: next(_low, 0.1), budget=2, missed="error")
+    assert isinstance(caught.value.tuned, Tuned)
+    assert caught.value.tuned.result is not None
+
+
+_low: Iterator[float] = iter([1.0])
+
+
+def test_a_program_that_misses_the_limit_at_second_sight_is_not_met(registry: Registry) -> None:
+    values = iter([1.0, 1.0, 0.5])  # float, the plain program, and again
+    with pytest.warns(TargetMissedWarning):
+        found = tune(registry, evaluate=lambda run: next(values))
+    assert not found.met
+    assert found.noise == 0.5
+    assert found.trials[0].refuted == 1.0
+    assert found.evaluations == 2
+    assert "two evaluations of the same program differ by 0.5" in str(found)
+
+
+def test_the_same_program_is_evaluated_once(registry: Registry) -> None:
+    again = qreg.Algorithm("idle", "prepared", "changes nothing", run=lambda *_: [])
+    with pytest.warns(TargetMissedWarning):
+        found = tune(
+            registry,
+            evaluate=_worse_than_float(),
+            calibration=batches(8),
+            algorithms=[again],
+            budget=3,
+        )
+    first, second = found.trials[:2]
+    assert second.variant.algorithms == ("idle",)
+    assert second.digest == first.digest
+    assert (first.evaluated, second.evaluated) == (True, False)
+
+
+def _worse_than_float() -> Callable[[Any], float]:
+    calls = itertools.count()
+    return lambda run: 1.0 if next(calls) == 0 else 0.5
+
+
+def test_an_evaluate_that_fails_on_a_program_ends_the_search(registry: Registry) -> None:
+    calls = itertools.count()
+
+    def evaluate(run: Callable[..., Tensor]) -> float:
+        if next(calls):
+            raise RuntimeError("out of labels")
+        return 1.0
+
+    with pytest.raises(TargetMissedError, match=r"no program was evaluated.*out of labels"):
+        tune(registry, evaluate=evaluate)
+    with pytest.raises(EvaluationError, match="it returned NaN for the float model"):
+        tune(registry, evaluate=lambda run: float("nan"))
+
+
+def test_a_backend_that_only_compiles_is_not_run_here(toy: Any) -> None:
+    backend = evolve(toy.BACKEND, name="mute", load=None, suffix=".mute")
+    mute = toy.Extension([backend], toy.CONFIGS, toy.ANNOTATORS, toy.lower, extends="mute")
+    registry = Registry({"toy": toy, "mute": mute}, entry_points=False)
+    found = tune(registry, backends=["mute", "toy"])
+    assert found.met
+    assert found.best is not None
+    assert found.best.variant.backend == "toy"
+    assert "not run here: backend 'mute' only compiles" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"minimize": "speed"}, InputError, "minimize: it is 'speed'"),
+        ({"budget": 1}, InputError, "budget: it is 1"),
+        ({"missed": "ignore"}, InputError, "missed: it is 'ignore'"),
+        ({"calibration": []}, qreg.errors.CalibrationError, "no batch"),
+        ({"evaluate": 0.9}, InputError, "evaluate: it is 0.9"),
+        ({"backends": ["tay"]}, UnknownNameError, "Did you mean 'toy'"),
+        ({"target": 2.0}, InputError, "which the float model misses"),
+        ({"algorithms": ["gtpq"]}, UnknownNameError, "gtpq"),
+        ({"max_dorp": 0.1}, qreg.errors.UnknownArgumentError, "Did you mean 'max_drop'"),
+    ],
+)
+def test_bad_input_is_an_error_ahead_of_the_search(
+    registry: Registry, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        tune(registry, **options)
