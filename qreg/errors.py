@@ -394,8 +394,11 @@ class ProgramError(QregError):
     """A program that fails to lower, load, run or verify.
 
     ``suspects`` are the operators that may have caused it. ``remedy`` is a sentence on how to
-    handle these operators.
+    handle these operators. ``calls`` are the operators that the remedy keeps in float: the module,
+    the operator and the ordinal of each, as in its Decision.
     """
+
+    calls: tuple[tuple[str, str, int], ...] = ()
 
     def __init__(self, problem: str, suspects: Sequence[str] = (), remedy: str = "") -> None:
         self.problem, self.suspects, self.remedy = problem, tuple(suspects), remedy

@@ -27,7 +27,7 @@ from qreg.graph.provenance import module_path, origin
 from qreg.inputs.specs import flat
 from qreg.programs.export import export
 from qreg.verification.metrics import compare_all, is_far
-from qreg.verification.remedies import scopes_of
+from qreg.verification.remedies import calls_of, scopes_of
 from qreg.verification.runner import check_alike, outputs_of, repeats_for, run_program
 
 if TYPE_CHECKING:
@@ -85,24 +85,32 @@ def name_suspect(
     """
     if isinstance(error, UnsupportedOperatorError):
         return error
-    remedy = _remedy(error.suspects, decisions) if isinstance(error, LoweringError) else ""
-    if remedy:
-        return error.suspecting(remedy=remedy)
+    if isinstance(error, LoweringError) and _remedy(error.suspects, decisions):
+        return _kept_in_float(error, error.suspects, decisions)
     for sample in samples if isinstance(error, NaNError) else ():
         name = first_nan(converted, sample)
         if name is not None:
             described = f"{name}, the first to return NaN in the converted model"
-            return error.suspecting(described, remedy=_remedy([name], decisions))
+            return _kept_in_float(error, [name], decisions, described)
     found = suspect(converted, decisions, samples, search)
     if not found:
         return error
     names = list(dict.fromkeys(str(origin(node)) for node in found))
     # An operator that is in float already may be the cause: then no setting would help.
     floats = {each.node for each in decisions if not each.quantized}
-    remedy = _remedy(names, decisions) if floats.isdisjoint(names) else ""
     if reference is not None and not search.works(reference, samples):
-        remedy = FAILS_IN_FLOAT
-    return error.suspecting(_described(found), remedy=remedy)
+        return error.suspecting(_described(found), remedy=FAILS_IN_FLOAT)
+    helped = names if floats.isdisjoint(names) else []
+    return _kept_in_float(error, helped, decisions, _described(found))
+
+
+def _kept_in_float(
+    error: ProgramError, names: Sequence[str], decisions: Sequence[Decision], *suspects: str
+) -> ProgramError:
+    """Return the error with the remedy to keep the patterns of some operators in float."""
+    named = error.suspecting(*suspects, remedy=_remedy(names, decisions))
+    named.calls = calls_of(names, decisions)
+    return named
 
 
 def _remedy(names: Sequence[str], decisions: Sequence[Decision]) -> str:

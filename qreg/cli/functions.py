@@ -37,6 +37,6 @@ def imported(name: str, option: str) -> Callable[..., Any]:
             raise InputError(f"{option} {name!r}: {module!r} has no {part!r}.{guess}")
         found = getattr(found, part)
     if not callable(found):
-        raise InputError(f"{option} {name!r}: it is a {type(found).__name__}, not a function")
+        raise InputError(f"{option} {name!r}: it is {found!r}, not a function")
     function: Callable[..., Any] = found
     return function

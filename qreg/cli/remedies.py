@@ -16,6 +16,7 @@ IN_OPTIONS = {
         "pass --calibration FILE, a list of tuples of input tensors that torch.save wrote, or "
         "choose a dynamic --config"
     ),
+    "with budget=, a larger max_drop=,": "with --budget, a larger --max-drop,",
     "pass allow_float=True to continue in float": "pass --allow-float to continue in float",
     "qreg.explain with sensitivity=True shows them": "`qreg explain --sensitivity` shows them",
     ", or create the quantizer with unknown_modules='warn' to ignore it.": ".",

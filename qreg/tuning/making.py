@@ -11,7 +11,7 @@ import torch
 from attrs import evolve, field, frozen
 from torch.export import ExportedProgram
 
-from qreg.errors import EvaluationError, QregError, QualityWarning
+from qreg.errors import EvaluationError, ProgramError, QregError, QualityWarning
 from qreg.graph.mutation import own_state
 from qreg.inputs.batches import BY_HAND, called_with, placed
 from qreg.inputs.signature import Signature
@@ -24,7 +24,7 @@ from qreg.quantizer.registry_quantizer import RegistryQuantizer, keep_in_float
 from qreg.report.report import Report
 from qreg.tuning.evaluation import Evaluate, Model, measured
 from qreg.tuning.fingerprints import of_function, of_graph, of_program, of_values, versions
-from qreg.tuning.values import FLOAT, Trial, Variant
+from qreg.tuning.values import FLOAT, Place, Trial, Variant
 from qreg.verification.latency import latency, timed
 
 ROUNDS, WARM_UP = 20, 3
@@ -108,7 +108,8 @@ def made(
     try:
         result = subject.quantized(variant)
     except QregError as error:
-        return Trial(variant, failure=str(error)), None
+        calls = error.calls if isinstance(error, ProgramError) else ()
+        return Trial(variant, failure=str(error), culprits=tuple(Place(*c) for c in calls)), None
     trial = _described(variant, result)
     if result.target.load is None:
         reason = f"not run here: backend {variant.backend!r} only compiles"

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from attrs import field, frozen
 
 from qreg.report.values import Operator, ReportData
 from qreg.tuning.values import FLOAT, Place
 
-# The work of an operator relative to the same in float: on the CPUs of the backends, int8 programs
-# run in 0.3 to 0.5 of the time. Operators that compute the ranges of activations are between.
-STATIC, DYNAMIC = 0.4, 0.6
+# The time of an operator relative to the same in float: on CPUs, int8 programs run in 0.3 to 0.5 of
+# it. Operators that compute ranges, or read more bits, are between. Times of single operators are
+# not measured: each would be lowered alone, which takes longer than all trials of a search.
+STATIC, FINER = 0.4, 0.6
 
 
 @frozen
@@ -25,9 +26,9 @@ class Pattern:
     """Operators that are quantized together.
 
     ``noises`` are the powers of the noise at the outputs relative to the signal, by the config of
-    the pattern; that in float is 0. ``work`` is what the pattern costs in float, in microseconds if
-    ``is_timed``, else in multiply-accumulates and elements. ``saved`` is the part of it that int8
-    saves. ``borders`` are the elements that it reads from each pattern or operator, by its name.
+    the pattern; that in float is 0. ``work`` is what the pattern computes: its multiply-accumulates
+    and the elements of its outputs. ``borders`` are the elements that it reads from each operator
+    outside, by its name.
     """
 
     names: tuple[str, ...]
@@ -35,7 +36,6 @@ class Pattern:
     config: str
     noises: Mapping[str, float]
     work: float
-    saved: float
     borders: Mapping[str, float] = field(factory=dict)
 
     @property
@@ -44,10 +44,10 @@ class Pattern:
         return self.noises[self.config]
 
     def cost(self, config: str) -> float:
-        """Return what it costs to give the pattern another config."""
-        if config == FLOAT:
-            return self.saved
-        return 0.0 if config == self.config else (DYNAMIC - STATIC) * self.work
+        """Return what it costs to give the pattern another config, in units of its work."""
+        if config == self.config:
+            return 0.0
+        return ((1.0 if config == FLOAT else FINER) - STATIC) * self.work
 
 
 def patterns(
@@ -61,23 +61,14 @@ def patterns(
     for each in report.operators:
         if each.quantized:
             grouped[each.pattern or (each.name,)].append(each)
-    counted = [_counted(group) for group in grouped.values()]
-    timed = [_timed(group) for group in grouped.values()]
-    works = [pair for pair in timed if pair is not None]
-    rate = 1.0
-    if len(works) == len(counted):
-        rate = sum(work for work, _ in works) / (sum(work for work, _ in counted) or 1.0)
-    else:
-        works = counted
-    elements = {each.name: rate * _elements(each) for each in report.operators}
+    elements = {each.name: _elements(each) for each in report.operators}
     return [
         Pattern(
             names=names,
             places=tuple(map(place, group)),
             config=str(group[0].config),
             noises=_noises(group[0], others or {}),
-            work=work,
-            saved=saved,
+            work=sum(each.macs + _elements(each) for each in group),
             borders={
                 name: elements.get(name, 0.0)
                 for each in group
@@ -85,7 +76,7 @@ def patterns(
                 if name not in names
             },
         )
-        for (names, group), (work, saved) in zip(grouped.items(), works, strict=True)
+        for names, group in grouped.items()
     ]
 
 
@@ -107,17 +98,6 @@ def power(sqnr: float | None) -> float:
 def total(found: Iterable[Pattern]) -> float:
     """Return the noise of all patterns as far as the noises of patterns add up."""
     return math.fsum(each.noise for each in found)
-
-
-def _timed(group: Sequence[Operator]) -> tuple[float, float] | None:
-    """Return the microseconds in float, and those that int8 saves, which may be negative."""
-    before, after = group[0].float_microseconds, group[0].microseconds
-    return None if before is None or after is None else (before, before - after)
-
-
-def _counted(group: Sequence[Operator]) -> tuple[float, float]:
-    work = sum(each.macs + _elements(each) for each in group)
-    return work, (1 - STATIC) * work
 
 
 def _elements(operator: Operator) -> float:

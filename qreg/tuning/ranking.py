@@ -21,10 +21,9 @@ def ranked(subject: Subject, result: Result, variant: Variant) -> tuple[list[Pat
     """Return the quantized patterns of a program, and notes on what could not be measured.
 
     Each pattern has its noise in the config of the variant, and in the other configs of the backend
-    that are more precise and quantize it. Times of operators are measured if the backend can.
+    that are more precise and quantize it.
     """
-    measures = result.target.backend.profile is not None
-    report = report_of(result, sensitivity=True, profile=measures)
+    report = report_of(result, sensitivity=True)
     others, notes = {}, list(report.notes)
     for name in finer(subject.registry, variant):
         try:

@@ -15,7 +15,7 @@ from attrs import define, evolve, field
 from qreg.tuning.goal import Goal
 from qreg.tuning.mixing import Level, levels
 from qreg.tuning.patterns import Pattern
-from qreg.tuning.values import Trial, Variant
+from qreg.tuning.values import FLOAT, Move, Trial, Variant
 
 MARGIN = 0.7  # of the noise at which the metric is expected to meet the limit
 
@@ -40,17 +40,32 @@ class Search:
 
     def run(self) -> None:
         """Try variants until one meets the limit with as little as possible out of its config."""
-        first = [self.plain]
-        if self.algorithms:
-            first.append(evolve(self.plain, algorithms=self.algorithms))
-        base = None
-        for variants in _groups(first, self.at_once):
-            for trial in self._try(variants):
-                base = trial if base is None else self._better(base, trial)
-            if base is None or not self._may_go_on(base):
-                return
-        if base is not None:
+        base = self._first()
+        if self.algorithms and base.variant.algorithms == () and self._may_go_on(base):
+            (improved,) = self._try([evolve(base.variant, algorithms=self.algorithms)])
+            base = self._better(base, improved)
+        if self._may_go_on(base):
             self._bisect(base, levels(self.rank(base)))
+
+    def _first(self) -> Trial:
+        """Return the first trial that works, with what makes programs fail in float.
+
+        If several trials are made at once, it is the better of the plain config and of the one with
+        algorithms.
+        """
+        plain = self.plain
+        while True:
+            variants = [plain]
+            if self.algorithms and self.at_once > 1:
+                variants.append(evolve(plain, algorithms=self.algorithms))
+            trial, *others = self._try(variants)
+            moved = {place for move in plain.moves for place in move.places}
+            if not set(trial.culprits) - moved:
+                break
+            plain = evolve(plain, moves=(*plain.moves, Move(trial.culprits, FLOAT, None)))
+        for other in others:
+            trial = self._better(trial, other)
+        return trial
 
     def _may_go_on(self, trial: Trial) -> bool:
         return trial.metric is not None and not trial.met and self._left > 0
@@ -78,7 +93,8 @@ class Search:
         numbers = [self._expected(base, found)]
         while self._left > 0 and met - missed > 1:
             numbers = _spread(numbers, missed, met, min(self.at_once, self._left))
-            trials = self._try([evolve(start, moves=found[each].moves) for each in numbers])
+            moved = [(*start.moves, *found[each].moves) for each in numbers]
+            trials = self._try([evolve(start, moves=moves) for moves in moved])
             for number, trial in zip(numbers, trials, strict=True):
                 if trial.met:
                     met = min(met, number)
@@ -96,10 +112,6 @@ class Search:
         wanted = MARGIN * (self.goal.allowed / drop) ** 2
         enough = (number for number, each in enumerate(found) if each.left <= wanted)
         return next(enough, len(found) - 1)
-
-
-def _groups(variants: Sequence[Variant], size: int) -> list[Sequence[Variant]]:
-    return [variants[at : at + size] for at in range(0, len(variants), size)]
 
 
 def _spread(numbers: Sequence[int], missed: int, met: int, count: int) -> list[int]:

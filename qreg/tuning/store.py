@@ -149,7 +149,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _trial(stored: Mapping[str, Any], variant: Variant) -> Trial:
     rest = {name: value for name, value in stored.items() if name != "variant"}
-    return Trial(variant, **{**rest, "kept": tuple(rest["kept"])})
+    rest["kept"] = tuple(rest["kept"])
+    rest["culprits"] = tuple(Place(**each) for each in rest["culprits"])
+    return Trial(variant, **rest)
 
 
 def _pattern(stored: Mapping[str, Any]) -> Pattern:

@@ -112,14 +112,16 @@ def reasons(found: TunedData) -> Iterator[str]:
     """Yield why patterns of the best program are not in its config, the noisiest first."""
     if found.best is None:
         return
-    for each in sorted(found.best.variant.moves, key=lambda one: -one.share):
+    for each in sorted(found.best.variant.moves, key=lambda one: -(one.share or 0.0)):
         where = "stays in float" if each.config == FLOAT else f"is in {each.config}"
         operators = " + ".join(place.operator for place in each.places)
         module = each.places[0].module or "the model"
-        yield (
-            f"{operators} of {module} {where}: in {found.best.variant.config} it makes "
-            f"{percent(each.share)} of the noise of all patterns"
+        why = (
+            "the program fails with it"
+            if each.share is None
+            else f"it makes {percent(each.share)} of the noise of all patterns"
         )
+        yield f"{operators} of {module} {where}: in {found.best.variant.config} {why}"
 
 
 def remarks(found: TunedData) -> Iterator[str]:

@@ -28,12 +28,12 @@ class Move:
 
     ``config`` is the name of the config, or ``"float"``. ``places`` are the operators of the
     pattern. ``share`` is the part, from 0 to 1, of the noise at the outputs that the pattern caused
-    in the config of the rest.
+    in the config of the rest; None if the program fails with it.
     """
 
     places: tuple[Place, ...]
     config: str
-    share: float
+    share: float | None
 
     @property
     def name(self) -> str:
@@ -72,8 +72,9 @@ class Trial:
     """A variant, and what its program is worth.
 
     ``metric`` is the number that ``evaluate`` returned for the program in the backend's runtime;
-    None if the trial failed with the reason in ``failure``. ``met`` is whether it is within the
-    limit. ``sqnr`` is that of the worst output to float in dB. ``int8_share`` is the share of
+    None if the trial failed with the reason in ``failure``. ``culprits`` are the operators to keep
+    in float for a program that fails, if they are known. ``met`` is whether the metric is within
+    the limit. ``sqnr`` is that of the worst output to float in dB. ``int8_share`` is the share of
     multiply-accumulates in int8. ``bytes`` is the size of the program, ``milliseconds`` its latency
     on one input; None if the runtime is a simulator. ``digest`` is a hash of the converted model.
     ``kept`` are the algorithms that improved the outputs. ``evaluated`` is False if the metric is
@@ -86,6 +87,7 @@ class Trial:
     metric: float | None = None
     met: bool = False
     failure: str | None = None
+    culprits: tuple[Place, ...] = ()
     sqnr: float | None = None
     int8_share: float | None = None
     bytes: int | None = None

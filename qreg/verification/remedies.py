@@ -35,5 +35,18 @@ def scopes_of(names: Iterable[str], decisions: Sequence[Decision]) -> list[str]:
     return [scope_of(quantized[name], decisions) for name in anchors if name in quantized]
 
 
+def calls_of(
+    names: Iterable[str], decisions: Sequence[Decision]
+) -> tuple[tuple[str, str, int], ...]:
+    """Return the module, the operator and the ordinal of the patterns' operators, if quantized."""
+    wanted = set(names)
+    patterns = [each for each in decisions if each.quantized]
+    return tuple(
+        (each.module, each.operator, each.ordinal)
+        for each in patterns
+        if wanted.intersection(each.pattern or (each.node,))
+    )
+
+
 def _is_in(module: str, parent: str) -> bool:
     return module == parent or module.startswith(f"{parent}.")

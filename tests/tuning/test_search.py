@@ -21,7 +21,7 @@ def pattern(name: str, noise: float, work: float = 1.0, **options: object) -> Pa
     """A pattern of one operator, that reads the operators in ``borders``."""
     known = {"minmax": noise, FLOAT: 0.0, **options.pop("noises", {})}  # type: ignore[dict-item]
     place = Place("", name, 0)
-    return Pattern((name,), (place,), "minmax", known, work, 0.6 * work, **options)  # type: ignore[arg-type]
+    return Pattern((name,), (place,), "minmax", known, work, **options)  # type: ignore[arg-type]
 
 
 def names(variant: Variant) -> set[str]:

@@ -127,6 +127,16 @@ def test_the_guide_to_algorithms_runs() -> None:
     assert len(found[0].operators) == 1
 
 
+def test_the_guide_to_tuning_runs(tmp_path: Path) -> None:
+    namespace: dict[str, Any] = {}
+    run_blocks(ROOT / "docs" / "tune.md", namespace)
+    tuned = namespace["tuned"]
+    assert tuned.met
+    assert [move.name for move in tuned.best.variant.moves] == ["0"]
+    assert (tmp_path / "tuned" / "best.pte").read_bytes() == (tmp_path / "model.pte").read_bytes()
+    assert "href=" in (tmp_path / "tuned.html").read_text(encoding="utf-8")
+
+
 def test_the_comparison_lists_every_row_that_is_tested() -> None:
     text = (ROOT / "docs" / "comparison.md").read_text()
     files = ("test_rows.py", "test_rows_run.py")
