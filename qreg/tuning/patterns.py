@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from attrs import field, frozen
 
@@ -78,6 +78,39 @@ def patterns(
         )
         for names, group in grouped.items()
     ]
+
+
+def joined(found: Sequence[Pattern], readers: Iterable[Collection[str]]) -> list[Pattern]:
+    """Return the patterns, with those that read a constant together as one pattern.
+
+    ``readers`` are the operators that read each constant. A weight that one reader has in int8 and
+    another in float would be in the program twice.
+    """
+    owner = {name: each.names for each in found for name in each.names}
+    groups = {each.names: [each] for each in found}
+    for names in readers:
+        keys = dict.fromkeys(owner[name] for name in sorted(names) if name in owner)
+        first, *others = keys or [()]
+        for key in others:
+            groups[first] += groups.pop(key)
+            owner |= {name: first for each in groups[first] for name in each.names}
+    return [_one(group) for group in groups.values()]
+
+
+def _one(group: Sequence[Pattern]) -> Pattern:
+    configs = set.intersection(*(set(each.noises) for each in group))
+    names = tuple(name for each in group for name in each.names)
+    borders = {key: size for each in group for key, size in each.borders.items()}
+    return Pattern(
+        names=names,
+        places=tuple(place for each in group for place in each.places),
+        config=group[0].config,
+        noises={
+            config: math.fsum(each.noises[config] for each in group) for config in sorted(configs)
+        },
+        work=sum(each.work for each in group),
+        borders={name: size for name, size in borders.items() if name not in names},
+    )
 
 
 def _noises(first: Operator, others: Mapping[str, Mapping[Place, float]]) -> dict[str, float]:

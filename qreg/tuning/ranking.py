@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from torch.fx import GraphModule
+
 from qreg.analysis.sensitivity import sensitivity
 from qreg.configs.named import made_config
 from qreg.errors import QregError
+from qreg.graph.provenance import origin
 from qreg.pipeline.result import Result, report_of
 from qreg.pipeline.run import Data, Run
 from qreg.plugins.registry import Registry
 from qreg.programs.lowering import target
 from qreg.tuning.making import Subject
-from qreg.tuning.patterns import Pattern, patterns, power
+from qreg.tuning.patterns import Pattern, joined, patterns, power
 from qreg.tuning.values import Place, Variant
 from qreg.utils.progress import Stages
 
@@ -21,7 +24,7 @@ def ranked(subject: Subject, result: Result, variant: Variant) -> tuple[list[Pat
     """Return the quantized patterns of a program, and notes on what could not be measured.
 
     Each pattern has its noise in the config of the variant, and in the other configs of the backend
-    that are more precise and quantize it.
+    that are more precise and quantize it. Patterns that read the same parameter are one.
     """
     report = report_of(result, sensitivity=True)
     others, notes = {}, list(report.notes)
@@ -30,7 +33,7 @@ def ranked(subject: Subject, result: Result, variant: Variant) -> tuple[list[Pat
             others[name] = _noises(subject, Variant(variant.backend, name))
         except QregError as error:
             notes.append(f"config {name!r} was not tried: {error}")
-    return patterns(report, others), notes
+    return joined(patterns(report, others), _readers(result.reference)), notes
 
 
 def finer(registry: Registry, variant: Variant) -> Iterator[str]:
@@ -71,3 +74,9 @@ def _noises(subject: Subject, variant: Variant) -> dict[Place, float]:
         for one, sqnr in first
         if sqnr is not None
     }
+
+
+def _readers(reference: GraphModule) -> list[set[str]]:
+    """Return the operators that read each constant of a graph."""
+    constants = (node for node in reference.graph.nodes if node.op == "get_attr")
+    return [{str(origin(user)) for user in node.users} for node in constants]

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from qreg.tuning.goal import Goal, Wanted
 from qreg.tuning.mixing import SMALLEST, levels
-from qreg.tuning.patterns import Pattern
+from qreg.tuning.patterns import Pattern, joined
 from qreg.tuning.search import Search
 from qreg.tuning.values import FLOAT, Place, Trial, Variant
 
@@ -145,6 +145,15 @@ def test_a_more_precise_config_is_taken_where_it_is_enough() -> None:
     noises = {"dynamic": 0.001}
     (level, *_) = levels([pattern("a", 0.5, 100.0, noises=noises), pattern("b", 0.1, 100.0)])
     assert [(each.places[0].operator, each.config) for each in level.moves] == [("a", "dynamic")]
+
+
+def test_patterns_that_share_a_weight_move_together() -> None:
+    found = [pattern("a", 0.5), pattern("b", 0.01), pattern("c", 0.1), pattern("d", 0.02)]
+    first, second = joined(found, [{"a", "c"}, {"c", "tanh"}, {"b", "d"}, {"tanh"}])
+    assert (first.names, second.names) == (("a", "c"), ("b", "d"))
+    assert (first.noise, first.work) == (0.6, 2.0)
+    ((move,), *_) = (each.moves for each in levels([first, second]))
+    assert [each.operator for each in move.places] == ["a", "c"]
 
 
 def test_levels_leave_less_and_less() -> None:
