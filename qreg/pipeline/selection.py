@@ -15,6 +15,8 @@ from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.algorithm import STAGES, Algorithm, Stage
 
 AUTO = "auto"
+
+
 @frozen
 class Selection:
     """Algorithms in the order in which they are tried; ``named`` is whether the user named them."""
