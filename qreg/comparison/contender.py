@@ -107,12 +107,7 @@ def _serve(connection: Connection, task: Task, written: str) -> None:
     """Run the process: send an entry, then the duration of a run for each lap."""
     _redirect(written)
     quiet_imports()
-    try:
-        entry, run = _prepared(task)
-    except QregError as error:
-        entry, run = Entry(task.backend, failure=str(error)), None
-    except Exception as error:  # any failure is an entry with its reason
-        entry, run = Entry(task.backend, failure=repr(error)), None
+    entry, run = attempt(task)
     connection.send((entry, run is not None))
     with contextlib.suppress(EOFError):  # the other side has closed the connection
         while run is not None and connection.recv() == LAP:
@@ -124,6 +119,16 @@ def _redirect(written: str) -> None:
     target = os.open(written, os.O_WRONLY | os.O_APPEND)
     for descriptor in (1, 2):
         os.dup2(target, descriptor)
+
+
+def attempt(task: Task) -> tuple[Entry, Callable[[], object] | None]:
+    """Return the entry of a task, and a run of its program; any failure is an entry."""
+    try:
+        return _prepared(task)
+    except QregError as error:
+        return Entry(task.backend, failure=str(error)), None
+    except Exception as error:  # its reason is the entry
+        return Entry(task.backend, failure=repr(error)), None
 
 
 def _prepared(task: Task) -> tuple[Entry, Callable[[], object] | None]:

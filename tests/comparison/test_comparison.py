@@ -17,9 +17,10 @@ from torch import nn
 from qreg import compare
 from qreg.cli.main import main
 from qreg.comparison import Comparison, Entry
-from qreg.comparison.contender import Contender
+from qreg.comparison.contender import Contender, Task, attempt
 from qreg.errors import CalibrationError, InputError, UnknownNameError
 from qreg.plugins.registry import Registry
+from qreg.verification.latency import timed
 
 TOY = Path(__file__).parents[1] / "toy.py"
 MODULE = sys.modules[compare.__module__]  # the package has the function under this name
@@ -72,6 +73,31 @@ def plugins(distribution: Callable[..., Path]) -> Registry:
     distribution("qreg-toy", TOY.read_text(encoding="utf-8"), module="toy")
     distribution("qreg-crashing", CRASHING)
     return Registry(load=["toy", "crashing"])
+
+
+class Here(Contender):
+    """Does the task of a process in this one, since each process imports torch anew."""
+
+    def __init__(self, task: Task) -> None:
+        self._backend = task.backend
+        self._entry, self._run = attempt(task)
+        self.can_run = self._run is not None
+
+    def entry(self) -> Entry:
+        return self._entry
+
+    def lap(self) -> float:
+        assert self._run is not None
+        return timed(self._run)
+
+    def close(self) -> None:
+        """There is no process to end."""
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compares in this process: for what does not depend on the processes."""
+    monkeypatch.setattr(MODULE, "Contender", Here)
 
 
 def compared(
@@ -148,6 +174,7 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(each) for each in arguments])
 
 
+@pytest.mark.usefixtures("here")
 def test_the_command_prints_a_table_json_or_a_page(
     model: nn.Module, batches: list[tuple[torch.Tensor]], plugins: Registry, tmp_path: Path
 ) -> None:
@@ -199,7 +226,7 @@ def test_names_are_checked_before_any_process_is_started(
         compared(model, batches, plugins, "toy", "crashin")
 
 
-class Interrupted(Contender):
+class Interrupted(Here):
     """A process whose entry is awaited when Ctrl-C is pressed, if its backend is ``raising``."""
 
     def entry(self) -> Entry:
@@ -208,7 +235,7 @@ class Interrupted(Contender):
         return super().entry()
 
 
-class Broken(Contender):
+class Broken(Here):
     """A process whose entry cannot be received, if its backend is ``raising``."""
 
     def entry(self) -> Entry:
@@ -259,6 +286,7 @@ def test_an_exception_in_one_row_is_the_reason_in_that_row(
     assert found.entries[2].milliseconds
 
 
+@pytest.mark.usefixtures("here")
 def test_entries_are_given_on_as_they_finish(
     model: nn.Module, batches: list[tuple[torch.Tensor]], plugins: Registry
 ) -> None:
@@ -280,6 +308,7 @@ def test_entries_are_given_on_as_they_finish(
     assert seen == [["float"], ["float", "toy"], ["float", "toy", "raising"]]
 
 
+@pytest.mark.usefixtures("here")
 def test_an_operator_to_keep_in_float_that_the_model_does_not_have_is_a_note_of_the_row(
     model: nn.Module, batches: list[tuple[torch.Tensor]], plugins: Registry
 ) -> None:
