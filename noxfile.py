@@ -235,7 +235,9 @@ def base(session: nox.Session, *layers: str) -> list[Path]:
             session.run_install(*create, external=True)
             see(place, found)
             pip = str(place / "bin" / "pip")
-            session.run_install(pip, "install", *CONSTRAINTS, *NEEDS[layer], external=True)
+            # Tests import a quarter of the modules, and compile those while they run.
+            quick = ("--no-compile", *CONSTRAINTS)
+            session.run_install(pip, "install", *quick, *NEEDS[layer], external=True)
             done.write_text(wanted, encoding="utf-8")
         found.insert(0, site_packages(place))  # a layer takes precedence over those below it
     return found

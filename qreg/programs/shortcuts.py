@@ -27,6 +27,7 @@ COLLECTING = ("torch._export.utils", "torch.export.exported_program", "torch.exp
 # torch 2.13.0, of torch.export.exported_program: the keys that each of these operators gets kernels
 # for while a program is decomposed
 OVERRIDDEN = ("_AUTOGRAD_ALIAS_BACKEND_KEYS_TO_OVERRIDE", "_BACKEND_KEYS_TO_OVERRIDE")
+IMPLICIT = "CompositeImplicitAutograd"
 COMMON = {"AutogradCPU", "AutogradCUDA", "AutogradMeta", "CPU", "CUDA", "Meta"}
 
 Replacement: TypeAlias = tuple[Any, str, Any]  # of an attribute: its owner, name and value
@@ -34,6 +35,7 @@ Replacement: TypeAlias = tuple[Any, str, Any]  # of an attribute: its owner, nam
 _lock = threading.Lock()
 _replaced: list[Replacement] = []  # what torch has, while at least one lowering runs
 _running = 0
+_operators: dict[Any, set[Any]] = {}  # what was collected last, by what was registered
 _froze = False
 
 
@@ -128,17 +130,38 @@ def _registered_at_once(register: Callable[..., Any]) -> Callable[..., Any]:
 
 def _while_the_same(collect: Callable[[], set[Any]]) -> Callable[[], set[Any]]:
     """Keep the operators that were collected until another one is registered."""
-    from torch._ops import _OpNamespace  # torch 2.13.0
-
-    known: dict[Any, set[Any]] = {}
+    in_python = _kernels_in_python()
 
     def replacement() -> set[Any]:
-        kernels = torch._C._dispatch_get_registrations_for_dispatch_key("CompositeImplicitAutograd")
-        namespaces = [each for each in vars(torch.ops).values() if isinstance(each, _OpNamespace)]
-        registered = tuple(kernels), tuple(len(each._dir) for each in namespaces)
-        if registered not in known:
-            known.clear()
-            known[registered] = collect()
-        return known[registered]
+        kernels = torch._C._dispatch_get_registrations_for_dispatch_key(IMPLICIT)
+        sizes = tuple(len(each._dir) for each in _namespaces())
+        registered = tuple(kernels), sizes, in_python
+        if registered not in _operators:
+            _operators.clear()
+            _operators[registered] = collect()
+        return _operators[registered]
 
     return replacement
+
+
+def _kernels_in_python() -> frozenset[str]:
+    """Return the operators with a decomposition in Python, which the dispatcher does not list."""
+    from torch._ops import OpOverload, OpOverloadPacket
+
+    key = getattr(torch._C.DispatchKey, IMPLICIT)
+    packets = (each for space in _namespaces() for each in vars(space).values())
+    overloads = (
+        each
+        for packet in packets
+        if isinstance(packet, OpOverloadPacket)
+        for each in vars(packet).values()
+    )
+    return frozenset(
+        str(each) for each in overloads if isinstance(each, OpOverload) and key in each.py_kernels
+    )
+
+
+def _namespaces() -> list[Any]:
+    from torch._ops import _OpNamespace  # torch 2.13.0
+
+    return [each for each in vars(torch.ops).values() if isinstance(each, _OpNamespace)]

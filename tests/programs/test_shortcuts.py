@@ -134,6 +134,23 @@ def test_operators_are_collected_once_while_none_is_added(
         program.run_decompositions().run_decompositions()
     assert quick == plain
     assert len(looked_up) < namespaces * (len(plain) + 3)  # once, and for what decomposing imports
+    looked_up.clear()
+    with shortcuts():
+        assert [getattr(import_module(each), COLLECT)() for each in COLLECTING] == plain
+    assert looked_up == []  # nor for the next lowering
+
+
+def test_an_operator_decomposed_in_python_between_lowerings_is_collected() -> None:
+    with torch.library._scoped_library("qreg_shortcuts", "FRAGMENT") as library:
+        library.define("halved(Tensor x) -> Tensor")
+        library.impl("halved", lambda x: x / 2, "CompositeExplicitAutograd")
+        operator = torch.ops.qreg_shortcuts.halved.default
+        with shortcuts():
+            assert operator not in getattr(utils, COLLECT)()
+        operator.py_impl(torch._C.DispatchKey.CompositeImplicitAutograd)(lambda x: x / 2)
+        assert operator in getattr(utils, COLLECT)()
+        with shortcuts():
+            assert operator in getattr(utils, COLLECT)()
 
 
 @pytest.mark.parametrize("accelerator", [None, torch.device("cuda")])
