@@ -97,7 +97,7 @@ COMBINATIONS: dict[str, tuple[list[str], list[str]]] = {
     "none": ([], ["tests"]),
     "oldest": ([], [*WITH_OLDEST]),
     # The session release runs the host's tests next to these two distributions, from wheels.
-    "xnnpack": ([XNNPACK], [KIT, "plugins/xnnpack/tests"]),
+    "xnnpack": ([XNNPACK], ["plugins/xnnpack/tests", KIT]),
     # The host's tests run with this example and two more below.
     "xnnpack+addmm": ([XNNPACK, EXAMPLES[0]], [f"{EXAMPLES[0]}/tests"]),
     "xnnpack+examples": ([XNNPACK, *EXAMPLES], [*BESIDE, *(f"{each}/tests" for each in EXAMPLES)]),
@@ -133,7 +133,7 @@ def shared(session: nox.Session) -> None:
     """
     install(session, *map(plugin, SHARED), layers=(*SHARED, "minilm"))
     tests = [f"plugins/{name}/tests" for name in SHARED[1:]]
-    check(session, *BESIDE, *tests, TOGETHER)
+    check(session, TOGETHER, *tests, *BESIDE)
 
 
 @nox.session(default=False)
@@ -153,7 +153,8 @@ def check(session: nox.Session, *arguments: str) -> None:
     missing = [each for each in arguments if "/" in each and not path(each).exists()]
     if missing:
         session.error(f"tests: there is no {', '.join(missing)}")
-    # With worksteal, a process runs tests next to each other, which share fixtures and caches.
+    # With worksteal, a process runs tests next to each other, which share fixtures and caches. The
+    # long ones come first: processes take the last ones from each other, and so end together.
     options = ("-n", "auto", "--dist", "worksteal", "--durations", "10")
     session.run("pytest", *options, *arguments, *session.posargs, env=FOR_TESTS)
 
@@ -293,7 +294,7 @@ def types(session: nox.Session) -> None:
     """Check the types of the host and the backends with mypy in strict mode."""
     install(session)
     session.install(*CONSTRAINTS, "mypy")
-    session.run("python", "-m", "mypy")
-    for name in BACKENDS:
-        source = {"MYPYPATH": f"plugins/{name}/src"}
-        session.run("python", "-m", "mypy", "-p", f"qreg_{name}", env=source)
+    sources = os.pathsep.join(f"plugins/{name}/src" for name in BACKENDS)
+    packages = ("qreg", *(f"qreg_{name}" for name in BACKENDS))
+    options = [part for each in packages for part in ("-p", each)]
+    session.run("python", "-m", "mypy", *options, env={"MYPYPATH": sources})
