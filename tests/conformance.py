@@ -91,7 +91,7 @@ def runs(suite: type[PluginConformance]) -> Iterator[tuple[str, tuple[str, ...]]
 
 
 def suite_of(
-    source: str, install: Install, given: dict[str, Sample] | None = None
+    source: str, install: Install, given: dict[str, Any] | None = None
 ) -> type[PluginConformance]:
     """The suite of a plugin that adds to the toy backend, with both installed."""
     install("qreg-toy", TOY)

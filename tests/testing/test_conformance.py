@@ -5,11 +5,18 @@ The plugins are real distributions, installed for the time of a test.
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import pytest
 from conformance import GOOD, LINEAR, ROW, TANH, Install, Outcome, ran, suite_of
 from torch import nn
 
-from qreg.testing import PluginConformance, Sample
+from qreg import SupportedConfig
+from qreg.errors import LoweringError
+from qreg.plugins.registry import Registry
+from qreg.testing import PluginConformance, Sample, annotators, together
+from qreg.testing.running import outcome
 
 
 def replaced(old: str, new: str) -> str:
@@ -186,6 +193,40 @@ def test_a_fault_is_caught_by_the_test_that_is_about_it(fault: str, distribution
     found = ran(suite_of(source, distribution, samples))
     assert list(found.failed) == [about], found.failed
     assert pytest.raises(AssertionError, match=says).matches(AssertionError(found.failed[about]))
+
+
+def twice(sample: Sample) -> list[Sample]:
+    return [sample, Sample(copy.deepcopy(sample.module), sample.inputs)]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_samples_are_lowered_together_and_alone_only_where_that_fails(
+    fails: bool, distribution: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone: list[Sample] = []
+
+    def counted(registry: Registry, backend: str, sample: Sample, config: SupportedConfig) -> Any:
+        alone.append(sample)
+        return outcome(registry, backend, sample, config)
+
+    def failing(*arguments: Any) -> Any:
+        raise LoweringError("one of them")
+
+    monkeypatch.setattr(annotators, "outcome", counted)
+    monkeypatch.setattr(together, "outcome", failing if fails else outcome)
+    samples = twice(TANH)
+    suite = suite_of(GOOD, distribution, {"tanh": samples, "mine": LINEAR})
+    assert ran(suite).failed == {}
+    assert alone == (samples if fails else [])
+
+
+def test_a_fault_of_samples_that_are_lowered_together_is_caught(distribution: Install) -> None:
+    fault = "claims what the backend runs in float"
+    source, about, says = FAULTS[fault]
+    samples = {"tanh": twice(SAMPLES[fault]), "mine": LINEAR}
+    found = ran(suite_of(source, distribution, samples))
+    assert list(found.failed) == [about]
+    assert says in found.failed[about]
 
 
 def test_something_without_a_sample_is_named(distribution: Install) -> None:
