@@ -29,6 +29,7 @@ from .plugins.types.decision import Decision
 from .plugins.types.program import Conversion, Lowered, LoweredOperator
 from .quantizer.composed import ComposedQuantizer
 from .quantizer.registry_quantizer import RegistryQuantizer, get_quantizer
+from .recipes.recipe import Recipe, load_recipe
 from .report.report import Report
 from .tuning import Trial, Tuned, tune
 
@@ -56,6 +57,7 @@ __all__ = [
     "Matcher",
     "Mode",
     "Option",
+    "Recipe",
     "Refusal",
     "Registry",
     "RegistryQuantizer",
@@ -76,6 +78,7 @@ __all__ = [
     "explain",
     "get_quantizer",
     "hookimpl",
+    "load_recipe",
     "lower",
     "patterns",
     "prepare",

@@ -353,6 +353,14 @@ class AlgorithmError(QregError):
         return AlgorithmError(self.problem, algorithm, source)
 
 
+class RecipeError(InputError):
+    """A recipe that cannot be read, or that does not belong to the model."""
+
+
+class RecipeWarning(UserWarning):
+    """A recipe that was made with other versions, so that the program may differ."""
+
+
 class AlgorithmWarning(UserWarning):
     """An algorithm that failed on a model and was undone."""
 

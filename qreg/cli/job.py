@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 from attrs import frozen
+from click.core import ParameterSource
 
 from qreg.cli.options import JobOptions
 from qreg.cli.reporting import current_registry
+from qreg.plugins.registry import DEFAULT
 from qreg.utils.logging import quiet_imports
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from qreg.pipeline.arguments import QuantizeOptions
+    from qreg.recipes.recipe import Recipe
 
 
 @frozen
@@ -55,6 +59,50 @@ def resolve_job(given: JobOptions, outputs: Sequence[Path] = ()) -> Job:
         "options": options,
         "min_sqnr": least_sqnr(given["min_sqnr"]),
         "algorithms": asked(given["algorithms"]),
+    }
+    return Job(program, arguments)
+
+
+def followed_recipe(path: Path, given: JobOptions) -> Recipe:
+    """Return the recipe in a file.
+
+    Raises ``InputError`` for an option that the recipe replaces, and what ``Recipe.load`` raises.
+    """
+    from qreg.errors import InputError
+
+    source = click.get_current_context().get_parameter_source("backend")
+    replaced = {
+        "--backend": source is not ParameterSource.DEFAULT,
+        "--config": given["config"] != DEFAULT,
+        "--float": bool(given["kept"]),
+        "--algorithms": bool(given["algorithms"]),
+        "--option": bool(given["texts"]),
+    }
+    for option, is_given in replaced.items():
+        if is_given:
+            raise InputError(
+                f"{option}: the recipe has its own (expected none). Omit {option}, or edit {path}."
+            )
+    quiet_imports()
+    from qreg.recipes.recipe import Recipe
+
+    return Recipe.load(path)
+
+
+def recipe_job(given: JobOptions, outputs: Sequence[Path] = ()) -> Job:
+    """Check the arguments of a command that follows a recipe, and read its files.
+
+    Raises as :func:`resolve_job`.
+    """
+    from qreg.programs.files import read_batches, read_program
+
+    calibration = given["calibration"]
+    check_outputs(outputs, given["model"], calibration)
+    program = read_program(given["model"])
+    arguments: QuantizeOptions = {
+        "calibration": read_batches(calibration) if calibration else None,
+        "max_batches": given["max_batches"],
+        "min_sqnr": least_sqnr(given["min_sqnr"]),
     }
     return Job(program, arguments)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qreg.cli.job import check_decibels, check_outputs, resolve_job
+from qreg.cli.job import check_decibels, check_outputs, followed_recipe, recipe_job, resolve_job
 from qreg.cli.options import FILE, job_options
 from qreg.cli.remedies import as_options
 from qreg.cli.reporting import current_registry, judging, reports_errors
@@ -23,11 +23,22 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "--output", type=FILE, help="Where to write the program; default: next to MODEL."
 )
+@click.option(
+    "--recipe",
+    type=FILE,
+    help="A recipe to follow, in place of --backend, --config, --float, --algorithms, --option.",
+)
+@click.option("--save-recipe", type=FILE, help="Also write the recipe of the program, as TOML.")
 @click.option("--allow-float", is_flag=True, help="Lower the float model if nothing is quantized.")
 @click.option("--no-verify", is_flag=True, help="Do not load and run the program.")
 @reports_errors
 def quantize(
-    output: Path | None, allow_float: bool, no_verify: bool, **given: Unpack[JobOptions]
+    output: Path | None,
+    recipe: Path | None,
+    save_recipe: Path | None,
+    allow_float: bool,
+    no_verify: bool,
+    **given: Unpack[JobOptions],
 ) -> None:
     """Quantize MODEL, a file written by torch.export.save, and lower it for a backend."""
     from qreg.plugins.options import parsed
@@ -36,19 +47,23 @@ def quantize(
 
     check_decibels(given["min_sqnr"])
     registry = current_registry()
-    kind = registry.backend(given["backend"]).value
-    target(registry, kind.name, parsed(kind, given["texts"]))
+    follow = followed_recipe(recipe, given) if recipe else None
+    kind = registry.backend(follow.backend if follow else given["backend"]).value
+    target(registry, kind.name, follow.options if follow else parsed(kind, given["texts"]))
     output = output or _beside(given["model"], kind.suffix)
-    check_outputs([output], given["model"], given["calibration"])
+    check_outputs([output], given["model"], given["calibration"], recipe)
     written = paths(kind, output)
-    job = resolve_job(given, written)
+    outputs = [*written, *([save_recipe] if save_recipe else [])]
+    job = recipe_job(given, outputs) if follow else resolve_job(given, outputs)
 
     import qreg
     from qreg.report.text import print_report
 
     with judging(given["strict"]):
         job.arguments["verify"] = not no_verify
-        result = qreg.quantize(job.program, allow_float=allow_float, **job.arguments)
+        result = qreg.quantize(job.program, allow_float=allow_float, recipe=follow, **job.arguments)
+    if save_recipe:
+        result.recipe.save(save_recipe)
     result.save(output)
     print_report(result.report, operators=False, reworded=as_options)
     click.echo(f"wrote {' and '.join(map(str, written))} ({len(result.program)} bytes)")

@@ -117,7 +117,7 @@ def convert(prepared: GraphModule, *, fold_quantize: bool = True) -> GraphModule
         raise InputError(
             f"prepared: it is a {type(prepared).__name__} (expected the result of prepare_pt2e)"
         )
-    _check_observers(prepared)
+    check_observers(prepared)
     try:
         # To fold constants, torchao also runs operators that write to buffers.
         with keeping_state(prepared), keeping_nested_bodies(), folding_where_qat_scaled():
@@ -129,7 +129,8 @@ def convert(prepared: GraphModule, *, fold_quantize: bool = True) -> GraphModule
     return converted
 
 
-def _check_observers(prepared: GraphModule) -> None:
+def check_observers(prepared: GraphModule) -> None:
+    """Raise ``CalibrationError`` with the first observer that saw no value, or an invalid one."""
     for graph_module in prepared.modules():  # the model, and bodies of loops in it
         if not isinstance(graph_module, torch.fx.GraphModule):
             continue

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from attrs import evolve, frozen
 from torch.fx import GraphModule
 
@@ -31,6 +32,7 @@ from qreg.plugins.types.algorithm import (
     Stage,
 )
 from qreg.plugins.types.backend import Backend
+from qreg.recipes.record import Step
 from qreg.utils.progress import Stages
 
 Batch = tuple[Any, ...]
@@ -42,7 +44,8 @@ class Trials:
 
     ``fitting`` are the batches that algorithms are run on, ``held_back`` those that decide.
     ``prepare_again`` returns the calibrated model of a changed float graph, in one pass over the
-    calibration data. ``strict`` makes a failing algorithm an error.
+    calibration data. ``strict`` makes a failing algorithm an error. ``seed`` is that of torch's
+    random numbers in each algorithm.
     """
 
     plan: Plan
@@ -52,6 +55,7 @@ class Trials:
     prepare_again: Callable[[GraphModule], Model]
     strict: bool
     stages: Stages
+    seed: int = 0
 
     def improved(
         self, model: Model, *stages: Stage, earlier: Sequence[Outcome] = ()
@@ -134,7 +138,9 @@ class Trials:
         candidate = model.candidate(self.backend)
         untouched = _identity(candidate)
         try:
-            changes = list(algorithm.run(candidate, given))
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                changes = list(algorithm.run(candidate, given))
         except AlgorithmError:
             raise
         except Exception as cause:  # raised by a plugin
@@ -155,11 +161,11 @@ class Trials:
     ) -> tuple[Model, Outcome]:
         """Return the changed model if its score is better, else that without some changes."""
         stage = supplied.value.stage
-        changed = self._changed(model, changes, stage)
+        changed = self._changed(model, supplied, changes)
         if stage != "float":
             local = [each for each in changes if not _worsens(changed, model, each)]
             if local and len(local) < len(changes):
-                fewer = self._changed(model, local, stage)
+                fewer = self._changed(model, supplied, local)
                 if fewer.score.mean > changed.score.mean:
                     changed, changes = fewer, local
         kept = changed.score.improves(model.score)
@@ -173,12 +179,16 @@ class Trials:
         )
         return (changed if kept else model), found
 
-    def _changed(self, model: Model, changes: Sequence[Change], stage: Stage) -> Model:
+    def _changed(
+        self, model: Model, supplied: Supplied[Algorithm], changes: Sequence[Change]
+    ) -> Model:
+        name, stage = supplied.value.name, supplied.value.stage
+        step = Step(name, stage, supplied.distribution, supplied.version, tuple(changes))
         if stage == "float":
             changed = self.prepare_again(write(copied(model.reference), changes, stage))
         else:
             changed = evolve(model, graph=write(copied(model.graph), changes, stage))
-        return evolve(changed, score=self._score(changed))
+        return evolve(changed, score=self._score(changed), steps=(*model.steps, step))
 
 
 def _verdict(kept: bool, before: float, after: float) -> str:

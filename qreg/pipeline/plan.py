@@ -21,19 +21,21 @@ from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.algorithm import Algorithm, Candidate, Statistic
 from qreg.plugins.types.backend import Backend
 from qreg.quantizer.registry_quantizer import RegistryQuantizer
+from qreg.recipes.record import Step
 
 
 @frozen(eq=False)
 class Model:
     """A model in the search: its graph, its float graph, and its quantizer with the Decisions.
 
-    ``graph`` is prepared or converted. ``collected`` are the statistics of the pass that calibrated
-    it.
+    ``graph`` is prepared or converted. ``steps`` are the changes that it has. ``collected`` are the
+    statistics of the pass that calibrated it.
     """
 
     graph: GraphModule
     reference: GraphModule
     quantizer: RegistryQuantizer
+    steps: tuple[Step, ...] = ()
     collected: Collected = field(factory=Collected)
     score: Score = field(factory=partial(Score, ()))
 

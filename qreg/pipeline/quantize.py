@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,13 +12,17 @@ from torch.export import ExportedProgram
 from qreg.errors import CalibrationError, ConfigError
 from qreg.pipeline.arguments import names_unknown
 from qreg.pipeline.lower import chosen
+from qreg.pipeline.replay import replayed
+from qreg.pipeline.request import Request, request_of
 from qreg.pipeline.result import Result
 from qreg.pipeline.run import Data, Run
-from qreg.pipeline.selection import Algorithms, selected
+from qreg.pipeline.selection import AUTO, Algorithms, Selection, selected
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry
 from qreg.programs.export import name_of
 from qreg.programs.lowering import target
 from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
+from qreg.recipes.recipe import Recipe
+from qreg.recipes.record import Record
 from qreg.utils.progress import Stages
 from qreg.verification.verdict import check_min_sqnr, warn_if_poor
 from qreg.verification.verify import MIN_SQNR
@@ -40,6 +45,7 @@ def quantize(
     verify: bool = True,
     min_sqnr: float = MIN_SQNR,
     options: Mapping[str, Any] | None = None,
+    recipe: Recipe | str | Path | None = None,
     progress: bool | None = None,
     registry: Registry | None = None,
 ) -> Result:
@@ -71,6 +77,10 @@ def quantize(
             float model. A program below it is returned with a
             :class:`~qreg.errors.QualityWarning` that names the operators at which the SQNR drops.
         options: the options of the backend by name; ``qreg ops`` lists them.
+        recipe: a :class:`~qreg.Recipe`, or the path of one, instead of ``backend``, ``config``,
+            ``quantizer``, ``algorithms`` and ``options``. One with the values of a calibration
+            gives the same program without calibration data; ``calibration`` is then only used to
+            verify the program.
         progress: None shows a progress bar on a terminal, and elsewhere a line for each stage.
         registry: the registry to use instead of that of the installed plugins.
 
@@ -84,28 +94,45 @@ def quantize(
             that does not lower, load or run are reported at their stage.
     """
     check_min_sqnr(min_sqnr)
-    quantizer = chosen(quantizer, backend, config, registry).for_one_run(allow_float=allow_float)
-    goal = target(quantizer.registry, quantizer.backend, options)
-    _check_modes(quantizer, calibration)
-    selection = selected(quantizer.registry, algorithms)
+    given = Request(backend, config, quantizer, algorithms, options)
+    if recipe is not None:
+        given = request_of(recipe, given, registry)
+    quantizer = chosen(given.quantizer, given.backend, given.config, registry)
+    quantizer = quantizer.for_one_run(allow_float=allow_float)
+    goal = target(quantizer.registry, quantizer.backend, given.options)
+    _check_modes(quantizer, calibration, given.record)
+    selection = Selection() if given.record else selected(quantizer.registry, given.algorithms)
+    asked = _names(given, selection)
     data = Data(calibration, max_batches, transform)
     with Stages(progress) as stages:
-        run = Run(quantizer, goal, goal.load if verify else None, stages)
+        run = Run(quantizer, goal, goal.load if verify else None, stages, given.seed)
         source = run.export(model, example_inputs, dynamic_shapes)
-        graphs = run.quantize(source, data, selection)
+        if given.record:
+            graphs = replayed(run, source, data, given.record)
+        else:
+            graphs = run.quantize(source, data, selection)
         lowered, verification = run.lower(source, graphs, min_sqnr)
     if verification is not None:
-        warn_if_poor(verification, tried=bool(selection.algorithms))
-    return run.result(name_of(model), source, graphs, lowered, verification)
+        warn_if_poor(verification, tried=bool(asked))
+    return run.result(name_of(model), source, graphs, lowered, verification, asked)
 
 
-def _check_modes(quantizer: RegistryQuantizer, calibration: Iterable[Any] | None) -> None:
+def _names(given: Request, selection: Selection) -> str | tuple[str, ...]:
+    """Return the names of the algorithms, or ``"auto"``."""
+    if given.record or given.algorithms == AUTO:
+        return given.algorithms  # type: ignore[return-value]
+    return tuple(each.value.name for each in selection.algorithms)
+
+
+def _check_modes(
+    quantizer: RegistryQuantizer, calibration: Iterable[Any] | None, record: Record | None
+) -> None:
     if "qat" in quantizer.modes:
         raise ConfigError(
             "a QAT config needs training, which quantize() does not do: pass the quantizer of "
             "get_quantizer() to prepare_qat_pt2e, train, convert, and pass the result to lower()"
         )
-    if "static" in quantizer.modes and calibration is None:
+    if "static" in quantizer.modes and calibration is None and record is None:
         raise CalibrationError(
             "a config with static activations needs calibration data: pass calibration=[(x,), "
             "...], a tuple of input tensors for each batch, or choose a dynamic config"

@@ -30,6 +30,10 @@ from qreg.programs.export import export_again
 from qreg.programs.loading import write_program
 from qreg.programs.lowering import Target
 from qreg.programs.tensors_only import tensors_only
+from qreg.quantizer.registry_quantizer import RegistryQuantizer
+from qreg.recipes.quantizers import recipe_of
+from qreg.recipes.recipe import Recipe
+from qreg.recipes.record import Record
 from qreg.report.cautions import some
 from qreg.report.operators import operators
 from qreg.report.report import Report
@@ -155,6 +159,17 @@ def _noted(notes: list[str], what: str) -> Iterator[None]:
 
 
 @frozen
+class Made:
+    """What a program was made with: the parts of its recipe."""
+
+    quantizer: RegistryQuantizer
+    options: Mapping[str, Any]
+    algorithms: str | tuple[str, ...]
+    record: Record
+    seed: int
+
+
+@frozen
 class Result:
     """A quantized program, and the results of the stages that made it.
 
@@ -168,7 +183,8 @@ class Result:
     are the observed ranges that use few of the quantized values. ``parameter_bytes`` is the size of
     the float model's parameters and buffers. ``notes`` are for the report: the effects of the
     processor on the configs. ``seconds`` is the time of each stage.
-    ``algorithms`` are the outcomes of the algorithms that were asked for.
+    ``algorithms`` are the outcomes of the algorithms that were asked for. ``made`` are the parts of
+    ``recipe``.
     """
 
     backend: str
@@ -187,6 +203,7 @@ class Result:
     seconds: Mapping[str, float] = field(repr=False)
     notes: Sequence[str] = ()
     algorithms: Sequence[Outcome] = ()
+    made: Made | None = field(default=None, repr=False, eq=False)
     _loaded: dict[str, Runner] = field(init=False, repr=False, eq=False, factory=dict)
 
     @property
@@ -211,6 +228,20 @@ class Result:
         """What happened to each operator and why; ``print`` it, or save it as JSON or HTML."""
 
         return report_of(self)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the program; ``save`` it, and make the same program again.
+
+        Raises ``ConfigError`` for a quantizer with a filter function, and for a config by value
+        with parts that a recipe cannot name.
+        """
+        made = self.made
+        if made is None:
+            raise InputError("the result was not made by qreg.quantize: it has no recipe")
+        return recipe_of(
+            made.quantizer, made.options, made.algorithms, record=made.record, seed=made.seed
+        )
 
     def run(self, *inputs: Any, **named: Any) -> Any:
         """Run the program on the inputs of the model, and return outputs like the model's.

@@ -23,19 +23,21 @@ from qreg.graph.mutation import own_state
 from qreg.graph.prepared import float_graph
 from qreg.inputs.batches import Transform, capped, check_batches, checked, length, transformed
 from qreg.inputs.signature import Signature
-from qreg.pipeline.calibrate import convert, feed
+from qreg.pipeline.calibrate import check_observers, convert, feed
 from qreg.pipeline.improvement import Trials
 from qreg.pipeline.kept import Kept
 from qreg.pipeline.lower import supported_shapes
 from qreg.pipeline.plan import Model, Plan, planned
 from qreg.pipeline.prepare import prepare_again, prepare_program
-from qreg.pipeline.result import Result
+from qreg.pipeline.result import Made, Result
 from qreg.pipeline.selection import Selection
 from qreg.plugins.types.program import Lowered
 from qreg.programs.export import export_again, exported
 from qreg.programs.lowering import Loader, Target
 from qreg.programs.training import check_still
 from qreg.quantizer.registry_quantizer import RegistryQuantizer
+from qreg.recipes.pinned import pin
+from qreg.recipes.record import Record, Step, hashes, operators
 from qreg.utils.progress import Stages
 from qreg.verification.agreement import check_agreement, checking_first
 from qreg.verification.drops import largest_drops
@@ -65,7 +67,8 @@ class Source:
 class Graphs:
     """The float graph that was annotated and the converted one, with the samples for both.
 
-    ``outcomes`` are those of the algorithms that were tried.
+    ``outcomes`` are those of the algorithms that were tried. ``record`` has what makes the
+    converted graph again from the source.
     """
 
     quantizer: RegistryQuantizer
@@ -73,6 +76,7 @@ class Graphs:
     converted: GraphModule
     samples: Sequence[Batch]
     ranges: Sequence[Range]
+    record: Record
     outcomes: Sequence[Outcome] = ()
 
 
@@ -117,13 +121,15 @@ class Data:
 class Run:
     """A quantizer and a backend with its options, and a method for each stage.
 
-    ``load`` loads a program to verify it; None skips verification.
+    ``load`` loads a program to verify it; None skips verification. ``seed`` is that of torch's
+    random numbers in algorithms.
     """
 
     quantizer: RegistryQuantizer
     goal: Target
     load: Loader | None
     stages: Stages
+    seed: int = 0
 
     @property
     def floor(self) -> float:
@@ -143,16 +149,17 @@ class Run:
 
     def quantize(self, source: Source, data: Data, selection: Selection = NONE) -> Graphs:
         """Prepare the program, calibrate it, try the algorithms, and convert it."""
-        with self.stages.stage("prepare"):
-            prepared = prepare_program(source.program, self.quantizer)
-            model = Model(prepared, float_graph(prepared), self.quantizer)
+        model = self.prepare(source)
+        annotated = operators(model.reference)
         backend = self.goal.backend
         plan = planned(model, selection, backend, readable_again=data.readable_again)
         model, kept = self._calibrate(source, data, model, plan)
         trials = self._trials(source, data, plan, kept)
         model, outcomes = trials.improved(model, "float", "prepared")
         with self.stages.stage("convert"):
+            check_observers(model.graph)
             ranges = concerns(model.graph, kept.samples)
+            qparams = pin(model.graph)
             converted = convert(model.graph, fold_quantize=backend.fold_quantize)
         model, late = trials.improved(evolve(model, graph=converted), "converted", earlier=outcomes)
         return Graphs(
@@ -161,8 +168,15 @@ class Run:
             converted=model.graph,
             samples=kept.samples,
             ranges=ranges,
+            record=Record(hashes(source.program), annotated, _without_ranges(model.steps), qparams),
             outcomes=(*plan.left, *outcomes, *late),
         )
+
+    def prepare(self, source: Source) -> Model:
+        """Return the annotated model with observers."""
+        with self.stages.stage("prepare"):
+            prepared = prepare_program(source.program, self.quantizer)
+            return Model(prepared, float_graph(prepared), self.quantizer)
 
     def _calibrate(
         self, source: Source, data: Data, model: Model, plan: Plan
@@ -198,6 +212,7 @@ class Run:
             prepare_again=prepared_again,
             strict=self.quantizer.registry.switches.strict,
             stages=self.stages,
+            seed=self.seed,
         )
 
     def lower(
@@ -270,6 +285,7 @@ class Run:
         graphs: Graphs,
         lowered: Lowered,
         verification: Verification | None,
+        algorithms: str | tuple[str, ...] = (),
     ) -> Result:
         """Return the results of the stages, with the audit of the program."""
         decisions = tuple(graphs.quantizer.decisions)
@@ -290,4 +306,9 @@ class Run:
             seconds=self.stages.seconds,
             notes=self.quantizer.notes,
             algorithms=graphs.outcomes,
+            made=Made(self.quantizer, self.goal.options, algorithms, graphs.record, self.seed),
         )
+
+
+def _without_ranges(steps: Iterable[Step]) -> list[Step]:
+    return [left for each in steps if (left := each.without_ranges()).changes]

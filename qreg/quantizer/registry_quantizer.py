@@ -117,6 +117,19 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         return self._registry
 
     @property
+    def scopes(self) -> Scopes:
+        """A copy of the scopes that were set."""
+        return self._scopes.copy()
+
+    @property
+    def filter_function(self) -> NodeFilter | None:
+        return self._keep
+
+    @property
+    def unknown_modules(self) -> UnknownModules:
+        return self._unknown_modules
+
+    @property
     def modes(self) -> frozenset[Mode]:
         """The modes of all configs that were set."""
         return frozenset(choice.mode for choice in self._scopes.choices() if choice.mode)

@@ -114,6 +114,11 @@ def test_the_guide_to_reports_runs(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").stat().st_size > (tmp_path / "report.json").stat().st_size > 0
 
 
+def test_the_guide_to_recipes_runs(tmp_path: Path) -> None:
+    run_blocks(ROOT / "docs" / "recipes.md", {})
+    assert (tmp_path / "recipe.safetensors").stat().st_size > 0
+
+
 def test_the_guide_to_algorithms_runs() -> None:
     namespace: dict[str, Any] = {}
     run_blocks(ROOT / "docs" / "algorithms.md", namespace)

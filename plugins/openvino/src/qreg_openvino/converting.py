@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from qreg_openvino.passes import as_function
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Graph, Node
+
+MODEL = "model"  # OpenVINO's own name for it has a number that differs in each conversion
 
 
 def convert(program: ExportedProgram) -> Any:
@@ -54,7 +57,7 @@ def _with_all_inputs(model: Any, graph: Graph) -> Any:
     parameters = [found.get(str(node.target)) or _parameter(node) for node in inputs]
     for parameter, node in zip(parameters, inputs, strict=True):
         parameter.set_partial_shape(openvino.PartialShape(_sizes(node.meta["val"])))
-    complete = openvino.Model(model.get_results(), parameters, model.get_friendly_name())
+    complete = openvino.Model(model.get_results(), parameters, MODEL)
     complete.validate_nodes_and_infer_types()
     return complete
 
@@ -80,11 +83,18 @@ def _origins(graph: Graph) -> dict[str, str]:
 
 
 def _name_by_origin(model: Any, origins: Mapping[str, str]) -> None:
+    """Name operations by their origins, and number the others by their place in the model.
+
+    OpenVINO numbers operations without a name across the process, so that converting one program
+    twice would give different bytes.
+    """
     names = UniqueNames()
-    for operation in model.get_ordered_ops():
-        known = origins.get(fx_node_name(operation))
+    for number, operation in enumerate(model.get_ordered_ops()):
+        kind, known = operation.get_type_name(), origins.get(fx_node_name(operation))
         if known is not None:
-            operation.set_friendly_name(names.name(known, operation.get_type_name()))
+            operation.set_friendly_name(names.name(known, kind))
+        elif re.fullmatch(rf"{kind}_\d+", operation.get_friendly_name()):
+            operation.set_friendly_name(f"{kind}_{number}")
 
 
 def _name_outputs(model: Any) -> None:

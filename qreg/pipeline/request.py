@@ -1,0 +1,66 @@
+"""What a user asks of ``quantize``, by arguments or by a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from qreg.errors import ConfigError
+from qreg.pipeline.selection import Algorithms
+from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry
+from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
+from qreg.recipes.quantizers import quantizer_of
+from qreg.recipes.recipe import Recipe
+from qreg.recipes.record import Record
+from qreg.recipes.versions import warn_of_changes
+
+
+@frozen
+class Request:
+    """The arguments that a recipe replaces; ``record`` and ``seed`` are those of a recipe."""
+
+    backend: str = DEFAULT_BACKEND
+    config: Config = DEFAULT
+    quantizer: RegistryQuantizer | None = None
+    algorithms: Algorithms = ()
+    options: Mapping[str, Any] | None = None
+    record: Record | None = None
+    seed: int = 0
+
+
+def request_of(recipe: Recipe | str | Path, others: Request, registry: Registry | None) -> Request:
+    """Return what a recipe asks for, and warn of versions that differ.
+
+    Raises ``ConfigError`` if an argument that the recipe replaces was passed too, and what
+    :meth:`Recipe.load` and ``RegistryQuantizer`` raise.
+    """
+    found = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    _check_alone(others, found)
+    warn_of_changes(found.versions)
+    return Request(
+        backend=found.backend,
+        quantizer=quantizer_of(found, registry),
+        algorithms=found.algorithms,
+        options=found.options,
+        record=found.record,
+        seed=found.seed,
+    )
+
+
+def _check_alone(others: Request, recipe: Recipe) -> None:
+    given = {
+        "backend": others.backend not in (DEFAULT_BACKEND, recipe.backend),
+        "config": others.config != DEFAULT,
+        "quantizer": others.quantizer is not None,
+        "algorithms": bool(others.algorithms),
+        "options": bool(others.options),
+    }
+    for name, is_given in given.items():
+        if is_given:
+            raise ConfigError(
+                f"{name}: a recipe has its own (expected none). Pass either recipe or {name}, or "
+                "edit the recipe."
+            )

@@ -1,0 +1,1 @@
+"""Recipes: how a program was made, in files that make it again."""

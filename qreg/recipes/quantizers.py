@@ -1,0 +1,106 @@
+"""The quantizer that a recipe describes, and the recipe of a quantizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, evolve, field
+
+from qreg.errors import ConfigError
+from qreg.quantizer.registry_quantizer import RegistryQuantizer
+from qreg.recipes.recipe import Recipe
+from qreg.recipes.specs import config_of, config_table
+from qreg.recipes.values import Scope
+from qreg.recipes.versions import versions_for
+
+if TYPE_CHECKING:
+    from qreg.plugins.registry import Registry
+    from qreg.quantizer.scopes import Choice
+    from qreg.recipes.record import Record
+
+
+def quantizer_of(recipe: Recipe, registry: Registry | None = None) -> RegistryQuantizer:
+    """Return the quantizer that a recipe describes.
+
+    Raises ``UnknownNameError`` for an unknown backend or config, and ``ConfigError`` for an
+    operator that torch does not have or a config that the backend does not support.
+    """
+    made = {name: config_of(table, name) for name, table in recipe.configs.items()}
+
+    def config(name: Scope) -> Any:
+        return None if name is None else made.get(name, name)
+
+    quantizer = RegistryQuantizer(
+        recipe.backend,
+        config(recipe.config),
+        registry=registry,
+        allow_float=recipe.allow_float,
+        unknown_modules=recipe.unknown_modules,  # type: ignore[arg-type]
+    )
+    for name, each in recipe.operators.items():
+        quantizer.set_operator_type(name, config(each))
+    for name, each in recipe.module_types.items():
+        quantizer.set_module_type(name, config(each))
+    for name, each in recipe.modules.items():
+        quantizer.set_module_name(name, config(each))
+    for address, each in recipe.calls.items():
+        quantizer.set_operator(*address, config(each))
+    return quantizer
+
+
+def recipe_of(
+    quantizer: RegistryQuantizer,
+    options: Mapping[str, Any],
+    algorithms: str | Sequence[str] = (),
+    record: Record | None = None,
+    seed: int = 0,
+) -> Recipe:
+    """Return the recipe of a quantizer, with the other arguments of a run.
+
+    Raises ``ConfigError`` for a quantizer with a filter function, or with a config by value that
+    cannot be written.
+    """
+    if quantizer.filter_function is not None:
+        raise ConfigError(
+            "the quantizer has a filter function, which a recipe cannot hold. Use scopes: "
+            "set_operator addresses a single operator."
+        )
+    scopes, names = quantizer.scopes, _Names(set(quantizer.registry.configs(quantizer.backend)))
+    found = Recipe(
+        backend=quantizer.backend,
+        config=names.of(scopes.everywhere),
+        modules={name: names.of(each) for name, each in scopes.names.items()},
+        module_types={name: names.of(each) for name, each in scopes.types.items()},
+        operators={name: names.of(each) for name, each in scopes.operators.items()},
+        calls={address: names.of(each) for address, each in scopes.calls.items()},
+        algorithms=algorithms if isinstance(algorithms, str) else tuple(algorithms),
+        options=dict(options),
+        seed=seed,
+        allow_float=quantizer.allow_float,
+        unknown_modules=quantizer.unknown_modules,
+        versions=versions_for(quantizer.registry, quantizer.backend),
+        record=record,
+    )
+    return evolve(found, configs=names.tables)
+
+
+@define
+class _Names:
+    """The names of configs; those by value get a name here, equal ones the same."""
+
+    known: set[str]
+    tables: dict[str, dict[str, Any]] = field(factory=dict)
+
+    def of(self, choice: Choice | None) -> Scope:
+        if choice is None or choice.config is None:
+            return None
+        if choice.label in self.known:
+            return choice.label
+        table = config_table(choice.config)
+        for name, each in self.tables.items():
+            if each == table:
+                return name
+        name = f"custom_{len(self.tables) + 1}" if self.tables else "custom"
+        self.tables[name] = table
+        return name

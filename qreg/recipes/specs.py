@@ -1,0 +1,170 @@
+"""Configs by value as plain tables, and back.
+
+An observer is named, and looked up in a fixed list: a recipe cannot name any other class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from qreg.errors import ConfigError, RecipeError, UnknownNameError
+
+if TYPE_CHECKING:
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig
+
+ROLES = ("input_activation", "output_activation", "weight", "bias")
+OURS = (
+    "HistogramObserver",
+    "ConstantMinMaxObserver",
+    "ConstantPerChannelMinMaxObserver",
+    "FusedMovingAvgObsFakeQuantize",
+)
+TORCHAOS = (
+    "HistogramObserver",
+    "MinMaxObserver",
+    "MovingAverageMinMaxObserver",
+    "MovingAveragePerChannelMinMaxObserver",
+    "PerChannelMinMaxObserver",
+    "PlaceholderObserver",
+    "FakeQuantize",
+    "FusedMovingAvgObsFakeQuantize",
+)
+SPEC = ("dtype", "quant_min", "quant_max", "qscheme", "ch_axis", "is_dynamic", "observer")
+FIELDS = (*SPEC, "arguments")
+
+
+def config_table(config: QuantizationConfig) -> dict[str, Any]:
+    """Return a config as plain values.
+
+    Raises ``ConfigError`` for a spec or an observer that cannot be named.
+    """
+    table: dict[str, Any] = {"is_qat": config.is_qat}
+    for role in ROLES:
+        spec = getattr(config, role)
+        if spec is not None:
+            table[role] = _spec_table(role, spec)
+    return table
+
+
+def _spec_table(role: str, spec: Any) -> dict[str, Any]:
+    from torchao.quantization.pt2e.quantizer import QuantizationSpec
+
+    from qreg.graph.compat import made_by
+
+    if not isinstance(spec, QuantizationSpec):
+        raise _unnamed(f"its {role} is a {type(spec).__name__}")
+    made, arguments = made_by(spec.observer_or_fake_quant_ctr)
+    values = {
+        "dtype": str(spec.dtype).removeprefix("torch."),
+        "quant_min": spec.quant_min,
+        "quant_max": spec.quant_max,
+        "qscheme": None if spec.qscheme is None else str(spec.qscheme).removeprefix("torch."),
+        "ch_axis": spec.ch_axis,
+        "is_dynamic": spec.is_dynamic,
+        **_observer_table(role, made, arguments),
+    }
+    return {name: each for name, each in values.items() if each is not None}
+
+
+def _observer_table(role: str, made: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    from qreg.graph.compat import made_by
+
+    names = {each: name for name, each in _observers().items()}
+    if made not in names:
+        raise _unnamed(f"the observer of its {role} is {getattr(made, '__name__', made)}")
+    plain: dict[str, Any] = {}
+    for name, value in arguments.items():
+        if isinstance(value, (bool, int, float, str)):
+            plain[name] = value
+        elif name == "observer":
+            plain[name] = _observer_table(role, *made_by(value))
+        else:
+            raise _unnamed(f"the observer of its {role} has the argument {name}={value!r}")
+    return {"observer": names[made], **({"arguments": plain} if plain else {})}
+
+
+def _unnamed(problem: str) -> ConfigError:
+    return ConfigError(
+        f"the config of the recipe cannot be written: {problem}. Give it a name with a plugin, "
+        "qreg_supported_configs, and pass the name."
+    )
+
+
+def config_of(table: Mapping[str, Any], name: str) -> QuantizationConfig:
+    """Return the config that a table of a recipe describes; ``name`` is its name there.
+
+    Raises ``RecipeError`` for a missing or invalid value, ``UnknownNameError`` for an unknown key
+    or observer, and ``ConfigError`` for a config that is not valid.
+    """
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig
+
+    from qreg.configs.validation import check
+
+    where = f"[configs.{name}]"
+    _check_keys(table, ("is_qat", *ROLES), where)
+    specs = [
+        _spec(table[role], f"[configs.{name}.{role}]") if role in table else None for role in ROLES
+    ]
+    return check(QuantizationConfig(*specs, bool(table.get("is_qat", False))))
+
+
+def _spec(table: Any, where: str) -> Any:
+    import torch
+    from torchao.quantization.pt2e.quantizer import QuantizationSpec
+
+    _check_keys(table, FIELDS, where)
+    made = _made(table, where)
+    dtype = getattr(torch, str(table.get("dtype")), None)
+    if not isinstance(dtype, torch.dtype):
+        raise RecipeError(f"{where}: dtype is {table.get('dtype')!r} (expected one such as 'int8')")
+    qscheme = None
+    if "qscheme" in table:
+        qscheme = getattr(torch, str(table["qscheme"]), None)
+        if not isinstance(qscheme, torch.qscheme):
+            raise RecipeError(
+                f"{where}: qscheme is {table['qscheme']!r} (expected one such as "
+                "'per_tensor_affine')"
+            )
+    given = {name: table[name] for name in SPEC if name in table}
+    given |= {"dtype": dtype, "qscheme": qscheme}
+    given.pop("observer")
+    try:
+        return QuantizationSpec(observer_or_fake_quant_ctr=made, **given)
+    except (AssertionError, TypeError, ValueError) as cause:
+        raise RecipeError(f"{where}: it is not a spec: {cause}") from cause
+
+
+def _made(table: Mapping[str, Any], where: str) -> Any:
+    known = _observers()
+    name = table.get("observer")
+    if name not in known:
+        raise UnknownNameError(f"observer in {where}", str(name), known, "Correct the recipe.")
+    arguments = dict(table.get("arguments", {}))
+    if isinstance(arguments.get("observer"), Mapping):
+        _check_keys(arguments["observer"], ("observer", "arguments"), where)
+        arguments["observer"] = _made(arguments["observer"], where)
+    for key, value in arguments.items():
+        if key != "observer" and not isinstance(value, (bool, int, float, str)):
+            raise RecipeError(f"{where}: argument {key} is {value!r} (expected a plain value)")
+    return known[name].with_args(**arguments) if arguments else known[name]
+
+
+def _check_keys(table: Any, known: tuple[str, ...], where: str) -> None:
+    if not isinstance(table, Mapping):
+        raise RecipeError(f"{where}: it is {table!r} (expected a table)")
+    for name in table:
+        if name not in known:
+            raise UnknownNameError(f"key of {where}", str(name), known, "Correct the recipe.")
+
+
+def _observers() -> dict[str, Any]:
+    """Return the observers that a recipe can name."""
+    import torchao.quantization.pt2e as torchaos
+
+    from qreg.observers import observers as ours
+
+    return {
+        **{f"torchao.{name}": getattr(torchaos, name) for name in TORCHAOS},
+        **{f"qreg.{name}": getattr(ours, name) for name in OURS},
+    }

@@ -1,0 +1,172 @@
+"""Pins the files of a recipe: their schema, their errors, and that nothing in them is executed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import tomlkit
+from attrs import evolve
+from following import made, plain_registry
+from jsonschema import Draft202012Validator
+from torch import nn
+
+import qreg
+from qreg import Recipe
+from qreg.configs.factory import config
+from qreg.configs.validation import equivalent
+from qreg.errors import InputError, RecipeError, UnknownNameError
+from qreg.recipes.specs import config_of
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "recipe.schema.json"
+ACTIVATIONS = ("input_activation", "output_activation")
+GUIDE = SCHEMA.with_name("recipes.md")
+
+
+@pytest.fixture(scope="module")
+def recipe(toy: ModuleType) -> Recipe:
+    registry = plain_registry(toy)
+    quantizer = qreg.get_quantizer(
+        "plain", config(eps=2**-16), registry=registry, unknown_modules="warn"
+    )
+    quantizer.set_module_name("second", "minmax").set_operator("", "aten.add.Tensor", 0, None)
+    quantizer.set_operator_type("aten.tanh.default", None)
+    return made(registry, quantizer=quantizer).recipe
+
+
+@pytest.fixture
+def path(recipe: Recipe, tmp_path: Path) -> Path:
+    recipe.save(tmp_path / "recipe.toml")
+    return tmp_path / "recipe.toml"
+
+
+def test_what_is_saved_is_what_is_loaded(recipe: Recipe, path: Path) -> None:
+    found = Recipe.load(path)
+    assert found == recipe
+    assert found.record is not None
+    assert recipe.record is not None
+    assert found.record.operators == recipe.record.operators
+    assert found.digest == recipe.digest
+    found.save(path.with_name("again.toml"))
+    beside = path.with_suffix(".safetensors")
+    assert path.with_name("again.safetensors").read_bytes() == beside.read_bytes()
+
+
+def test_the_schema_has_every_key_and_no_other(path: Path) -> None:
+    schema = json.loads(SCHEMA.read_text())
+    Draft202012Validator.check_schema(schema)
+    data = tomlkit.parse(path.read_text()).unwrap()
+    Draft202012Validator(schema).validate(data)
+    from qreg.recipes.values import KEYS
+
+    assert schema["properties"].keys() == KEYS.keys()
+    (first, *_) = Draft202012Validator(schema).iter_errors({**data, "modle": 1})
+    assert "modle" in first.message
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "message"),
+    [
+        ("modle = 1", UnknownNameError, r"unknown key of recipe.toml 'modle'.*'modules'"),
+        ("seed = 'x'", RecipeError, r"recipe.toml: seed is 'x' \(expected an integer\)"),
+        ("schema = 2", RecipeError, r"schema is 2 \(expected 1\). Update qreg"),
+        ("config = 8", RecipeError, r"config is 8 \(expected a string\)"),
+        ("allow_float = 1", RecipeError, r"expected true or false"),
+        ("unknown_modules = 'no'", RecipeError, r"expected 'error' or 'warn'"),
+        ("algorithms = [1]", RecipeError, r"algorithms: 0 is 1 \(expected a string\)"),
+        ("modules = {a = 1}", RecipeError, r"\[modules\]: a is 1 \(expected a string\)"),
+        ("calls = [{module = 'a'}]", RecipeError, r"call 0: it lacks operator"),
+        ("calls = [1]", RecipeError, r"call 0 is 1 \(expected a table"),
+        ("options = {a = [1]}", RecipeError, r"\[options\]: a is \[1\]"),
+        ("record = {file = 'x'}", RecipeError, r"\[record\] lacks sha256"),
+        ("x = ", RecipeError, "is not TOML"),
+    ],
+)
+def test_a_recipe_by_hand_has_clear_errors(
+    line: str, error: Any, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(f"backend = 'plain'\n{line}\n")
+    with pytest.raises(error, match=message):
+        Recipe.load(path)
+
+
+@pytest.mark.parametrize(
+    ("table", "error", "message"),
+    [
+        ({"is_qt": True}, UnknownNameError, r"unknown key of \[configs.mine\] 'is_qt'"),
+        ({"weight": {"dtype": "int8", "observer": "os.system"}}, UnknownNameError, "observer in"),
+        ({"weight": {"dtype": "nn", "observer": "torchao.MinMaxObserver"}}, RecipeError, "dtype"),
+        (
+            {"weight": {"dtype": "int8", "qscheme": "x", "observer": "torchao.MinMaxObserver"}},
+            RecipeError,
+            "qscheme is 'x'",
+        ),
+        (
+            {"weight": {"dtype": "int8", "quant_min": 9, "quant_max": 1,
+                        "observer": "torchao.MinMaxObserver"}},
+            RecipeError,
+            "it is not a spec",
+        ),
+    ],
+)  # fmt: skip
+def test_a_config_by_hand_has_clear_errors(
+    table: dict[str, Any], error: Any, message: str, toy: ModuleType
+) -> None:
+    recipe = Recipe("plain", "mine", configs={"mine": table})
+    with pytest.raises(error, match=message):
+        qreg.quantize(nn.Linear(4, 4), recipe=recipe, registry=plain_registry(toy))
+
+
+def test_the_example_in_the_guide_is_a_recipe(tmp_path: Path) -> None:
+    (example,) = GUIDE.read_text(encoding="utf-8").split("```toml\n")[1:]
+    path = tmp_path / "recipe.toml"
+    path.write_text(example.partition("```")[0])
+    schema = json.loads(SCHEMA.read_text())
+    Draft202012Validator(schema).validate(tomlkit.parse(path.read_text()).unwrap())
+    found = Recipe.load(path)
+    assert found.modules == {"encoder.0": None, "decoder": "int8_dynamic_per_channel"}
+    assert found.calls == {("blocks.3", "aten.linear.default", 1): None}
+    small = config_of(found.configs["small"], "small")
+    assert equivalent(small, dataclasses.replace(config(eps=1e-6), **dict.fromkeys(ACTIVATIONS)))
+
+
+def test_files_that_do_not_belong_together(path: Path, tmp_path: Path) -> None:
+    text = path.read_text()
+    path.write_text(text.replace('second = "minmax"', 'second = "float"'))
+    with pytest.raises(RecipeError, match="edited after its values were saved"):
+        Recipe.load(path)
+    path.write_text(f"{text}\n# a comment is no edit\n")
+    Recipe.load(path)
+    beside = path.with_suffix(".safetensors")
+    data = beside.read_bytes()
+    beside.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(RecipeError, match="its SHA-256 differs"):
+        Recipe.load(path)
+    beside.unlink()
+    with pytest.raises(RecipeError, match="cannot be read"):
+        Recipe.load(path)
+
+
+def test_a_damaged_file_of_values_is_an_error(path: Path) -> None:
+    from qreg.recipes.tensors import read_record
+
+    data = path.with_suffix(".safetensors").read_bytes()
+    for damaged in (b"", data[:100], data.replace(b"qparams/", b"qparbms/")):
+        with pytest.raises(RecipeError, match="does not hold the values of a recipe"):
+            read_record(damaged, path)
+
+
+def test_both_files_are_written_or_none(recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "recipe.safetensors").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        recipe.save(tmp_path / "recipe.toml")
+    assert not (tmp_path / "recipe.toml").exists()
+    with pytest.raises(RecipeError, match=r"suffix is '.json' \(expected '.toml'\)"):
+        recipe.save(tmp_path / "recipe.json")
+    evolve(recipe, record=None).save(tmp_path / "alone.toml")
+    assert not (tmp_path / "alone.safetensors").exists()
