@@ -14,7 +14,7 @@ from qreg.tuning.values import FLOAT, Move
 Names: TypeAlias = tuple[str, ...]
 
 STEP = 0.7  # the noise of a level relative to that of the level before, at most
-SMALLEST = 0.003  # of the noise of all patterns: the least noise that is aimed for
+SMALLEST = 1e-4  # of the noise of all patterns: the least noise that is aimed for
 CHEAP = 1e-3  # the least cost of a move, as a share of the work of a pattern
 
 
@@ -37,7 +37,7 @@ def levels(patterns: Sequence[Pattern]) -> list[Level]:
     whole = total(patterns)
     found: list[Level] = []
     mix = Mix(patterns)
-    while whole and mix.left > SMALLEST * whole and mix.step():
+    while whole and mix.left > SMALLEST * whole and mix.step() and mix.has_int8:
         if mix.left <= STEP * (found[-1].left if found else 1.0) * whole:
             found.append(mix.level(whole))
     return found
@@ -55,6 +55,11 @@ class Mix:
     def __attrs_post_init__(self) -> None:
         self.left = total(self.patterns)
         self._around = _neighbours(self.patterns)
+
+    @property
+    def has_int8(self) -> bool:
+        """Whether a pattern is left that is not in float."""
+        return sum(config == FLOAT for config in self.chosen.values()) < len(self.patterns)
 
     def step(self) -> bool:
         """Move the pattern that takes away the most noise for its cost; False if none does."""

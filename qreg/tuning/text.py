@@ -169,4 +169,5 @@ def why_not(found: TunedData) -> str:
 
 
 def _first_failure(found: TunedData) -> list[str]:
-    return [each.failure for each in found.trials if each.failure is not None][:1]
+    failures = [each.failure.rstrip(".") for each in found.trials if each.failure is not None]
+    return failures[:1]

@@ -163,4 +163,4 @@ def _judge(found: Tuned, missed: str) -> None:
     message = why_not(found)
     if found.best is None or missed == "error":
         raise TargetMissedError(message, found)
-    warnings.warn(message, TargetMissedWarning, stacklevel=3)
+    warnings.warn(message, TargetMissedWarning, stacklevel=4)
