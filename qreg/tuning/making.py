@@ -25,9 +25,9 @@ from qreg.report.report import Report
 from qreg.tuning.evaluation import Evaluate, Model, measured
 from qreg.tuning.fingerprints import of_function, of_graph, of_program, of_values, versions
 from qreg.tuning.values import FLOAT, Place, Trial, Variant
-from qreg.verification.latency import latency, timed
+from qreg.verification.latency import in_turns
 
-ROUNDS, WARM_UP = 20, 3
+ROUNDS = 20
 
 Batch = tuple[Any, ...]
 
@@ -143,16 +143,9 @@ def _described(variant: Variant, result: Result) -> Trial:
 def _milliseconds(result: Result) -> float | None:
     if result.target.backend.simulated:
         return None
-    run = result.target.loader(result.program)
-    inputs = [value.contiguous() for value in flat(cloned(result.samples[0]))]
-
-    def lap() -> object:
-        return run(inputs)
-
-    with torch.no_grad():
-        for _ in range(WARM_UP):
-            lap()
-        return 1000 * latency([timed(lap) for _ in range(ROUNDS)])
+    program = result.target.loader, result.program
+    (seconds,) = in_turns([program], result.samples[0], ROUNDS)
+    return 1000 * seconds
 
 
 def loaded_again(result: Result) -> Result:

@@ -22,6 +22,7 @@ from qreg.tuning.store import Store
 from qreg.tuning.tuned import Tuned
 from qreg.tuning.values import Key, Trial, Variant
 from qreg.utils.progress import Stages
+from qreg.verification.latency import in_turns
 
 Minimize: TypeAlias = Literal["latency", "size"]
 
@@ -94,7 +95,7 @@ class Tuning:
         if self.store and trial is self.best:
             self.store.keep_best(trial, self._supplied(trial))
         wanted = [each.variant.key for each in self.trials[-IN_MEMORY:]]
-        wanted += [self.best.variant.key] if self.best else []
+        wanted += [each.variant.key for each in self.trials if each.met or each is self.best]
         self._results = {key: each for key, each in self._results.items() if key in wanted}
         if self.on_trial is not None:
             self.on_trial(trial)
@@ -135,6 +136,7 @@ class Tuning:
 
         A program that misses the limit when it is evaluated again is not the best any more.
         """
+        self._time_in_turns()
         best, confirmed = self.best, None
         while best is not None and best.met:
             with self.stages.stage("confirm"):
@@ -159,6 +161,21 @@ class Tuning:
             result=None if best is None else self._result(best),
             store=self.store,
         )
+
+    def _time_in_turns(self) -> None:
+        """Measure the latency of the programs that meet the limit again, in turns.
+
+        Latencies of single trials were measured minutes apart.
+        """
+        met = [each for each in self.trials if each.met and each.milliseconds is not None]
+        if self.minimize != "latency" or len(met) < 2:
+            return
+        with self.stages.stage("run in turns"):
+            results = [self._result(each) for each in met]
+            programs = [(each.target.loader, each.program) for each in results]
+            seconds = in_turns(programs, results[0].samples[0])
+        for trial, latency in zip(met, seconds, strict=True):
+            self.trials[self.trials.index(trial)] = evolve(trial, milliseconds=1000 * latency)
 
     def _refute(self, trial: Trial, metric: float) -> None:
         """Replace a trial by one with the metric of its second evaluation."""

@@ -52,9 +52,16 @@ def side_by_side(
 
     Raises ``VerificationError`` for a program that does not load or run.
     """
+    return in_turns([(load, program) for program in programs], sample, rounds)
+
+
+def in_turns(
+    programs: Sequence[tuple[Callable[[bytes], Runner], bytes]], sample: Any, rounds: int = ROUNDS
+) -> list[float]:
+    """Return the latency of programs, each with its loader, as :func:`side_by_side`."""
     inputs = [value.contiguous() for value in flat(cloned(sample))]  # a program may change them
     try:
-        runners = [load(program) for program in programs]
+        runners = [load(program) for load, program in programs]
         with torch.no_grad():
             for _ in range(WARM_UP):
                 _round(runners, inputs)

@@ -81,13 +81,12 @@ def test_bisection_finds_few_patterns_within_the_budget(at_once: int) -> None:
 
 def test_a_metric_that_needs_nearly_everything_in_float_is_met_in_the_end() -> None:
     patterns = [pattern(f"p{n}", 0.01) for n in range(400)]
-    left = 400 - round(400 * SMALLEST)
 
     def metric(variant: Variant) -> float:
-        return 1.0 if len(variant.moves) >= left - 1 else 0.0
+        return 1.0 if len(variant.moves) >= 395 else 0.0
 
     trials = searched(patterns, metric)
-    assert trials[-1].met
+    assert min(len(each.variant.moves) for each in trials if each.met) == 396
     assert len(trials) <= 7
 
 
@@ -160,6 +159,6 @@ def test_levels_leave_less_and_less() -> None:
     found = levels([pattern(f"p{n}", 0.1 * 0.9**n) for n in range(60)])
     left = [each.left for each in found]
     assert left == sorted(left, reverse=True)
-    assert left[-1] < 2 * SMALLEST
+    assert left[-1] < 3 * SMALLEST
     assert len({each.moves for each in found}) == len(found)
     assert levels([pattern("silent", 0.0)]) == []
