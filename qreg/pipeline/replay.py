@@ -14,7 +14,8 @@ from qreg.pipeline.calibrate import convert
 from qreg.pipeline.kept import SAMPLES
 from qreg.pipeline.plan import Model
 from qreg.pipeline.prepare import prepare_again
-from qreg.pipeline.run import Data, Graphs, Run, Source
+from qreg.pipeline.run import Graphs, Run
+from qreg.pipeline.source import Data, Source
 from qreg.recipes.pinned import pin_as_recorded
 from qreg.recipes.record import Record, Step
 from qreg.verification.agreement import check_agreement

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +11,6 @@ from attrs import evolve, frozen
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
-from qreg.algorithms.collecting import Collecting
 from qreg.algorithms.outcome import Outcome
 from qreg.analysis.audit import audit
 from qreg.analysis.fault_localization import Search, name_suspect
@@ -21,16 +19,18 @@ from qreg.analysis.sizes import parameter_bytes
 from qreg.errors import ProgramError
 from qreg.graph.mutation import own_state
 from qreg.graph.prepared import float_graph
-from qreg.inputs.batches import Transform, capped, check_batches, checked, length, transformed
 from qreg.inputs.signature import Signature
-from qreg.pipeline.calibrate import check_observers, convert, feed
+from qreg.pipeline.calibrate import check_observers, convert
+from qreg.pipeline.calibration import Calibrator
 from qreg.pipeline.improvement import Trials
 from qreg.pipeline.kept import Kept
 from qreg.pipeline.lower import supported_shapes
-from qreg.pipeline.plan import Model, Plan, planned
+from qreg.pipeline.plan import Model, planned
 from qreg.pipeline.prepare import prepare_again, prepare_program
 from qreg.pipeline.result import Made, Result
 from qreg.pipeline.selection import Selection
+from qreg.pipeline.shards import check_shards
+from qreg.pipeline.source import Batch, Data, Source
 from qreg.plugins.types.program import Lowered
 from qreg.programs.export import export_again, exported
 from qreg.programs.lowering import Loader, Target
@@ -39,28 +39,10 @@ from qreg.quantizer.registry_quantizer import RegistryQuantizer
 from qreg.recipes.pinned import pin
 from qreg.recipes.record import Record, Step, hashes, operators
 from qreg.utils.progress import Stages
-from qreg.verification.agreement import check_agreement, checking_first
 from qreg.verification.drops import largest_drops
 from qreg.verification.verify import DYNAMIC_FLOOR, FLOOR, Verification, verify
 
 NONE = Selection()
-
-Batch = tuple[Any, ...]
-
-
-@frozen
-class Source:
-    """An exported float model, with its example inputs and its dynamic dimensions.
-
-    ``example`` are positional arguments of ``model``, its graph, which has a separate copy of its
-    state.
-    """
-
-    program: ExportedProgram
-    example: Batch
-    shapes: Any
-    signature: Signature
-    model: GraphModule
 
 
 @frozen
@@ -81,48 +63,12 @@ class Graphs:
 
 
 @frozen
-class Data:
-    """The calibration data: at most ``most`` batches, each as ``transform`` returns it.
-
-    None: the example inputs. Raises ``InputError`` if ``most`` is not a number of batches, or
-    ``transform`` not a function.
-    """
-
-    calibration: Iterable[Any] | None
-    most: int | None
-    transform: Transform | None = None
-
-    def __attrs_post_init__(self) -> None:
-        if self.calibration is not None:
-            check_batches(self.calibration)
-            self._read(())
-
-    def _read(self, batches: Iterable[Any]) -> Iterable[Any]:
-        return transformed(capped(batches, self.most), self.transform)
-
-    @property
-    def readable_again(self) -> bool:
-        """Whether the batches can be read more than once, unlike those of a generator."""
-        return not isinstance(self.calibration, Iterator)
-
-    @property
-    def steps(self) -> int | None:
-        """The number of batches, or None if it is not known."""
-        return None if self.calibration is None else length(self.calibration, self.most) or None
-
-    def batches(self, source: Source) -> Iterable[Batch]:
-        """Return the batches, checked one at a time; weights only need the example inputs."""
-        if self.calibration is None:
-            return [source.example]
-        return checked(self._read(self.calibration), source.signature)
-
-
-@frozen
 class Run:
     """A quantizer and a backend with its options, and a method for each stage.
 
     ``load`` loads a program to verify it; None skips verification. ``seed`` is that of torch's
-    random numbers in algorithms.
+    random numbers in algorithms. ``workers`` is the number of processes that calibrate shards of
+    the data; None calibrates in this process, in one pass.
     """
 
     quantizer: RegistryQuantizer
@@ -130,6 +76,7 @@ class Run:
     load: Loader | None
     stages: Stages
     seed: int = 0
+    workers: int | None = None
 
     @property
     def floor(self) -> float:
@@ -150,11 +97,14 @@ class Run:
     def quantize(self, source: Source, data: Data, selection: Selection = NONE) -> Graphs:
         """Prepare the program, calibrate it, try the algorithms, and convert it."""
         model = self.prepare(source)
+        if self.workers is not None:
+            check_shards(model.graph)
         annotated = operators(model.reference)
         backend = self.goal.backend
         plan = planned(model, selection, backend, readable_again=data.readable_again)
-        model, kept = self._calibrate(source, data, model, plan)
-        trials = self._trials(source, data, plan, kept)
+        calibrator = Calibrator(source, data, plan, self.stages, self.workers)
+        model, kept = calibrator.calibrated(model)
+        trials = self._trials(calibrator, kept)
         model, outcomes = trials.improved(model, "float", "prepared")
         with self.stages.stage("convert"):
             check_observers(model.graph)
@@ -178,34 +128,15 @@ class Run:
             prepared = prepare_program(source.program, self.quantizer)
             return Model(prepared, float_graph(prepared), self.quantizer)
 
-    def _calibrate(
-        self, source: Source, data: Data, model: Model, plan: Plan
-    ) -> tuple[Model, Kept]:
-        """Run the batches, and collect statistics; compare the graph with the model on one batch.
-
-        Returns the model with the statistics, and the batches that are kept.
-        """
-        check = partial(check_agreement, source.model, model.reference)
-        kept = Kept(checking_first(data.batches(source), check), bool(plan.algorithms))
-        collecting = Collecting(model.graph, plan.statistics)
-
-        def run(batch: Batch) -> None:
-            collecting.updating = not kept.is_holding_back
-            collecting.run(*batch)
-
-        with self.stages.stage("calibrate", data.steps) as each:
-            feed(model.graph, kept, each, run if plan.statistics else None)
-        return evolve(model, collected=collecting.collected), kept
-
-    def _trials(self, source: Source, data: Data, plan: Plan, kept: Kept) -> Trials:
+    def _trials(self, calibrator: Calibrator, kept: Kept) -> Trials:
         def prepared_again(changed: GraphModule) -> Model:
             quantizer = self.quantizer.for_one_run()
             prepared = prepare_again(changed, quantizer)
             model = Model(prepared, float_graph(prepared), quantizer)
-            return self._calibrate(source, data, model, plan)[0]
+            return calibrator.calibrated(model)[0]
 
         return Trials(
-            plan=plan,
+            plan=calibrator.plan,
             backend=self.goal.backend,
             fitting=kept.fitting,
             held_back=kept.held_back,

@@ -142,6 +142,12 @@ def test_the_guide_to_tuning_runs(tmp_path: Path) -> None:
     assert "href=" in (tmp_path / "tuned.html").read_text(encoding="utf-8")
 
 
+def test_the_guide_to_several_processes_runs() -> None:
+    namespace: dict[str, Any] = {}
+    run_blocks(ROOT / "docs" / "parallel.md", namespace)
+    assert namespace["result"].verification.good
+
+
 def test_the_comparison_lists_every_row_that_is_tested() -> None:
     text = (ROOT / "docs" / "comparison.md").read_text()
     files = ("test_rows.py", "test_rows_run.py")

@@ -1,0 +1,74 @@
+"""Calibrate the prepared model of a run, in this process or in several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from attrs import evolve, frozen
+
+from qreg.algorithms.collecting import Collecting
+from qreg.pipeline.calibrate import feed
+from qreg.pipeline.kept import Kept
+from qreg.pipeline.plan import Model, Plan
+from qreg.pipeline.shards import Sharded
+from qreg.pipeline.source import Batch, Data, Source
+from qreg.pipeline.storage import stored
+from qreg.utils.progress import Stages
+from qreg.verification.agreement import check_agreement, checking_first
+
+
+@frozen
+class Calibrator:
+    """The data to calibrate prepared models of one source with, and in how many processes.
+
+    With ``workers=None`` this process calibrates, in one pass.
+    """
+
+    source: Source
+    data: Data
+    plan: Plan
+    stages: Stages
+    workers: int | None
+
+    def calibrated(self, model: Model) -> tuple[Model, Kept]:
+        """Run the batches, and collect statistics; compare the graph with the model on one batch.
+
+        Returns the model with the statistics, and the batches that are kept.
+        """
+        check = partial(check_agreement, self.source.model, model.reference)
+        batches = checking_first(self.data.batches(self.source), check)
+        kept = Kept(batches, bool(self.plan.algorithms))
+        # Shards observe elsewhere, so statistics are collected in the graph without observers.
+        graph = model.graph if self.workers is None else model.reference
+        collecting = Collecting(graph, self.plan.statistics)
+
+        def run(batch: Batch) -> None:
+            collecting.updating = not kept.is_holding_back
+            collecting.run(*batch)
+
+        collect = run if self.plan.statistics else None
+        if self.workers is None:
+            with self.stages.stage("calibrate", self.data.steps) as each:
+                feed(model.graph, kept, each, collect)
+        else:
+            self._calibrate_shards(model, kept, collect, self.workers)
+        return evolve(model, collected=collecting.collected), kept
+
+    def _calibrate_shards(
+        self, model: Model, kept: Kept, collect: Callable[[Batch], None] | None, workers: int
+    ) -> None:
+        """Store the batches, collecting statistics from each, and calibrate the model with them."""
+        with stored() as storage:
+
+            def store(batch: Batch) -> None:
+                storage.add(batch)
+                if collect is not None:
+                    collect(batch)
+
+            with self.stages.stage("store batches", self.data.steps) as each:
+                count = feed(model.reference, kept, each, store)
+            example = self.source.example
+            sharded = Sharded(model.graph, self.source.program, example, storage, workers)
+            with self.stages.stage("calibrate", count * sharded.passes) as each:
+                sharded.calibrate(each)
