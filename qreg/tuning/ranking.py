@@ -11,7 +11,8 @@ from qreg.configs.named import made_config
 from qreg.errors import QregError
 from qreg.graph.provenance import origin
 from qreg.pipeline.result import Result, report_of
-from qreg.pipeline.run import Data, Run
+from qreg.pipeline.run import Run
+from qreg.pipeline.source import Data
 from qreg.plugins.registry import Registry
 from qreg.programs.lowering import target
 from qreg.tuning.making import Subject
