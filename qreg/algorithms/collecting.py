@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 from torch.utils import _pytree as pytree
 
+from qreg.graph.prepared import OBSERVERS
 from qreg.plugins.types.algorithm import Statistic
 
 
@@ -27,11 +28,15 @@ class Collected:
 class Collecting(Interpreter):
     """Run a prepared model, whose observers observe, and update statistics with each operator.
 
-    While ``updating`` is False, the observers alone see the batches.
+    While ``updating`` is False, the observers alone see the batches. With ``observing=False`` they
+    see none.
     """
 
-    def __init__(self, prepared: GraphModule, statistics: Iterable[Statistic]) -> None:
+    def __init__(
+        self, prepared: GraphModule, statistics: Iterable[Statistic], *, observing: bool = True
+    ) -> None:
         super().__init__(prepared)
+        self._observing = observing
         self._statistics = {each.name: each for each in statistics}
         self._values: dict[str, dict[Node, Any]] = {name: {} for name in self._statistics}
         self._failed: dict[str, str] = {}
@@ -45,6 +50,11 @@ class Collecting(Interpreter):
         }
         strange = {name: problem for name in values if (problem := _not_finite(values[name]))}
         return Collected(values, {**strange, **self._failed})
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if not self._observing and isinstance(self.fetch_attr(target), OBSERVERS):
+            return args[0]
+        return super().call_module(target, args, kwargs)
 
     def run_node(self, n: Node) -> Any:
         result = super().run_node(n)

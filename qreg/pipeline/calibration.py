@@ -39,9 +39,8 @@ class Calibrator:
         check = partial(check_agreement, self.source.model, model.reference)
         batches = checking_first(self.data.batches(self.source), check)
         kept = Kept(batches, bool(self.plan.algorithms))
-        # Shards observe elsewhere, so statistics are collected in the graph without observers.
-        graph = model.graph if self.workers is None else model.reference
-        collecting = Collecting(graph, self.plan.statistics)
+        observing = self.workers is None  # or shards observe
+        collecting = Collecting(model.graph, self.plan.statistics, observing=observing)
 
         def run(batch: Batch) -> None:
             collecting.updating = not kept.is_holding_back

@@ -21,7 +21,9 @@ from torchao.quantization.pt2e import (
 
 import qreg
 from qreg import Registry
+from qreg.algorithms import stock
 from qreg.errors import CalibrationError, InputError
+from qreg.graph.prepared import observers
 from qreg.observers import merging
 from qreg.observers.observation import Counts, Range
 from qreg.pipeline.shards import Sharded
@@ -262,9 +264,11 @@ def test_statistics_of_algorithms_are_those_of_one_process(registry: Registry) -
         return (0 if value is None else value) + output.sum()
 
     seen: list[Any] = []
+    ranges: list[Any] = []
 
     def keep(candidate: Any, calibration: qreg.Calibration) -> list[qreg.Change]:
         seen.append({k: v.item() for k, v in calibration.statistics["sum"].items()})
+        ranges.append([each.min_val for each in observers(candidate.model).values()])
         return []
 
     statistic = qreg.Statistic("sum", collect)
@@ -272,3 +276,13 @@ def test_statistics_of_algorithms_are_those_of_one_process(registry: Registry) -
     for workers in (None, 1):
         quantize(registry, algorithms=[algorithm], calibration=batches(6), workers=workers)
     assert seen[0] == seen[1] != {}
+    assert ranges[0] == ranges[1] != []
+
+
+def test_algorithms_that_look_at_observers_find_them(registry: Registry) -> None:
+    algorithms, tried = [stock.gptq(), stock.bias_correction()], []
+    for workers in (None, 1):
+        found = quantize(registry, algorithms=algorithms, calibration=batches(6), workers=workers)
+        tried.append([(each.algorithm, each.before, each.after) for each in found.algorithms])
+    assert tried[0] == tried[1]
+    assert tried[0][0][1] is not None  # a change was tried
