@@ -21,6 +21,7 @@ from qreg.pipeline.result import Result
 from qreg.pipeline.selection import Selection
 from qreg.plugins.registry import Registry
 from qreg.quantizer.registry_quantizer import RegistryQuantizer, keep_in_float
+from qreg.recipes.recipe import Recipe
 from qreg.report.report import Report
 from qreg.tuning.evaluation import Evaluate, Model, measured
 from qreg.tuning.fingerprints import of_function, of_graph, of_program, of_values, versions
@@ -87,15 +88,16 @@ class Subject:
 
 @frozen
 class Product:
-    """The program of a trial with its report, as plain data."""
+    """The program of a trial with its report and its recipe, as plain data."""
 
     program: bytes
     report: Report
+    recipe: Recipe
 
     @classmethod
     def of(cls, result: Result) -> Product:
-        """Return the program and the report of a result."""
-        return cls(result.program, result.report)
+        """Return what is stored of a result."""
+        return cls(result.program, result.report, result.recipe)
 
 
 def made(

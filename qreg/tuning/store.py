@@ -21,6 +21,7 @@ from qreg.errors import InputError
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.backend import Backend
 from qreg.programs.loading import read_lowered, write_program
+from qreg.recipes.recipe import Recipe
 from qreg.report.values import plain
 from qreg.tuning.making import Product
 from qreg.tuning.patterns import Pattern
@@ -28,6 +29,7 @@ from qreg.tuning.values import Place, Trial, Variant
 from qreg.utils.files import write_atomically
 
 IDENTITY = "tune.json"
+RECIPE = "recipe.toml"
 
 
 @frozen
@@ -81,7 +83,7 @@ class Store:
         return _trial(_read(path), variant) if path.exists() else None
 
     def keep(self, trial: Trial, product: Product | None, supplied: Supplied[Backend]) -> None:
-        """Store a trial, with its program and its report; ``supplied`` is its backend."""
+        """Store a trial with its program, report and recipe; ``supplied`` is its backend."""
         place = self._place(trial.variant)
         with _writing(self.folder):
             place.mkdir(parents=True, exist_ok=True)
@@ -90,15 +92,17 @@ class Store:
                 write_program(supplied, place / name, product.program)
                 product.report.save_html(place / "report.html")
                 product.report.save_json(place / "report.json")
+                product.recipe.save(place / RECIPE)
             # the last file: a trial without it is made again
             self._write(place / "trial.json", attrs.asdict(trial, value_serializer=plain))
 
     def keep_best(self, trial: Trial, supplied: Supplied[Backend]) -> None:
-        """Copy the program of a trial to ``best``, with the suffix of its backend."""
-        suffix = supplied.value.suffix
-        stored = self._place(trial.variant) / f"program{suffix}"
+        """Copy the program of a trial, and its recipe, to ``best`` with their suffixes."""
+        suffix, place = supplied.value.suffix, self._place(trial.variant)
+        program = read_lowered(supplied, place / f"program{suffix}")
         with _writing(self.folder):
-            write_program(supplied, self.folder / f"best{suffix}", read_lowered(supplied, stored))
+            write_program(supplied, self.folder / f"best{suffix}", program)
+            Recipe.load(place / RECIPE).save(self.folder / "best.toml")
 
     def patterns(self, variant: Variant) -> list[Pattern] | None:
         """Return the stored patterns of a variant; None if there are none."""

@@ -10,6 +10,7 @@ import attrs
 from attrs import field, frozen
 
 from qreg.pipeline.result import Result
+from qreg.recipes.recipe import Recipe
 from qreg.report.values import plain
 from qreg.tuning.page import relative, render
 from qreg.tuning.store import Store
@@ -30,6 +31,11 @@ class Tuned(TunedData):
 
     result: Result | None = field(default=None, repr=False)
     store: Store | None = field(default=None, repr=False)
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The recipe of the best program, which makes it again without data; None without one."""
+        return None if self.result is None else self.result.recipe
 
     def as_dict(self) -> dict[str, Any]:
         """Return the outcome as plain values; numbers that JSON lacks (infinity) are None."""

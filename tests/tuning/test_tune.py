@@ -92,6 +92,15 @@ def test_the_layer_that_int8_ruins_is_found_and_stays_in_float(tuned: Tuned) -> 
     assert kept["second"] == "annotated"
 
 
+def test_its_recipe_makes_the_program_again(tuned: Tuned, registry: Registry) -> None:
+    assert tuned.store is not None
+    assert tuned.result is not None
+    recipe = qreg.Recipe.load(tuned.store.folder / "best.toml")
+    assert recipe == tuned.recipe
+    again = qreg.quantize(MODEL, HELD_OUT[0], recipe=recipe, registry=registry, progress=False)
+    assert torch.equal(again.run(*HELD_OUT[1]), tuned.result.run(*HELD_OUT[1]))
+
+
 def test_what_was_moved_and_why_is_in_words(tuned: Tuned) -> None:
     text = str(tuned)
     assert "met by toy minmax, 1 pattern in float, with 0.99" in text
