@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from attrs import evolve, frozen
@@ -31,14 +31,17 @@ class Calibrator:
     stages: Stages
     workers: int | None
 
-    def calibrated(self, model: Model) -> tuple[Model, Kept]:
+    def calibrated(
+        self, model: Model, batches: Iterable[Batch] | None = None
+    ) -> tuple[Model, Kept]:
         """Run the batches, and collect statistics; compare the graph with the model on one batch.
 
-        Returns the model with the statistics, and the batches that are kept.
+        ``batches`` are those of the data, if they are watched while they are read. Returns the
+        model with the statistics, and the batches that are kept.
         """
         check = partial(check_agreement, self.source.model, model.reference)
-        batches = checking_first(self.data.batches(self.source), check)
-        kept = Kept(batches, bool(self.plan.algorithms))
+        given = self.data.batches(self.source) if batches is None else batches
+        kept = Kept(checking_first(given, check), bool(self.plan.algorithms))
         observing = self.workers is None  # or shards observe
         collecting = Collecting(model.graph, self.plan.statistics, observing=observing)
 

@@ -18,12 +18,14 @@ from qreg.pipeline.quantize import quantize
 from qreg.pipeline.result import report_of
 from qreg.pipeline.selection import Algorithms
 from qreg.plugins.options import complete
+from qreg.plugins.processor import described
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry
 from qreg.programs.export import exported, name_of
 from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
+from qreg.recipes.versions import versions_for
 from qreg.report.operators import operators
 from qreg.report.report import Report
-from qreg.report.values import Sizes
+from qreg.report.values import Provenance, Sizes
 from qreg.utils.progress import Stages
 from qreg.verification.verify import MIN_SQNR
 
@@ -122,4 +124,5 @@ def _decisions(
         runs_here=quantizer.registry.backend(quantizer.backend).value.load is not None,
         notes=quantizer.notes,
         seconds=stages.seconds,
+        provenance=Provenance(versions_for(quantizer.registry, quantizer.backend), described()),
     )

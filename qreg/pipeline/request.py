@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
-from qreg.errors import ConfigError
+from qreg.errors import ConfigError, InputError
 from qreg.pipeline.selection import Algorithms
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry
 from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
@@ -37,6 +37,8 @@ def request_of(recipe: Recipe | str | Path, others: Request, registry: Registry 
     Raises ``ConfigError`` if an argument that the recipe replaces was passed too, and what
     :meth:`Recipe.load` and ``RegistryQuantizer`` raise.
     """
+    if not isinstance(recipe, (Recipe, str, Path)):
+        raise InputError(f"recipe: {recipe!r} is not a recipe (expected a Recipe or its path)")
     found = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     _check_alone(others, found)
     warn_of_changes(found.versions)

@@ -18,11 +18,12 @@ from qreg.analysis.numerics import numerics as noise_of
 from qreg.analysis.ranges import Range
 from qreg.analysis.sensitivity import PatternNoise
 from qreg.analysis.sensitivity import sensitivity as sensitivity_of
-from qreg.errors import InputError, QregError
+from qreg.errors import ConfigError, InputError, QregError
 from qreg.graph.nodes import called
 from qreg.inputs.batches import BY_HAND, called_with, placed
 from qreg.inputs.signature import Signature
 from qreg.plugins.blame import call
+from qreg.plugins.processor import described
 from qreg.plugins.types.backend import Runner
 from qreg.plugins.types.decision import Decision
 from qreg.plugins.types.program import Lowered
@@ -34,10 +35,11 @@ from qreg.quantizer.registry_quantizer import RegistryQuantizer
 from qreg.recipes.quantizers import recipe_of
 from qreg.recipes.recipe import Recipe
 from qreg.recipes.record import Record
+from qreg.recipes.versions import versions_for
 from qreg.report.cautions import some
 from qreg.report.operators import operators
 from qreg.report.report import Report
-from qreg.report.values import Operator, Sizes
+from qreg.report.values import Operator, Provenance, Sizes
 from qreg.verification.latency import ROUNDS, Timing, side_by_side
 from qreg.verification.runner import run_once, structured
 from qreg.verification.verify import Verification
@@ -95,6 +97,21 @@ def report_of(
         algorithms=tuple(result.algorithms),
         notes=tuple(notes),
         seconds=result.seconds,
+        provenance=_provenance(result),
+    )
+
+
+def _provenance(result: Result) -> Provenance:
+    target, made = result.target, result.made
+    found = Provenance(versions_for(target.registry, target.name), described(), target.options)
+    if made is None:
+        return found
+    data = made.record.data
+    return evolve(
+        found,
+        batches=data.batches if data else None,
+        data_sha256=data.sha256 if data else None,
+        recipe_sha256=made.digest,
     )
 
 
@@ -167,6 +184,22 @@ class Made:
     algorithms: str | tuple[str, ...]
     record: Record
     seed: int
+    _digest: dict[str, str | None] = field(factory=dict, init=False, repr=False, eq=False)
+
+    @property
+    def recipe(self) -> Recipe:
+        record, seed = self.record, self.seed
+        return recipe_of(self.quantizer, self.options, self.algorithms, record=record, seed=seed)
+
+    @property
+    def digest(self) -> str | None:
+        """The SHA-256 of the recipe; None if a part of it cannot be in a recipe."""
+        if "recipe" not in self._digest:
+            try:
+                self._digest["recipe"] = self.recipe.digest
+            except ConfigError:
+                self._digest["recipe"] = None
+        return self._digest["recipe"]
 
 
 @frozen
@@ -236,12 +269,9 @@ class Result:
         Raises ``ConfigError`` for a quantizer with a filter function, and for a config by value
         with parts that a recipe cannot name.
         """
-        made = self.made
-        if made is None:
+        if self.made is None:
             raise InputError("the result was not made by qreg.quantize: it has no recipe")
-        return recipe_of(
-            made.quantizer, made.options, made.algorithms, record=made.record, seed=made.seed
-        )
+        return self.made.recipe
 
     def run(self, *inputs: Any, **named: Any) -> Any:
         """Run the program on the inputs of the model, and return outputs like the model's.

@@ -19,6 +19,7 @@ from qreg.analysis.sizes import parameter_bytes
 from qreg.errors import ProgramError
 from qreg.graph.mutation import own_state
 from qreg.graph.prepared import float_graph
+from qreg.inputs.fingerprint import Hashed
 from qreg.inputs.signature import Signature
 from qreg.pipeline.calibrate import check_observers, convert
 from qreg.pipeline.calibration import Calibrator
@@ -103,7 +104,9 @@ class Run:
         backend = self.goal.backend
         plan = planned(model, selection, backend, readable_again=data.readable_again)
         calibrator = Calibrator(source, data, plan, self.stages, self.workers)
-        model, kept = calibrator.calibrated(model)
+        read = Hashed(data.batches(source))
+        model, kept = calibrator.calibrated(model, read)
+        fingerprint = None if data.calibration is None else read.fingerprint
         trials = self._trials(calibrator, kept)
         model, outcomes = trials.improved(model, "float", "prepared")
         with self.stages.stage("convert"):
@@ -118,7 +121,13 @@ class Run:
             converted=model.graph,
             samples=kept.samples,
             ranges=ranges,
-            record=Record(hashes(source.program), annotated, _without_ranges(model.steps), qparams),
+            record=Record(
+                constants=hashes(source.program),
+                operators=annotated,
+                steps=_without_ranges(model.steps),
+                qparams=qparams,
+                data=fingerprint,
+            ),
             outcomes=(*plan.left, *outcomes, *late),
         )
 

@@ -42,6 +42,16 @@ def has_vnni() -> bool:
     return _detected() if given == "" else given == "1"
 
 
+def described() -> str:
+    """Return the architecture and the vector instructions of this processor, for reports."""
+    import torch
+
+    machine = platform.machine()
+    capability = torch.backends.cpu.get_cpu_capability()
+    vnni = f", {'VNNI' if has_vnni() else 'no VNNI'}" if machine.lower() in X86 else ""
+    return f"{machine} ({capability}{vnni})"
+
+
 def overflows(activation: tuple[int, int], weight: tuple[int, int]) -> bool:
     """Whether a sum of two products can exceed 16 bits, by the ranges of both factors.
 

@@ -111,7 +111,11 @@ def _record(recipe: Recipe, table: Mapping[str, str], source: Path) -> Record:
             f"{source}: it was edited after its values were saved, so that they do not belong to "
             "it any more. Remove its table [record], and pass calibration data."
         )
-    path = source.with_name(table["file"])
+    path = source.parent / Path(table["file"]).name
+    if path.name != table["file"]:
+        raise RecipeError(
+            f"{source}: [record] file is {table['file']!r} (expected the name of a file next to it)"
+        )
     try:
         data = path.read_bytes()
     except OSError as cause:

@@ -7,7 +7,6 @@ preparation of the same model gives again.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, TypeAlias
@@ -17,11 +16,11 @@ from attrs import evolve, field, frozen
 from qreg.errors import RecipeError
 from qreg.graph.nodes import computes_tensors
 from qreg.graph.provenance import module_path
+from qreg.inputs.fingerprint import Fingerprint, hash_of
 from qreg.plugins.types.algorithm import Change, Stage
 from qreg.recipes.pinned import QParams
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from torch.export import ExportedProgram
     from torch.fx import GraphModule
 
@@ -51,13 +50,15 @@ class Record:
 
     ``constants`` are the SHA-256 of the parameters and buffers by name, ``operators`` those of the
     annotated graph in its order. ``steps`` are the kept algorithms in the order of the pipeline.
-    ``qparams`` are the quantization parameters by the name of the observer.
+    ``qparams`` are the quantization parameters by the name of the observer. ``data`` identifies the
+    calibration data; None if there was none.
     """
 
     constants: Mapping[str, str] = field(repr=False)
     operators: Sequence[Operator] = field(repr=False)
     steps: Sequence[Step]
     qparams: Mapping[str, QParams] = field(repr=False)
+    data: Fingerprint | None = None
 
     def check_constants(self, program: ExportedProgram) -> None:
         """Raise ``RecipeError`` with the first parameter or buffer that differs, if any."""
@@ -95,19 +96,10 @@ def hashes(program: ExportedProgram) -> dict[str, str]:
 
     tensors = {**program.state_dict, **program.constants}
     return {
-        name: _hash(each)
+        name: hash_of(each)
         for name, each in sorted(tensors.items())
         if isinstance(each, torch.Tensor)
     }
-
-
-def _hash(tensor: Tensor) -> str:
-    import torch
-
-    kept = tensor.detach().cpu().contiguous()
-    made = hashlib.sha256(f"{kept.dtype} {tuple(kept.shape)} ".encode())
-    made.update(kept.reshape(-1).view(torch.uint8).numpy().data)
-    return made.hexdigest()
 
 
 def _described(operator: Operator | None) -> str:

@@ -33,6 +33,7 @@ def written_record(record: Record) -> bytes:
         "operators": [list(each) for each in record.operators],
         "qparams": list(record.qparams),
         "steps": steps,
+        "data": None if record.data is None else [record.data.batches, record.data.sha256],
     }
     whole = {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}
     return bytes(save(whole, {KEY: json.dumps(metadata)}))
@@ -68,6 +69,7 @@ def read_record(data: bytes, path: Path) -> Record:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
+    from qreg.inputs.fingerprint import Fingerprint
     from qreg.recipes.pinned import QParams
     from qreg.recipes.record import Record
 
@@ -90,6 +92,7 @@ def read_record(data: bytes, path: Path) -> Record:
                 )
                 for name in metadata["qparams"]
             },
+            data=Fingerprint(*metadata["data"]) if metadata["data"] else None,
         )
     except (SafetensorError, KeyError, TypeError, ValueError) as cause:
         raise RecipeError(f"{path} does not hold the values of a recipe: {cause!r}") from cause

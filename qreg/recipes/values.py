@@ -113,6 +113,13 @@ def _scopes(scopes: Mapping[str, Scope]) -> dict[str, str]:
 
 
 def _read_scopes(table: Mapping[str, Any], where: str) -> dict[str, Scope]:
+    for name, each in table.items():
+        if isinstance(each, Mapping):
+            inner = f"{name}.{next(iter(each), '')}"
+            raise RecipeError(
+                f"{where}: {name} is a table (expected a string). Quote a name with dots: "
+                f'"{inner}" = ...'
+            )
     _check_values(table, str, where)
     return {name: _config(each) for name, each in table.items()}
 

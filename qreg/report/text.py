@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from qreg.analysis.audit import Split
     from qreg.analysis.ranges import Range
     from qreg.plugins.types.program import Conversion
-    from qreg.report.values import Operator, ReportData
+    from qreg.report.values import Operator, Provenance, ReportData
     from qreg.verification.metrics import OutputComparison
     from qreg.verification.verify import Verification
 
 
 POOR = "FAR FROM FLOAT"
 MOST = 10  # sensitive patterns in the table
+SHORT = 12  # digits of a hash
 
 
 def text(report: ReportData) -> str:
@@ -87,11 +88,25 @@ def headlines(report: ReportData) -> Iterator[str]:
     yield from _sensitive(report)
     yield from _slower(report)
     yield from report.notes
+    if report.provenance:
+        yield _made_with(report.provenance)
     if report.defects:
         yield (
             f"DEFECTS: decided for int8, but not run in it: {', '.join(report.defects)}. "
             "Report them to the distribution of their annotator."
         )
+
+
+def _made_with(made: Provenance) -> str:
+    """Return what a program was made with, with the first digits of hashes."""
+    parts = [" ".join(pair) for pair in made.versions.items()]
+    parts += [made.processor, *(f"{name}={value}" for name, value in made.options.items())]
+    if made.data_sha256:
+        batches = "batch" if made.batches == 1 else "batches"
+        parts.append(f"{made.batches} calibration {batches} {made.data_sha256[:SHORT]}")
+    if made.recipe_sha256:
+        parts.append(f"recipe {made.recipe_sha256[:SHORT]}")
+    return f"made with {', '.join(parts)}"
 
 
 def _macs(report: ReportData) -> str:

@@ -89,6 +89,24 @@ class Sizes:
 
 
 @frozen
+class Provenance:
+    """What a program was made with.
+
+    ``versions`` are those of the distributions, by name. ``options`` are the options of the
+    backend. ``batches`` and ``data_sha256`` are the number of calibration batches and the SHA-256
+    of their values; None without calibration data. ``recipe_sha256`` is that of the recipe; None
+    if no program was made, or if a part of it cannot be in a recipe.
+    """
+
+    versions: Mapping[str, str]
+    processor: str
+    options: Mapping[str, str | int | float | bool] = field(factory=dict)
+    batches: int | None = None
+    data_sha256: str | None = None
+    recipe_sha256: str | None = None
+
+
+@frozen
 class ReportData:
     """What happened to a model in the pipeline.
 
@@ -98,6 +116,7 @@ class ReportData:
     ``algorithms`` are the outcomes of the algorithms that were tried, in their order.
     ``notes`` are requests that could not be met, and effects of the processor. ``seconds`` is the
     time of each stage, by name. ``runs_here`` is False for a backend that only compiles.
+    ``provenance`` is what the program was made with.
     """
 
     backend: str
@@ -116,6 +135,7 @@ class ReportData:
     algorithms: tuple[Outcome, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(factory=dict, repr=False)
+    provenance: Provenance | None = field(default=None, repr=False)
 
     @property
     def configs(self) -> list[str]:

@@ -84,13 +84,20 @@ def test_the_schema_has_every_key_and_no_other(path: Path) -> None:
         ("options = {a = [1]}", RecipeError, r"\[options\]: a is \[1\]"),
         ("record = {file = 'x'}", RecipeError, r"\[record\] lacks sha256"),
         ("x = ", RecipeError, "is not TOML"),
+        ("[modules]\nblocks.0 = 'float'", RecipeError, r'Quote a name with dots: "blocks.0" = '),
+        (
+            "[record]\nfile = '../x'\nsha256 = ''\nintent = '{intent}'",
+            RecipeError,
+            "expected the name of a file next to it",
+        ),
     ],
 )
 def test_a_recipe_by_hand_has_clear_errors(
     line: str, error: Any, message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "recipe.toml"
-    path.write_text(f"backend = 'plain'\n{line}\n")
+    intent = Recipe("plain").intent
+    path.write_text(f"backend = 'plain'\n{line}\n".replace("{intent}", intent))
     with pytest.raises(error, match=message):
         Recipe.load(path)
 
