@@ -146,7 +146,7 @@ def tune(
                 **options,
             )
     except KeyboardInterrupt as interrupt:
-        click.echo(f"{interrupt or 'stopped'}; {shown.count} trials are in {work}", err=True)
+        click.echo(f"{interrupt or 'stopped'}; {shown.kept} in {work}", err=True)
         raise SystemExit(INTERRUPTED) from interrupt
     except qreg.errors.TargetMissedError as error:
         if isinstance(error.tuned, qreg.Tuned):
@@ -166,10 +166,17 @@ class _Shown:
     as_json: bool
     count: int = field(default=0, init=False)
 
-    def add(self, trial: Trial) -> None:
-        """Print a trial in a line."""
-        from qreg.tuning.text import line
+    @property
+    def kept(self) -> str:
+        """How many trials an interrupt did not cost."""
+        return "1 trial is" if self.count == 1 else f"{self.count} trials are"
 
+    def add(self, trial: Trial) -> None:
+        """Print a trial in a line, the first one below a heading."""
+        from qreg.tuning.text import HEADING, line
+
+        if not self.count:
+            click.echo(HEADING, err=self.as_json)
         self.count += 1
         click.echo(as_options(line(trial, self.count)), err=self.as_json)
 

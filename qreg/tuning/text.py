@@ -87,17 +87,26 @@ def word(trial: Trial) -> str:
     return ("met" if trial.met else "missed") + ("" if trial.evaluated else ", same program")
 
 
+LINE = "{trial:>5}  {metric:>10}  {int8:>9}  {bytes:>12}  {ms:>9}  {verdict:<12}  {what}"
+HEADING = LINE.format(
+    trial="trial",
+    metric="metric",
+    int8="int8 MACs",
+    bytes="bytes",
+    ms="ms",
+    verdict="verdict",
+    what="what",
+)
+
+
 def line(trial: Trial, number: int) -> str:
-    """Return a trial in a line."""
-    if trial.failure is not None:
-        return f"trial {number}: {trial.variant.backend} {trial.variant}: {trial.failure}"
+    """Return a trial as a line below ``HEADING``, for a table that grows."""
     cells = row(trial, number)
-    numbers = [f"metric {cells['metric']}"]
-    numbers += [f"{cells['int8 MACs']} in int8"] if cells["int8 MACs"] else []
-    numbers += [f"{cells['bytes']} bytes"]
-    numbers += [f"{cells['ms']} ms"] if cells["ms"] else []
-    named = f"trial {number}: {trial.variant.backend} {trial.variant}"
-    return f"{named}: {', '.join(numbers)}: {word(trial)}"
+    what = f"{trial.variant.backend} {trial.variant}"
+    return LINE.format(
+        **{**cells, "int8": cells["int8 MACs"], "verdict": word(trial)},
+        what=what if trial.failure is None else f"{what}: {trial.failure}",
+    )
 
 
 def moved(moves: tuple[Move, ...]) -> str:

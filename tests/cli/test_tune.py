@@ -23,6 +23,14 @@ def accuracy(run):
 def one(run):
     return 1.0
 
+calls = []
+
+def stopped(run):
+    calls.append(run)
+    if len(calls) == 3:
+        raise KeyboardInterrupt
+    return 1.0 if len(calls) == 1 else 0.5
+
 def broken(run):
     raise ValueError("no labels")
 
@@ -52,7 +60,13 @@ def test_each_trial_is_a_line_and_the_best_program_is_written(
     page, program = tmp_path / "page.html", tmp_path / "best.toy"
     more = ("--html", page, "-o", program)
     output = succeeded(*arguments(raw, f"{metric}:accuracy", *more))
-    assert "trial 1: toy minmax: metric " in output
+    heading, first, *_ = (
+        each for each in output.splitlines() if " toy minmax" in each or "what" in each
+    )
+    assert heading.split() == [
+        *("trial", "metric", "int8", "MACs", "bytes", "ms", "verdict", "what"),
+    ]
+    assert first.index("missed") == heading.index("verdict")
     assert "met by toy minmax, 1 pattern in float" in output
     assert "of 0 stays in float" in output
     assert "<circle" in page.read_text(encoding="utf-8")
@@ -64,7 +78,7 @@ def test_json_is_alone_on_standard_output(raw: tuple[Path, Path], metric: str) -
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert (found["met"], len(found["trials"])) == (True, 1)
-    assert "trial 1" in result.stderr
+    assert "met           toy minmax" in result.stderr
 
 
 def test_a_limit_that_is_not_met_fails_if_strict(raw: tuple[Path, Path], metric: str) -> None:
@@ -93,6 +107,13 @@ def test_ametric_that_is_not_there_is_named(
     result = run(*arguments(raw, evaluate.format(metric)))
     assert result.exit_code == 1
     assert message in result.output
+
+
+def test_ctrl_c_says_what_is_kept(raw: tuple[Path, Path], metric: str, tmp_path: Path) -> None:
+    result = run(*arguments(raw, f"{metric}:stopped"))
+    assert result.exit_code == 130
+    assert "1 trial is in raw.tune" in result.stderr.replace(f"{tmp_path}/", "")
+    assert (tmp_path / "raw.tune" / "best.toy").is_file()
 
 
 def test_data_and_files_are_checked_first(raw: tuple[Path, Path], metric: str) -> None:

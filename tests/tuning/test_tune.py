@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 from collections.abc import Callable, Iterator
@@ -188,6 +189,26 @@ def test_a_damaged_trial_says_which_file(registry: Registry, tmp_path: Path) -> 
     stored.write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match=r"trial.json cannot be read"):
         tune(registry, work=tmp_path / "work", max_drop=0.9)
+
+
+def test_a_full_disk_is_an_error_that_keeps_what_is_complete(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = itertools.count()
+
+    def full(descriptor: int) -> None:
+        if next(calls) > 12:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(InputError, match=r"cannot be written: .*No space left.* are kept"):
+        tune(registry, work=tmp_path / "work")
+    monkeypatch.undo()
+    kept = [each.parent for each in (tmp_path / "work").rglob("trial.json")]
+    assert kept
+    assert all((place / "program.toy").stat().st_size > 0 for place in kept)
+    assert not list((tmp_path / "work").rglob(".*.toy*"))
+    assert tune(registry, work=tmp_path / "work").met
 
 
 def test_a_limit_out_of_reach_is_a_warning_with_the_best_program(registry: Registry) -> None:
