@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field
 
-from qreg.errors import ConfigError
+from qreg.errors import ConfigError, RecipeError, UnknownNameError
+from qreg.plugins.registry import DEFAULT, Registry, installed
 from qreg.quantizer.registry_quantizer import RegistryQuantizer
 from qreg.recipes.recipe import Recipe
 from qreg.recipes.specs import config_of, config_table
@@ -15,7 +16,6 @@ from qreg.recipes.values import Scope
 from qreg.recipes.versions import versions_for
 
 if TYPE_CHECKING:
-    from qreg.plugins.registry import Registry
     from qreg.quantizer.scopes import Choice
     from qreg.recipes.record import Record
 
@@ -26,10 +26,23 @@ def quantizer_of(recipe: Recipe, registry: Registry | None = None) -> RegistryQu
     Raises ``UnknownNameError`` for an unknown backend or config, and ``ConfigError`` for an
     operator that torch does not have or a config that the backend does not support.
     """
+    registry = registry or installed()
     made = {name: config_of(table, name) for name, table in recipe.configs.items()}
+    known = registry.configs(recipe.backend)
+    for name in made:
+        if name in known:
+            raise RecipeError(
+                f"[configs] {name!r} is a config of backend {recipe.backend!r} (expected another "
+                "name). Rename it in the recipe."
+            )
 
     def config(name: Scope) -> Any:
-        return None if name is None else made.get(name, name)
+        if name in (None, DEFAULT) or name in known:
+            return name
+        if name not in made:
+            remedy = "Add it to [configs] of the recipe, or correct the name."
+            raise UnknownNameError("config of the recipe", name, [*made, *known], remedy)
+        return made[name]
 
     quantizer = RegistryQuantizer(
         recipe.backend,

@@ -115,17 +115,8 @@ def _spec(table: Any, where: str) -> Any:
 
     _check_keys(table, FIELDS, where)
     made = _made(table, where)
-    dtype = getattr(torch, str(table.get("dtype")), None)
-    if not isinstance(dtype, torch.dtype):
-        raise RecipeError(f"{where}: dtype is {table.get('dtype')!r} (expected one such as 'int8')")
-    qscheme = None
-    if "qscheme" in table:
-        qscheme = getattr(torch, str(table["qscheme"]), None)
-        if not isinstance(qscheme, torch.qscheme):
-            raise RecipeError(
-                f"{where}: qscheme is {table['qscheme']!r} (expected one such as "
-                "'per_tensor_affine')"
-            )
+    dtype = _of_torch(torch.dtype, "dtype", table, where)
+    qscheme = _of_torch(torch.qscheme, "qscheme", table, where) if "qscheme" in table else None
     given = {name: table[name] for name in SPEC if name in table}
     given |= {"dtype": dtype, "qscheme": qscheme}
     given.pop("observer")
@@ -133,6 +124,17 @@ def _spec(table: Any, where: str) -> Any:
         return QuantizationSpec(observer_or_fake_quant_ctr=made, **given)
     except (AssertionError, TypeError, ValueError) as cause:
         raise RecipeError(f"{where}: it is not a spec: {cause}") from cause
+
+
+def _of_torch(kind: type, key: str, table: Mapping[str, Any], where: str) -> Any:
+    """Return the value of a kind that torch has under the name in a table."""
+    import torch
+
+    known = {name: each for name, each in vars(torch).items() if isinstance(each, kind)}
+    name = str(table.get(key, ""))
+    if name not in known:
+        raise UnknownNameError(f"{key} in {where}", name, known, "Correct the recipe.")
+    return known[name]
 
 
 def _made(table: Mapping[str, Any], where: str) -> Any:

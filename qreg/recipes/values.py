@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from qreg.errors import RecipeError, UnknownNameError
@@ -83,9 +83,7 @@ def fields_of(data: Mapping[str, Any], where: str) -> dict[str, Any]:
         _check_values(data.get(name, {}), kind, f"{where}: [{name}]")
     if "config" in data:
         given["config"] = _config(data["config"])
-    given["calls"] = dict(
-        _call(each, f"{where}: call {number}") for number, each in enumerate(data.get("calls", ()))
-    )
+    given["calls"] = _calls(data.get("calls", ()), where)
     if not isinstance(given.get("algorithms", ""), str):
         _check_values(dict(enumerate(data["algorithms"])), str, f"{where}: algorithms")
         given["algorithms"] = tuple(data["algorithms"])
@@ -122,6 +120,16 @@ def _read_scopes(table: Mapping[str, Any], where: str) -> dict[str, Scope]:
             )
     _check_values(table, str, where)
     return {name: _config(each) for name, each in table.items()}
+
+
+def _calls(tables: Sequence[Any], where: str) -> dict[Address, Scope]:
+    found: dict[Address, Scope] = {}
+    for number, table in enumerate(tables):
+        address, config = _call(table, f"{where}: call {number}")
+        if address in found:
+            raise RecipeError(f"{where}: call {number} is there before (expected it once)")
+        found[address] = config
+    return found
 
 
 def _call(table: Any, where: str) -> tuple[Address, Scope]:

@@ -24,6 +24,7 @@ from qreg.recipes.specs import config_of
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "recipe.schema.json"
 ACTIVATIONS = ("input_activation", "output_activation")
+CALL = "[[calls]]\nmodule = ''\noperator = 'aten.add'\nordinal = 0\nconfig = 'float'\n"
 GUIDE = SCHEMA.with_name("recipes.md")
 
 
@@ -80,6 +81,7 @@ def test_the_schema_has_every_key_and_no_other(path: Path) -> None:
         ("algorithms = [1]", RecipeError, r"algorithms: 0 is 1 \(expected a string\)"),
         ("modules = {a = 1}", RecipeError, r"\[modules\]: a is 1 \(expected a string\)"),
         ("calls = [{module = 'a'}]", RecipeError, r"call 0: it lacks operator"),
+        (2 * CALL, RecipeError, "call 1 is there before"),
         ("calls = [1]", RecipeError, r"call 0 is 1 \(expected a table"),
         ("options = {a = [1]}", RecipeError, r"\[options\]: a is \[1\]"),
         ("record = {file = 'x'}", RecipeError, r"\[record\] lacks sha256"),
@@ -107,11 +109,15 @@ def test_a_recipe_by_hand_has_clear_errors(
     [
         ({"is_qt": True}, UnknownNameError, r"unknown key of \[configs.mine\] 'is_qt'"),
         ({"weight": {"dtype": "int8", "observer": "os.system"}}, UnknownNameError, "observer in"),
-        ({"weight": {"dtype": "nn", "observer": "torchao.MinMaxObserver"}}, RecipeError, "dtype"),
+        (
+            {"weight": {"dtype": "int80", "observer": "torchao.MinMaxObserver"}},
+            UnknownNameError,
+            "unknown dtype in .*'int80'. Did you mean 'int8'",
+        ),
         (
             {"weight": {"dtype": "int8", "qscheme": "x", "observer": "torchao.MinMaxObserver"}},
-            RecipeError,
-            "qscheme is 'x'",
+            UnknownNameError,
+            "unknown qscheme in .*'x'.*per_tensor_affine",
         ),
         (
             {"weight": {"dtype": "int8", "quant_min": 9, "quant_max": 1,

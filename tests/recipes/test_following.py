@@ -255,6 +255,10 @@ def test_a_recipe_is_not_combined_with_what_it_replaces(
     [
         ({"backend": "plane"}, UnknownNameError, "Did you mean 'plain'"),
         ({"config": "minmx"}, UnknownNameError, "Did you mean 'minmax'"),
+        ({"config": "qat"}, ConfigError, "a QAT config needs training"),
+        ({"modules": {"first": "smal"}, "configs": {"small": {}}}, UnknownNameError, "'small'"),
+        ({"configs": {"minmax": {}}}, RecipeError, "is a config of backend 'plain'"),
+        ({"calls": {("first", LINEAR, -1): None}}, ConfigError, "expected an integer from 0"),
         ({"modules": {"secnd": None}}, LookupError, "Near: second"),
         ({"operators": {"aten.ad.Tensor": None}}, ConfigError, r"near: 'aten.add.Tensor'"),
         ({"calls": {("first", LINEAR, 1): None}}, UnknownCallError, "Near: call 0 of"),
