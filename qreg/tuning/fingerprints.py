@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
 from types import CodeType
 from typing import Any
 
@@ -30,11 +29,6 @@ def _of(graph: Graph, tensors: Mapping[str, Any]) -> str:
         found.update(name.encode())
         _add(found, tensors[name])
     return found.hexdigest()[:16]
-
-
-def versions(*packages: str) -> dict[str, str]:
-    """Return the versions of installed packages, by a name for messages."""
-    return {f"version of {name}": version(name) for name in packages}
 
 
 def of_values(values: Iterable[Any]) -> str:

@@ -22,9 +22,10 @@ from qreg.pipeline.selection import Selection
 from qreg.plugins.registry import Registry
 from qreg.quantizer.registry_quantizer import RegistryQuantizer, keep_in_float
 from qreg.recipes.recipe import Recipe
+from qreg.recipes.versions import versions_for
 from qreg.report.report import Report
 from qreg.tuning.evaluation import Evaluate, Model, measured
-from qreg.tuning.fingerprints import of_function, of_graph, of_program, of_values, versions
+from qreg.tuning.fingerprints import of_function, of_graph, of_program, of_values
 from qreg.tuning.values import FLOAT, Place, Trial, Variant
 from qreg.verification.latency import in_turns
 
@@ -51,15 +52,18 @@ class Subject:
 
     @property
     def identity(self) -> dict[str, str]:
-        """What all trials depend on: hashes of the model, the data and the metric, and versions."""
+        """What all trials depend on: the model, the data and the metric, as hashes, and scopes."""
         values = (value for batch in self.batches for value in flat(batch))
         return {
             "model": of_program(self.program),
             "calibration data": of_values(values),
             "evaluate": of_function(self.evaluate),
             "scopes": " ".join(self.kept),
-            **versions("qreg", "torch", "torchao"),
         }
+
+    def versions(self, backend: str) -> dict[str, str]:
+        """Return the versions of the packages that make the programs of a backend."""
+        return versions_for(self.registry, backend)
 
     def quantizer(self, variant: Variant) -> RegistryQuantizer:
         """Return a quantizer with the scopes of a variant, within those of the user."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,15 @@ RECIPE = "recipe.toml"
 
 @frozen
 class Store:
-    """A folder of trials. ``identity`` is what all trials of it have in common."""
+    """A folder of trials.
+
+    ``identity`` is what all trials of it have in common. ``versions`` returns those of the packages
+    that make the programs of a backend, by its name.
+    """
 
     folder: Path
     identity: Mapping[str, str]
+    versions: Callable[[str], Mapping[str, str]]
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -120,7 +125,8 @@ class Store:
         return path if path.exists() else None
 
     def _place(self, variant: Variant) -> Path:
-        text = json.dumps([variant.key, *sorted(self.identity.items())])
+        versions = sorted(self.versions(variant.backend).items())
+        text = json.dumps([variant.key, sorted(self.identity.items()), versions])
         return self.folder / "trials" / hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _write(self, path: Path, content: Mapping[str, Any]) -> None:

@@ -131,7 +131,7 @@ def tune(
             raise CalibrationError("calibration: no batch (expected at least one)")
         kept = tuple(keep_in_float)
         subject = Subject(program, batches, evaluate, registry, kept, selection)
-        store = Store(Path(work), subject.identity) if work is not None else None
+        store = Store(Path(work), subject.identity, subject.versions) if work is not None else None
         elsewhere = None if workers == 1 else Elsewhere(subject, workers)
         with store.opened() if store else contextlib.nullcontext():
             with stages.stage("evaluate float"):
