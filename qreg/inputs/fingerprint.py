@@ -41,10 +41,10 @@ class Hashed(Iterable[Batch]):
         return Fingerprint(self._count, self._hash.hexdigest())
 
 
-def hash_of(tensor: Tensor) -> str:
-    """Return the SHA-256 of the dtype, shape and values of a tensor."""
+def hash_of(value: Any) -> str:
+    """Return the SHA-256 of the dtypes, shapes and values of tensors, and of plain values."""
     made = hashlib.sha256()
-    _add(made, tensor)
+    _add(made, value)
     return made.hexdigest()
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import CodeType
 from typing import Any
 
-import torch
-from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule
+
+from qreg.inputs.fingerprint import hash_of
 
 
 def of_program(program: ExportedProgram) -> str:
@@ -24,19 +24,7 @@ def of_graph(model: GraphModule) -> str:
 
 
 def _of(graph: Graph, tensors: Mapping[str, Any]) -> str:
-    found = hashlib.sha256(str(graph).encode())
-    for name in sorted(tensors):
-        found.update(name.encode())
-        _add(found, tensors[name])
-    return found.hexdigest()[:16]
-
-
-def of_values(values: Iterable[Any]) -> str:
-    """Return a hash of tensors and plain values, in their order."""
-    found = hashlib.sha256()
-    for value in values:
-        _add(found, value)
-    return found.hexdigest()[:16]
+    return hash_of([str(graph), dict(sorted(tensors.items()))])
 
 
 def of_function(function: Any) -> str:
@@ -47,13 +35,4 @@ def of_function(function: Any) -> str:
         return name if name != ":" else type(function).__qualname__
     constants = [each for each in code.co_consts if not isinstance(each, CodeType)]
     found = hashlib.sha256(repr((code.co_code, code.co_names, constants)).encode())
-    return f"{name} {found.hexdigest()[:16]}"
-
-
-def _add(found: Any, value: Any) -> None:
-    if not isinstance(value, Tensor):
-        found.update(repr(value).encode())
-        return
-    found.update(f"{value.dtype} {tuple(value.shape)}".encode())
-    plain = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    found.update(plain.numpy().data)
+    return f"{name} {found.hexdigest()}"

@@ -14,8 +14,9 @@ from torch.export import ExportedProgram
 from qreg.errors import EvaluationError, ProgramError, QregError, QualityWarning
 from qreg.graph.mutation import own_state
 from qreg.inputs.batches import BY_HAND, called_with, placed
+from qreg.inputs.fingerprint import hash_of
 from qreg.inputs.signature import Signature
-from qreg.inputs.specs import cloned, flat
+from qreg.inputs.specs import cloned
 from qreg.pipeline.quantize import quantize
 from qreg.pipeline.result import Result
 from qreg.pipeline.selection import Selection
@@ -25,7 +26,7 @@ from qreg.recipes.recipe import Recipe
 from qreg.recipes.versions import versions_for
 from qreg.report.report import Report
 from qreg.tuning.evaluation import Evaluate, Model, measured
-from qreg.tuning.fingerprints import of_function, of_graph, of_program, of_values
+from qreg.tuning.fingerprints import of_function, of_graph, of_program
 from qreg.tuning.values import FLOAT, Place, Trial, Variant
 from qreg.verification.latency import in_turns
 
@@ -53,10 +54,9 @@ class Subject:
     @property
     def identity(self) -> dict[str, str]:
         """What all trials depend on: the model, the data and the metric, as hashes, and scopes."""
-        values = (value for batch in self.batches for value in flat(batch))
         return {
             "model": of_program(self.program),
-            "calibration data": of_values(values),
+            "calibration data": hash_of(list(self.batches)),
             "evaluate": of_function(self.evaluate),
             "scopes": " ".join(self.kept),
         }
