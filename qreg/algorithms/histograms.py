@@ -86,7 +86,8 @@ class Histogram:
         ends = [*dict.fromkeys([*kept, len(magnitudes)])]
         divergences = [_divergence(magnitudes, end, levels) for end in ends]
         best = ends[divergences.index(min(divergences))] / len(magnitudes) * largest
-        return max(self.low, -best), min(self.high, best)
+        low, high = (max(-best, min(end, best)) for end in (self.low, self.high))
+        return low, high
 
 
 def _rebinned(counts: Tensor, values: Tensor, largest: float) -> Tensor:

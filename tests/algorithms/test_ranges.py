@@ -113,6 +113,14 @@ def spiked() -> list[tuple[Tensor]]:
     return made
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_few_values_far_from_zero_have_ranges_in_order(sign: int) -> None:
+    """The magnitudes below the lowest value are empty, where the divergence is 0."""
+    found = histogram(sign * torch.linspace(0.3, 0.8, 16, dtype=torch.float64))
+    for low, high in found.ranges():
+        assert low <= high
+
+
 def test_errors_are_those_at_the_output_of_the_reader() -> None:
     data, model = batches((16, 6), ranges.WALKED), Two()
     given = subject(model, data, "channel8")
