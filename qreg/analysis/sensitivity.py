@@ -17,6 +17,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,7 +27,7 @@ from torch.autograd.graph import GradientEdge, allow_mutation_on_saved_tensors, 
 from torch.fx import GraphModule
 
 from qreg.analysis.projections import Power, powers
-from qreg.analysis.twins import Fresh, Pattern, Twins
+from qreg.analysis.twins import Fresh, Pattern, Seen, Twins
 from qreg.errors import InputError
 from qreg.graph.mutation import Mutations
 from qreg.inputs.specs import cloned, flat
@@ -69,8 +70,25 @@ def sensitivity(
     one with an operator that has no gradient.
     """
     patterns = dict.fromkeys(each.pattern or (each.node,) for each in decisions if each.quantized)
+    run = partial(Twins, reference, converted, decisions)
+    known = noise_ratios(reference, run, samples, projections=projections)
+    return [PatternNoise(each, known.get(each)) for each in patterns]
+
+
+def noise_ratios(
+    reference: GraphModule,
+    make: Callable[[Seen], Fresh],
+    samples: Sequence[Batch],
+    *,
+    projections: int = PROJECTIONS,
+) -> dict[Pattern, float]:
+    """Return the SQNR of the outputs in dB for each error alone that a run adds to the float graph.
+
+    ``make`` returns what runs the float graph, and calls its argument with each error. Errors of
+    unknown noise are left out. Raises as :func:`sensitivity`.
+    """
     signals = _signals(reference, samples)
-    projected = _Projected(reference, converted, decisions, signals, projections)
+    projected = _Projected(reference, make, signals, projections)
     try:
         found = powers(projected.samples(samples))
     except RuntimeError as cause:  # of an operator without a formula
@@ -82,8 +100,7 @@ def sensitivity(
         for key, power in found.items()
         if power and math.isfinite(power)
     }
-    silent = dict.fromkeys(projected.silent, math.inf)
-    return [PatternNoise(each, known.get(each, silent.get(each))) for each in patterns]
+    return {**dict.fromkeys(projected.silent, math.inf), **known}
 
 
 def _signals(reference: GraphModule, samples: Sequence[Batch]) -> list[float]:
@@ -110,12 +127,11 @@ class _Projected:
     def __init__(
         self,
         reference: GraphModule,
-        converted: GraphModule,
-        decisions: Sequence[Decision],
+        make: Callable[[Seen], Fresh],
         signals: Sequence[float],
         count: int,
     ) -> None:
-        self._twins = Twins(reference, converted, decisions, self._seen)
+        self._twins = make(self._seen)
         self._signals, self._count = signals, count
         writes = Mutations.of(reference.graph).writers
         self._mutating: Callable[[], AbstractContextManager[Any]] = (
