@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from scipy.stats import spearmanr
 from torch import nn
 from torchao.quantization.pt2e import HistogramObserver, MinMaxObserver, PerChannelMinMaxObserver
 from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
+import qreg
 from qreg_xnnpack import XNNPACKQuantizer, get_symmetric_quantization_config
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
@@ -142,3 +145,42 @@ def test_coverage_counts_and_times_both_configs_and_names_what_changed(
         [{"model": "DS-CNN", **static}], [{"model": "DS-CNN", **static, "delegates": 3}]
     )
     assert row["delegates"] == "3 -> 1"
+
+
+def test_brute_force_quantizes_one_pattern_and_leaves_the_rest_in_float(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same by scopes: a model of which one layer alone is quantized."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import sensitivity
+
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(6, 32), nn.Tanh(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 5)
+    )
+    batches = [(torch.randn(16, 6),) for _ in range(4)]
+    options = {"calibration": batches, "verify": False, "progress": False}
+    result = qreg.quantize(model.eval(), batches[0], **options)
+    measured = sensitivity.brute_force(result)
+    modules = {each.pattern: each.module for each in result.decisions if "linear" in each.operator}
+    for pattern, module in modules.items():
+        quantizer = qreg.get_quantizer("xnnpack", None).set_module_name(module, "default")
+        if module == "2":
+            quantizer.set_module_name("3", "default")  # the ReLU of the pattern
+        alone = qreg.quantize(model, batches[0], quantizer=quantizer, **options)
+        with torch.no_grad():
+            pairs = [(model(*batch), alone.converted(*batch)) for batch in result.samples]
+        signal, noise = (
+            sum(float(each.double().square().sum()) for each in values)
+            for values in ([one for one, _ in pairs], [one - two for one, two in pairs])
+        )
+        assert measured[pattern] == pytest.approx(10 * math.log10(signal / noise), abs=0.1)
+
+
+def test_the_rank_correlation_is_that_of_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import sensitivity
+
+    pairs = torch.randn(20, 2, generator=torch.Generator().manual_seed(0)).tolist()
+    expected = spearmanr(*zip(*pairs, strict=True)).statistic
+    assert sensitivity.spearman(pairs) == pytest.approx(expected)
