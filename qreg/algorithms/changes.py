@@ -22,6 +22,7 @@ from qreg.plugins.types.algorithm import Change, Stage
 MAY_SET = {
     "float": {"constants", "scale", "in_float"},
     "prepared": {"constants", "range"},
+    "precision": {"in_float"},
     "converted": {"constants"},
 }
 

@@ -39,6 +39,7 @@ def qreg_algorithms() -> Iterable[Algorithm]:
     yield gptq()
     yield adaround()
     yield bias_correction()
+    yield mixed_precision()
 
 
 def equalize() -> Algorithm:
@@ -130,6 +131,22 @@ def bias_correction(threshold: float = 1000.0, shrink: bool = True) -> Algorithm
         stage="prepared",
         summary="adds to each bias what rounding takes from the mean of the output",
         run=partial(_run, "bias_correction", threshold=threshold, shrink=shrink),
+    )
+
+
+def mixed_precision(budget: float = 0.02, share: float = 0.02, enough: float = 20.0) -> Algorithm:
+    """Return the algorithm that keeps cheap operators in float whose rounded values cost most.
+
+    ``budget`` is the share of the multiply-accumulates that may move to float, and ``share`` that
+    of a value in the noise of all from which it is worth it. A model whose outputs have an SQNR of
+    ``enough`` dB on the calibration data is left alone.
+    """
+    return Algorithm(
+        name="mixed_precision",
+        stage="precision",
+        summary="keeps cheap operators in float whose rounded values cost the outputs most",
+        run=partial(_run, "mixed_precision", budget=budget, share=share, enough=enough),
+        applies=partial(_applies, "mixed_precision"),
     )
 
 

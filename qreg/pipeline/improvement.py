@@ -25,6 +25,7 @@ from qreg.pipeline.plan import Model, Plan, outcome, source_of
 from qreg.pipeline.score import Score, scored
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.algorithm import (
+    REWRITES,
     Algorithm,
     Calibration,
     Candidate,
@@ -36,6 +37,7 @@ from qreg.recipes.record import Step
 from qreg.utils.progress import Stages
 
 Batch = tuple[Any, ...]
+Attempt = Callable[..., tuple[Model, Outcome]]
 
 
 @frozen(eq=False)
@@ -78,11 +80,21 @@ class Trials:
             return model, [outcome(each, reason) for each in algorithms]
         outcomes: list[Outcome] = []
         for supplied in algorithms:
-            started = time.perf_counter()
-            with self.stages.stage(f"try {supplied.value.name}"):
-                model, found = self._tried(model, supplied, [*earlier, *outcomes])
-            outcomes.append(evolve(found, seconds=time.perf_counter() - started))
+            model, found = self._timed(self._tried, model, supplied, [*earlier, *outcomes])
+            outcomes.append(found)
+        for number, (supplied, found) in enumerate(zip(algorithms, outcomes, strict=True)):
+            if self._deserves_another_try(model, supplied, found, outcomes):
+                model, again = self._timed(self._tried_together, model, supplied)
+                seconds = found.seconds + again.seconds
+                better = evolve(again, operators=found.operators) if again.kept else found
+                outcomes[number] = evolve(better, seconds=seconds)
         return model, outcomes
+
+    def _timed(self, attempt: Attempt, model: Model, *given: Any) -> tuple[Model, Outcome]:
+        started = time.perf_counter()
+        with self.stages.stage(f"try {given[0].value.name}"):
+            model, found = attempt(model, *given)
+        return model, evolve(found, seconds=time.perf_counter() - started)
 
     def _too_few(self) -> str:
         """Return why nothing can be held back. Raises it if the user named the algorithms."""
@@ -112,6 +124,48 @@ class Trials:
             return self._better(model, supplied, changes)
         except (AlgorithmError, PreparationError) as error:
             return model, outcome(supplied, self._failed(supplied, error))
+
+    def _deserves_another_try(
+        self,
+        model: Model,
+        supplied: Supplied[Algorithm],
+        found: Outcome,
+        outcomes: Sequence[Outcome],
+    ) -> bool:
+        """Whether an algorithm was dropped ahead of one that was kept.
+
+        A shift of the outputs may hide what better rounding gains, until it is corrected.
+        """
+        order = [each.value.name for each in self.plan.algorithms]
+        kept = {each.algorithm for each in outcomes if each.kept}
+        return (
+            supplied.value.stage == "prepared"
+            and found.after is not None
+            and not found.kept
+            and any(name in kept for name in order[order.index(found.algorithm) + 1 :])
+            and kept.isdisjoint(self._rivals(supplied.value))
+        )
+
+    def _tried_together(self, model: Model, supplied: Supplied[Algorithm]) -> tuple[Model, Outcome]:
+        """Try an algorithm in its place among those of its stage that were kept."""
+        plain = evolve(model, graph=model.calibrated, steps=_rewrites(model))
+        try:
+            changed = self._with(plain, self._applied(model, supplied))
+        except (AlgorithmError, PreparationError) as error:
+            return model, outcome(supplied, self._failed(supplied, error))
+        return self._judged(model, evolve(changed, score=self._score(changed)), supplied, ())
+
+    def _with(self, model: Model, algorithms: Sequence[Supplied[Algorithm]]) -> Model:
+        """Return a model with the changes of algorithms of the stage ``"prepared"``."""
+        for each in algorithms:
+            model = _written(model, each, self._changes(model, each))
+        return model
+
+    def _applied(self, model: Model, *more: Supplied[Algorithm]) -> list[Supplied[Algorithm]]:
+        """Return the algorithms of the stage ``"prepared"`` that a model has, and more of them."""
+        names = {each.algorithm for each in model.steps if each.stage == "prepared"}
+        names.update(each.value.name for each in more)
+        return [each for each in self.plan.algorithms if each.value.name in names]
 
     def _rivals(self, algorithm: Algorithm) -> set[str]:
         """Return the algorithms with which one is not combined, whichever of the two names it."""
@@ -160,14 +214,22 @@ class Trials:
         self, model: Model, supplied: Supplied[Algorithm], changes: Sequence[Change]
     ) -> tuple[Model, Outcome]:
         """Return the changed model if its score is better, else that without some changes."""
-        stage = supplied.value.stage
-        changed = self._changed(model, supplied, changes)
-        if stage != "float":
+        changed = self._changed(model, changes, supplied)
+        if supplied.value.stage not in REWRITES:
             local = [each for each in changes if not _worsens(changed, model, each)]
             if local and len(local) < len(changes):
-                fewer = self._changed(model, supplied, local)
+                fewer = self._changed(model, local, supplied)
                 if fewer.score.mean > changed.score.mean:
                     changed, changes = fewer, local
+        return self._judged(model, changed, supplied, changes)
+
+    def _judged(
+        self,
+        model: Model,
+        changed: Model,
+        supplied: Supplied[Algorithm],
+        changes: Sequence[Change],
+    ) -> tuple[Model, Outcome]:
         kept = changed.score.improves(model.score)
         before, after = model.score.mean, changed.score.mean
         found = evolve(
@@ -180,15 +242,36 @@ class Trials:
         return (changed if kept else model), found
 
     def _changed(
-        self, model: Model, supplied: Supplied[Algorithm], changes: Sequence[Change]
+        self, model: Model, changes: Sequence[Change], supplied: Supplied[Algorithm]
     ) -> Model:
-        name, stage = supplied.value.name, supplied.value.stage
-        step = Step(name, stage, supplied.distribution, supplied.version, tuple(changes))
-        if stage == "float":
+        """Return a model with changes, and its score.
+
+        A changed float model is prepared again, and the algorithms of the stage ``"prepared"`` are
+        run again on it.
+        """
+        stage = supplied.value.stage
+        if stage in REWRITES:
             changed = self.prepare_again(write(copied(model.reference), changes, stage))
+            changed = evolve(changed, steps=(*_rewrites(model), _step(supplied, changes)))
+            changed = self._with(changed, self._applied(model))
         else:
-            changed = evolve(model, graph=write(copied(model.graph), changes, stage))
-        return evolve(changed, score=self._score(changed), steps=(*model.steps, step))
+            changed = _written(model, supplied, changes)
+        return evolve(changed, score=self._score(changed))
+
+
+def _rewrites(model: Model) -> tuple[Step, ...]:
+    return tuple(each for each in model.steps if each.stage in REWRITES)
+
+
+def _step(supplied: Supplied[Algorithm], changes: Sequence[Change]) -> Step:
+    name, stage = supplied.value.name, supplied.value.stage
+    return Step(name, stage, supplied.distribution, supplied.version, tuple(changes))
+
+
+def _written(model: Model, supplied: Supplied[Algorithm], changes: Sequence[Change]) -> Model:
+    """Return a model with changes of its prepared or converted graph."""
+    graph = write(copied(model.graph), changes, supplied.value.stage)
+    return evolve(model, graph=graph, steps=(*model.steps, _step(supplied, changes)))
 
 
 def _verdict(kept: bool, before: float, after: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from functools import partial
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 from torch.fx import GraphModule
 
 from qreg.algorithms.collecting import Collected
@@ -13,12 +13,12 @@ from qreg.algorithms.outcome import Outcome
 from qreg.algorithms.simulation import not_simulated
 from qreg.errors import AlgorithmError, AlgorithmWarning, PluginError
 from qreg.graph.mutation import written_buffers
-from qreg.graph.prepared import float_graph, independent, is_prepared
+from qreg.graph.prepared import independent
 from qreg.pipeline.score import Score
 from qreg.pipeline.selection import Selection
 from qreg.plugins.blame import call
 from qreg.plugins.supplied import Supplied
-from qreg.plugins.types.algorithm import Algorithm, Candidate, Statistic
+from qreg.plugins.types.algorithm import REWRITES, Algorithm, Candidate, Statistic
 from qreg.plugins.types.backend import Backend
 from qreg.quantizer.registry_quantizer import RegistryQuantizer
 from qreg.recipes.record import Step
@@ -28,8 +28,9 @@ from qreg.recipes.record import Step
 class Model:
     """A model in the search: its graph, its float graph, and its quantizer with the Decisions.
 
-    ``graph`` is prepared or converted. ``steps`` are the changes that it has. ``collected`` are the
-    statistics of the pass that calibrated it.
+    ``graph`` is prepared or converted, and ``calibrated`` the prepared graph without the changes of
+    the stage ``"prepared"``. ``steps`` are the changes that it has, those of the float model first.
+    ``collected`` are the statistics of the pass that calibrated it.
     """
 
     graph: GraphModule
@@ -38,13 +39,13 @@ class Model:
     steps: tuple[Step, ...] = ()
     collected: Collected = field(factory=Collected)
     score: Score = field(factory=partial(Score, ()))
+    calibrated: GraphModule = field(default=Factory(lambda self: self.graph, takes_self=True))
 
     def candidate(self, backend: Backend) -> Candidate:
         """Return what algorithms see: a copy, so that one which modifies it does no harm."""
-        model = independent(self.graph)
         return Candidate(
-            model=model,
-            reference=float_graph(model) if is_prepared(model) else independent(self.reference),
+            model=independent(self.graph),
+            reference=independent(self.reference),
             decisions=tuple(self.quantizer.decisions),
             kept=self.quantizer.kept_in_float(self.reference),
             backend=backend,
@@ -98,7 +99,7 @@ def _why_not(
     model: Model, supplied: Supplied[Algorithm], backend: Backend, readable_again: bool
 ) -> str | None:
     algorithm = supplied.value
-    if algorithm.stage == "float" and not readable_again:
+    if algorithm.stage in REWRITES and not readable_again:
         return (
             "it calibrates the model again, and the calibration data is an iterator, which can be "
             "read once. Pass a list or a DataLoader"

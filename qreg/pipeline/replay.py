@@ -16,6 +16,7 @@ from qreg.pipeline.plan import Model
 from qreg.pipeline.prepare import prepare_again
 from qreg.pipeline.run import Graphs, Run
 from qreg.pipeline.source import Data, Source
+from qreg.plugins.types.algorithm import REWRITES
 from qreg.recipes.pinned import pin_as_recorded
 from qreg.recipes.record import Record, Step
 from qreg.verification.agreement import check_agreement
@@ -56,8 +57,8 @@ def replayed(run: Run, source: Source, data: Data, record: Record) -> Graphs:
 
 
 def _written(run: Run, model: Model, step: Step) -> Model:
-    """Return the model with the changes of a step, prepared again for one of the float stage."""
-    if step.stage != "float":
+    """Return the model with the changes of a step, prepared again for one of the float model."""
+    if step.stage not in REWRITES:
         return evolve(model, graph=write(copied(model.graph), step.changes, step.stage))
     quantizer = run.quantizer.for_one_run()
     changed = write(copied(model.reference), step.changes, step.stage)

@@ -108,7 +108,7 @@ class Run:
         model, kept = calibrator.calibrated(model, read)
         fingerprint = None if data.calibration is None else read.fingerprint
         trials = self._trials(calibrator, kept)
-        model, outcomes = trials.improved(model, "float", "prepared")
+        model, outcomes = trials.improved(model, "float", "prepared", "precision")
         with self.stages.stage("convert"):
             check_observers(model.graph)
             ranges = concerns(model.graph, kept.samples)

@@ -63,9 +63,9 @@ def qreg_algorithms() -> Iterable[Algorithm]:  # type: ignore[empty-body]
     """Return the algorithms that this plugin supplies, for every backend.
 
     Algorithms are tried in the order of their stages (``"float"``, ``"prepared"``,
-    ``"converted"``), and in each stage in the order of their plugins' names and in which they are
-    yielded, unless ``before`` and ``after`` require another. One whose changes do not improve the
-    outputs on calibration batches that are held back is undone.
+    ``"precision"``, ``"converted"``), and in each stage in the order of their plugins' names and in
+    which they are yielded, unless ``before`` and ``after`` require another. One whose changes do
+    not improve the outputs on calibration batches that are held back is undone.
     """
 
 

@@ -49,9 +49,9 @@ class Record:
     """The model that a program was made from, and all values that quantization gave it.
 
     ``constants`` are the SHA-256 of the parameters and buffers by name, ``operators`` those of the
-    annotated graph in its order. ``steps`` are the kept algorithms in the order of the pipeline.
-    ``qparams`` are the quantization parameters by the name of the observer. ``data`` identifies the
-    calibration data; None if there was none.
+    annotated graph in its order. ``steps`` are the kept algorithms, those that change the float
+    model first. ``qparams`` are the quantization parameters by the name of the observer. ``data``
+    identifies the calibration data; None if there was none.
     """
 
     constants: Mapping[str, str] = field(repr=False)

@@ -19,7 +19,7 @@ from qreg.errors import AlgorithmError, QregError
 from qreg.graph.prepared import copied, float_graph
 from qreg.pipeline.calibrate import convert, feed
 from qreg.pipeline.prepare import prepare_checked
-from qreg.plugins.types.algorithm import Algorithm, Calibration, Candidate, Change
+from qreg.plugins.types.algorithm import REWRITES, Algorithm, Calibration, Candidate, Change
 from qreg.programs.export import exported
 from qreg.quantizer.registry_quantizer import RegistryQuantizer
 from qreg.testing.running import check_runs_here
@@ -148,9 +148,9 @@ class _Try:
         return found
 
     def written(self) -> GraphModule:
-        """Return the changed graph; for the stage ``"float"``, the float graph."""
+        """Return the changed graph; for stages that change the float model, the float graph."""
         stage = self.algorithm.stage
-        model = self.candidate.reference if stage == "float" else self.candidate.model
+        model = self.candidate.reference if stage in REWRITES else self.candidate.model
         return write(copied(model), self.changes(), stage)
 
 

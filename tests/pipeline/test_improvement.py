@@ -301,6 +301,72 @@ def test_a_kept_algorithm_excludes_its_rivals_of_every_stage(
     assert outcomes[1].reason == "one, with which it is not combined, was kept"
 
 
+def ranges_of(**ends: tuple[float, float]) -> Callable[..., list[Change]]:
+    return lambda *_: [
+        Change(name, range=(torch.tensor(low), torch.tensor(high)))
+        for name, (low, high) in ends.items()
+    ]
+
+
+def test_the_reference_stays_float_when_changes_are_kept(toy: ModuleType) -> None:
+    """Means and errors are compared with the user's model, not with rounded weights."""
+    seen: list[Candidate] = []
+
+    def better(candidate: Candidate, calibration: Calibration) -> list[Change]:
+        narrower = ranges_of(x=(-3.0, 3.0), relu=(0.0, 3.0), add=(-4.0, 6.0))
+        return [*narrower(), *shifting(1e-3)(candidate, calibration)]
+
+    def late(candidate: Candidate, calibration: Calibration) -> list[Change]:
+        seen.append(candidate)
+        return []
+
+    wide = [batch.clone() for batch in batches(8)]
+    wide[0][0, 0] = 300.0
+    registry = twin(toy, algorithm(better, "better"), algorithm(late, "late"))
+    outcomes = quantize(registry, calibration=wide, algorithms="auto").algorithms
+    assert outcomes[0].kept
+    (candidate,) = seen
+    torch.testing.assert_close(linear_bias(candidate), Net().fc.bias + 1e-3)
+    torch.testing.assert_close(candidate.reference(wide[1]), Net()(wide[1]))
+
+
+def test_a_gain_that_others_hid_is_found_together_with_them(toy: ModuleType) -> None:
+    """The noise of the sum is not seen ahead of that of what it adds."""
+    tried = [
+        algorithm(ranges_of(add=(-4.0, 6.0)), "hidden"),
+        algorithm(ranges_of(x=(-3.0, 3.0), relu=(0.0, 3.0)), "others"),
+    ]
+    wide = [batch.clone() for batch in batches(8)]
+    wide[0][0, 0] = 300.0
+    alone = quantize(twin(toy, *tried[:1]), calibration=wide, algorithms="auto").algorithms
+    hidden, others = quantize(twin(toy, *tried), calibration=wide, algorithms="auto").algorithms
+    assert not alone[0].kept
+    assert hidden.kept
+    assert others.kept
+    assert hidden.before == others.after
+    assert hidden.operators == ("add",)
+
+
+def test_what_stays_in_float_is_chosen_last_and_the_rest_run_again(toy: ModuleType) -> None:
+    runs: list[str] = []
+
+    def narrower(*given: Any) -> list[Change]:
+        runs.append("prepared")
+        return ranges_of(x=(-3.0, 3.0), relu=(0.0, 3.0))(*given)
+
+    def in_float(*_: Any) -> list[Change]:
+        runs.append("precision")
+        return [Change("add", in_float="its sums are wide")]
+
+    tried = [algorithm(in_float, "two", "precision"), algorithm(narrower, "one")]
+    wide = [batch.clone() for batch in batches(8)]
+    wide[0][0, 0] = 300.0
+    result = quantize(twin(toy, *tried), calibration=wide, algorithms="auto")
+    assert [each.kept for each in result.algorithms] == [True, True]
+    assert runs == ["prepared", "precision", "prepared"]
+    assert {each.node: each.reason for each in result.decisions}["add"] == "its sums are wide"
+
+
 def test_the_order_is_that_of_the_stages_and_of_wishes(toy: ModuleType) -> None:
     def nothing(*_: Any) -> list[Change]:
         return []

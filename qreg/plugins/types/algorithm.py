@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from qreg.plugins.types.decision import Decision
 
 
-Stage: TypeAlias = Literal["float", "prepared", "converted"]
-STAGES: tuple[Stage, ...] = ("float", "prepared", "converted")  # in the order of the pipeline
+Stage: TypeAlias = Literal["float", "prepared", "precision", "converted"]
+STAGES: tuple[Stage, ...] = ("float", "prepared", "precision", "converted")  # in this order
+REWRITES = frozenset({"float", "precision"})  # change the float model, which is then prepared again
 
 Applies: TypeAlias = "Callable[[Candidate], str | None]"
 Run: TypeAlias = "Callable[[Candidate, Calibration], Iterable[Change]]"
@@ -33,11 +34,11 @@ Update: TypeAlias = "Callable[[Any, Node, Sequence[Tensor], Tensor], Any]"
 class Candidate:
     """A model that an algorithm may change.
 
-    ``model`` is the graph of the algorithm's stage: prepared, with its observers, for the stages
-    ``"float"`` and ``"prepared"``, else converted. ``reference`` is the float graph with the same
-    operators. ``decisions`` has one Decision for each operator. ``kept`` are the names of the
-    operators in scopes that the user keeps in float, which may not be changed. ``modes`` are the
-    modes of the configs.
+    ``model`` is the graph of the algorithm's stage: converted for the stage ``"converted"``, else
+    prepared, with its observers. ``reference`` is the float graph with the same operators, without
+    the changes of later stages than ``"float"``. ``decisions`` has one Decision for each operator.
+    ``kept`` are the names of the operators in scopes that the user keeps in float, which may not be
+    changed. ``modes`` are the modes of the configs.
     """
 
     model: GraphModule
@@ -86,8 +87,8 @@ class Change:
     specs per channel; for the name of a constant, those of its values. ``scale`` multiplies the
     output of the operator ahead of all its consumers, in float. ``in_float`` is the reason why the
     operator is kept in float. The stage ``"prepared"`` may change constants and ranges,
-    ``"converted"`` constants, and ``"float"`` all but ranges, without changing the outputs of the
-    model.
+    ``"precision"`` what is in float, ``"converted"`` constants, and ``"float"`` all but ranges,
+    without changing the outputs of the model.
     """
 
     node: str = field(validator=non_empty)
