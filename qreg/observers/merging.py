@@ -68,19 +68,16 @@ def range_of(observer: Any) -> Range:
     return Range(finite=is_histogram(observer))
 
 
-def counts_of(observer: Any) -> Counts:
-    """Return what the second pass observes for a histogram whose range is set."""
+def counts_of(observer: Any) -> Counts | None:
+    """Return what the second pass observes for a histogram whose range is set; None for others."""
+    if not is_histogram(observer) or observer.min_val > observer.max_val:
+        return None
     return Counts(observer.bins, observer.min_val.item(), observer.max_val.item())
 
 
 def is_histogram(observer: nn.Module) -> bool:
     """Whether an observer needs a second pass, in which values are counted."""
     return _observes_as(observer, HISTOGRAMS)
-
-
-def has_range(observer: Any) -> bool:
-    """Whether a histogram has seen a value."""
-    return bool(observer.min_val <= observer.max_val)
 
 
 def set_range(observer: Any, extremes: Extremes) -> None:

@@ -89,42 +89,36 @@ class Sharded:
         Raises ``CalibrationError`` with the operator for an activation that is NaN.
         """
         _observe_constants(self.prepared)
-        found = _activations(self.prepared)
-        ranges = {node: merging.range_of(observer) for node, observer in found.items()}
-        for observer, values in self._pass(found, ranges, each):
-            merging.set_range(observer, values)
-        histograms = {
-            node: observer
-            for node, observer in found.items()
-            if merging.is_histogram(observer) and merging.has_range(observer)
-        }
-        counts = {node: merging.counts_of(observer) for node, observer in histograms.items()}
-        for observer, values in self._pass(histograms, counts, each):
-            merging.set_counts(observer, values)
+        calls = _activations(self.prepared)
+        known = list(dict.fromkeys(calls.values()))  # an observer may be called in several places
+        if not known:
+            return
+        program = self._program({node: known.index(observer) for node, observer in calls.items()})
+        ranges = [merging.range_of(observer) for observer in known]
+        for observer, values in zip(known, self._pass(program, ranges, each), strict=True):
+            if values is not None:
+                merging.set_range(observer, values)
+        if not any(map(merging.is_histogram, known)):
+            return
+        counts = [merging.counts_of(observer) for observer in known]
+        for observer, values in zip(known, self._pass(program, counts, each), strict=True):
+            if values is not None:
+                merging.set_counts(observer, values)
 
     def _pass(
-        self,
-        calls: Mapping[Node, nn.Module],
-        observations: Mapping[Node, Observation],
-        each: Callable[[], None],
-    ) -> list[tuple[nn.Module, Any]]:
-        """Return what all shards together observed for each observer that saw a value."""
-        if not calls:
-            return []
-        known = list(dict.fromkeys(calls.values()))  # an observer may be called in several places
-        numbers = {node: known.index(observer) for node, observer in calls.items()}
-        wanted = {numbers[node]: each for node, each in observations.items()}
+        self, program: bytes, wanted: Sequence[Observation | None], each: Callable[[], None]
+    ) -> list[Any]:
+        """Return what all shards together observed at each mark, None if nothing."""
         shards = self.data.split(self.shards)
-        program = self._program(numbers)
-        jobs = [Shard(program, [wanted[n] for n in range(len(known))], files) for files in shards]
+        jobs = [Shard(program, wanted, files) for files in shards]
         values: list[Sequence[Any]] = []
         for number, result in run(observed, jobs, workers=self.workers):
             self._check(shards[number], result)
             values.append(unpacked(result.values))
             for _ in shards[number]:
                 each()
-        merged = [wanted[n].merged(each) for n, each in enumerate(zip(*values, strict=True))]
-        return [(o, value) for o, value in zip(known, merged, strict=True) if value is not None]
+        found = zip(wanted, zip(*values, strict=True), strict=True)
+        return [each and each.merged(of_shards) for each, of_shards in found]
 
     def _program(self, numbers: Mapping[Node, int]) -> bytes:
         inputs = tuple(flat(self.example))

@@ -17,14 +17,14 @@ from qreg.observers.observation import Observation, Range
 
 @frozen
 class Shard:
-    """A marked program, what its marks observe, and the batches to run.
+    """A marked program, what each mark observes, if anything, and the batches to run.
 
     ``program`` is what ``packed_program`` returned. ``batches`` are paths of files that ``packed``
     wrote, or their contents as bytes.
     """
 
     program: bytes
-    observations: Sequence[Observation]
+    observations: Sequence[Observation | None]
     batches: Sequence[Any]
 
 
@@ -50,6 +50,8 @@ def observed(shard: Shard) -> Observed:
     def see(number: int, value: Tensor) -> None:
         nonlocal strange
         observation = shard.observations[number]
+        if observation is None:
+            return
         found[number] = observation.updated(found[number], value)
         if isinstance(observation, Range) and found[number] is not None:
             strange = strange or bool(found[number][0].isnan().any())
