@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,13 +17,23 @@ import qreg
 from qreg.cli.main import main
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> Path:
-    """A folder with a model, calibration data for it, and nothing else."""
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model, calibration data for it, and its program."""
+    files = tmp_path_factory.mktemp("originals")
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)).eval()
-    torch.export.save(torch.export.export(model, (torch.randn(1, 8),)), tmp_path / "model.pt2")
-    torch.save([(torch.randn(1, 8),) for _ in range(8)], tmp_path / "data.pt")
+    torch.export.save(torch.export.export(model, (torch.randn(1, 8),)), files / "model.pt2")
+    torch.save([(torch.randn(1, 8),) for _ in range(8)], files / "data.pt")
+    assert quantize(files).exit_code == 0
+    return files
+
+
+@pytest.fixture
+def files(originals: Path, tmp_path: Path) -> Path:
+    """A folder with the model, its calibration data, and nothing else."""
+    for name in ("model.pt2", "data.pt"):
+        shutil.copy(originals / name, tmp_path)
     return tmp_path
 
 
@@ -189,23 +200,20 @@ def verify(files: Path, program: Path, *options: object) -> Result:
 
 
 @pytest.fixture
-def program(files: Path) -> Path:
-    assert quantize(files).exit_code == 0
-    return files / "model.pte"
+def program(originals: Path, files: Path) -> Path:
+    return Path(shutil.copy(originals / "model.pte", files))
 
 
 def test_a_program_is_verified_against_its_model(files: Path, program: Path) -> None:
-    answer = verify(files, program)
+    answer = verify(files, program, "--floor", 25)
     assert answer.exit_code == 0, answer.output
     assert "loaded in ExecuTorch with the XNNPACK delegate, ran 8 inputs" in answer.output
-    (output,) = json.loads(verify(files, program, "--json").stdout)["to_float"]
-    assert 25 < output["sqnr"] < 60
 
 
 def test_a_floor_that_is_not_reached_fails(files: Path, program: Path) -> None:
-    answer = verify(files, program, "--floor", 90)
+    answer = verify(files, program, "--floor", 60)
     assert answer.exit_code == 1
-    assert "less than 90" in answer.output
+    assert "less than 60" in answer.output
 
 
 def test_a_program_that_was_cut_short_is_refused(files: Path, program: Path) -> None:
@@ -213,14 +221,6 @@ def test_a_program_that_was_cut_short_is_refused(files: Path, program: Path) -> 
     answer = verify(files, program)
     assert answer.exit_code == 1
     assert "cut short" in answer.output
-
-
-def test_a_foreign_file_is_refused(files: Path) -> None:
-    foreign = files / "data.pte"
-    foreign.write_bytes((files / "data.pt").read_bytes())
-    answer = verify(files, foreign)
-    assert answer.exit_code == 1
-    assert "not an ExecuTorch program" in answer.output
 
 
 def test_a_file_of_another_suffix_is_refused(files: Path) -> None:
