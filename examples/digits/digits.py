@@ -56,7 +56,7 @@ def digits(held_out: float = 0.25) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return train, test, torch.tensor(split[2]), torch.tensor(split[3])
 
 
-def train_model(images: Tensor, labels: Tensor, epochs: int = 30) -> DigitsNet:
+def train_model(images: Tensor, labels: Tensor, epochs: int = 12) -> DigitsNet:
     """Trains with Adam on a one-cycle schedule, from a fixed seed."""
     torch.manual_seed(0)
     model, batch = DigitsNet(), 64

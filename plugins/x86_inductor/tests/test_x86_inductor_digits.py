@@ -27,7 +27,7 @@ def measured() -> tuple[qreg.Result, float, float]:
     example: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
     train, test, train_labels, test_labels = example.digits()
-    model = example.train_model(train, train_labels, epochs=12)
+    model = example.train_model(train, train_labels)
     calibration = [(image.unsqueeze(0),) for image in train[:64]]
     result = qreg.quantize(
         model, (train[:1],), backend="x86_inductor", calibration=calibration, progress=False

@@ -142,15 +142,27 @@ def shapes(module: Layer) -> list[tuple[int, ...]]:
     return [module.shape] * (2 if isinstance(module, TAKES_TWO) else 1)
 
 
-@pytest.mark.parametrize("kind", ["linear", "conv"])
+class Both(nn.Module):
+    """A case for a linear and for a convolution, each with inputs of its own."""
+
+    def __init__(self, case: type[Layer]) -> None:
+        super().__init__()
+        self.linear, self.conv = case("linear"), case("conv")
+        self.shapes = [*shapes(self.linear), *shapes(self.conv)]
+
+    def forward(self, *inputs: Tensor) -> tuple[Any, Any]:
+        half = len(inputs) // 2
+        return self.linear(*inputs[:half]), self.conv(*inputs[half:])
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_compiled_in_process_it_changes_nothing_that_is_not_its_own(
-    case: type[Layer], kind: str, converted: Callable[..., Any], stays_right: Callable[..., None]
+    case: type[Layer], converted: Callable[..., Any], stays_right: Callable[..., None]
 ) -> None:
     torch.compiler.reset()
-    module = case(kind)
-    model = converted(module, *shapes(module))
-    inputs = [torch.randn(shape) for shape in shapes(module)]
+    module = Both(case)
+    model = converted(module, *module.shapes)
+    inputs = [torch.randn(shape) for shape in module.shapes]
     stays_right(qreg_x86_inductor.compile(model), model, inputs)
 
 
