@@ -102,8 +102,11 @@ class Variant:
     config: str
     scoped: Callable[[RegistryQuantizer], RegistryQuantizer] = lambda quantizer: quantizer
 
-    def quantized(self, encoder: SentenceEncoder, backend: str) -> Result:
-        batches = calibration()
+    def quantized(
+        self, encoder: SentenceEncoder, backend: str, sentences: int | None = None
+    ) -> Result:
+        """Calibrate and verify with the first ``sentences`` (None: with all of them)."""
+        batches = calibration()[:sentences]
         quantizer = self.scoped(qreg.get_quantizer(backend, self.config))
         return qreg.quantize(
             encoder,
