@@ -76,8 +76,9 @@ def ranges(gains: Sequence[float] = (0.05, 0.3, 0.6)) -> Algorithm:
     """Return the algorithm that chooses the range of each activation among several.
 
     A range is replaced if another one takes a share of the error away at the outputs of the
-    operators that read the activation; ``gains`` are the shares that are tried. ``"auto"`` does not
-    include it: it helps some models, and the rounding algorithms help less after it.
+    operators that read the activation; ``gains`` are the shares that are tried. Weights get the
+    ranges of least squared error if the outputs are better with them. ``"auto"`` does not include
+    it: it helps some models, and the rounding algorithms help less after it.
     """
     return Algorithm(
         name="ranges",

@@ -219,3 +219,33 @@ def test_the_change_is_a_range_of_an_observed_value() -> None:
         assert not change.constants
     (layer,) = (n for n in given.candidate.model.graph.nodes if n.name == "linear")
     assert layer.args[INPUT].args[0].name == "x"
+
+
+@pytest.mark.parametrize("kind", ["channel4", "tensor4"])
+def test_weights_of_few_bits_are_narrowed_to_the_least_squared_error(kind: str) -> None:
+    """A search of all shares in NumPy, for each channel or for the tensor."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(256, 5))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.distributions.Laplace(0.0, 1.0).sample((5, 256)))
+    data = [(torch.randn(64, 256),) for _ in range(6)]
+    given = subject(model, data, kind)
+    changes = given.changes(RANGES)
+    (change,) = (each for each in changes if "weight" in each.node)
+    weight = model[0].weight.detach().numpy()
+    wanted = []
+    for row in weight if kind == "channel4" else [weight.reshape(-1)]:
+        largest = np.abs(row).max()
+        ends = [largest * (1 - step / 16) for step in range(14)]
+        errors = [
+            np.square(np.clip(np.round(row / end * 7), -7, 7) * end / 7 - row).sum() for end in ends
+        ]
+        wanted.append(ends[int(np.argmin(errors))])
+    assert change.range is not None
+    assert max(wanted) < np.abs(weight).max()
+    ends = torch.maximum(-change.range[0], change.range[1])
+    assert ends.reshape(-1).tolist() == pytest.approx(wanted)
+    with torch.no_grad():
+        after = noise(given.changed(*changes), given.candidate.reference, data)
+        before = noise(given.changed(), given.candidate.reference, data)
+    assert after < 0.9 * before
