@@ -25,7 +25,7 @@ def imported(name: str, option: str) -> Callable[..., Any]:
         sys.path.insert(0, here)
     try:
         found: Any = importlib.import_module(module)
-    except Exception as cause:  # whatever the code of the module raises
+    except (Exception, SystemExit) as cause:  # whatever the code of the module raises
         raise InputError(
             f"{option} {name!r}: module {module!r} cannot be imported: "
             f"{type(cause).__name__}: {cause} (expected one in the current folder, or installed)"

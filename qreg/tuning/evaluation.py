@@ -32,7 +32,7 @@ def measured(evaluate: Evaluate, model: Model, what: str) -> float:
     """
     try:
         found: object = evaluate(model)
-    except Exception as cause:  # of the user's code, or of the program that it calls
+    except (Exception, SystemExit) as cause:  # of the user's code, or of the program it calls
         raise EvaluationError(what, f"it raised {type(cause).__name__}: {cause}") from cause
     if isinstance(found, Tensor):
         raise EvaluationError(what, "it returned a tensor", "Return value.item()")

@@ -7,7 +7,7 @@ from numbers import Real
 
 from attrs import frozen
 
-from qreg.errors import InputError
+from qreg.errors import EvaluationError, InputError
 
 MAX_DROP = 0.01
 
@@ -37,8 +37,10 @@ class Wanted:
         """Return the goal for a float model.
 
         Raises ``InputError`` for a target that the float model misses, and for a relative drop from
-        0.
+        0, and ``EvaluationError`` for an infinite metric, from which there is no drop.
         """
+        if math.isinf(float_metric):
+            raise EvaluationError("the float model", f"it returned {float_metric}")
         if self.target is not None:
             goal = Goal(float_metric, float(self.target), self.lower_is_better)
             if not goal.meets(float_metric):

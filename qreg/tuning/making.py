@@ -11,12 +11,18 @@ import torch
 from attrs import evolve, field, frozen
 from torch.export import ExportedProgram
 
-from qreg.errors import EvaluationError, ProgramError, QregError, QualityWarning
+from qreg.errors import (
+    EvaluationError,
+    ProgramError,
+    QregError,
+    QualityWarning,
+    UnknownModuleError,
+)
 from qreg.graph.mutation import own_state
 from qreg.inputs.batches import BY_HAND, called_with, placed
 from qreg.inputs.fingerprint import hash_of
 from qreg.inputs.signature import Signature
-from qreg.inputs.specs import cloned
+from qreg.inputs.specs import called, cloned
 from qreg.pipeline.quantize import quantize
 from qreg.pipeline.result import Result
 from qreg.pipeline.selection import Selection
@@ -114,6 +120,8 @@ def made(
     try:
         result = subject.quantized(variant)
     except QregError as error:
+        if type(error) is UnknownModuleError:  # of the user's scopes, which all variants have
+            raise
         calls = error.calls if isinstance(error, ProgramError) else ()
         return Trial(variant, failure=str(error), culprits=tuple(Place(*c) for c in calls)), None
     trial = _described(variant, result)
@@ -140,7 +148,7 @@ def _described(variant: Variant, result: Result) -> Trial:
         sqnr=None if verified is None else verified.worst_sqnr,
         int8_share=report.int8_share,
         bytes=len(result.program),
-        digest=of_graph(result.converted),
+        digest=of_graph(result.converted, result.backend),
         kept=tuple(each.algorithm for each in result.algorithms if each.kept),
         seconds=dict(result.seconds),
     )
@@ -167,6 +175,6 @@ def float_model(program: ExportedProgram) -> Model:
     def run(*inputs: Any, **named: Any) -> Any:
         given = placed(called_with(inputs, named), signature, "evaluate", remedy=BY_HAND)
         with torch.no_grad():
-            return model(*cloned(given))
+            return called(model, cloned(given))
 
     return run

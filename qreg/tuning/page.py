@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from qreg.report.page import asset, environment
 from qreg.tuning import text
@@ -45,4 +46,4 @@ def render(found: TunedData, report_of: Callable[[Trial], str | None]) -> str:
 
 def relative(path: Path, page: Path) -> str:
     """Return the link from a page to a file."""
-    return Path(os.path.relpath(path.resolve(), page.resolve().parent)).as_posix()
+    return quote(Path(os.path.relpath(path.resolve(), page.resolve().parent)).as_posix())

@@ -41,7 +41,8 @@ class Search:
     def run(self) -> None:
         """Try variants until one meets the limit with as little as possible out of its config."""
         base = self._first()
-        if self.algorithms and base.variant.algorithms == () and self._may_go_on(base):
+        tried = any(each.variant.algorithms for each in self.trials)
+        if self.algorithms and not tried and self._may_go_on(base):
             (improved,) = self._try([evolve(base.variant, algorithms=self.algorithms)])
             base = self._better(base, improved)
         if self._may_go_on(base):
@@ -83,7 +84,7 @@ class Search:
     def _better(self, first: Trial, second: Trial) -> Trial:
         """Return the trial with the better metric; the first if they are equal."""
         if first.metric is None or second.metric is None:
-            return first
+            return second if first.metric is None else first
         return second if self.goal.drop(second.metric) < self.goal.drop(first.metric) else first
 
     def _bisect(self, base: Trial, found: Sequence[Level]) -> None:

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from qreg.errors import InputError
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.backend import Backend
-from qreg.programs.loading import read_lowered, write_program
+from qreg.programs.loading import paths, read_lowered, write_program
 from qreg.recipes.recipe import Recipe
 from qreg.report.values import plain
 from qreg.tuning.making import Product
@@ -67,10 +67,11 @@ class Store:
     def _check(self) -> None:
         path = self.folder / IDENTITY
         if not path.exists():
-            if others := [each.name for each in self.folder.iterdir() if each.name != ".lock"]:
+            visible = [each.name for each in self.folder.iterdir() if each.name[0] != "."]
+            if visible:
                 raise InputError(
                     f"work folder {self.folder}: it has files that are not of a search, such as "
-                    f"{others[0]!r} (expected an empty folder). Name another folder"
+                    f"{min(visible)!r} (expected an empty folder). Name another folder"
                 )
             self._write(path, {**self.identity})
             return
@@ -83,9 +84,14 @@ class Store:
                 )
 
     def trial(self, variant: Variant) -> Trial | None:
-        """Return the stored trial of a variant; None if there is none."""
+        """Return the stored trial of a variant; None if there is none.
+
+        One whose ``evaluate`` raised is made again: that may depend on what is not stored, such as
+        files.
+        """
         path = self._place(variant) / "trial.json"
-        return _trial(_read(path), variant) if path.exists() else None
+        found = _trial(_read(path), variant) if path.exists() else None
+        return None if found and found.evaluated and found.metric is None else found
 
     def keep(self, trial: Trial, product: Product | None, supplied: Supplied[Backend]) -> None:
         """Store a trial with its program, report and recipe; ``supplied`` is its backend."""
@@ -99,15 +105,22 @@ class Store:
                 product.report.save_json(place / "report.json")
                 product.recipe.save(place / RECIPE)
             # the last file: a trial without it is made again
-            self._write(place / "trial.json", attrs.asdict(trial, value_serializer=plain))
+            self._write(place / "trial.json", attrs.asdict(trial))
 
     def keep_best(self, trial: Trial, supplied: Supplied[Backend]) -> None:
-        """Copy the program of a trial, and its recipe, to ``best`` with their suffixes."""
+        """Copy the program of a trial, and its recipe, to ``best`` with their suffixes.
+
+        A program of another backend that was the best before is removed.
+        """
         suffix, place = supplied.value.suffix, self._place(trial.variant)
-        program = read_lowered(supplied, place / f"program{suffix}")
+        program, best = read_lowered(supplied, place / f"program{suffix}"), self.folder / "best"
         with _writing(self.folder):
-            write_program(supplied, self.folder / f"best{suffix}", program)
-            Recipe.load(place / RECIPE).save(self.folder / "best.toml")
+            write_program(supplied, best.with_suffix(suffix), program)
+            Recipe.load(place / RECIPE).save(best.with_suffix(".toml"))
+            recipe = (best.with_suffix(".toml"), best.with_suffix(".safetensors"))
+            wanted = {*paths(supplied.value, best.with_suffix(suffix)), *recipe}
+            for other in set(self.folder.glob("best.*")) - wanted:
+                other.unlink()
 
     def patterns(self, variant: Variant) -> list[Pattern] | None:
         """Return the stored patterns of a variant; None if there are none."""

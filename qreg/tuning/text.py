@@ -82,6 +82,8 @@ def word(trial: Trial) -> str:
     """Return the verdict on a trial in a word."""
     if trial.metric is None:
         return "FAILED" if trial.bytes is None or trial.evaluated else "not run here"
+    if trial.unconfirmed:
+        return "not confirmed"
     if trial.refuted is not None:
         return f"{trial.refuted:.6g} at first"
     return ("met" if trial.met else "missed") + ("" if trial.evaluated else ", same program")
@@ -153,7 +155,12 @@ def obstacles(found: TunedData) -> Iterator[str]:
     if any(each.metric is not None for each in found.trials) and found.best is not None:
         left = found.best.int8_share
         inside = "" if left is None else f", with {percent(left)} of its work in int8"
-        yield f"the best program misses the limit by {_missing(found):.3g}{inside}"
+        fact = (
+            "could not be evaluated again"
+            if found.best.unconfirmed
+            else f"misses the limit by {_missing(found):.3g}"
+        )
+        yield f"the best program {fact}{inside}"
     if not any(each.variant.moves for each in found.trials):
         yield (
             "no pattern was moved: the budget of evaluations was spent, no operator has noise that "

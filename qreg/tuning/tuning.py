@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from attrs import define, evolve, field
 
+from qreg.errors import EvaluationError
 from qreg.pipeline.result import Result
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.backend import Backend
@@ -136,17 +137,9 @@ class Tuning:
 
         A program that misses the limit when it is evaluated again is not the best any more.
         """
-        self._time_in_turns()
-        best, confirmed = self.best, None
-        while best is not None and best.met:
-            with self.stages.stage("confirm"):
-                again = loaded_again(self._result(best))
-                what = f"the program of {best.variant}, loaded again"
-                confirmed = measured(self.subject.evaluate, again.run, what)
-            if self.goal.meets(confirmed):
-                break
-            self._refute(best, confirmed)
-            best = self.best
+        best, confirmed = self._confirmed()
+        if self.store and best is not None:  # latencies and confirmations may have changed it
+            self.store.keep_best(best, self._supplied(best))
         return Tuned(
             model=model,
             float_metric=self.goal.float_metric,
@@ -155,12 +148,30 @@ class Tuning:
             minimize=self.minimize,
             trials=tuple(self.trials),
             best=best,
-            confirmed=confirmed if best is not None and best.met else None,
+            confirmed=confirmed,
             notes=tuple(self.notes),
             seconds=dict(self.stages.seconds),
-            result=None if best is None else self._result(best),
+            result=None if best is None else loaded_again(self._result(best)),
             store=self.store,
         )
+
+    def _confirmed(self) -> tuple[Trial | None, float | None]:
+        """Return the best trial, and the metric of its program loaded again; None if it misses."""
+        self._time_in_turns()
+        while (best := self.best) is not None and best.met:
+            what = f"the program of {best.variant}, loaded again"
+            with self.stages.stage("confirm"):
+                again = loaded_again(self._result(best))
+                try:
+                    confirmed = measured(self.subject.evaluate, again.run, what)
+                except EvaluationError as error:
+                    self._replace(best, evolve(best, met=False, failure=str(error)))
+                    continue
+            if self.goal.meets(confirmed):
+                return best, confirmed
+            # the metric of the second evaluation
+            self._replace(best, evolve(best, metric=confirmed, met=False, refuted=best.metric))
+        return best, None
 
     def _time_in_turns(self) -> None:
         """Measure the latency of the programs that meet the limit again, in turns.
@@ -175,12 +186,10 @@ class Tuning:
             programs = [(each.target.loader, each.program) for each in results]
             seconds = in_turns(programs, results[0].samples[0])
         for trial, latency in zip(met, seconds, strict=True):
-            self.trials[self.trials.index(trial)] = evolve(trial, milliseconds=1000 * latency)
+            self._replace(trial, evolve(trial, milliseconds=1000 * latency))
 
-    def _refute(self, trial: Trial, metric: float) -> None:
-        """Replace a trial by one with the metric of its second evaluation."""
-        again = evolve(trial, metric=metric, met=False, refuted=trial.metric)
-        self.trials[self.trials.index(trial)] = again
+    def _replace(self, trial: Trial, changed: Trial) -> None:
+        self.trials[self.trials.index(trial)] = changed
 
 
 def _title(variants: Sequence[Variant]) -> str:

@@ -98,6 +98,11 @@ class Trial:
     refuted: float | None = None
     seconds: Mapping[str, float] = field(factory=dict, eq=False)
 
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether ``evaluate`` failed on the program when it met the limit and was loaded again."""
+        return self.metric is not None and self.failure is not None
+
 
 @frozen
 class TunedData:
@@ -129,7 +134,7 @@ class TunedData:
     @property
     def evaluations(self) -> int:
         """The number of times that ``evaluate`` ran a program, with confirmations."""
-        again = sum(each.refuted is not None for each in self.trials)
+        again = sum(each.refuted is not None or each.unconfirmed for each in self.trials)
         return sum(each.evaluated for each in self.trials) + again + self.met
 
     @property

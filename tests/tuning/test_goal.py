@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -91,5 +92,7 @@ def test_an_error_of_the_users_is_chained() -> None:
     with pytest.raises(EvaluationError, match=r"it raised KeyError: 'labels'") as caught:
         measured(evaluate, abs, "the model")
     assert isinstance(caught.value.__cause__, KeyError)
+    with pytest.raises(EvaluationError, match="it raised SystemExit: 0"):
+        measured(lambda model: sys.exit(0), abs, "the model")
     with pytest.raises(InputError, match=r"evaluate: it is 0\.9"):
         check_evaluate(0.9)

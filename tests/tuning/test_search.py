@@ -123,6 +123,14 @@ def test_the_better_of_two_is_the_base(gain: float, expected: tuple[str, ...]) -
     assert trials[-1].met
 
 
+def test_algorithms_that_do_not_help_are_tried_once_if_several_trials_are_made() -> None:
+    patterns = [pattern("a", 0.5), pattern("b", 1e-4)]
+    trials = searched(patterns, by_noise(patterns), algorithms=("gptq",), at_once=2)
+    assert [(each.variant.algorithms, len(each.variant.moves)) for each in trials] == [
+        *(((), 0), (("gptq",), 0), ((), 1)),
+    ]
+
+
 def test_a_cheap_pattern_is_moved_ahead_of_one_that_costs_much() -> None:
     (first, *_) = levels([pattern("large", 0.5, 1000.0), pattern("small", 0.4, 1.0)])
     assert [each.places[0].operator for each in first.moves] == ["small"]

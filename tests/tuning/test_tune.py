@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,98 @@ def test_a_program_that_misses_the_limit_at_second_sight_is_not_met(registry: Re
     assert "two evaluations of the same program differ by 0.5" in str(found)
 
 
+def test_the_best_in_the_folder_is_the_one_that_is_returned(
+    registry: Registry, tmp_path: Path
+) -> None:
+    values = iter([1.0, 0.5, 0.995, 0.3])  # float, plain, with a move, and that one again
+    with pytest.warns(TargetMissedWarning):
+        found = tune(registry, evaluate=lambda run: next(values), work=tmp_path / "work")
+    assert found.best is found.trials[0]
+    assert found.result is not None
+    assert (tmp_path / "work" / "best.toy").read_bytes() == found.result.program
+
+
+def test_an_evaluate_that_fails_to_confirm_does_not_lose_the_program(registry: Registry) -> None:
+    values = iter([1.0, 1.0])
+    with pytest.warns(TargetMissedWarning, match="could not be evaluated again"):
+        found = tune(registry, evaluate=lambda run: next(values))
+    assert found.result is not None
+    assert found.evaluations == 2
+    assert "not confirmed, best" in str(found)
+    assert "it raised StopIteration" in str(found)
+
+
+def test_infinity_and_errors_of_evaluate_do_not_change_a_search_that_goes_on(
+    registry: Registry, tmp_path: Path
+) -> None:
+    values: list[float] = [1.0, math.inf]
+    options = {"lower_is_better": True, "work": tmp_path / "work"}
+    with pytest.warns(TargetMissedWarning):
+        tune(registry, evaluate=_popping(values), **options)
+    values += [1.0, 1.0, 1.0]  # float, the trial that raised, and its confirmation
+    found = tune(registry, evaluate=_popping(values), **options)
+    assert [each.metric for each in found.trials] == [math.inf, 1.0]
+    assert found.met
+    assert not values
+
+
+def _popping(values: list[float]) -> Callable[[Any], float]:
+    return lambda run: values.pop(0)
+
+
+class Counts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.count = nn.Linear(4, 4), nn.Buffer(torch.zeros(1))
+
+    def forward(self, x: Tensor, *, scale: Tensor) -> dict[str, Tensor]:
+        self.count.add_(1.0)
+        return {"y": self.linear(x) * scale + self.count}
+
+
+def test_keywords_are_passed_and_state_starts_anew_for_each_evaluation(registry: Registry) -> None:
+    inputs = {"x": torch.randn(8, 4), "scale": torch.ones(1)}
+    seen: list[float] = []
+
+    def evaluate(run: Callable[..., Any]) -> float:
+        seen.append(float(run(**inputs)["y"].mean()))
+        return 1.0
+
+    found = qreg.tune(
+        *(Counts().eval(), inputs),
+        calibration=[inputs] * 3,
+        evaluate=evaluate,
+        backends=["toy"],
+        progress=False,
+        registry=registry,
+    )
+    assert found.result is not None
+    seen.append(float(found.result.run(inputs)["y"].mean()))
+    assert seen == pytest.approx(seen[:1] * 4, abs=0.1)
+
+
+def test_each_backend_is_evaluated_though_the_models_are_alike(
+    registry: Registry, toy: Any, tmp_path: Path
+) -> None:
+    other = evolve(toy.BACKEND, name="other", suffix=".other")
+    extension = toy.Extension([other], toy.CONFIGS, toy.ANNOTATORS, toy.lower, extends="other")
+    both = Registry({"toy": toy, "other": extension}, entry_points=False)
+    values = iter([1.0, 0.8, 0.9, 0.9])
+    found = tune(
+        both,
+        evaluate=lambda run: next(values),
+        backends=["toy", "other"],
+        algorithms=(),
+        budget=2,
+        max_drop=0.15,
+        work=tmp_path / "work",
+    )
+    assert [each.metric for each in found.trials] == [0.8, 0.9]
+    assert {each.suffix for each in (tmp_path / "work").glob("best.*")} == {
+        *(".other", ".toml", ".safetensors"),
+    }
+
+
 def test_the_same_program_is_evaluated_once(registry: Registry) -> None:
     again = qreg.Algorithm("idle", "prepared", "changes nothing", run=lambda *_: [])
     with pytest.warns(TargetMissedWarning):
@@ -301,6 +394,8 @@ def test_a_backend_that_only_compiles_is_not_run_here(toy: Any) -> None:
         ({"backends": ["tay"]}, UnknownNameError, "Did you mean 'toy'"),
         ({"target": 2.0}, InputError, "which the float model misses"),
         ({"algorithms": ["gtpq"]}, UnknownNameError, "gtpq"),
+        ({"keep_in_float": ["frist"]}, qreg.errors.UnknownModuleError, "Near: first"),
+        ({"evaluate": lambda run: math.inf}, EvaluationError, "it returned inf"),
         ({"max_dorp": 0.1}, qreg.errors.UnknownArgumentError, "Did you mean 'max_drop'"),
     ],
 )
