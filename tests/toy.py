@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve
@@ -181,8 +181,13 @@ class Extension:
         return self.lowering(program)
 
 
-def variant(name: str, lowering: Callable[[ExportedProgram], object] = lower, **fields: Any) -> Any:
-    """A registry of this backend alone, under a name and with some of its fields changed."""
+def variant(
+    name: str,
+    lowering: Callable[[ExportedProgram], object] = lower,
+    others: Mapping[str, object] | None = None,
+    **fields: Any,
+) -> Any:
+    """A registry of this backend, under a name and with some fields changed, and other plugins."""
     backend = evolve(BACKEND, name=name, **fields)
     plugin = Extension([backend], CONFIGS, ANNOTATORS, lowering, extends=name)
-    return Registry({name: plugin}, entry_points=False)
+    return Registry({name: plugin, **(others or {})}, entry_points=False)

@@ -1,12 +1,13 @@
 """The algorithms that come with qreg, in the order in which they are tried. Does not import torch.
 
 Each function returns an algorithm with other parameters than the registered one:
-``qreg.quantize(..., algorithms=[stock.bias_correction(threshold=2.0)])``.
+``qreg.quantize(..., algorithms=[stock.bias_correction(threshold=2.0)])``. A recipe names them too:
+``algorithms = [{name = "bias_correction", threshold = 2.0}]``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -48,9 +49,10 @@ def equalize() -> Algorithm:
         name="equalize",
         stage="float",
         summary="gives the channels between two layers alike ranges",
-        run=partial(_run, "equalize"),
+        run=partial(_run, "equalize", {}),
         applies=partial(_applies, "equalize"),
         statistics=(CHANNEL_RANGES,),
+        make=equalize,
     )
 
 
@@ -62,13 +64,16 @@ def smooth_quant(
     ``alphas`` are the exponents that are tried for each activation. A channel whose range is more
     than ``threshold`` times the median of the channels is an outlier of the residual stream.
     """
+    parameters = {"alphas": tuple(alphas), "threshold": threshold}
     return Algorithm(
         name="smooth_quant",
         stage="float",
         summary="moves outlier channels of activations into weights, and out of sums",
-        run=partial(_run, "smooth_quant", alphas=tuple(alphas), threshold=threshold),
+        run=partial(_run, "smooth_quant", parameters),
         applies=partial(_applies, "smooth_quant"),
         statistics=(CHANNEL_RANGES,),
+        parameters=parameters,
+        make=smooth_quant,
     )
 
 
@@ -80,12 +85,15 @@ def ranges(gains: Sequence[float] = (0.05, 0.3, 0.6)) -> Algorithm:
     ranges of least squared error if the outputs are better with them. ``"auto"`` does not include
     it: it helps some models, and the rounding algorithms help less after it.
     """
+    parameters = {"gains": tuple(gains)}
     return Algorithm(
         name="ranges",
         stage="prepared",
         summary="chooses ranges of activations by the error at the operators that read them",
-        run=partial(_run, "ranges", gains=tuple(gains)),
+        run=partial(_run, "ranges", parameters),
         automatic=False,
+        parameters=parameters,
+        make=ranges,
     )
 
 
@@ -95,13 +103,16 @@ def gptq(damping: float = 0.01, block: int = 128) -> Algorithm:
     ``damping`` is the share of the mean of the Hessian's diagonal that is added to it, and
     ``block`` the number of columns that are rounded ahead of a change of all others.
     """
+    parameters = {"damping": damping, "block": block}
     return Algorithm(
         name="gptq",
         stage="prepared",
         summary="rounds weights one after another, each to make up for those before (GPTQ)",
-        run=partial(_run, "gptq", damping=damping, block=block),
+        run=partial(_run, "gptq", parameters),
         statistics=(MOMENTS,),
         conflicts=("adaround",),
+        parameters=parameters,
+        make=gptq,
     )
 
 
@@ -110,14 +121,17 @@ def adaround(steps: int = 1000, damping: float = 0.01) -> Algorithm:
 
     It takes minutes, so that ``"auto"`` does not include it.
     """
+    parameters = {"steps": steps, "damping": damping}
     return Algorithm(
         name="adaround",
         stage="prepared",
         summary="learns which weights to round up and which down (AdaRound)",
-        run=partial(_run, "adaround", steps=steps, damping=damping),
+        run=partial(_run, "adaround", parameters),
         statistics=(MOMENTS,),
         conflicts=("gptq",),
         automatic=False,
+        parameters=parameters,
+        make=adaround,
     )
 
 
@@ -127,11 +141,14 @@ def bias_correction(threshold: float = 1000.0, shrink: bool = True) -> Algorithm
     A shift of more than ``threshold`` times the largest bias of a layer is not corrected.
     ``shrink`` corrects only the share of the shift that the calibration batches agree on.
     """
+    parameters = {"threshold": threshold, "shrink": shrink}
     return Algorithm(
         name="bias_correction",
         stage="prepared",
         summary="adds to each bias what rounding takes from the mean of the output",
-        run=partial(_run, "bias_correction", threshold=threshold, shrink=shrink),
+        run=partial(_run, "bias_correction", parameters),
+        parameters=parameters,
+        make=bias_correction,
     )
 
 
@@ -142,17 +159,20 @@ def mixed_precision(budget: float = 0.02, share: float = 0.02, enough: float = 2
     of a value in the noise of all from which it is worth it. A model whose outputs have an SQNR of
     ``enough`` dB on the calibration data is left alone.
     """
+    parameters = {"budget": budget, "share": share, "enough": enough}
     return Algorithm(
         name="mixed_precision",
         stage="precision",
         summary="keeps cheap operators in float whose rounded values cost the outputs most",
-        run=partial(_run, "mixed_precision", budget=budget, share=share, enough=enough),
+        run=partial(_run, "mixed_precision", parameters),
         applies=partial(_applies, "mixed_precision"),
+        parameters=parameters,
+        make=mixed_precision,
     )
 
 
 def _run(
-    module: str, candidate: Candidate, calibration: Calibration, **parameters: Any
+    module: str, parameters: Mapping[str, Any], candidate: Candidate, calibration: Calibration
 ) -> Iterable[Change]:
     """Call ``changes`` of a module, which imports torch, so that listing does not."""
     found = import_module(f"qreg.algorithms.{module}").changes

@@ -17,7 +17,7 @@ from qreg.pipeline.replay import replayed
 from qreg.pipeline.request import Request, request_of
 from qreg.pipeline.result import Result
 from qreg.pipeline.run import Run
-from qreg.pipeline.selection import AUTO, Algorithms, Selection, selected
+from qreg.pipeline.selection import AUTO, Algorithms, Selection, named, selected
 from qreg.pipeline.source import Data
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry
 from qreg.programs.export import name_of
@@ -25,6 +25,7 @@ from qreg.programs.lowering import target
 from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
 from qreg.recipes.recipe import Recipe
 from qreg.recipes.record import Record
+from qreg.recipes.values import Named
 from qreg.utils.progress import Stages
 from qreg.verification.verdict import check_min_sqnr, warn_if_poor
 from qreg.verification.verify import MIN_SQNR
@@ -70,10 +71,11 @@ def quantize(
         quantizer: a quantizer with its scopes, made by ``get_quantizer``, instead of ``backend``
             and ``config``.
         dynamic_shapes: as for ``torch.export.export``.
-        algorithms: names of algorithms and ``Algorithm`` values to try, or ``"auto"`` for all
-            automatic ones. Each is kept only if it improves the SQNR of the outputs to float on
-            calibration batches that are held back; ``result.algorithms`` has the outcomes. Those
-            of the stage ``"float"`` read the calibration data once more.
+        algorithms: names of algorithms, ``Algorithm`` values, or tables of a name and parameters
+            to try: ``{"name": "gptq", "block": 64}``. ``"auto"`` stands for all automatic ones.
+            Each is kept only if it improves the SQNR of the outputs to float on calibration batches
+            that are held back; ``result.algorithms`` has the outcomes. Those of the stage
+            ``"float"`` read the calibration data once more.
         workers: the number of processes that calibrate, each on a part of the batches, which are
             stored in a temporary folder for that. The qparams are the same for any number from 1
             on. They differ from those of None, one pass in this process, for configs with
@@ -110,7 +112,7 @@ def quantize(
     goal = target(quantizer.registry, quantizer.backend, given.options)
     _check_modes(quantizer, calibration, given.record)
     selection = Selection() if given.record else selected(quantizer.registry, given.algorithms)
-    asked = _names(given, selection)
+    asked = _named(given, selection, quantizer.registry)
     data = Data(calibration, max_batches, transform)
     with Stages(progress) as stages:
         run = Run(quantizer, goal, goal.load if verify else None, stages, given.seed, workers)
@@ -125,11 +127,11 @@ def quantize(
     return run.result(name_of(model), source, graphs, lowered, verification, asked)
 
 
-def _names(given: Request, selection: Selection) -> str | tuple[str, ...]:
-    """Return the names of the algorithms, or ``"auto"``."""
+def _named(given: Request, selection: Selection, registry: Registry) -> str | tuple[Named, ...]:
+    """Return what names the algorithms in a recipe, or ``"auto"``."""
     if given.record or given.algorithms == AUTO:
         return given.algorithms  # type: ignore[return-value]
-    return tuple(each.value.name for each in selection.algorithms)
+    return tuple(named(each.value, registry) for each in selection.algorithms)
 
 
 def _check_modes(

@@ -35,6 +35,7 @@ from qreg.quantizer.registry_quantizer import RegistryQuantizer
 from qreg.recipes.quantizers import recipe_of
 from qreg.recipes.recipe import Recipe
 from qreg.recipes.record import Record
+from qreg.recipes.values import Named
 from qreg.recipes.versions import versions_for
 from qreg.report.cautions import some
 from qreg.report.operators import operators
@@ -181,7 +182,7 @@ class Made:
 
     quantizer: RegistryQuantizer
     options: Mapping[str, Any]
-    algorithms: str | tuple[str, ...]
+    algorithms: str | tuple[Named, ...]
     record: Record
     seed: int
     _digest: dict[str, str | None] = field(factory=dict, init=False, repr=False, eq=False)

@@ -39,6 +39,7 @@ from qreg.programs.training import check_still
 from qreg.quantizer.registry_quantizer import RegistryQuantizer
 from qreg.recipes.pinned import pin
 from qreg.recipes.record import Record, Step, hashes, operators
+from qreg.recipes.values import Named
 from qreg.utils.progress import Stages
 from qreg.verification.drops import largest_drops
 from qreg.verification.verify import DYNAMIC_FLOOR, FLOOR, Verification, verify
@@ -225,7 +226,7 @@ class Run:
         graphs: Graphs,
         lowered: Lowered,
         verification: Verification | None,
-        algorithms: str | tuple[str, ...] = (),
+        algorithms: str | tuple[Named, ...] = (),
     ) -> Result:
         """Return the results of the stages, with the audit of the program."""
         decisions = tuple(graphs.quantizer.decisions)

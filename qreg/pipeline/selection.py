@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from qreg.errors import IN_PROCESS, AlgorithmError, InputError, UnknownNameError
 from qreg.plugins.ordering import in_order
@@ -13,6 +13,7 @@ from qreg.plugins.plugin import Plugin
 from qreg.plugins.registry import Registry
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.algorithm import STAGES, Algorithm, Stage
+from qreg.recipes.values import Named
 
 AUTO = "auto"
 
@@ -29,16 +30,16 @@ class Selection:
         return [each for each in self.algorithms if each.value.stage in stages]
 
 
-Algorithms: TypeAlias = str | Iterable[str | Algorithm] | Selection
+Algorithms: TypeAlias = str | Iterable[Named | Algorithm] | Selection
 
 
 def selected(registry: Registry, asked: Algorithms) -> Selection:
     """Return the algorithms that ``asked`` stands for.
 
-    ``asked`` is ``"auto"``, for all automatic ones, names of registered algorithms and
-    ``Algorithm`` values, or a selection, which is returned. Raises ``UnknownNameError`` for an
-    unknown name, ``InputError`` for another type, and ``AlgorithmError`` for two algorithms that
-    are not combined.
+    ``asked`` is ``"auto"``, for all automatic ones, names of registered algorithms, tables as in a
+    recipe and ``Algorithm`` values, or a selection, which is returned. Raises ``UnknownNameError``
+    for an unknown name or parameter, ``InputError`` for another type, and ``AlgorithmError`` for
+    an invalid parameter and for two algorithms that are not combined.
     """
     if isinstance(asked, Selection):
         return asked
@@ -52,7 +53,7 @@ def selected(registry: Registry, asked: Algorithms) -> Selection:
             f'algorithms: it is {asked!r} (expected "auto", or a list of names and of Algorithm '
             f"values).{remedy}"
         )
-    chosen = [_supplied(each, registry) for each in asked]
+    chosen = [supplied(each, registry) for each in asked]
     _check_conflicts(chosen)
     position = {name: number for number, name in enumerate(known)}
     chosen.sort(key=lambda each: position.get(each.value.name, len(position)))
@@ -67,16 +68,53 @@ def _check_any(known: Collection[str]) -> None:
         )
 
 
-def _supplied(each: object, registry: Registry) -> Supplied[Algorithm]:
+def supplied(each: object, registry: Registry) -> Supplied[Algorithm]:
+    """Return the algorithm that a name, a table or an ``Algorithm`` stands for.
+
+    Raises as :func:`selected`.
+    """
     known = registry.algorithms()
     if isinstance(each, Algorithm):
-        return Supplied(each, Plugin(each.name, IN_PROCESS, "", load=object))
-    if not isinstance(each, str):
+        same = _registered(each, registry)
+        return Supplied(
+            each, same.source if same else Plugin(each.name, IN_PROCESS, "", load=object)
+        )
+    parameters = dict(each) if isinstance(each, Mapping) else {}
+    name = parameters.pop("name", None) if isinstance(each, Mapping) else each
+    if not isinstance(name, str):
         raise InputError(f"algorithms: {each!r} is not a name or an Algorithm.")
-    if each not in known:
+    if parameters.get("in_process"):
+        raise AlgorithmError(
+            "it was a value of another process, and no plugin registers it. Supply it with a "
+            "plugin, and omit in_process; a recipe with its table [record] does not need it",
+            name,
+        )
+    if name not in known:
         remedy = "`qreg ops` lists what each of them does."
-        raise UnknownNameError("algorithm", each, known, remedy)
-    return known[each]
+        raise UnknownNameError("algorithm", name, known, remedy)
+    found = known[name]
+    return evolve(found, value=found.value.with_parameters(**parameters)) if parameters else found
+
+
+def _registered(algorithm: Algorithm, registry: Registry) -> Supplied[Algorithm] | None:
+    """Return the registered algorithm that one is a variant of, if any."""
+    found = registry.algorithms().get(algorithm.name)
+    return found if found and algorithm.is_variant_of(found.value) else None
+
+
+def named(algorithm: Algorithm, registry: Registry) -> Named:
+    """Return what names an algorithm in a recipe, with the parameters that are not the default.
+
+    An algorithm that no plugin registers has ``in_process``, and all its parameters.
+    """
+    found = _registered(algorithm, registry)
+    if found is None:
+        return {"name": algorithm.name, "in_process": True, **algorithm.parameters}
+    default = found.value.parameters
+    changed = {
+        name: value for name, value in algorithm.parameters.items() if value != default.get(name)
+    }
+    return {"name": algorithm.name, **changed} if changed else algorithm.name
 
 
 def _in_stages(chosen: Sequence[Supplied[Algorithm]]) -> list[Supplied[Algorithm]]:

@@ -85,6 +85,10 @@ def algorithm_rows(registry: Registry) -> list[Row]:
             "algorithm": name,
             "stage": supplied.value.stage,
             "auto": "yes" if supplied.value.automatic else "",
+            "parameters": {
+                key: list(value) if isinstance(value, tuple) else value
+                for key, value in supplied.value.parameters.items()
+            },
             "summary": supplied.value.summary,
             "distribution": supplied.distribution,
         }

@@ -35,5 +35,22 @@ def dumped(values: Mapping[str, Any]) -> str:
     plain = {name: each for name, each in values.items() if name in FIRST}
     tables = {name: each for name, each in values.items() if name not in FIRST}
     for name, each in (*plain.items(), *tables.items()):
-        document.add(name, each)
+        document.add(name, _inline(each) if name == "algorithms" else each)
     return tomlkit.dumps(document)
+
+
+def _inline(algorithms: Any) -> Any:
+    """Return a list with its tables between braces, since keys follow that are not in a table."""
+    import tomlkit
+
+    if isinstance(algorithms, str):
+        return algorithms
+    array = tomlkit.array()
+    for each in algorithms:
+        if isinstance(each, str):
+            array.append(each)
+        else:
+            table = tomlkit.inline_table()
+            table.update(each)
+            array.append(table)
+    return array

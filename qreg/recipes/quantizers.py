@@ -12,7 +12,7 @@ from qreg.plugins.registry import DEFAULT, Registry, installed
 from qreg.quantizer.registry_quantizer import RegistryQuantizer
 from qreg.recipes.recipe import Recipe
 from qreg.recipes.specs import config_of, config_table
-from qreg.recipes.values import Scope
+from qreg.recipes.values import Named, Scope
 from qreg.recipes.versions import versions_for
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def quantizer_of(recipe: Recipe, registry: Registry | None = None) -> RegistryQu
 def recipe_of(
     quantizer: RegistryQuantizer,
     options: Mapping[str, Any],
-    algorithms: str | Sequence[str] = (),
+    algorithms: str | Sequence[Named] = (),
     record: Record | None = None,
     seed: int = 0,
 ) -> Recipe:

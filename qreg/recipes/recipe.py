@@ -13,7 +13,7 @@ from qreg.errors import RecipeError
 from qreg.plugins.registry import DEFAULT
 from qreg.recipes.document import dumped, parsed
 from qreg.recipes.tensors import read_record, written_record
-from qreg.recipes.values import Address, Scope, check_record, fields_of, plain
+from qreg.recipes.values import Address, Named, Scope, check_record, fields_of, plain
 from qreg.utils.files import write_all_atomically
 
 if TYPE_CHECKING:
@@ -30,9 +30,10 @@ class Recipe:
     ``modules``, ``module_types``, ``operators`` and ``calls`` are the scopes, each with the name of
     a config or None; the key of a call is its module, operator and ordinal. ``configs`` are
     configs by value, as tables of plain values, by the names that scopes use. ``algorithms`` are
-    names, or ``"auto"``. ``seed`` is that of torch's random numbers while algorithms run.
-    ``versions`` are those of the distributions that made the program. ``record`` has the
-    quantization parameters and the changes of algorithms: with it, no calibration data is needed.
+    names, or tables of a name and the parameters that do not have their default, or ``"auto"``.
+    ``seed`` is that of torch's random numbers while algorithms run. ``versions`` are those of the
+    distributions that made the program. ``record`` has the quantization parameters and the changes
+    of algorithms: with it, no calibration data is needed.
     """
 
     backend: str
@@ -41,7 +42,7 @@ class Recipe:
     module_types: Mapping[str, Scope] = Factory(dict)
     operators: Mapping[str, Scope] = Factory(dict)
     calls: Mapping[Address, Scope] = Factory(dict)
-    algorithms: str | tuple[str, ...] = ()
+    algorithms: str | tuple[Named, ...] = ()
     options: Mapping[str, str | int | float | bool] = Factory(dict)
     configs: Mapping[str, Mapping[str, Any]] = Factory(dict)
     seed: int = 0

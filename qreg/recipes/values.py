@@ -8,10 +8,12 @@ from typing import Any, TypeAlias
 from qreg.errors import RecipeError, UnknownNameError
 
 Scope: TypeAlias = str | None  # the name of a config; None: float
+Named: TypeAlias = str | Mapping[str, Any]  # an algorithm: its name, or a table with parameters
 Address: TypeAlias = tuple[str, str, int]  # module, operator, ordinal
 
 SCHEMA = 1
 FLOAT = "float"
+PLAIN = (str, int, float, bool)
 SCOPES = ("modules", "module_types", "operators")
 CALL = {"module": str, "operator": str, "ordinal": int, "config": str}
 RECORD = {"file": str, "sha256": str, "intent": str}
@@ -39,7 +41,7 @@ def plain(recipe: Mapping[str, Any]) -> dict[str, Any]:
         "schema": SCHEMA,
         "backend": recipe["backend"],
         "config": _named(recipe["config"]),
-        "algorithms": algorithms if isinstance(algorithms, str) else list(algorithms),
+        "algorithms": algorithms if isinstance(algorithms, str) else _listed(algorithms),
         **{name: recipe[name] for name in ("seed", "allow_float", "unknown_modules")},
         "options": dict(recipe["options"]),
         **{name: _scopes(recipe[name]) for name in SCOPES},
@@ -79,14 +81,16 @@ def fields_of(data: Mapping[str, Any], where: str) -> dict[str, Any]:
     given = {name: data[name] for name in KEYS if name in data and name != "schema"}
     for name in SCOPES:
         given[name] = _read_scopes(data.get(name, {}), f"{where}: [{name}]")
-    for name, kind in (("options", (str, int, float, bool)), ("configs", dict), ("versions", str)):
+    for name, kind in (("options", PLAIN), ("configs", dict), ("versions", str)):
         _check_values(data.get(name, {}), kind, f"{where}: [{name}]")
     if "config" in data:
         given["config"] = _config(data["config"])
     given["calls"] = _calls(data.get("calls", ()), where)
     if not isinstance(given.get("algorithms", ""), str):
-        _check_values(dict(enumerate(data["algorithms"])), str, f"{where}: algorithms")
-        given["algorithms"] = tuple(data["algorithms"])
+        given["algorithms"] = tuple(
+            _algorithm(each, f"{where}: algorithms: {number}")
+            for number, each in enumerate(data["algorithms"])
+        )
     return given
 
 
@@ -96,6 +100,31 @@ def check_record(table: Mapping[str, Any], where: str) -> None:
     for name in RECORD:
         if name not in table:
             raise RecipeError(f"{where}: [record] lacks {name}")
+
+
+def _listed(algorithms: Sequence[Named]) -> list[Any]:
+    """Return algorithms as values for TOML, which has arrays in place of tuples."""
+    return [
+        each
+        if isinstance(each, str)
+        else {name: list(v) if isinstance(v, tuple) else v for name, v in each.items()}
+        for each in algorithms
+    ]
+
+
+def _algorithm(given: Any, where: str) -> Named:
+    """Return a name, or a table whose arrays are tuples."""
+    _check_type(given, (str, dict), where)
+    if isinstance(given, str):
+        return given
+    if "name" not in given:
+        raise RecipeError(f"{where}: it lacks name (expected {{name = 'gptq', ...}})")
+    _check_type(given["name"], str, f"{where}: name")
+    for name, value in given.items():
+        _check_type(value, (*PLAIN, list), f"{where}: {name}")
+        if isinstance(value, list):
+            _check_values(dict(enumerate(value)), PLAIN, f"{where}: {name}")
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
 
 
 def _named(config: Scope) -> str:

@@ -28,6 +28,7 @@ from qreg.testing.suite import Suite
 from qreg.verification.metrics import compare_all, is_far
 from qreg.verification.runner import outputs_of
 
+DATA = ("name", "stage", "parameters", "before", "after", "conflicts", "automatic")
 EXACT = 60.0  # dB; a rewrite in float computes the same, up to rounding
 
 
@@ -63,6 +64,29 @@ class AlgorithmTests(Suite):
         for tried in self._tries(algorithm):
             assert _alike(tried.changes(), tried.changes()), (
                 f"two runs of {algorithm!r} on the same data differ. Seed what is random"
+            )
+
+    def test_it_is_made_again_with_its_parameters(self, algorithm: str) -> None:
+        known = self.subject().algorithms[algorithm]
+        if known.make is None:
+            assert not known.parameters, (
+                f"{algorithm!r} has parameters, but no make. Pass make=, the function that returns "
+                "the algorithm with other values, so that recipes can hold them"
+            )
+            return
+        try:
+            made = known.make(**known.parameters)
+        except TypeError as error:
+            raise AssertionError(f"make of {algorithm!r} rejects its parameters: {error}") from None
+        differing = [name for name in DATA if getattr(made, name) != getattr(known, name)]
+        assert not differing, (
+            f"make of {algorithm!r} with its parameters returns an algorithm with other "
+            f"{', '.join(differing)}. Return the same one that the hook does"
+        )
+        for tried in self._tries(algorithm):
+            assert _alike(tried.changes(), tried.changes(made)), (
+                f"make of {algorithm!r} with its parameters returns one with other changes. Make "
+                "the registered one by the same function"
             )
 
     def test_it_leaves_scopes_in_float_alone(self, algorithm: str) -> None:
@@ -136,9 +160,11 @@ class _Try:
         applies = self.algorithm.applies
         return None if applies is None else applies(self.candidate)
 
-    def changes(self) -> list[Change]:
+    def changes(self, made: Algorithm | None = None) -> list[Change]:
+        """Return the changes of the algorithm, or of one that was made like it."""
+        run = (made or self.algorithm).run
         try:
-            found = list(self.algorithm.run(self.candidate, self.calibration))
+            found = list(run(self.candidate, self.calibration))
         except QregError:
             raise
         except Exception as cause:  # raised by a plugin

@@ -11,8 +11,9 @@ from joblib import effective_n_jobs
 from qreg.jobs.needs import needs
 from qreg.jobs.packing import packed, packed_program, unpacked, unpacked_program
 from qreg.jobs.running import run
-from qreg.pipeline.selection import Selection
+from qreg.pipeline.selection import Selection, supplied
 from qreg.plugins.registry import Registry
+from qreg.recipes.values import Named
 from qreg.tuning.evaluation import Evaluate
 from qreg.tuning.making import Product, Subject, made
 from qreg.tuning.values import Trial, Variant
@@ -30,7 +31,7 @@ class Job:
     evaluate: Evaluate
     switches: Mapping[str, Any]
     kept: tuple[str, ...]
-    algorithms: tuple[str, ...]
+    algorithms: tuple[Named, ...]
     variant: Variant
     metrics: Mapping[str, float]
 
@@ -52,6 +53,8 @@ class Elsewhere:
     ) -> Iterator[tuple[Trial, Product | None]]:
         """Yield the trials as they are made."""
         subject = self.subject
+        algorithms = subject.named
+        _selection(algorithms, subject.registry)  # raises for one that workers cannot look up
         program = packed_program(subject.program)
         batches = packed(list(subject.batches))
         switches = asdict(subject.registry.switches, recurse=False)
@@ -62,7 +65,7 @@ class Elsewhere:
                 subject.evaluate,
                 switches,
                 subject.kept,
-                subject.algorithms,
+                algorithms,
                 each,
                 metrics,
             )
@@ -77,8 +80,7 @@ class Elsewhere:
 
 def _made(job: Job) -> tuple[Trial, Product | None]:
     registry = Registry(**job.switches)
-    known = registry.algorithms()
-    selection = Selection(tuple(known[name] for name in job.algorithms))
+    selection = _selection(job.algorithms, registry)
     subject = Subject(
         unpacked_program(job.program),
         unpacked(job.batches),
@@ -89,3 +91,7 @@ def _made(job: Job) -> tuple[Trial, Product | None]:
     )
     trial, result = made(subject, job.variant, job.metrics)
     return trial, None if result is None else Product.of(result)
+
+
+def _selection(algorithms: Sequence[Named], registry: Registry) -> Selection:
+    return Selection(tuple(supplied(each, registry) for each in algorithms))

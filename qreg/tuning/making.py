@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -25,10 +26,11 @@ from qreg.inputs.signature import Signature
 from qreg.inputs.specs import called, cloned
 from qreg.pipeline.quantize import quantize
 from qreg.pipeline.result import Result
-from qreg.pipeline.selection import Selection
+from qreg.pipeline.selection import Selection, named
 from qreg.plugins.registry import Registry
 from qreg.quantizer.registry_quantizer import RegistryQuantizer, keep_in_float
 from qreg.recipes.recipe import Recipe
+from qreg.recipes.values import Named
 from qreg.recipes.versions import versions_for
 from qreg.report.report import Report
 from qreg.tuning.evaluation import Evaluate, Model, measured
@@ -58,13 +60,19 @@ class Subject:
         return tuple(each.value.name for each in self.selection.algorithms)
 
     @property
+    def named(self) -> tuple[Named, ...]:
+        """The algorithms to try as a recipe names them, with their parameters."""
+        return tuple(named(each.value, self.registry) for each in self.selection.algorithms)
+
+    @property
     def identity(self) -> dict[str, str]:
-        """What all trials depend on: the model, the data and the metric, as hashes, and scopes."""
+        """What all trials depend on: the model, the data and the metric as hashes, and names."""
         return {
             "model": of_program(self.program),
             "calibration data": hash_of(list(self.batches)),
             "evaluate": of_function(self.evaluate),
             "scopes": " ".join(self.kept),
+            "parameters": json.dumps([each for each in self.named if not isinstance(each, str)]),
         }
 
     def versions(self, backend: str) -> dict[str, str]:
@@ -82,8 +90,8 @@ class Subject:
 
     def quantized(self, variant: Variant) -> Result:
         """Return the program of a variant; its metric judges it, and no warning."""
-        named = self.selection.algorithms
-        chosen = tuple(each for each in named if each.value.name in variant.algorithms)
+        tried = self.selection.algorithms
+        chosen = tuple(each for each in tried if each.value.name in variant.algorithms)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", QualityWarning)
             return quantize(

@@ -24,7 +24,7 @@ def print_table(rows: Sequence[Row]) -> None:
 def table(rows: Sequence[Row]) -> Table:
     """Return a table of rows, with their keys as columns; columns without values are skipped."""
     found = Table(box=None, header_style="bold")
-    columns = [key for key in rows[0] if any(row[key] not in ("", None, []) for row in rows)]
+    columns = [key for key in rows[0] if any(row[key] not in ("", None, [], {}) for row in rows)]
     for column in columns:
         numbers = all(isinstance(row[column], (int, float)) for row in rows)
         justify: Literal["right", "left"] = "right" if numbers else "left"
@@ -43,4 +43,6 @@ def console() -> Console:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, dict):
+        value = [f"{name}={each}" for name, each in value.items()]
     return "\n".join(map(str, value)) if isinstance(value, list) else str(value)

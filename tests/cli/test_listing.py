@@ -109,5 +109,14 @@ def test_ops_prints_json() -> None:
     assert {row["distribution"] for row in printed["patterns"]} == {"qreg-toy"}
 
 
+def test_ops_has_the_parameters_of_algorithms_with_their_defaults() -> None:
+    listed = json.loads(succeeded("ops", "toy", "--json"))["algorithms"]
+    parameters = {row["algorithm"]: row["parameters"] for row in listed}
+    assert parameters["gptq"] == {"damping": 0.01, "block": 128}
+    assert parameters["ranges"] == {"gains": [0.05, 0.3, 0.6]}
+    assert parameters["equalize"] == {}
+    assert "damping=0.01" in succeeded("ops", "toy")
+
+
 def test_ops_of_an_unknown_backend_names_near_ones() -> None:
     assert "Did you mean 'toy'?" in failed("ops", "tou")

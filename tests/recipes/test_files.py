@@ -78,7 +78,7 @@ def test_the_schema_has_every_key_and_no_other(path: Path) -> None:
         ("config = 8", RecipeError, r"config is 8 \(expected a string\)"),
         ("allow_float = 1", RecipeError, r"expected true or false"),
         ("unknown_modules = 'no'", RecipeError, r"expected 'error' or 'warn'"),
-        ("algorithms = [1]", RecipeError, r"algorithms: 0 is 1 \(expected a string\)"),
+        ("algorithms = [1]", RecipeError, r"algorithms: 0 is 1 \(expected a string or a table\)"),
         ("modules = {a = 1}", RecipeError, r"\[modules\]: a is 1 \(expected a string\)"),
         ("calls = [{module = 'a'}]", RecipeError, r"call 0: it lacks operator"),
         (2 * CALL, RecipeError, "call 1 is there before"),

@@ -23,9 +23,16 @@ def run(candidate, calibration):
     yield qreg.Change("linear", constants={2: bias + 0.0})
 
 
+def mine(by=0.0):
+    parameters = {"by": by}
+    return qreg.Algorithm(
+        "mine", "float", "for a test", run, parameters=parameters, make=mine
+    )
+
+
 @qreg.hookimpl
 def qreg_algorithms():
-    yield qreg.Algorithm("mine", "float", "for a test", run)
+    yield mine()
 """
 YIELD = '    yield qreg.Change("linear", constants={2: bias + 0.0})\n'
 KEPT = "    if node.name in candidate.kept:\n        return\n"
@@ -48,6 +55,11 @@ FAULTS = {
     "imports torch": (
         {"import qreg\n": "import qreg\nimport torch\n"},
         "test_listing_it_imports_no_torch",
+    ),
+    "cannot be made": ({", make=mine": ""}, "test_it_is_made_again_with_its_parameters"),
+    "is made with others": (
+        {'{"by": by}': '{"by": by + 1.0}'},
+        "test_it_is_made_again_with_its_parameters",
     ),
     "returns tensors": ({YIELD: "    yield bias\n"}, "test_its_changes_can_be_written"),
 }

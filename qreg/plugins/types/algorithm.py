@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from attrs import Factory, field, frozen, validators
 
+from qreg.errors import AlgorithmError
 from qreg.plugins.types.backend import Mode
 from qreg.plugins.types.fields import is_callable, non_empty, strings
+from qreg.plugins.types.parameters import Parameter, checked_parameters, plain_parameters
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,7 +113,9 @@ class Algorithm:
     ``statistics`` are collected for it in the pass that calibrates the model. ``before`` and
     ``after`` name algorithms of the same stage that run later or earlier; ``conflicts`` names
     algorithms with which this one is not combined. ``automatic`` is whether
-    ``algorithms="auto"`` includes it.
+    ``algorithms="auto"`` includes it. ``parameters`` are the values that ``run`` was made with,
+    each a bool, int, float or str, or a sequence of them; ``make`` is a function of the module
+    that accepts them by name and returns the algorithm with them.
     """
 
     name: str = field(validator=non_empty)
@@ -128,3 +132,32 @@ class Algorithm:
     after: tuple[str, ...] = field(default=(), converter=strings)
     conflicts: tuple[str, ...] = field(default=(), converter=strings)
     automatic: bool = True
+    parameters: Mapping[str, Parameter] = field(
+        factory=dict, converter=plain_parameters, hash=False
+    )
+    make: Callable[..., Algorithm] | None = field(
+        default=None, validator=validators.optional(is_callable)
+    )
+
+    def with_parameters(self, **given: Any) -> Algorithm:
+        """Return the algorithm with other values of some parameters.
+
+        Raises ``UnknownNameError`` for an unknown parameter, and ``AlgorithmError`` for a value of
+        another type than the one it replaces, or one that ``make`` does not accept.
+        """
+        wanted = checked_parameters(self.name, given, self.parameters)
+        if self.make is None:
+            if wanted == self.parameters:
+                return self
+            raise AlgorithmError("its plugin declares parameters, but no make", self.name)
+        try:
+            made = self.make(**wanted)
+        except (TypeError, ValueError) as cause:
+            raise AlgorithmError(f"it does not accept {wanted}: {cause}", self.name) from cause
+        if not isinstance(made, Algorithm) or made.name != self.name:
+            raise AlgorithmError(f"make returned {made!r} (expected the algorithm)", self.name)
+        return made
+
+    def is_variant_of(self, other: Algorithm) -> bool:
+        """Whether both are the same, or were made by the same function."""
+        return self == other or (self.make is not None and self.make == other.make)
