@@ -88,7 +88,10 @@ class Search:
         return second if self.goal.drop(second.metric) < self.goal.drop(first.metric) else first
 
     def _bisect(self, base: Trial, found: Sequence[Level]) -> None:
-        """Find the first level that meets the limit; levels below it are expected to miss it."""
+        """Find the first level that meets the limit; levels below it are expected to miss it.
+
+        A level whose program fails, for example because nothing is left in int8, is left out.
+        """
         start = evolve(base.variant, algorithms=base.kept)
         missed, met = -1, len(found)
         numbers = [self._expected(base, found)]
@@ -96,11 +99,14 @@ class Search:
             numbers = _spread(numbers, missed, met, min(self.at_once, self._left))
             moved = [(*start.moves, *found[each].moves) for each in numbers]
             trials = self._try([evolve(start, moves=moves) for moves in moved])
-            for number, trial in zip(numbers, trials, strict=True):
-                if trial.met:
-                    met = min(met, number)
-            below = [n for n, each in zip(numbers, trials, strict=True) if not each.met and n < met]
+            made = dict(zip(numbers, trials, strict=True))
+            failed = {number for number, each in made.items() if each.metric is None}
+            met = min([met, *(number for number, each in made.items() if each.met)])
+            below = [number for number in made if number < met and number not in failed]
             missed = max([missed, *below])
+            found = [each for number, each in enumerate(found) if number not in failed]
+            met -= sum(number < met for number in failed)
+            missed -= sum(number < missed for number in failed)
             is_last = self._left <= self.at_once and met == len(found)
             numbers = [met - 1] if is_last else [(missed + met) // 2]
 

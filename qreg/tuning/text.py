@@ -107,7 +107,7 @@ def line(trial: Trial, number: int) -> str:
     what = f"{trial.variant.backend} {trial.variant}"
     return LINE.format(
         **{**cells, "int8": cells["int8 MACs"], "verdict": word(trial)},
-        what=what if trial.failure is None else f"{what}: {trial.failure}",
+        what=what if trial.failure is None else f"{what}: {trial.failure.splitlines()[0]}",
     )
 
 

@@ -29,13 +29,20 @@ def names(variant: Variant) -> set[str]:
 
 
 def searched(
-    patterns: Sequence[Pattern], metric: Metric, *, budget: int = 8, **options: object
+    patterns: Sequence[Pattern],
+    metric: Callable[[Variant], float | None],
+    *,
+    budget: int = 8,
+    **options: object,
 ) -> list[Trial]:
     goal: Goal = Wanted(max_drop=0.05).goal(1.0)
 
     def attempt(variants: Sequence[Variant]) -> list[Trial]:
         found = [(each, metric(each)) for each in variants]
-        return [Trial(v, m, met=goal.meets(m), evaluated=True, kept=v.algorithms) for v, m in found]
+        return [
+            Trial(v, m, met=goal.meets(m), evaluated=m is not None, kept=v.algorithms)
+            for v, m in found
+        ]
 
     algorithms: tuple[str, ...] = options.pop("algorithms", ())  # type: ignore[assignment]
     search = Search(PLAIN, algorithms, goal, budget, attempt, lambda _: patterns, **options)  # type: ignore[arg-type]
@@ -121,6 +128,19 @@ def test_the_better_of_two_is_the_base(gain: float, expected: tuple[str, ...]) -
     trials = searched(patterns, metric, algorithms=("gptq",))
     assert trials[-1].variant.algorithms == expected
     assert trials[-1].met
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_levels_without_a_program_are_left_out(at_once: int) -> None:
+    patterns = [pattern(f"p{n}", 0.001) for n in range(30)]
+    metric = by_noise(patterns)
+
+    def fails(variant: Variant) -> float | None:
+        return None if len(variant.moves) in range(10, 20) or len(variant.moves) > 28 else 0.5
+
+    trials = searched(patterns, lambda v: fails(v) and metric(v), at_once=at_once)
+    assert any(each.metric is None for each in trials)
+    assert min(len(each.variant.moves) for each in trials if each.met) in range(27, 29)
 
 
 def test_algorithms_that_do_not_help_are_tried_once_if_several_trials_are_made() -> None:
