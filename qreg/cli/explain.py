@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from qreg.cli.job import resolve_job
-from qreg.cli.options import FILE, FORMAT, job_options
+from qreg.cli.job import check_outputs, followed_recipe, recipe_job, resolve_job
+from qreg.cli.options import FILE, FORMAT, RECIPE, job_options
 from qreg.cli.remedies import as_options
 from qreg.cli.reporting import judging, reports_errors
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @job_options
+@RECIPE
 @click.option("--numerics", is_flag=True, help="Measure the noise of each operator.")
 @click.option(
     "--sensitivity", is_flag=True, help="Measure what each pattern alone costs the outputs."
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 )
 @reports_errors
 def explain(
+    recipe: Path | None,
     numerics: bool,
     sensitivity: bool,
     timing: bool,
@@ -50,9 +52,15 @@ def explain(
 ) -> None:
     """Report what happens to each operator of MODEL and why.
 
-    Without --calibration nothing is lowered, and the report has the decisions only.
+    Without --calibration nothing is lowered, and the report has the decisions only, unless --recipe
+    names one with the values of a calibration.
     """
-    job = resolve_job(given, [each for each in (html, overlay) if each])
+    outputs = [each for each in (html, overlay) if each]
+    if recipe:
+        check_outputs(outputs, recipe)
+        job = recipe_job(given, followed_recipe(recipe, given), outputs)
+    else:
+        job = resolve_job(given, outputs)
 
     import qreg
     from qreg.report.text import print_report

@@ -90,20 +90,24 @@ def followed_recipe(path: Path, given: JobOptions) -> Recipe:
     return Recipe.load(path)
 
 
-def recipe_job(given: JobOptions, outputs: Sequence[Path] = ()) -> Job:
+def recipe_job(given: JobOptions, recipe: Recipe, outputs: Sequence[Path] = ()) -> Job:
     """Check the arguments of a command that follows a recipe, and read its files.
 
     Raises as :func:`resolve_job`.
     """
     from qreg.programs.files import read_batches, read_program
 
+    check_decibels(given["min_sqnr"])
     calibration = given["calibration"]
     check_outputs(outputs, given["model"], calibration)
     program = read_program(given["model"])
     arguments: QuantizeOptions = {
+        "recipe": recipe,
+        "registry": current_registry(),
         "calibration": read_batches(calibration) if calibration else None,
         "max_batches": given["max_batches"],
         "min_sqnr": least_sqnr(given["min_sqnr"]),
+        "workers": given["workers"],
     }
     return Job(program, arguments)
 

@@ -58,6 +58,11 @@ WORKERS = click.option(
     type=click.IntRange(min=1),
     help="Calibrate in this many processes; the qparams are the same for any number.",
 )
+RECIPE = click.option(
+    "--recipe",
+    type=FILE,
+    help="A recipe to follow, in place of --backend, --config, --float, --algorithms, --option.",
+)
 FORMAT = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 JOB = (

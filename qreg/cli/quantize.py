@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qreg.cli.job import check_decibels, check_outputs, followed_recipe, recipe_job, resolve_job
-from qreg.cli.options import FILE, job_options
+from qreg.cli.options import FILE, RECIPE, job_options
 from qreg.cli.remedies import as_options
 from qreg.cli.reporting import current_registry, judging, reports_errors
 
@@ -23,11 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "--output", type=FILE, help="Where to write the program; default: next to MODEL."
 )
-@click.option(
-    "--recipe",
-    type=FILE,
-    help="A recipe to follow, in place of --backend, --config, --float, --algorithms, --option.",
-)
+@RECIPE
 @click.option("--save-recipe", type=FILE, help="Also write the recipe of the program, as TOML.")
 @click.option("--allow-float", is_flag=True, help="Lower the float model if nothing is quantized.")
 @click.option("--no-verify", is_flag=True, help="Do not load and run the program.")
@@ -54,14 +50,14 @@ def quantize(
     check_outputs([output], given["model"], given["calibration"], recipe)
     written = paths(kind, output)
     outputs = [*written, *([save_recipe] if save_recipe else [])]
-    job = recipe_job(given, outputs) if follow else resolve_job(given, outputs)
+    job = recipe_job(given, follow, outputs) if follow else resolve_job(given, outputs)
 
     import qreg
     from qreg.report.text import print_report
 
     with judging(given["strict"]):
         job.arguments["verify"] = not no_verify
-        result = qreg.quantize(job.program, allow_float=allow_float, recipe=follow, **job.arguments)
+        result = qreg.quantize(job.program, allow_float=allow_float, **job.arguments)
     if save_recipe:
         result.recipe.save(save_recipe)
     result.save(output)

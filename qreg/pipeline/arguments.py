@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from inspect import signature
+from pathlib import Path
 from typing import Any, ParamSpec, TypedDict, TypeVar
 
 from qreg.errors import UnknownArgumentError
 from qreg.pipeline.selection import Algorithms
 from qreg.plugins.registry import Registry
 from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
+from qreg.recipes.recipe import Recipe
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,6 +43,7 @@ class QuantizeOptions(LowerOptions, total=False):
     workers: int | None
     verify: bool
     min_sqnr: float
+    recipe: Recipe | str | Path | None
     progress: bool | None
 
 

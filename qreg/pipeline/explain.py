@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,13 +16,15 @@ from qreg.pipeline.arguments import names_unknown
 from qreg.pipeline.lower import chosen
 from qreg.pipeline.prepare import prepare_checked
 from qreg.pipeline.quantize import quantize
+from qreg.pipeline.request import Request, loaded, request_of
 from qreg.pipeline.result import report_of
-from qreg.pipeline.selection import Algorithms
+from qreg.pipeline.selection import Algorithms, selected
 from qreg.plugins.options import complete
 from qreg.plugins.processor import described
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry
 from qreg.programs.export import exported, name_of
 from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
+from qreg.recipes.recipe import Recipe
 from qreg.recipes.versions import versions_for
 from qreg.report.operators import operators
 from qreg.report.report import Report
@@ -51,26 +54,34 @@ def explain(
     profile: bool = False,
     dynamic_shapes: Any = None,
     options: Mapping[str, Any] | None = None,
+    recipe: Recipe | str | Path | None = None,
     progress: bool | None = None,
     registry: Registry | None = None,
 ) -> Report:
     """Report what happens to each operator of a model.
 
     Without ``calibration`` nothing is converted or lowered, and the report contains the decisions.
-    With ``calibration`` the full pipeline of :func:`qreg.quantize` is run, with the same arguments,
-    and the report contains the audit and the verification too. ``numerics`` then adds the noise of
+    With ``calibration``, or a ``recipe`` with the values of one, the full pipeline of
+    :func:`qreg.quantize` is run, with the same arguments, and the report contains the audit and the
+    verification too. ``numerics`` then adds the noise of
     each operator. ``sensitivity`` adds the noise at the outputs that each pattern alone causes.
     ``timing`` adds the latency against the float program, which is lowered for that.
     ``profile`` adds the time of each operator alone, for which both programs are lowered again. A
     model in which nothing is quantized is reported like any other.
 
     Raises what ``quantize`` raises, and ``InputError`` for ``numerics``, ``sensitivity``,
-    ``timing`` or ``profile`` without ``calibration``.
+    ``timing`` or ``profile`` without either.
     """
-    if calibration is None:
+    followed = None if recipe is None else loaded(recipe)
+    if calibration is None and (followed is None or followed.record is None):
         _check_unmeasured(numerics, sensitivity, timing, profile)
-        given = chosen(quantizer, backend, config, registry).for_one_run(allow_float=True)
-        complete(given.registry.backend(given.backend).value, options or {})
+        asked = Request(backend, config, quantizer, algorithms, options)
+        if followed is not None:
+            asked = request_of(followed, asked, registry)
+        given = chosen(asked.quantizer, asked.backend, asked.config, registry)
+        selected(given.registry, asked.algorithms)
+        complete(given.registry.backend(given.backend).value, asked.options or {})
+        given = given.for_one_run(allow_float=True)
         return _decisions(model, example_inputs, dynamic_shapes, given, progress)
     result = quantize(
         model,
@@ -88,6 +99,7 @@ def explain(
         verify=verify,
         min_sqnr=min_sqnr,
         options=options,
+        recipe=followed,
         progress=progress,
         registry=registry,
     )
@@ -100,7 +112,7 @@ def _check_unmeasured(*measured: bool) -> None:
     if any(measured):
         raise InputError(
             "numerics, sensitivity, timing and profile require a quantized model: pass calibration "
-            "data"
+            "data, or a recipe with its values"
         )
 
 

@@ -31,15 +31,20 @@ class Request:
     seed: int = 0
 
 
+def loaded(recipe: Recipe | str | Path) -> Recipe:
+    """Return a recipe, read if it is a path. Raises what :meth:`Recipe.load` raises."""
+    if not isinstance(recipe, (Recipe, str, Path)):
+        raise InputError(f"recipe: {recipe!r} is not a recipe (expected a Recipe or its path)")
+    return recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+
+
 def request_of(recipe: Recipe | str | Path, others: Request, registry: Registry | None) -> Request:
     """Return what a recipe asks for, and warn of versions that differ.
 
     Raises ``ConfigError`` if an argument that the recipe replaces was passed too, and what
     :meth:`Recipe.load` and ``RegistryQuantizer`` raise.
     """
-    if not isinstance(recipe, (Recipe, str, Path)):
-        raise InputError(f"recipe: {recipe!r} is not a recipe (expected a Recipe or its path)")
-    found = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    found = loaded(recipe)
     _check_alone(others, found)
     warn_of_changes(found.versions)
     return Request(

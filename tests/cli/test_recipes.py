@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
-from commands import batches, failed, succeeded
+from commands import batches, failed, run, succeeded
 
 import qreg
 
@@ -49,3 +50,20 @@ def test_mistakes_in_a_recipe_are_messages(model: Path, data: Path, tmp_path: Pa
     path.write_text("backend = 'toy'\nconfig = 'minmax'\n")
     assert "pass --calibration FILE" in failed("quantize", model, "--recipe", path)
     succeeded("quantize", model, "--recipe", path, "--calibration", data)
+
+
+def test_explain_follows_a_recipe(recipe: Path, model: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    given = ("explain", model, "--recipe", recipe, "--json")
+    report = json.loads(run(*given, "--html", page).stdout)
+    assert report["backend"] == "toy"
+    assert report["verification"] is not None
+    assert page.exists()
+    recipe.write_text(recipe.read_text().partition("[record]")[0])
+    decisions = json.loads(run(*given).stdout)
+    assert decisions["verification"] is None
+    in_float = {each["operator"] for each in decisions["operators"] if each["status"] == "float"}
+    assert "aten.add.Tensor" in in_float
+    assert "--float: the recipe has its own" in failed(*given, "--float", "fc")
+    assert "is an input" in failed(*given, "--html", recipe)
+    assert "or a recipe with its values" in failed(*given, "--numerics")

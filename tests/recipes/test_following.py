@@ -292,6 +292,20 @@ def test_calibration_data_next_to_the_values_only_verifies(registry: Registry) -
     assert again.verification is not None
 
 
+def test_explain_reports_on_the_program_of_a_recipe(registry: Registry) -> None:
+    result = qreg.quantize(
+        TwoLinears(), batches()[0], backend="toy", calibration=batches(), registry=registry
+    )
+    given = {"recipe": result.recipe, "registry": registry, "progress": False}
+    report = qreg.explain(TwoLinears(), batches()[0], numerics=True, **given)
+    assert all(each.sqnr is not None for each in report.operators)  # of the example inputs
+    unmeasured = [evolve(each, sqnr=None, largest_difference=None) for each in report.operators]
+    assert unmeasured == list(result.report.operators)
+    assert report.provenance.data_sha256 == result.report.provenance.data_sha256 is not None
+    with pytest.raises(ConfigError, match="config: a recipe has its own"):
+        qreg.explain(TwoLinears(), batches()[0], config="dynamic", **given)
+
+
 def test_options_and_the_seed_are_part_of_it(toy: ModuleType, tmp_path: Path) -> None:
     from following import OPTIONS
 
