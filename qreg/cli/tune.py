@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from qreg.cli.options import FILE, FORMAT, KEPT, MAX_BATCHES, NAMES
 from qreg.cli.pairs import pair
 from qreg.cli.remedies import as_options
 from qreg.cli.reporting import INTERRUPTED, current_registry, judging, reports_errors
-from qreg.plugins.registry import DEFAULT_BACKEND
+from qreg.plugins.registry import DEFAULT_BACKEND, Registry
 from qreg.utils.logging import quiet_imports
 
 if TYPE_CHECKING:
@@ -87,7 +88,12 @@ if TYPE_CHECKING:
     type=FILE,
     help="A folder for the trials, from which a search goes on; default: MODEL with .tune.",
 )
-@click.option("-o", "--output", type=FILE, help="Where to write the best program.")
+@click.option(
+    "-o",
+    "--output",
+    type=FILE,
+    help="Where to write the best program; it gets the suffix of its backend.",
+)
 @click.option("--strict", is_flag=True, help="Treat a limit that is not met as an error.")
 @FORMAT
 @click.option("--html", type=FILE, help="Also write a page with the trials to this file.")
@@ -121,6 +127,8 @@ def tune(
     registry = current_registry()
     evaluate = imported(name, "--evaluate")
     check_outputs([each for each in (html, output) if each], model, calibration)
+    if output:
+        _check_suffix(output, registry, options["backends"])
 
     import qreg
     from qreg.programs.files import read_batches, read_program
@@ -181,9 +189,22 @@ class _Shown:
         click.echo(as_options(line(trial, self.count)), err=self.as_json)
 
 
+def _check_suffix(output: Path, registry: Registry, backends: Sequence[str]) -> None:
+    """Raise ``InputError`` for a suffix that no program of the backends has."""
+    from qreg.errors import InputError
+
+    known = dict.fromkeys(registry.backend(each).value.suffix for each in backends)
+    if output.suffix not in known:
+        raise InputError(
+            f"{output} is not a name for a program of {', '.join(backends)} (expected a name that "
+            f"ends with {' or '.join(known)}). Name another output"
+        )
+
+
 def _write(found: Tuned, html: Path | None, output: Path | None) -> None:
     if html:
         found.save_html(html)
     if output and found.result is not None:
+        output = output.with_suffix(found.result.target.backend.suffix)
         found.result.save(output)
         click.echo(f"wrote {output} ({len(found.result.program)} bytes)", err=True)

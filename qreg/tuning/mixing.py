@@ -14,7 +14,7 @@ from qreg.tuning.values import FLOAT, Move
 Names: TypeAlias = tuple[str, ...]
 
 STEP = 0.7  # the noise of a level relative to that of the level before, at most
-SMALLEST = 1e-4  # of the noise of all patterns: the least noise that is aimed for
+SMALLEST = 1e-4  # of the noise of all patterns, or of the signal: the least that is aimed for
 CHEAP = 1e-3  # the least cost of a move, as a share of the work of a pattern
 
 
@@ -37,7 +37,8 @@ def levels(patterns: Sequence[Pattern]) -> list[Level]:
     whole = total(patterns)
     found: list[Level] = []
     mix = Mix(patterns)
-    while whole and mix.left > SMALLEST * whole and mix.step() and mix.has_int8:
+    least = SMALLEST * min(whole, 1.0)  # next to one that drowns the signal, others are little
+    while mix.left > least and mix.step() and mix.has_int8:
         if mix.left <= STEP * (found[-1].left if found else 1.0) * whole:
             found.append(mix.level(whole))
     return found

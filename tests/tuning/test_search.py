@@ -76,6 +76,14 @@ def test_the_noisiest_pattern_is_found() -> None:
     assert len(trials) == 2
 
 
+def test_more_is_moved_than_the_pattern_that_drowns_the_others() -> None:
+    patterns = [pattern("first", 1000.0), *(pattern(f"p{n}", 0.001) for n in range(10))]
+    trials = searched(patterns, by_noise(patterns))
+    assert (
+        min(len(each.variant.moves) for each in trials if each.met) == 9
+    )  # of noise, 0.002 is left
+
+
 @pytest.mark.parametrize("at_once", [1, 2, 3])
 def test_bisection_finds_few_patterns_within_the_budget(at_once: int) -> None:
     patterns = [pattern(f"p{n}", 0.1 * 0.7**n) for n in range(30)]
