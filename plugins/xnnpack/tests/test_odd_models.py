@@ -20,7 +20,7 @@ FLOORS = {
     "int8_static_per_tensor": 35,
     "int8_dynamic_per_channel": 25,
 }
-PARTS = 3
+PARTS = 6
 
 
 class SideBySide(nn.Module):
