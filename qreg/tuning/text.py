@@ -152,15 +152,16 @@ def remarks(found: TunedData) -> Iterator[str]:
 
 def obstacles(found: TunedData) -> Iterator[str]:
     """Yield what stands in the way of the limit."""
-    if any(each.metric is not None for each in found.trials) and found.best is not None:
-        left = found.best.int8_share
-        inside = "" if left is None else f", with {percent(left)} of its work in int8"
-        fact = (
-            "could not be evaluated again"
-            if found.best.unconfirmed
-            else f"misses the limit by {_missing(found):.3g}"
-        )
-        yield f"the best program {fact}{inside}"
+    if found.best is None:  # the failures of the trials say why
+        return
+    left = found.best.int8_share
+    inside = "" if left is None else f", with {percent(left)} of its work in int8"
+    fact = (
+        "could not be evaluated again"
+        if found.best.unconfirmed
+        else f"misses the limit by {_missing(found):.3g}"
+    )
+    yield f"the best program {fact}{inside}"
     if not any(each.variant.moves for each in found.trials):
         yield (
             "no pattern was moved: the budget of evaluations was spent, no operator has noise that "

@@ -16,6 +16,7 @@ from qreg.errors import (
     InputError,
     TargetMissedError,
     TargetMissedWarning,
+    several,
 )
 from qreg.inputs.batches import capped, check_batches, checked, transformed
 from qreg.inputs.signature import Signature
@@ -116,6 +117,7 @@ def tune(
     check_evaluate(evaluate)
     _check(minimize, budget, missed)
     registry = registry or installed()
+    kept = several("keep_in_float", keep_in_float)
     chosen = chosen_configs(registry, backends, configs or {})
     for name in chosen:
         target_of(registry, name)
@@ -129,7 +131,6 @@ def tune(
         batches = list(checked(read, Signature.of_program(program)))
         if not batches:
             raise CalibrationError("calibration: no batch (expected at least one)")
-        kept = tuple(keep_in_float)
         subject = Subject(program, batches, evaluate, registry, kept, selection)
         store = Store(Path(work), subject.identity, subject.versions) if work is not None else None
         elsewhere = None if workers == 1 else Elsewhere(subject, workers)

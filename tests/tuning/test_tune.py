@@ -366,7 +366,10 @@ def test_an_evaluate_that_fails_on_a_program_ends_the_search(registry: Registry)
             raise RuntimeError("out of labels")
         return 1.0
 
-    with pytest.raises(TargetMissedError, match=r"no program was evaluated.*out of labels"):
+    wanted = (
+        r"no program was evaluated \(expected at least 0.99\): evaluate: it raised .*out of labels"
+    )
+    with pytest.raises(TargetMissedError, match=wanted):
         tune(registry, evaluate=evaluate)
     with pytest.raises(EvaluationError, match="it returned NaN for the float model"):
         tune(registry, evaluate=lambda run: float("nan"))
@@ -394,6 +397,7 @@ def test_a_backend_that_only_compiles_is_not_run_here(toy: Any) -> None:
         ({"backends": ["tay"]}, UnknownNameError, "Did you mean 'toy'"),
         ({"target": 2.0}, InputError, "which the float model misses"),
         ({"algorithms": ["gtpq"]}, UnknownNameError, "gtpq"),
+        ({"keep_in_float": "first"}, InputError, "keep_in_float: 'first' is one string"),
         ({"keep_in_float": ["frist"]}, qreg.errors.UnknownModuleError, "Near: first"),
         ({"evaluate": lambda run: math.inf}, EvaluationError, "it returned inf"),
         ({"max_dorp": 0.1}, qreg.errors.UnknownArgumentError, "Did you mean 'max_drop'"),
