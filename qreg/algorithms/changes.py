@@ -90,7 +90,7 @@ def _write_constant(model: GraphModule, node: Node, position: int, value: Tensor
     if isinstance(given, Node) and given.op == "call_module":
         own = _observed(model, node, own, given)
     node.update_arg(position, own)
-    _erase_unused(given, constant)
+    _erase_unused(model, given, constant)
 
 
 def _add_constant(model: GraphModule, node: Node, position: int, value: Tensor) -> None:
@@ -124,10 +124,14 @@ def _observed(model: GraphModule, node: Node, source: Node, observed: Node) -> N
     return made
 
 
-def _erase_unused(*nodes: Any) -> None:
+def _erase_unused(model: GraphModule, *nodes: Any) -> None:
+    """Erase nodes without users, and the tensors that no other node reads."""
     for node in dict.fromkeys(nodes):
         if isinstance(node, Node) and not node.users:
             node.graph.erase_node(node)
+            if node.op == "get_attr" and all(n.target != node.target for n in node.graph.nodes):
+                owner, _, name = str(node.target).rpartition(".")
+                delattr(model.get_submodule(owner), name)
 
 
 def _write_range(model: GraphModule, node: Node, low: Tensor, high: Tensor) -> None:

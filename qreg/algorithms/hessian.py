@@ -46,7 +46,7 @@ class Rounded:
 
     def values(self, integers: Tensor) -> Tensor:
         """Return integers of shape (groups, rows, columns) as values in the weight's shape."""
-        found = (integers - self.zero) * self.scale
+        found = (integers - self.zero) * self.scale + 0.0  # without -0.0, which no integer gives
         return of_rows(self.layer, found).to(self.layer.weight.dtype)
 
 

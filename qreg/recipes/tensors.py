@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qreg.errors import RecipeError
+from qreg.recipes.steps import read_steps, written_steps
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from qreg.recipes.record import Record, Step
+    from qreg.recipes.record import Record
 
 KEY = "qreg"  # of the metadata; a single one, since safetensors writes several in any order
 
@@ -27,7 +27,7 @@ def written_record(record: Record) -> bytes:
         ends = {"low": each.low, "high": each.high}
         values |= {end: value for end, value in ends.items() if value is not None}
         tensors |= {f"qparams/{name}/{part}": value for part, value in values.items()}
-    steps = [_step(each, f"steps/{number}", tensors) for number, each in enumerate(record.steps)]
+    steps = written_steps(record.steps, tensors, record.qparams)
     metadata = {
         "constants": dict(record.constants),
         "operators": [list(each) for each in record.operators],
@@ -37,31 +37,6 @@ def written_record(record: Record) -> bytes:
     }
     whole = {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}
     return bytes(save(whole, {KEY: json.dumps(metadata)}))
-
-
-def _step(step: Step, place: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """Return a step without its tensors, which are added to ``tensors``."""
-    changes = []
-    for number, each in enumerate(step.changes):
-        for position, value in each.constants.items():
-            tensors[f"{place}/{number}/constants/{position}"] = value
-        if each.scale is not None:
-            tensors[f"{place}/{number}/scale"] = each.scale
-        changes.append(
-            {
-                "node": each.node,
-                "constants": list(each.constants),
-                "scale": each.scale is not None,
-                "in_float": each.in_float,
-            }
-        )
-    return {
-        "algorithm": step.algorithm,
-        "stage": step.stage,
-        "distribution": step.distribution,
-        "version": step.version,
-        "changes": changes,
-    }
 
 
 def read_record(data: bytes, path: Path) -> Record:
@@ -76,22 +51,20 @@ def read_record(data: bytes, path: Path) -> Record:
     try:
         tensors = load(data)
         metadata = json.loads(_header(data)["__metadata__"][KEY])
+        qparams = {
+            name: QParams(
+                tensors[f"qparams/{name}/scale"],
+                tensors[f"qparams/{name}/zero_point"],
+                tensors.get(f"qparams/{name}/low"),
+                tensors.get(f"qparams/{name}/high"),
+            )
+            for name in metadata["qparams"]
+        }
         return Record(
             constants=metadata["constants"],
             operators=tuple((node, name, module) for node, name, module in metadata["operators"]),
-            steps=tuple(
-                _read_step(each, f"steps/{number}", tensors)
-                for number, each in enumerate(metadata["steps"])
-            ),
-            qparams={
-                name: QParams(
-                    tensors[f"qparams/{name}/scale"],
-                    tensors[f"qparams/{name}/zero_point"],
-                    tensors.get(f"qparams/{name}/low"),
-                    tensors.get(f"qparams/{name}/high"),
-                )
-                for name in metadata["qparams"]
-            },
+            steps=read_steps(metadata["steps"], tensors, qparams),
+            qparams=qparams,
             data=Fingerprint(*metadata["data"]) if metadata["data"] else None,
         )
     except (SafetensorError, KeyError, TypeError, ValueError) as cause:
@@ -103,26 +76,3 @@ def _header(data: bytes) -> dict[str, Any]:
     length = int.from_bytes(data[:8], "little")
     header: dict[str, Any] = json.loads(data[8 : 8 + length])
     return header
-
-
-def _read_step(step: Mapping[str, Any], place: str, tensors: Mapping[str, Tensor]) -> Step:
-    from qreg.plugins.types.algorithm import STAGES, Change
-    from qreg.recipes.record import Step
-
-    if step["stage"] not in STAGES:
-        raise ValueError(f"stage {step['stage']!r}")
-    changes = [
-        Change(
-            each["node"],
-            constants={
-                int(position): tensors[f"{place}/{number}/constants/{position}"]
-                for position in each["constants"]
-            },
-            scale=tensors[f"{place}/{number}/scale"] if each["scale"] else None,
-            in_float=each["in_float"],
-        )
-        for number, each in enumerate(step["changes"])
-    ]
-    return Step(
-        step["algorithm"], step["stage"], step["distribution"], step["version"], tuple(changes)
-    )

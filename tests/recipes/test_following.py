@@ -10,11 +10,13 @@ import pytest
 import torch
 from attrs import evolve
 from following import followed, made, plain_registry
-from quantizing import Net, TwoLinears, batches
+from quantizing import Net, TwoLinears, X, batches
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import qreg
 from qreg import Algorithm, Calibration, Candidate, Change, Registry
+from qreg.algorithms import stock
 from qreg.configs.factory import REDUCED_INT8, config
 from qreg.errors import (
     AlgorithmError,
@@ -133,6 +135,47 @@ def test_changes_of_every_stage_are_made_again_without_the_algorithms(
     steps = ["rescaled", "spared", "nudged", "corrected"]  # the float model is changed first
     assert [each.algorithm for each in again.algorithms] == steps
     assert again.recipe.digest == result.recipe.digest
+
+
+@pytest.mark.usefixtures("_kept")
+@pytest.mark.parametrize(
+    ("stage", "run"), [("float", rescaled), ("prepared", nudged), ("converted", corrected)]
+)
+def test_a_constant_that_is_written_twice_is_stored_once(
+    stage: Any, run: Any, plain: Registry, tmp_path: Path
+) -> None:
+    algorithms = [Algorithm(name, stage, "for a test", run) for name in ("first", "second")]
+    result = made(plain, algorithms=algorithms)
+    result.recipe.save(tmp_path / "recipe.toml")
+    stored = load_file(tmp_path / "recipe.safetensors")
+    written = [name.split("/")[1] for name in stored if "/constants/" in name]
+    assert written == ["1", "1"] if stage == "float" else ["1"]
+    again = followed(plain, tmp_path / "recipe.toml")
+    assert again.program == result.program != made(plain, algorithms=algorithms[:1]).program
+    assert torch.equal(again.reference(X), result.reference(X))
+    assert again.recipe.digest == result.recipe.digest
+
+
+@pytest.mark.usefixtures("_kept")
+@pytest.mark.parametrize("model", [TwoLinears, Net])
+def test_rounded_weights_are_stored_as_integers_without_loss(
+    model: type[nn.Module], plain: Registry, tmp_path: Path
+) -> None:
+    asked = [stock.gptq()]
+    result = made(plain, model(), algorithms=asked)
+    result.recipe.save(tmp_path / "recipe.toml")
+    stored = load_file(tmp_path / "recipe.safetensors")
+    weights = {name: each for name, each in stored.items() if name.startswith("steps/")}
+    assert {each.dtype for each in weights.values()} == {torch.int8}
+    loaded = qreg.load_recipe(tmp_path / "recipe.toml").record
+    record = result.recipe.record
+    assert loaded is not None
+    assert record is not None
+    assert len(record.steps[0].changes) == len(weights)
+    for one, other in zip(record.steps[0].changes, loaded.steps[0].changes, strict=True):
+        bits = [each.constants[WEIGHT].view(torch.int32) for each in (one, other)]
+        assert torch.equal(*bits)
+    assert followed(plain, tmp_path / "recipe.toml", model()).program == result.program
 
 
 def test_a_recipe_by_hand_means_the_same_as_arguments(plain: Registry, tmp_path: Path) -> None:
