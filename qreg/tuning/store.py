@@ -122,15 +122,19 @@ class Store:
             for other in set(self.folder.glob("best.*")) - wanted:
                 other.unlink()
 
-    def patterns(self, variant: Variant) -> list[Pattern] | None:
-        """Return the stored patterns of a variant; None if there are none."""
+    def patterns(self, variant: Variant) -> tuple[list[Pattern], list[str]] | None:
+        """Return the stored patterns of a variant, and the notes on them; None without any."""
         path = self._place(variant) / "patterns.json"
-        return [_pattern(each) for each in _read(path)["patterns"]] if path.exists() else None
+        if not path.exists():
+            return None
+        stored = _read(path)
+        return [_pattern(each) for each in stored["patterns"]], stored["notes"]
 
-    def keep_patterns(self, variant: Variant, patterns: list[Pattern]) -> None:
-        """Store the patterns of a variant, with their noises."""
+    def keep_patterns(self, variant: Variant, patterns: list[Pattern], notes: list[str]) -> None:
+        """Store the patterns of a variant, with their noises, and the notes on them."""
         plainly = [attrs.asdict(each, value_serializer=plain) for each in patterns]
-        self._write(self._place(variant) / "patterns.json", {"patterns": plainly})
+        content = {"patterns": plainly, "notes": notes}
+        self._write(self._place(variant) / "patterns.json", content)
 
     def report(self, variant: Variant) -> Path | None:
         """Return the path of the page of a trial's report; None if there is none."""

@@ -106,11 +106,12 @@ class Tuning:
         found = self.store.patterns(trial.variant) if self.store else None
         if found is None:
             with self.stages.stage("rank the patterns"):
-                found, notes = ranked(self.subject, self._result(trial), trial.variant)
-            self.notes += notes
+                found = ranked(self.subject, self._result(trial), trial.variant)
             if self.store:
-                self.store.keep_patterns(trial.variant, found)
-        return found
+                self.store.keep_patterns(trial.variant, *found)
+        patterns, notes = found
+        self.notes += notes
+        return patterns
 
     def _result(self, trial: Trial) -> Result:
         """Return the result of a trial; one that is not in memory is made again."""

@@ -315,6 +315,32 @@ def test_keywords_are_passed_and_state_starts_anew_for_each_evaluation(registry:
     assert seen == pytest.approx(seen[:1] * 4, abs=0.1)
 
 
+class Classes(Raw):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).argmax(1)
+
+
+def test_what_could_not_be_measured_is_said_again_when_a_search_goes_on(
+    registry: Registry, tmp_path: Path
+) -> None:
+    model, data, notes = Classes().eval(), batches(), []
+    for values in ([1.0, 0.5], [1.0]):
+        with pytest.warns(TargetMissedWarning):
+            found = qreg.tune(
+                *(model, data[0]),
+                calibration=data,
+                evaluate=_popping(values),
+                backends=["toy"],
+                algorithms=(),
+                work=tmp_path / "work",
+                progress=False,
+                registry=registry,
+            )
+        notes.append(found.notes)
+    assert "no floating-point output" in notes[0][0]
+    assert notes[0] == notes[1]
+
+
 def test_each_backend_is_evaluated_though_the_models_are_alike(
     registry: Registry, toy: Any, tmp_path: Path
 ) -> None:
