@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from attrs import evolve
-from recurrent import Speech
 from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan
 from torch.fx import GraphModule, Node
@@ -85,12 +84,23 @@ class Loop(nn.Module):
         return self.fc(scan(step, y[0].clone(), y)[1])
 
 
+class Recurrent(nn.Module):
+    """A recurrent layer of 16 features, with a linear downstream."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.head = layer, nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.layer(x)[0])
+
+
 SEQUENCE = (2, 4, 8)
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "shared": (Shared, (1, 3, 8, 8)),
     "block": (Block, SEQUENCE),
-    "gru": (lambda: Speech(nn.GRU(8, 16)), SEQUENCE),
-    "lstm": (lambda: Speech(nn.LSTM(8, 16, bidirectional=False)), SEQUENCE),
+    "gru": (lambda: Recurrent(nn.GRU(8, 16)), SEQUENCE),
+    "lstm": (lambda: Recurrent(nn.LSTM(8, 16)), SEQUENCE),
     "state": (Counting, SEQUENCE),
     "loop": (Loop, SEQUENCE),
 }

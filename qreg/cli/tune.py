@@ -159,12 +159,14 @@ def tune(
     except qreg.errors.TargetMissedError as error:
         if isinstance(error.tuned, qreg.Tuned):
             _write(error.tuned, html, None)
+            if as_json:
+                click.echo(error.tuned.to_json())
         raise
+    _write(found, html, output)
     if as_json:
         click.echo(found.to_json())
     else:
         print_tuned(found, console())
-    _write(found, html, output)
 
 
 @define

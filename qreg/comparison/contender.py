@@ -21,7 +21,7 @@ from attrs import evolve, frozen
 
 from qreg.comparison.values import FLOAT, Entry
 from qreg.errors import QregError, UnknownOperatorWarning, VerificationError
-from qreg.inputs.specs import cloned, flat
+from qreg.inputs.specs import cloned, flat, split
 from qreg.programs.files import read_batches, read_program
 from qreg.utils.logging import quiet_imports
 from qreg.verification.latency import timed
@@ -143,11 +143,12 @@ def _float(task: Task) -> tuple[Entry, Callable[[], object]]:
     program = read_program(task.model)
     model = program.module(check_guards=False)
     (sample, *_) = read_batches(task.calibration)
+    arguments, named = split(model, sample)
     entry = Entry(FLOAT, runtime="torch", bytes=parameter_bytes(program), threads=task.threads)
 
     def run() -> object:
         with torch.no_grad():
-            return model(*sample)
+            return model(*arguments, **named)
 
     return entry, run
 

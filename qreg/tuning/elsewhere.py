@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pickle import PicklingError
 from typing import Any
 
 from attrs import asdict, frozen
 from joblib import effective_n_jobs
 
+from qreg.errors import InputError
 from qreg.jobs.needs import needs
 from qreg.jobs.packing import packed, packed_program, unpacked, unpacked_program
 from qreg.jobs.running import run
@@ -74,8 +76,14 @@ class Elsewhere:
         wanted: dict[str, str] = {}
         for each in variants:
             wanted |= needs(subject.registry, each.backend)
-        for _, found in run(_made, jobs, workers=self.workers, needs=wanted):
-            yield found
+        try:
+            for _, found in run(_made, jobs, workers=self.workers, needs=wanted):
+                yield found
+        except PicklingError as cause:
+            raise InputError(
+                f"evaluate: it cannot be sent to other processes: {cause} (expected a function "
+                "that can be pickled with what it refers to). Use one of a module, or workers=1"
+            ) from cause
 
 
 def _made(job: Job) -> tuple[Trial, Product | None]:

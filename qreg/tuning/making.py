@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 
 from qreg.errors import (
     EvaluationError,
+    NothingQuantizedError,
     ProgramError,
     QregError,
     QualityWarning,
@@ -131,7 +132,7 @@ def made(
         if type(error) is UnknownModuleError:  # of the user's scopes, which all variants have
             raise
         calls = error.calls if isinstance(error, ProgramError) else ()
-        return Trial(variant, failure=str(error), culprits=tuple(Place(*c) for c in calls)), None
+        return Trial(variant, failure=_why(error), culprits=tuple(Place(*c) for c in calls)), None
     trial = _described(variant, result)
     if result.target.load is None:
         reason = f"not run here: backend {variant.backend!r} only compiles"
@@ -147,6 +148,14 @@ def made(
         trial = evolve(trial, metric=metric, evaluated=True)
     seconds = {**trial.seconds, "evaluate": time.perf_counter() - started}
     return evolve(trial, seconds=seconds, milliseconds=_milliseconds(result)), result
+
+
+def _why(error: QregError) -> str:
+    """Return the message of an error; a search has no float program to offer instead."""
+    if not isinstance(error, NothingQuantizedError):
+        return str(error)
+    ((reason, _), *_) = error.reasons.most_common() or [("it has no operators", 0)]
+    return f"nothing would be quantized, mostly because: {reason}"
 
 
 def _described(variant: Variant, result: Result) -> Trial:

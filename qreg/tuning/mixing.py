@@ -38,7 +38,7 @@ def levels(patterns: Sequence[Pattern]) -> list[Level]:
     found: list[Level] = []
     mix = Mix(patterns)
     least = SMALLEST * min(whole, 1.0)  # next to one that drowns the signal, others are little
-    while mix.left > least and mix.step() and mix.has_int8:
+    while mix.left > least and mix.step():
         if mix.left <= STEP * (found[-1].left if found else 1.0) * whole:
             found.append(mix.level(whole))
     return found
@@ -57,13 +57,11 @@ class Mix:
         self.left = total(self.patterns)
         self._around = _neighbours(self.patterns)
 
-    @property
-    def has_int8(self) -> bool:
-        """Whether a pattern is left that is not in float."""
-        return sum(config == FLOAT for config in self.chosen.values()) < len(self.patterns)
-
     def step(self) -> bool:
-        """Move the pattern that takes away the most noise for its cost; False if none does."""
+        """Move the pattern that takes away the most noise for its cost; False if none does.
+
+        The last pattern that is quantized does not go to float.
+        """
         best = max(self._steps(), default=None, key=lambda each: each[0])
         if best is None:
             return False
@@ -96,10 +94,11 @@ class Mix:
 
     def _steps(self) -> Iterator[tuple[float, Pattern, str]]:
         """Yield the moves that take noise away, each with its gain for its cost."""
+        is_last = sum(self._config(each) != FLOAT for each in self.patterns) == 1
         for pattern in self.patterns:
             for config, noise in pattern.noises.items():
                 gain = self._noise(pattern) - noise
-                if gain > 0:
+                if gain > 0 and not (is_last and config == FLOAT):
                     cost = pattern.cost(config) - pattern.cost(self._config(pattern))
                     if config == FLOAT:
                         cost += self._conversions(pattern)

@@ -10,7 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from qreg.report.values import Operator, ReportData
 from qreg.tuning.values import FLOAT, Place
@@ -111,6 +111,20 @@ def _one(group: Sequence[Pattern]) -> Pattern:
         work=sum(each.work for each in group),
         borders={name: size for name, size in borders.items() if name not in names},
     )
+
+
+def with_guesses(found: Sequence[Pattern], names: Collection[str]) -> list[Pattern]:
+    """Return patterns in which those of unknown noise have the largest known noise.
+
+    ``names`` are the operators of patterns whose noise is not known, which may be the worst.
+    """
+    largest = max((each.noise for each in found), default=0.0)
+    return [
+        evolve(each, noises={**each.noises, each.config: largest})
+        if names and not set(names).isdisjoint(each.names)
+        else each
+        for each in found
+    ]
 
 
 def _noises(first: Operator, others: Mapping[str, Mapping[Place, float]]) -> dict[str, float]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
+from attrs import evolve
 from torch.fx import GraphModule
 
 from qreg.analysis.sensitivity import sensitivity
@@ -15,8 +17,9 @@ from qreg.pipeline.run import Run
 from qreg.pipeline.source import Data
 from qreg.plugins.registry import Registry
 from qreg.programs.lowering import target
+from qreg.report.report import Report
 from qreg.tuning.making import Subject
-from qreg.tuning.patterns import Pattern, joined, patterns, power
+from qreg.tuning.patterns import Pattern, joined, patterns, power, with_guesses
 from qreg.tuning.values import Place, Variant
 from qreg.utils.progress import Stages
 
@@ -29,12 +32,29 @@ def ranked(subject: Subject, result: Result, variant: Variant) -> tuple[list[Pat
     """
     report = report_of(result, sensitivity=True)
     others, notes = {}, list(report.notes)
+    if not report.sensitivity:  # no output has a gradient: the noise of each operator is next best
+        report = _by_own_noise(result)
     for name in finer(subject.registry, variant):
         try:
             others[name] = _noises(subject, Variant(variant.backend, name))
         except QregError as error:
             notes.append(f"config {name!r} was not tried: {error}")
-    return joined(patterns(report, others), _readers(result.reference)), notes
+    unknown = [each.name for each in report.operators if each.isolated_sqnr is None]
+    found = with_guesses(patterns(report, others), unknown)
+    return joined(found, _readers(result.reference)), notes
+
+
+def _by_own_noise(result: Result) -> Report:
+    """Return a report whose sensitivity is what each operator adds to the noise of its inputs."""
+    report = report_of(result, numerics=True)
+    powers = {each.name: power(each.sqnr) for each in report.operators}
+    operators = []
+    for each in report.operators:
+        inherited = max((powers.get(name, 0.0) for name in each.inputs), default=0.0)
+        added = powers[each.name] - inherited
+        sqnr = -10 * math.log10(added) if added > 0 else math.inf
+        operators.append(evolve(each, isolated_sqnr=sqnr))
+    return evolve(report, operators=tuple(operators))
 
 
 def finer(registry: Registry, variant: Variant) -> Iterator[str]:

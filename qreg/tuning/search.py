@@ -15,7 +15,7 @@ from attrs import define, evolve, field
 from qreg.tuning.goal import Goal
 from qreg.tuning.mixing import Level, levels
 from qreg.tuning.patterns import Pattern
-from qreg.tuning.values import FLOAT, Move, Trial, Variant
+from qreg.tuning.values import FLOAT, Move, Place, Trial, Variant
 
 MARGIN = 0.7  # of the noise at which the metric is expected to meet the limit
 
@@ -26,7 +26,7 @@ class Search:
 
     ``attempt`` makes and evaluates variants, at most ``at_once`` together. ``rank`` returns the
     patterns of a trial. ``budget`` is the number of evaluations, of which one is left for the
-    confirmation.
+    confirmation, and ``spent`` the number of those that confirmed nothing.
     """
 
     plain: Variant
@@ -36,6 +36,7 @@ class Search:
     attempt: Callable[[Sequence[Variant]], list[Trial]]
     rank: Callable[[Trial], Sequence[Pattern]]
     at_once: int = 1
+    spent: int = 0
     trials: list[Trial] = field(factory=list, init=False)
 
     def run(self) -> None:
@@ -55,18 +56,21 @@ class Search:
         algorithms.
         """
         plain = self.plain
-        while True:
-            variants = [plain]
-            if self.algorithms and self.at_once > 1:
-                variants.append(evolve(plain, algorithms=self.algorithms))
-            trial, *others = self._try(variants)
-            moved = {place for move in plain.moves for place in move.places}
-            if not set(trial.culprits) - moved:
-                break
+        trial, others = self._pair(plain)
+        while set(trial.culprits).difference(_places(plain)) and self._left > 0:
             plain = evolve(plain, moves=(*plain.moves, Move(trial.culprits, FLOAT, None)))
+            trial, others = self._pair(plain)
         for other in others:
             trial = self._better(trial, other)
         return trial
+
+    def _pair(self, plain: Variant) -> tuple[Trial, list[Trial]]:
+        """Try a config, and at once the same with algorithms, if several are made at once."""
+        variants = [plain]
+        if self.algorithms and self.at_once > 1:
+            variants.append(evolve(plain, algorithms=self.algorithms))
+        first, *others = self._try(variants)
+        return first, others
 
     def _may_go_on(self, trial: Trial) -> bool:
         return trial.metric is not None and not trial.met and self._left > 0
@@ -74,7 +78,7 @@ class Search:
     @property
     def _left(self) -> int:
         """The number of trials that may still be evaluated."""
-        return self.budget - 1 - sum(each.evaluated for each in self.trials)
+        return self.budget - 1 - self.spent - sum(each.evaluated for each in self.trials)
 
     def _try(self, variants: Sequence[Variant]) -> list[Trial]:
         found = self.attempt(variants[: self._left])
@@ -119,6 +123,10 @@ class Search:
         wanted = MARGIN * (self.goal.allowed / drop) ** 2
         enough = (number for number, each in enumerate(found) if each.left <= wanted)
         return next(enough, len(found) - 1)
+
+
+def _places(variant: Variant) -> set[Place]:
+    return {place for move in variant.moves for place in move.places}
 
 
 def _spread(numbers: Sequence[int], missed: int, met: int, count: int) -> list[int]:

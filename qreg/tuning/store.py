@@ -107,13 +107,26 @@ class Store:
             # the last file: a trial without it is made again
             self._write(place / "trial.json", attrs.asdict(trial))
 
+    def program(self, trial: Trial, supplied: Supplied[Backend]) -> bytes:
+        """Return the stored program of a trial."""
+        return read_lowered(
+            supplied, self._place(trial.variant) / f"program{supplied.value.suffix}"
+        )
+
+    def float_metric(self, measure: Callable[[], float]) -> float:
+        """Return the stored metric of the float model, which is measured only once."""
+        path = self.folder / "float.json"
+        if not path.exists():
+            self._write(path, {"metric": measure()})
+        return float(_read(path)["metric"])
+
     def keep_best(self, trial: Trial, supplied: Supplied[Backend]) -> None:
         """Copy the program of a trial, and its recipe, to ``best`` with their suffixes.
 
         A program of another backend that was the best before is removed.
         """
         suffix, place = supplied.value.suffix, self._place(trial.variant)
-        program, best = read_lowered(supplied, place / f"program{suffix}"), self.folder / "best"
+        program, best = self.program(trial, supplied), self.folder / "best"
         with _writing(self.folder):
             write_program(supplied, best.with_suffix(suffix), program)
             Recipe.load(place / RECIPE).save(best.with_suffix(".toml"))

@@ -52,7 +52,8 @@ def verdict(found: TunedData) -> str:
     if best is None or best.metric is None:
         return "NOT MET: no program was evaluated"
     if not found.met:
-        return f"NOT MET: the best program, {best.variant}, has {best.metric:.6g}"
+        program = f"{best.variant.backend} {best.variant}"
+        return f"NOT MET: the best program, {program}, has {best.metric:.6g}"
     return f"met by {best.variant.backend} {best.variant}, with {found.confirmed:.6g}"
 
 

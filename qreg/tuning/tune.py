@@ -20,6 +20,7 @@ from qreg.errors import (
 )
 from qreg.inputs.batches import capped, check_batches, checked, transformed
 from qreg.inputs.signature import Signature
+from qreg.jobs.running import check_count
 from qreg.pipeline.arguments import names_unknown
 from qreg.pipeline.selection import AUTO, Algorithms, selected
 from qreg.plugins.chosen import chosen_configs
@@ -116,6 +117,8 @@ def tune(
     wanted = Wanted(max_drop, target, relative, lower_is_better)
     check_evaluate(evaluate)
     _check(minimize, budget, missed)
+    check_count("workers", workers)
+    folder = _folder(work)
     registry = registry or installed()
     kept = several("keep_in_float", keep_in_float)
     chosen = chosen_configs(registry, backends, configs or {})
@@ -132,11 +135,15 @@ def tune(
         if not batches:
             raise CalibrationError("calibration: no batch (expected at least one)")
         subject = Subject(program, batches, evaluate, registry, kept, selection)
-        store = Store(Path(work), subject.identity, subject.versions) if work is not None else None
+        store = Store(folder, subject.identity, subject.versions) if folder else None
         elsewhere = None if workers == 1 else Elsewhere(subject, workers)
         with store.opened() if store else contextlib.nullcontext():
             with stages.stage("evaluate float"):
-                metric = measured(evaluate, float_model(program), "the float model")
+
+                def measure() -> float:
+                    return measured(evaluate, float_model(program), "the float model")
+
+                metric = store.float_metric(measure) if store else measure()
             goal = wanted.goal(metric)
             tuning = Tuning(subject, goal, minimize, budget, store, stages, on_trial, elsewhere)
             for backend, config in chosen.items():
@@ -156,6 +163,12 @@ def _check(minimize: str, budget: object, missed: str) -> None:
             f"budget: it is {budget!r} (expected a number of evaluations, at least {LEAST}: one of "
             "a program, and one to confirm it)"
         )
+
+
+def _folder(work: object) -> Path | None:
+    if work is None or isinstance(work, (str, Path)):
+        return None if work is None else Path(work)
+    raise InputError(f"work: it is {work!r} (expected the path of a folder)")
 
 
 def _judge(found: Tuned, missed: str) -> None:

@@ -8,10 +8,11 @@ from typing import Literal, TypeAlias
 
 from attrs import define, evolve, field
 
-from qreg.errors import EvaluationError
+from qreg.errors import EvaluationError, VerificationError
 from qreg.pipeline.result import Result
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.backend import Backend
+from qreg.programs.lowering import Loader, target
 from qreg.tuning.elsewhere import Elsewhere
 from qreg.tuning.evaluation import measured
 from qreg.tuning.goal import Goal
@@ -23,6 +24,7 @@ from qreg.tuning.store import Store
 from qreg.tuning.tuned import Tuned
 from qreg.tuning.values import Key, Trial, Variant
 from qreg.utils.progress import Stages
+from qreg.utils.wording import ALIKE
 from qreg.verification.latency import in_turns
 
 Minimize: TypeAlias = Literal["latency", "size"]
@@ -46,9 +48,14 @@ class Tuning:
     notes: list[str] = field(factory=list, init=False)
     _metrics: dict[str, float] = field(factory=dict, init=False)  # by the digest of the program
     _results: dict[Key, Result] = field(factory=dict, init=False)
+    _plain: dict[str, Variant] = field(factory=dict, init=False)  # by backend
 
     def search(self, plain: Variant) -> None:
-        """Search one backend, from its plain config on."""
+        """Search one backend, from its plain config on.
+
+        A search that is repeated after a trial was refuted goes on from there.
+        """
+        self._plain[plain.backend] = plain
         Search(
             plain,
             self.subject.algorithms,
@@ -57,12 +64,22 @@ class Tuning:
             self.attempt,
             self.patterns,
             at_once=1 if self.elsewhere is None else self.elsewhere.at_once,
+            spent=sum(each.was_repeated for each in self._of(plain.backend)),
         ).run()
 
+    def _of(self, backend: str) -> list[Trial]:
+        return [each for each in self.trials if each.variant.backend == backend]
+
+    def _left(self, backend: str) -> int:
+        """The number of evaluations that the budget still has for a backend."""
+        return self.budget - sum(each.evaluated + each.was_repeated for each in self._of(backend))
+
     def attempt(self, variants: Sequence[Variant]) -> list[Trial]:
-        """Return the trials of variants, which are made unless they are in the work folder."""
-        found = {each.key: self.store.trial(each) for each in variants} if self.store else {}
-        new = [each for each in variants if found.get(each.key) is None]
+        """Return the trials of variants, which are made unless they are known, or in the folder."""
+        known = {each.variant.key for each in self.trials}
+        asked = [each for each in variants if each.key not in known]
+        found = {each.key: self.store.trial(each) for each in asked} if self.store else {}
+        new = [each for each in asked if found.get(each.key) is None]
         for trial in filter(None, found.values()):
             self._note(trial)
         if new:
@@ -110,7 +127,7 @@ class Tuning:
             if self.store:
                 self.store.keep_patterns(trial.variant, *found)
         patterns, notes = found
-        self.notes += notes
+        self.notes += [each for each in notes if each not in self.notes]
         return patterns
 
     def _result(self, trial: Trial) -> Result:
@@ -123,15 +140,18 @@ class Tuning:
     @property
     def best(self) -> Trial | None:
         """The trial that meets the limit at the least cost, or that comes nearest to it."""
+        met = [each for each in self.trials if each.met]
+        if met:
+            least = ALIKE * min(map(self._cost, met))
+            alike = [each for each in met if self._cost(each) <= least]
+            return min(alike, key=lambda each: (-(each.int8_share or 0.0), self._cost(each)))
         known = [each for each in self.trials if each.metric is not None]
-        return min(known, default=None, key=self._rank)
+        return min(known, default=None, key=lambda each: self.goal.drop(each.metric or 0.0))
 
-    def _rank(self, trial: Trial) -> tuple[bool, float, float]:
+    def _cost(self, trial: Trial) -> float:
+        """Return what is minimized. Costs within 3 % are alike, and the share of int8 decides."""
         cost = trial.milliseconds if self.minimize == "latency" else trial.bytes
-        drop = self.goal.drop(trial.metric or 0.0)
-        if not trial.met:
-            return True, drop, 0.0
-        return False, math.inf if cost is None else cost, drop
+        return math.inf if cost is None else cost
 
     def tuned(self, model: str) -> Tuned:
         """Confirm the best program, and return the outcome.
@@ -160,6 +180,14 @@ class Tuning:
         """Return the best trial, and the metric of its program loaded again; None if it misses."""
         self._time_in_turns()
         while (best := self.best) is not None and best.met:
+            backend = best.variant.backend
+            if self._left(backend) < 1:
+                self.notes.append(
+                    f"{backend} {best.variant} met the limit with {best.metric:.6g}, but the "
+                    "budget was spent ahead of its confirmation"
+                )
+                self._replace(best, evolve(best, met=False))
+                continue
             what = f"the program of {best.variant}, loaded again"
             with self.stages.stage("confirm"):
                 again = loaded_again(self._result(best))
@@ -172,6 +200,8 @@ class Tuning:
                 return best, confirmed
             # the metric of the second evaluation
             self._replace(best, evolve(best, metric=confirmed, met=False, refuted=best.metric))
+            if self._left(backend) > 1:
+                self.search(self._plain[backend])
         return best, None
 
     def _time_in_turns(self) -> None:
@@ -183,11 +213,23 @@ class Tuning:
         if self.minimize != "latency" or len(met) < 2:
             return
         with self.stages.stage("run in turns"):
-            results = [self._result(each) for each in met]
-            programs = [(each.target.loader, each.program) for each in results]
-            seconds = in_turns(programs, results[0].samples[0])
+            programs = [(self._loader(each), self._program(each)) for each in met]
+            try:
+                seconds = in_turns(programs, self.subject.batches[0])
+            except VerificationError as error:
+                self.notes.append(f"programs were not timed in turns: {error}")
+                return
         for trial, latency in zip(met, seconds, strict=True):
             self._replace(trial, evolve(trial, milliseconds=1000 * latency))
+
+    def _loader(self, trial: Trial) -> Loader:
+        return target(self.subject.registry, trial.variant.backend).loader
+
+    def _program(self, trial: Trial) -> bytes:
+        """Return the program of a trial, from memory or from the work folder."""
+        if self.store and trial.variant.key not in self._results:
+            return self.store.program(trial, self._supplied(trial))
+        return self._result(trial).program
 
     def _replace(self, trial: Trial, changed: Trial) -> None:
         self.trials[self.trials.index(trial)] = changed

@@ -103,6 +103,11 @@ class Trial:
         """Whether ``evaluate`` failed on the program when it met the limit and was loaded again."""
         return self.metric is not None and self.failure is not None
 
+    @property
+    def was_repeated(self) -> bool:
+        """Whether the program was evaluated a second time and was not confirmed."""
+        return self.refuted is not None or self.unconfirmed
+
 
 @frozen
 class TunedData:
@@ -134,7 +139,7 @@ class TunedData:
     @property
     def evaluations(self) -> int:
         """The number of times that ``evaluate`` ran a program, with confirmations."""
-        again = sum(each.refuted is not None or each.unconfirmed for each in self.trials)
+        again = sum(each.was_repeated for each in self.trials)
         return sum(each.evaluated for each in self.trials) + again + self.met
 
     @property

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from qreg.tuning.goal import Goal, Wanted
 from qreg.tuning.mixing import SMALLEST, levels
-from qreg.tuning.patterns import Pattern, joined
+from qreg.tuning.patterns import Pattern, joined, with_guesses
 from qreg.tuning.search import Search
 from qreg.tuning.values import FLOAT, Place, Trial, Variant
 
@@ -189,6 +189,18 @@ def test_patterns_that_share_a_weight_move_together() -> None:
     assert (first.noise, first.work) == (0.6, 2.0)
     ((move,), *_) = (each.moves for each in levels([first, second]))
     assert [each.operator for each in move.places] == ["a", "c"]
+
+
+def test_the_last_quantized_pattern_moves_to_a_finer_config_alone() -> None:
+    finer = {"dynamic": 0.001}
+    found = levels([pattern("a", 0.5), pattern("b", 0.4, noises=finer)])
+    last = {each.places[0].operator: each.config for each in found[-1].moves}
+    assert last == {"a": FLOAT, "b": "dynamic"}
+
+
+def test_a_pattern_of_unknown_noise_may_be_the_worst() -> None:
+    found = with_guesses([pattern("a", 0.5), pattern("b", 0.0), pattern("c", 0.1)], {"b"})
+    assert [each.noise for each in found] == [0.5, 0.5, 0.1]
 
 
 def test_levels_leave_less_and_less() -> None:

@@ -164,7 +164,7 @@ def test_an_interrupted_search_goes_on(registry: Registry, tmp_path: Path) -> No
     EVALUATED.clear()
     found = tune(registry, work=tmp_path / "work")
     assert found.met
-    assert len(EVALUATED) == 2  # float, and the confirmation
+    assert len(EVALUATED) == 1  # the confirmation
 
 
 def test_a_work_folder_of_something_else_is_refused(
@@ -237,11 +237,11 @@ _low: Iterator[float] = iter([1.0])
 def test_a_program_that_misses_the_limit_at_second_sight_is_not_met(registry: Registry) -> None:
     values = iter([1.0, 1.0, 0.5])  # float, the plain program, and again
     with pytest.warns(TargetMissedWarning):
-        found = tune(registry, evaluate=lambda run: next(values))
+        found = tune(registry, evaluate=lambda run: next(values, 0.5))
     assert not found.met
     assert found.noise == 0.5
     assert found.trials[0].refuted == 1.0
-    assert found.evaluations == 2
+    assert found.evaluations == 1 + len(found.trials)
     assert "two evaluations of the same program differ by 0.5" in str(found)
 
 
@@ -273,9 +273,9 @@ def test_infinity_and_errors_of_evaluate_do_not_change_a_search_that_goes_on(
     options = {"lower_is_better": True, "work": tmp_path / "work"}
     with pytest.warns(TargetMissedWarning):
         tune(registry, evaluate=_popping(values), **options)
-    values += [1.0, 1.0, 1.0]  # float, the trial that raised, and its confirmation
+    values += [1.0, 1.0, 1.0]  # two trials that raised, and the confirmation of one
     found = tune(registry, evaluate=_popping(values), **options)
-    assert [each.metric for each in found.trials] == [math.inf, 1.0]
+    assert [each.metric for each in found.trials] == [math.inf, 1.0, 1.0]
     assert found.met
     assert not values
 
@@ -361,6 +361,48 @@ def test_each_backend_is_evaluated_though_the_models_are_alike(
     assert {each.suffix for each in (tmp_path / "work").glob("best.*")} == {
         *(".other", ".toml", ".safetensors"),
     }
+
+
+def test_the_search_goes_on_behind_a_refutation_within_its_budget(registry: Registry) -> None:
+    # float; plain; with one pattern moved, which meets the limit, and again, which does not
+    values = iter([1.0, 0.5, 1.0, 0.5])
+    with pytest.warns(TargetMissedWarning):
+        found = tune(registry, evaluate=lambda run: next(values, 0.5), budget=4)
+    assert found.evaluations <= 4
+    assert [each.refuted for each in found.trials if each.refuted] == [1.0]
+
+
+def test_the_float_model_is_evaluated_once_for_a_work_folder(
+    tuned: Tuned, registry: Registry
+) -> None:
+    assert tuned.store is not None
+    EVALUATED.clear()
+    tune(registry, work=tuned.store.folder)
+    assert len(EVALUATED) == 1  # the confirmation
+
+
+def test_a_model_of_classes_alone_is_tuned_by_the_noise_of_its_operators(
+    registry: Registry,
+) -> None:
+    class Classes(Raw):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).argmax(1)
+
+    def evaluate(run: Callable[..., Tensor]) -> float:
+        return float((torch.cat([run(*each) for each in HELD_OUT]) == LABELS).float().mean())
+
+    found = qreg.tune(
+        Classes().eval(),
+        batches()[0],
+        calibration=batches(),
+        evaluate=evaluate,
+        backends=["toy"],
+        progress=False,
+        registry=registry,
+    )
+    assert found.met
+    assert found.best is not None
+    assert [move.name for move in found.best.variant.moves] == ["first"]
 
 
 def test_the_same_program_is_evaluated_once(registry: Registry) -> None:
