@@ -45,7 +45,8 @@ class Trials:
     """What the trials of all algorithms share.
 
     ``fitting`` are the batches that algorithms are run on, ``held_back`` those that decide.
-    ``prepare_again`` returns the calibrated model of a changed float graph, in one pass over the
+    ``prepare_again`` returns the calibrated model of a changed float graph, with the observers of
+    another model that computes the same, if one is given and has them, else in one pass over the
     calibration data. ``strict`` makes a failing algorithm an error. ``seed`` is that of torch's
     random numbers in each algorithm.
     """
@@ -54,7 +55,7 @@ class Trials:
     backend: Backend
     fitting: Sequence[Batch]
     held_back: Sequence[Batch]
-    prepare_again: Callable[[GraphModule], Model]
+    prepare_again: Callable[[GraphModule, Model | None], Model]
     strict: bool
     stages: Stages
     seed: int = 0
@@ -251,7 +252,8 @@ class Trials:
         """
         stage = supplied.value.stage
         if stage in REWRITES:
-            changed = self.prepare_again(write(copied(model.reference), changes, stage))
+            same = model if stage == "precision" else None  # what is in float computes the same
+            changed = self.prepare_again(write(copied(model.reference), changes, stage), same)
             changed = evolve(changed, steps=(*_rewrites(model), _step(supplied, changes)))
             changed = self._with(changed, self._applied(model))
         else:

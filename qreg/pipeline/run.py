@@ -18,6 +18,7 @@ from qreg.analysis.ranges import Range, concerns
 from qreg.analysis.sizes import parameter_bytes
 from qreg.errors import ProgramError
 from qreg.graph.mutation import own_state
+from qreg.graph.observed import take_observers
 from qreg.graph.prepared import float_graph
 from qreg.inputs.fingerprint import Hashed
 from qreg.inputs.signature import Signature
@@ -41,6 +42,7 @@ from qreg.recipes.pinned import pin
 from qreg.recipes.record import Record, Step, hashes, operators
 from qreg.recipes.values import Named
 from qreg.utils.progress import Stages
+from qreg.verification.agreement import check_agreement
 from qreg.verification.drops import largest_drops
 from qreg.verification.verify import DYNAMIC_FLOOR, FLOOR, Verification, verify
 
@@ -139,11 +141,14 @@ class Run:
             return Model(prepared, float_graph(prepared), self.quantizer)
 
     def _trials(self, calibrator: Calibrator, kept: Kept) -> Trials:
-        def prepared_again(changed: GraphModule) -> Model:
+        def prepared_again(changed: GraphModule, known: Model | None) -> Model:
             quantizer = self.quantizer.for_one_run()
             prepared = prepare_again(changed, quantizer)
             model = Model(prepared, float_graph(prepared), quantizer)
-            return calibrator.calibrated(model)[0]
+            if known is None or not take_observers(prepared, known.calibrated):
+                return calibrator.calibrated(model)[0]
+            check_agreement(calibrator.source.model, model.reference, kept.samples[0])
+            return evolve(model, collected=known.collected)
 
         return Trials(
             plan=calibrator.plan,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from layered import Subject, batches, subject
 from quantizing import quantize
 from torch import Tensor, nn
 
-from qreg import Registry
+from qreg import Registry, Result
 from qreg.algorithms import mixed_precision, stock
 from qreg.algorithms.simulation import rounding
 from qreg.analysis.sensitivity import noise_ratios
@@ -97,6 +98,36 @@ def test_hardware_of_integers_has_no_operators_in_float(given: Subject) -> None:
     reason = mixed_precision.applies(evolve(given.candidate, backend=backend))
     assert reason is not None
     assert "may not run on the hardware of 'kernels'" in reason
+
+
+class Counted(list[Tensor]):
+    """Batches that count how often they are read."""
+
+    passes = 0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        self.passes += 1
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("config", ["minmax", "histogram"])
+def test_what_stays_in_float_needs_no_further_pass_over_the_data(
+    config: str, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def quantized(data: Counted) -> Result:
+        chosen = [stock.mixed_precision(budget=0.05)]
+        given = {"calibration": data, "algorithms": chosen, "config": config, "min_sqnr": 0.0}
+        return quantize(registry, Outlier().eval(), batches((32, 8))[0], **given)
+
+    data = Counted(batches((32, 8), 8))
+    found = quantized(data)
+    assert found.algorithms[-1].kept
+    assert data.passes == 1
+    monkeypatch.setattr("qreg.pipeline.run.take_observers", lambda *_: False)
+    again = Counted(data)
+    (x,) = batches((32, 8), 1)
+    assert torch.equal(quantized(again).run(x), found.run(x))
+    assert again.passes == 2
 
 
 def test_the_program_is_nearer_to_float_and_says_what_is_in_float(registry: Registry) -> None:
