@@ -64,8 +64,8 @@ TOOLS = ("nox", "pre-commit", "ruff", "mypy")
 # Third-party packages of the host and of each backend, for the distributions and their tests.
 NEEDS: dict[str, tuple[str, ...]] = {
     "host": (
-        *("torch", "torchao", "attrs", "click", "filelock", "jinja2", "joblib", "lazy-loader"),
-        *("packaging", "pluggy", "rich", "safetensors", "tomlkit"),
+        *("torch", "torchao", "attrs", "click", "cloudpickle", "filelock", "jinja2", "joblib"),
+        *("lazy-loader", "packaging", "pluggy", "rich", "safetensors", "tomlkit"),
         # tests: in parallel, with properties, in a browser, against a schema, of distributions,
         # with arrays
         *("pytest", "pytest-xdist", "hypothesis", "selenium", "jsonschema", "hatchling", "numpy"),

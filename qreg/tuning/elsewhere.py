@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pickle import PicklingError
 from typing import Any
 
 from attrs import asdict, frozen
 from joblib import effective_n_jobs
 
-from qreg.errors import InputError
 from qreg.jobs.needs import needs
-from qreg.jobs.packing import packed, packed_program, unpacked, unpacked_program
+from qreg.jobs.packing import (
+    packed,
+    packed_function,
+    packed_program,
+    unpacked,
+    unpacked_function,
+    unpacked_program,
+)
 from qreg.jobs.running import run
 from qreg.pipeline.selection import Selection, supplied
 from qreg.plugins.registry import Registry
 from qreg.recipes.values import Named
-from qreg.tuning.evaluation import Evaluate
 from qreg.tuning.making import Product, Subject, made
 from qreg.tuning.values import Trial, Variant
 
@@ -30,7 +34,7 @@ class Job:
 
     program: bytes
     batches: bytes
-    evaluate: Evaluate
+    evaluate: bytes
     switches: Mapping[str, Any]
     kept: tuple[str, ...]
     algorithms: tuple[Named, ...]
@@ -59,12 +63,13 @@ class Elsewhere:
         _selection(algorithms, subject.registry)  # raises for one that workers cannot look up
         program = packed_program(subject.program)
         batches = packed(list(subject.batches))
+        evaluate = packed_function(subject.evaluate, "evaluate")
         switches = asdict(subject.registry.switches, recurse=False)
         jobs = [
             Job(
                 program,
                 batches,
-                subject.evaluate,
+                evaluate,
                 switches,
                 subject.kept,
                 algorithms,
@@ -76,14 +81,8 @@ class Elsewhere:
         wanted: dict[str, str] = {}
         for each in variants:
             wanted |= needs(subject.registry, each.backend)
-        try:
-            for _, found in run(_made, jobs, workers=self.workers, needs=wanted):
-                yield found
-        except PicklingError as cause:
-            raise InputError(
-                f"evaluate: it cannot be sent to other processes: {cause} (expected a function "
-                "that can be pickled with what it refers to). Use one of a module, or workers=1"
-            ) from cause
+        for _, found in run(_made, jobs, workers=self.workers, needs=wanted):
+            yield found
 
 
 def _made(job: Job) -> tuple[Trial, Product | None]:
@@ -92,7 +91,7 @@ def _made(job: Job) -> tuple[Trial, Product | None]:
     subject = Subject(
         unpacked_program(job.program),
         unpacked(job.batches),
-        job.evaluate,
+        unpacked_function(job.evaluate, "evaluate"),
         registry,
         job.kept,
         selection,
