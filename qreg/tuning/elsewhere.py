@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from attrs import asdict, frozen
+from attrs import asdict, evolve, frozen
 from joblib import effective_n_jobs
 
 from qreg.jobs.needs import needs
@@ -17,11 +17,12 @@ from qreg.jobs.packing import (
     unpacked_function,
     unpacked_program,
 )
-from qreg.jobs.running import run
+from qreg.jobs.running import in_order, run
 from qreg.pipeline.selection import Selection, supplied
 from qreg.plugins.registry import Registry
 from qreg.recipes.values import Named
 from qreg.tuning.making import Product, Subject, made
+from qreg.tuning.ranking import Base, Noises, base_of, noises
 from qreg.tuning.values import Trial, Variant
 
 
@@ -58,46 +59,62 @@ class Elsewhere:
         self, variants: Sequence[Variant], metrics: Mapping[str, float]
     ) -> Iterator[tuple[Trial, Product | None]]:
         """Yield the trials as they are made."""
+        jobs = self._jobs(variants, metrics)
+        for _, found in run(_made, jobs, workers=self.workers, needs=self._needs(variants)):
+            yield found
+
+    def measured(self, base: Variant, others: Sequence[Variant]) -> tuple[Any, ...]:
+        """Return the sensitivities of a program, and the noises in other configs, each a job."""
+        variants = [base, *others]
+        jobs = [(job, number == 0) for number, job in enumerate(self._jobs(variants, {}))]
+        return tuple(in_order(_measured, jobs, workers=self.workers, needs=self._needs(variants)))
+
+    def _jobs(self, variants: Sequence[Variant], metrics: Mapping[str, float]) -> list[Job]:
         subject = self.subject
         algorithms = subject.named
         _selection(algorithms, subject.registry)  # raises for one that workers cannot look up
-        program = packed_program(subject.program)
-        batches = packed(list(subject.batches))
-        evaluate = packed_function(subject.evaluate, "evaluate")
-        switches = asdict(subject.registry.switches, recurse=False)
-        jobs = [
-            Job(
-                program,
-                batches,
-                evaluate,
-                switches,
-                subject.kept,
-                algorithms,
-                each,
-                metrics,
-            )
-            for each in variants
-        ]
+        shared = Job(
+            program=packed_program(subject.program),
+            batches=packed(list(subject.batches)),
+            evaluate=packed_function(subject.evaluate, "evaluate"),
+            switches=asdict(subject.registry.switches, recurse=False),
+            kept=subject.kept,
+            algorithms=algorithms,
+            variant=variants[0],
+            metrics=metrics,
+        )
+        return [evolve(shared, variant=each) for each in variants]
+
+    def _needs(self, variants: Sequence[Variant]) -> dict[str, str]:
         wanted: dict[str, str] = {}
         for each in variants:
-            wanted |= needs(subject.registry, each.backend)
-        for _, found in run(_made, jobs, workers=self.workers, needs=wanted):
-            yield found
+            wanted |= needs(self.subject.registry, each.backend)
+        return wanted
 
 
 def _made(job: Job) -> tuple[Trial, Product | None]:
+    trial, result = made(_subject(job), job.variant, job.metrics)
+    return trial, None if result is None else Product.of(result)
+
+
+def _measured(given: tuple[Job, bool]) -> Base | Noises | str:
+    job, is_base = given
+    subject = _subject(job)
+    if is_base:
+        return base_of(subject.quantized(job.variant))
+    return noises(subject, job.variant)
+
+
+def _subject(job: Job) -> Subject:
     registry = Registry(**job.switches)
-    selection = _selection(job.algorithms, registry)
-    subject = Subject(
+    return Subject(
         unpacked_program(job.program),
         unpacked(job.batches),
         unpacked_function(job.evaluate, "evaluate"),
         registry,
         job.kept,
-        selection,
+        _selection(job.algorithms, registry),
     )
-    trial, result = made(subject, job.variant, job.metrics)
-    return trial, None if result is None else Product.of(result)
 
 
 def _selection(algorithms: Sequence[Named], registry: Registry) -> Selection:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
 
-from attrs import evolve
+from attrs import evolve, frozen
 from torch.fx import GraphModule
 
 from qreg.analysis.sensitivity import sensitivity
@@ -23,25 +24,52 @@ from qreg.tuning.patterns import Pattern, joined, patterns, power, with_guesses
 from qreg.tuning.values import Place, Variant
 from qreg.utils.progress import Stages
 
+Noises: TypeAlias = Mapping[Place, float]
 
-def ranked(subject: Subject, result: Result, variant: Variant) -> tuple[list[Pattern], list[str]]:
+
+@frozen
+class Base:
+    """The report of a program with the sensitivity of its patterns, as plain data.
+
+    ``readers`` are the operators that read each constant.
+    """
+
+    report: Report
+    readers: tuple[frozenset[str], ...]
+
+
+def base_of(result: Result) -> Base:
+    """Measure the sensitivity of the patterns of a program."""
+    report = report_of(result, sensitivity=True)
+    if not report.sensitivity:  # no output has a gradient: the noise of each operator is next best
+        report = evolve(_by_own_noise(result), notes=report.notes)
+    return Base(report, _readers(result.reference))
+
+
+def noises(subject: Subject, variant: Variant) -> Noises | str:
+    """Return the noise powers in a config by the place of a pattern's first operator.
+
+    A config that does not work for the model gives the reason.
+    """
+    try:
+        return _noises(subject, variant)
+    except QregError as error:
+        return str(error)
+
+
+def ranked(base: Base, others: Mapping[str, Noises | str]) -> tuple[list[Pattern], list[str]]:
     """Return the quantized patterns of a program, and notes on what could not be measured.
 
-    Each pattern has its noise in the config of the variant, and in the other configs of the backend
-    that are more precise and quantize it. Patterns that read the same parameter are one.
+    Each pattern has its noise in the config of the program, and in ``others``, which are more
+    precise, if they quantize it. Patterns that read the same parameter are one.
     """
-    report = report_of(result, sensitivity=True)
-    others, notes = {}, list(report.notes)
-    if not report.sensitivity:  # no output has a gradient: the noise of each operator is next best
-        report = _by_own_noise(result)
-    for name in finer(subject.registry, variant):
-        try:
-            others[name] = _noises(subject, Variant(variant.backend, name))
-        except QregError as error:
-            notes.append(f"config {name!r} was not tried: {error}")
+    report = base.report
+    known = {name: each for name, each in others.items() if not isinstance(each, str)}
+    reasons = {name: each for name, each in others.items() if isinstance(each, str)}
+    notes = [f"config {name!r} was not tried: {reason}" for name, reason in reasons.items()]
     unknown = [each.name for each in report.operators if each.isolated_sqnr is None]
-    found = with_guesses(patterns(report, others), unknown)
-    return joined(found, _readers(result.reference)), notes
+    found = with_guesses(patterns(report, known), unknown)
+    return joined(found, base.readers), [*report.notes, *notes]
 
 
 def _by_own_noise(result: Result) -> Report:
@@ -97,7 +125,6 @@ def _noises(subject: Subject, variant: Variant) -> dict[Place, float]:
     }
 
 
-def _readers(reference: GraphModule) -> list[set[str]]:
-    """Return the operators that read each constant of a graph."""
+def _readers(reference: GraphModule) -> tuple[frozenset[str], ...]:
     constants = (node for node in reference.graph.nodes if node.op == "get_attr")
-    return [{str(origin(user)) for user in node.users} for node in constants]
+    return tuple(frozenset(str(origin(user)) for user in node.users) for node in constants)

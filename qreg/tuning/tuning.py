@@ -18,7 +18,7 @@ from qreg.tuning.evaluation import measured
 from qreg.tuning.goal import Goal
 from qreg.tuning.making import Product, Subject, loaded_again, made
 from qreg.tuning.patterns import Pattern
-from qreg.tuning.ranking import ranked
+from qreg.tuning.ranking import Base, Noises, base_of, finer, noises, ranked
 from qreg.tuning.search import Search
 from qreg.tuning.store import Store
 from qreg.tuning.tuned import Tuned
@@ -123,12 +123,24 @@ class Tuning:
         found = self.store.patterns(trial.variant) if self.store else None
         if found is None:
             with self.stages.stage("rank the patterns"):
-                found = ranked(self.subject, self._result(trial), trial.variant)
+                found = ranked(*self._measured(trial))
             if self.store:
                 self.store.keep_patterns(trial.variant, *found)
         patterns, notes = found
         self.notes += [each for each in notes if each not in self.notes]
         return patterns
+
+    def _measured(self, trial: Trial) -> tuple[Base, dict[str, Noises | str]]:
+        """Return the sensitivities of a trial's program, and those in more precise configs."""
+        variant = trial.variant
+        names = list(finer(self.subject.registry, variant))
+        others = [Variant(variant.backend, name) for name in names]
+        if self.elsewhere is not None:
+            base, *found = self.elsewhere.measured(variant, others)
+        else:
+            base = base_of(self._result(trial))
+            found = [noises(self.subject, each) for each in others]
+        return base, dict(zip(names, found, strict=True))
 
     def _result(self, trial: Trial) -> Result:
         """Return the result of a trial; one that is not in memory is made again."""
