@@ -9,7 +9,18 @@ import click
 from attrs import define
 
 from qreg.cli.job import asked, check_decibels, check_outputs, least_sqnr
-from qreg.cli.options import ALGORITHMS, FILE, FORMAT, KEPT, MAX_BATCHES, MIN_SQNR, NAMES, STRICT
+from qreg.cli.options import (
+    ALGORITHMS,
+    CONFIGS,
+    DATA,
+    FILE,
+    FORMAT,
+    KEPT,
+    MAX_BATCHES,
+    MIN_SQNR,
+    NAMES,
+    STRICT,
+)
 from qreg.cli.pairs import pair
 from qreg.cli.remedies import as_options
 from qreg.cli.reporting import INTERRUPTED, current_registry, reports_errors
@@ -21,17 +32,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", type=FILE)
-@click.option(
-    "--calibration", type=FILE, required=True, help="A list of batches, written by torch.save."
-)
+@DATA
 @click.option("--backends", required=True, help="The backends to compare.", **NAMES)
-@click.option(
-    "--config",
-    "configs",
-    multiple=True,
-    metavar="BACKEND=NAME",
-    help="A config for one of the backends; may be given several times.",
-)
+@CONFIGS
 @KEPT
 @MAX_BATCHES
 @ALGORITHMS

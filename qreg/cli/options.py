@@ -31,6 +31,17 @@ OPTIONS = click.option(
     metavar="NAME=VALUE",
     help="An option of the backend, as listed by `qreg ops`; may be given several times.",
 )
+# Of the commands for several backends.
+DATA = click.option(
+    "--calibration", type=FILE, required=True, help="A list of batches, written by torch.save."
+)
+CONFIGS = click.option(
+    "--config",
+    "configs",
+    multiple=True,
+    metavar="BACKEND=NAME",
+    help="A config for one of the backends; may be given several times.",
+)
 KEPT = click.option(
     "--float",
     "kept",

@@ -10,7 +10,7 @@ import click
 from attrs import define, field
 
 from qreg.cli.job import asked, check_outputs
-from qreg.cli.options import FILE, FORMAT, KEPT, MAX_BATCHES, NAMES
+from qreg.cli.options import CONFIGS, DATA, FILE, FORMAT, KEPT, MAX_BATCHES, NAMES
 from qreg.cli.pairs import pair
 from qreg.cli.remedies import as_options
 from qreg.cli.reporting import INTERRUPTED, current_registry, judging, reports_errors
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", type=FILE)
-@click.option(
-    "--calibration", type=FILE, required=True, help="A list of batches, written by torch.save."
-)
+@DATA
 @click.option(
     "--evaluate",
     "name",
@@ -46,13 +44,7 @@ if TYPE_CHECKING:
     help="The backends to search.",
     **NAMES,
 )
-@click.option(
-    "--config",
-    "configs",
-    multiple=True,
-    metavar="BACKEND=NAME",
-    help="A config for one of the backends; may be given several times.",
-)
+@CONFIGS
 @click.option(
     "--algorithms",
     default="auto",

@@ -40,7 +40,7 @@ number = 3
 
 @pytest.fixture(autouse=True)
 def metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    """A module with metrics in the current folder, under a name of its own."""
+    """A module with metrics in the current folder; each test has another name for it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     name = f"metric_{abs(hash(request.node.name))}"
