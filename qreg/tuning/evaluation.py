@@ -33,7 +33,8 @@ def measured(evaluate: Evaluate, model: Model, what: str) -> float:
     try:
         found: object = evaluate(model)
     except (Exception, SystemExit) as cause:  # of the user's code, or of the program it calls
-        raise EvaluationError(what, f"it raised {type(cause).__name__}: {cause}") from cause
+        problem = f"it raised {type(cause).__name__}: {cause}".rstrip(".")
+        raise EvaluationError(what, problem) from cause
     if isinstance(found, Tensor):
         raise EvaluationError(what, "it returned a tensor", "Return value.item()")
     if not isinstance(found, Real):
