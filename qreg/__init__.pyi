@@ -1,6 +1,7 @@
 from . import errors
 from .annotators import patterns
 from .comparison import Comparison, compare
+from .generation.generate import generate
 from .pipeline.calibrate import calibrate, convert
 from .pipeline.explain import explain
 from .pipeline.lower import lower
@@ -76,6 +77,7 @@ __all__ = [
     "convert",
     "errors",
     "explain",
+    "generate",
     "get_quantizer",
     "hookimpl",
     "load_recipe",

@@ -6,6 +6,7 @@ moves.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -100,6 +101,15 @@ def size_hint(size: int | torch.SymInt) -> int | None:
     """
     # torch 2.13.0: symbolic_shapes is experimental, and its functions for hints change their names.
     return int(guarding_hint_or_throw(size)) if has_guarding_hint(size) else None
+
+
+def largest_size(size: int | torch.SymInt) -> int:
+    """Return the largest size of a dimension; ``sys.maxsize`` for one without a limit."""
+    if isinstance(size, int):
+        return size
+    # torch 2.13.0: the ranges of a graph without its program are in the environment of its sizes.
+    upper = size.node.shape_env.bound_sympy(size.node.expr).upper
+    return int(upper) if upper < sys.maxsize else sys.maxsize
 
 
 @contextmanager

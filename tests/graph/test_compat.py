@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,7 @@ from qreg.graph.compat import (
     annotate_node,
     annotation_of,
     folding_where_qat_scaled,
+    largest_size,
     size_hint,
 )
 
@@ -154,3 +156,16 @@ def test_a_convolution_of_qat_is_folded_as_torchao_folds_it(folds: list[str]) ->
     assert "batch_norm" not in found.code
     assert described(found) == described(wanted)
     assert torch.equal(found(IMAGES), wanted(IMAGES))
+
+
+def test_the_largest_size_of_a_dimension_is_known_without_the_program() -> None:
+    class Sum(torch.nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return x.sum() + y.sum()
+
+    rows, columns = torch.export.Dim("rows", max=7), torch.export.Dim("columns")
+    shapes = ({0: rows}, {0: columns})
+    program = torch.export.export(Sum(), (torch.ones(3), torch.ones(4)), dynamic_shapes=shapes)
+    inputs = program.module(check_guards=False).graph.find_nodes(op="placeholder")
+    sizes = [node.meta["val"].shape[0] for node in inputs]
+    assert [*map(largest_size, sizes), largest_size(5)] == [7, sys.maxsize, 5]

@@ -1,0 +1,1 @@
+"""Text from a quantized language model, in the runtime of its backend."""
