@@ -71,7 +71,9 @@ def report_of(
         with _noted(notes, "sensitivity"):
             isolated = _isolated(result, notes)
     placements = found.placements if found else None
-    listed = operators(result.reference, result.decisions, placements, noise, isolated)
+    listed = operators(
+        result.reference, result.decisions, placements, noise, isolated, result.converted
+    )
     timed = None
     if profile:
         with _noted(notes, "times of operators"):

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from qreg.errors import InputError
-from qreg.report.text import what
+from qreg.report.rows import what
 
 if TYPE_CHECKING:
     from qreg.report.values import Operator, ReportData

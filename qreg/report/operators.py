@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from operator import getitem
 from typing import TYPE_CHECKING, Any
 
+from attrs import evolve
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from qreg.analysis.audit import reason
 from qreg.analysis.macs import Count, counts
 from qreg.analysis.numerics import OperatorNoise
+from qreg.analysis.sizes import constant_bytes
 from qreg.graph.provenance import origin
 from qreg.report.values import Operator
 
@@ -32,11 +34,12 @@ def operators(
     placements: Mapping[str, Placement] | None = None,
     noise: Sequence[OperatorNoise] = (),
     isolated: Sequence[PatternNoise] = (),
+    converted: GraphModule | None = None,
 ) -> tuple[Operator, ...]:
     """Return a row for each operator with a decision.
 
     ``reference`` is the annotated graph without observers. ``noise`` is that of single operators,
-    ``isolated`` that of the outputs for each pattern.
+    ``isolated`` that of the outputs for each pattern. ``converted`` is the graph that was lowered.
     """
     nodes: dict[str, list[Node]] = {}
     for node in _nodes(reference):
@@ -44,9 +47,11 @@ def operators(
             nodes.setdefault(name, []).append(node)
     order = {decision.node: position for position, decision in enumerate(decisions)}
     counted = counts(reference)
+    read = constant_bytes(reference)
+    stored = None if converted is None else constant_bytes(converted)
     measured = {each.node: each for each in noise}
     alone = {name: each.sqnr for each in isolated for name in each.pattern}
-    return tuple(
+    rows = (
         _operator(
             decision,
             nodes.get(decision.node, []),
@@ -57,6 +62,14 @@ def operators(
             alone.get(decision.node),
         )
         for decision in decisions
+    )
+    return tuple(
+        evolve(
+            row,
+            float_bytes=read.get(row.name, 0),
+            constant_bytes=None if stored is None else stored.get(row.name, 0),
+        )
+        for row in rows
     )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from qreg.report.cautions import SHOWN, cautions, is_larger, some
+from qreg.report.rows import block_rows, decibels, operator_rows, part_rows, reason_rows
 from qreg.utils.tables import WIDE, Row, console, table
 from qreg.utils.wording import percent, size, speed, than
 from qreg.verification.verdict import remedy, shortfall
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from qreg.analysis.audit import Split
     from qreg.analysis.ranges import Range
     from qreg.plugins.types.program import Conversion
-    from qreg.report.values import Operator, Provenance, ReportData
+    from qreg.report.values import Provenance, ReportData
     from qreg.verification.metrics import OutputComparison
     from qreg.verification.verify import Verification
 
@@ -59,6 +59,8 @@ def print_report(
         ("Float operators that split int8 ones", split_rows(report.splits)),
         ("Conversions that belong to no border", conversion_rows(report.leftover)),
         ("Ranges that use few quantized values", range_rows(report.ranges)),
+        ("Repeated blocks", block_rows(report)),
+        ("Size of weights and other constants by part", part_rows(report)),
         ("Outputs of the program", output_rows(report.verification)),
         (_order(report), operator_rows(report) if operators else []),
     ):
@@ -172,7 +174,7 @@ def _improved(outcomes: Sequence[Outcome]) -> Iterator[str]:
     tried = [each for each in outcomes if each.before is not None and each.after is not None]
     kept = [each for each in tried if each.kept]
     if kept:
-        gain = f"from {_decibels(kept[0].before or 0.0)} to {_decibels(kept[-1].after or 0.0)}"
+        gain = f"from {decibels(kept[0].before or 0.0)} to {decibels(kept[-1].after or 0.0)}"
         names = ", ".join(each.algorithm for each in kept)
         yield f"algorithms: {names} improve the outputs on batches held back {gain}"
     elif tried:
@@ -183,7 +185,7 @@ def _sensitive(report: ReportData) -> Iterator[str]:
     """Yield the patterns that cost most, if it was measured."""
     found = [each for each in report.sensitivity[:SHOWN] if each.share]
     if found:
-        named = ", ".join(f"{each.pattern[0]} {_decibels(each.sqnr)}" for each in found)
+        named = ", ".join(f"{each.pattern[0]} {decibels(each.sqnr)}" for each in found)
         yield f"most sensitive, by the outputs' SQNR with the pattern quantized alone: {named}"
 
 
@@ -206,28 +208,14 @@ def _slower(report: ReportData) -> Iterator[str]:
         yield f"slower in int8 than in float, by {lost:.0f} us in all: {some(names)}"
 
 
-def what(operator: Operator) -> str:
-    """Return where an operator runs, in one word; if no program is known, as decided."""
-    return operator.place or ("int8" if operator.quantized else "float")
-
-
-def reason_rows(operators: Iterable[Operator]) -> list[Row]:
-    """Return the operators, counted by type, place, annotator and reason."""
-    counted = Counter((o.operator, what(o), o.annotator or "", o.reason) for o in operators)
-    return [
-        {"count": count, "operator": operator, "ends": end, "annotator": annotator, "why": why}
-        for (operator, end, annotator, why), count in counted.most_common()
-    ]
-
-
 def algorithm_rows(outcomes: Iterable[Outcome]) -> list[Row]:
     """Return each algorithm that was tried, and the SQNR of the outputs without and with it."""
     return [
         {
             "algorithm": each.algorithm,
             "kept": "yes" if each.kept else "no",
-            "without": "" if each.before is None else _decibels(each.before),
-            "with": "" if each.after is None else _decibels(each.after),
+            "without": "" if each.before is None else decibels(each.before),
+            "with": "" if each.after is None else decibels(each.after),
             "operators": len(each.operators) or "",
             "took": f"{each.seconds:.1f} s",
             "why": each.reason,
@@ -244,7 +232,7 @@ def sensitivity_rows(report: ReportData) -> list[Row]:
             "module": each.module,
             "drop": "" if math.isinf(each.drop) else f"{each.drop:.2f} dB",
             "of the noise": percent(each.share),
-            "outputs alone": _decibels(each.sqnr),
+            "outputs alone": decibels(each.sqnr),
         }
         for each in report.sensitivity[:MOST]
         if each.share
@@ -305,7 +293,7 @@ def _output_row(number: int, reference: str, found: OutputComparison) -> Row:
     return {
         "output": number,
         "against": reference,
-        "SQNR": _decibels(found.sqnr),
+        "SQNR": decibels(found.sqnr),
         "worst slice": _slice(found),
         "largest difference": f"{found.max_difference:.3g}",
         "mean difference": f"{found.mean_difference:.3g}",
@@ -319,43 +307,3 @@ def _slice(found: OutputComparison) -> str:
     if part is None or math.isinf(found.sqnr):
         return ""
     return f"{part.sqnr:.1f} dB, {part.index} of axis {part.axis}"
-
-
-def _decibels(sqnr: float) -> str:
-    """Return an SQNR in dB; ``"equal"`` without noise."""
-    return "equal" if sqnr == math.inf else f"{sqnr:.1f} dB"
-
-
-def _short(source: str | None) -> str:
-    """Return the file's name and the line, without the folders and the code."""
-    place = (source or "").split(": ")[0]
-    return PurePath(place).name
-
-
-def work(operator: Operator, report: ReportData) -> str:
-    """Return the share of an operator in the counted multiply-accumulates."""
-    counted = percent(operator.macs / report.macs) if operator.macs else ""
-    if not operator.uncounted:
-        return counted
-    return f"{counted} and more" if counted else "not counted"
-
-
-def operator_rows(report: ReportData) -> list[Row]:
-    """Return one row for each operator: the noisiest first, or in the order of the graph."""
-    measured = report.worst
-    rest = [each for each in report.operators if each.sqnr is None]
-    return [
-        {
-            "operator": each.name,
-            "module": each.module,
-            "ends": what(each),
-            "as": each.lowered_as or "",
-            "macs": work(each, report),
-            "us": "" if each.microseconds is None else f"{each.microseconds:.0f}",
-            "float us": "" if each.float_microseconds is None else f"{each.float_microseconds:.0f}",
-            "SQNR": "" if each.sqnr is None else _decibels(each.sqnr),
-            "why": each.reason,
-            "line": _short(each.source),
-        }
-        for each in (*measured, *rest)
-    ]

@@ -38,7 +38,9 @@ class Operator:
     its tensors there. ``sqnr`` is the noise of its output against float in dB. ``isolated_sqnr`` is
     the SQNR of the model's outputs in dB if its pattern alone is quantized. ``microseconds`` is its
     time in the program, including the operators fused with it, and ``float_microseconds`` its time
-    in the float program. Values that were not measured are None.
+    in the float program. ``constant_bytes`` is the size of its weights and other constants, with
+    their scales, and ``float_bytes`` their size in the float model; a constant of several operators
+    counts for the first. Values that were not measured are None.
     """
 
     name: str
@@ -66,6 +68,8 @@ class Operator:
     microseconds: float | None = None
     float_microseconds: float | None = None
     ordinal: int = 0
+    float_bytes: float = 0
+    constant_bytes: float | None = None
 
     @property
     def quantized(self) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from qreg.report.blocks import stacks
 from qreg.report.page.numbers import decibels
 
 if TYPE_CHECKING:
@@ -41,13 +42,15 @@ class Tick:
 class Depth:
     """The chart: operators from left to right, in the order of the graph, and dB upwards.
 
-    ``line`` is the SQNR of each operator's output, as points of an SVG polyline. ``points`` are the
-    SQNR of the model's outputs for each pattern that is quantized alone.
+    ``line`` is the SQNR of each operator's output, as points of an SVG polyline, and ``outputs``
+    that of repeated blocks, one polyline for each stack. ``points`` are the SQNR of the model's
+    outputs for each pattern that is quantized alone.
     """
 
     line: str
     points: Sequence[Point]
     ticks: Sequence[Tick]
+    outputs: Sequence[Sequence[Point]] = ()
     width: float = WIDTH
     height: float = HEIGHT
 
@@ -60,6 +63,7 @@ def depth(report: ReportData) -> Depth | None:
     values = [sqnr or 0.0 for _, sqnr in line] + [each.isolated_sqnr or 0.0 for _, each in alone]
     if not values:
         return None
+    places = {each.name: at for at, each in along}
     low, high = min([0.0, *values]), max([10.0, *values])
 
     def x(at: int) -> float:
@@ -75,6 +79,14 @@ def depth(report: ReportData) -> Depth | None:
             Point(each.name, x(at), y(value), f"{each.name}: {decibels(value)}")
             for at, each in alone
             if (value := each.isolated_sqnr) is not None
+        ],
+        outputs=[
+            [
+                Point(last.name, x(places[last.name]), y(value), f"{name}: {decibels(value)}")
+                for name, last in stack.outputs
+                if (value := last.sqnr) is not None and math.isfinite(value)
+            ]
+            for stack in stacks(report.operators)
         ],
         ticks=[Tick(y(value), f"{value:g} dB") for value in _ticks(low, high)],
     )

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
+from qreg.report.blocks import stacks
+from qreg.report.rows import block_rows, operator_rows, part_rows, reason_rows
 from qreg.report.text import (
     algorithm_rows,
     conversion_rows,
     output_rows,
     range_rows,
-    reason_rows,
     split_rows,
 )
 
@@ -42,6 +43,10 @@ def tables(report: ReportData) -> list[Table]:
 def _titled(report: ReportData) -> Iterator[tuple[str, Sequence[Row]]]:
     yield "Outputs of the program", output_rows(report.verification)
     yield "Algorithms, judged on batches that were held back", algorithm_rows(report.algorithms)
+    if stacks(report.operators):
+        yield "Repeated blocks", block_rows(report)
+        yield "Operators of repeated blocks together", operator_rows(report)
+        yield "Size of weights and other constants by part", part_rows(report)
     yield "Operators by place and reason", reason_rows(report.operators)
     yield "Float operators that split int8 ones", split_rows(report.splits)
     yield "Conversions that belong to no border", conversion_rows(report.leftover)
