@@ -17,6 +17,7 @@ from .plugins.types.annotator import Annotate, Annotation, Annotator, Match, Mat
 from .plugins.types.backend import (
     ALL_MODES,
     STATIC,
+    WEIGHT,
     Backend,
     Files,
     Mode,
@@ -37,6 +38,7 @@ from .tuning import Trial, Tuned, tune
 __all__ = [
     "ALL_MODES",
     "STATIC",
+    "WEIGHT",
     "Algorithm",
     "Annotate",
     "Annotation",

@@ -29,10 +29,10 @@ STATIC_DEQUANTIZE = "quantized_decomposed.dequantize_per_tensor.default"
 class Placement:
     """Where the lowered program runs one operator of the annotated graph.
 
-    ``place`` is ``"int8"`` or ``"float"`` in a delegate, ``"outside"`` if the operator is not
-    delegated, or ``"gone"`` if it was eliminated: it does nothing, or was fused into another
-    operator. ``operator`` is the backend's name for it. ``types`` are the types of its tensors, as
-    the backend spells them.
+    ``place`` is ``"int8"`` if it computes on quantized values, ``"float"`` in a delegate,
+    ``"outside"`` if the operator is not delegated and in float, or ``"gone"`` if it was eliminated:
+    it does nothing, or was fused into another operator. ``operator`` is the backend's name for it.
+    ``types`` are the types of its tensors, as the backend spells them.
     """
 
     node: str
@@ -125,11 +125,11 @@ def place(
 def _placement(node: str, parts: Sequence[LoweredOperator]) -> Placement:
     if not parts:
         return Placement(node, "gone")
-    worst = min(parts, key=lambda part: (part.delegate is not None, part.int8))
-    found: Place = "int8" if worst.int8 else "float"
+    worst = min(parts, key=lambda part: (part.int8, part.delegate is not None))
+    in_float: Place = "outside" if worst.delegate is None else "float"
     return Placement(
         node=node,
-        place="outside" if worst.delegate is None else found,
+        place="int8" if worst.int8 else in_float,
         operator=worst.operator,
         delegate=worst.delegate,
         types=_types(worst),

@@ -28,6 +28,9 @@ LARGEST_SCALAR = 3.4028235e15
 # A tensor with a larger magnitude is a mask of "minus infinity" rather than values: in the sum with
 # such a mask, all other values would share one quantized value.
 LARGEST_ELEMENT = 1e4
+UNQUANTIZED_ACTIVATIONS = (
+    "the config does not quantize activations: the operator would compute in float"
+)
 NO_SCALE = "no scale represents it and smaller values"
 
 # Operators that fill in a mask's "minus infinity", and operators that pass it on.
@@ -51,7 +54,7 @@ def quantized_operands(match: Match, config: QuantizationConfig) -> str | None:
     """Require quantized input activations and, unless dynamic, quantized output activations."""
     entering, leaving = config.input_activation, config.output_activation
     if entering is None:
-        return "the config does not quantize activations: the operator would compute in float"
+        return UNQUANTIZED_ACTIVATIONS
     if leaving is None and not entering.is_dynamic:
         return "the config does not quantize outputs: the operator would compute in float"
     return None

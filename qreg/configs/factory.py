@@ -29,6 +29,7 @@ def preferred(full: Iterable[T], reduced: Iterable[T]) -> tuple[T, ...]:
 
 
 EPS = 2**-12  # the smallest scale of torchao's and executorch's own configs
+SMALLEST_EPS = 2**-23  # the precision of float32, for weights that no integer kernel multiplies
 
 
 @frozen
@@ -43,6 +44,7 @@ class Codes:
 INT8 = Codes("int8", -128, 127)
 UINT8 = Codes("uint8", 0, 255)
 SYMMETRIC_INT8 = Codes("int8", -127, 127)
+INT4 = Codes("int8", -8, 7)
 REDUCED_INT8 = Codes("int8", -64, 63)  # for x86 processors without VNNI, see qreg.plugins.processor
 
 
@@ -122,6 +124,17 @@ def config(
     entering = activation_spec(activation, is_qat=is_qat, is_dynamic=is_dynamic, eps=eps)
     factor = weight_spec(weight, per_channel=per_channel, is_qat=is_qat, eps=eps)
     return QuantizationConfig(entering, None if is_dynamic else entering, factor, None, is_qat)
+
+
+@functools.cache
+def weight_config(
+    weight: Codes = SYMMETRIC_INT8, *, per_channel: bool = True, eps: float = SMALLEST_EPS
+) -> QuantizationConfig:
+    """Return a config of symmetric weights and float activations, cached by its arguments."""
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig
+
+    spec = weight_spec(weight, per_channel=per_channel, eps=eps)
+    return QuantizationConfig(None, None, spec, None, False)
 
 
 def activation_spec(

@@ -26,10 +26,16 @@ PER_TENSOR = (torch.per_tensor_affine, torch.per_tensor_symmetric, None)
 
 
 def mode_of(config: QuantizationConfig) -> Mode:
-    """Return the mode of a config; dynamic activations take precedence over QAT, as in torchao."""
+    """Return the mode of a config; dynamic activations take precedence over QAT, as in torchao.
+
+    The mode is ``"weight"`` without QAT if no activation is quantized.
+    """
     if config.input_activation is not None and config.input_activation.is_dynamic:
         return "dynamic"
-    return "qat" if config.is_qat else "static"
+    if config.is_qat:
+        return "qat"
+    activations = (config.input_activation, config.output_activation)
+    return "weight" if activations == (None, None) else "static"
 
 
 def check(config: object) -> QuantizationConfig:

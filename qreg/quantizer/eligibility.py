@@ -9,6 +9,7 @@ import torch
 from attrs import frozen
 from torch.fx import Graph, Node
 
+from qreg.annotators.rules import UNQUANTIZED_ACTIVATIONS
 from qreg.errors import AnnotatorError
 from qreg.graph.index import GraphIndex
 from qreg.graph.layers import float_reason
@@ -84,9 +85,9 @@ class Eligibility:
             yield self._reserved(node, claim.choice, claims) or self.mutated.get(node)
             yield float_reason(node)
         yield from map(self._wrong_type, (*match.inputs, match.output))
-        if self.index.constants.issuperset(match.inputs):
+        if match.inputs and self.index.constants.issuperset(match.inputs):
             yield "it computes a constant, which convert folds"
-        if self.index.fixed.issuperset(match.inputs):
+        if match.inputs and self.index.fixed.issuperset(match.inputs):
             yield "it is computed from numbers and sizes alone, not from activations"
         if self.index.counts.issuperset(match.nodes):
             yield "its values are only rounded to integers: int8 would return different integers"
@@ -159,6 +160,8 @@ def _wrong_mode(claim: Claim) -> str | None:
     annotator, choice = claim.annotator, claim.choice
     if choice.mode in annotator.modes:
         return None
+    if choice.mode == "weight":
+        return UNQUANTIZED_ACTIVATIONS
     modes = " and ".join(sorted(annotator.modes))
     return f"{annotator.name} is quantized in {modes} mode, {choice.label} is {choice.mode}"
 

@@ -32,15 +32,16 @@ class Operator:
     ``inputs`` are the names of the operators and model inputs that the operator reads. ``source``
     is the line of the model that it comes from. ``macs`` are its multiply-accumulates;
     ``uncounted`` is the reason why some or all of them are not known. ``place`` is where the
-    program runs the operator: ``"int8"`` or ``"float"`` in a delegate, ``"outside"`` if it is not
-    delegated, ``"gone"`` if it was eliminated, or None if no program was made or the program cannot
-    be read. ``lowered_as`` is the backend's name for the operator, and ``types`` are the types of
-    its tensors there. ``sqnr`` is the noise of its output against float in dB. ``isolated_sqnr`` is
-    the SQNR of the model's outputs in dB if its pattern alone is quantized. ``microseconds`` is its
-    time in the program, including the operators fused with it, and ``float_microseconds`` its time
-    in the float program. ``constant_bytes`` is the size of its weights and other constants, with
-    their scales, and ``float_bytes`` their size in the float model; a constant of several operators
-    counts for the first. Values that were not measured are None.
+    program runs the operator: ``"int8"`` on quantized values, ``"float"`` in a delegate,
+    ``"outside"`` if it is in float and not delegated, ``"gone"`` if it was eliminated, or None if
+    no program was made or the program cannot be read. ``lowered_as`` is the backend's name for the
+    operator, and ``types`` are the types of its tensors there. ``sqnr`` is the noise of its output
+    against float in dB. ``isolated_sqnr`` is the SQNR of the model's outputs in dB if its pattern
+    alone is quantized. ``microseconds`` is its time in the program, including the operators fused
+    with it, and ``float_microseconds`` its time in the float program. ``constant_bytes`` is the
+    size of its weights and other constants, with their scales, and ``float_bytes`` their size in
+    the float model; a constant of several operators counts for the first. Values that were not
+    measured are None.
     """
 
     name: str

@@ -27,7 +27,7 @@ from qreg.testing.suite import Suite
 from qreg.verification.metrics import Outputs, compare_all, is_far
 from qreg.verification.runner import check_alike, outputs_of, repeats_for, run_program
 
-MODES: tuple[Mode, ...] = ("static", "dynamic", "qat")
+MODES: tuple[Mode, ...] = ("static", "dynamic", "qat", "weight")
 EXACT = 60.0  # dB; a float program computes the same as the module, up to rounding
 
 

@@ -96,7 +96,7 @@ def finer(registry: Registry, variant: Variant) -> Iterator[str]:
     for name in registry.configs(variant.backend):
         kind = _kind(registry, variant.backend, name)
         is_finer = (kind[0] == "dynamic" and mode == "static") or kind[1] > bits
-        if kind[0] != "qat" and kind not in seen and is_finer:
+        if kind[0] not in ("qat", "weight") and kind not in seen and is_finer:
             seen.add(kind)
             yield name
 

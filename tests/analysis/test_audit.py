@@ -35,7 +35,8 @@ def part(origin: str | None, *, int8: bool = True, delegate: int | None = 0) -> 
         ([], "gone"),
         ([part("b"), part(None)], "gone"),
         ([part("a"), part("a", int8=False)], "float"),
-        ([part("a"), part("a", int8=False), part("a", delegate=None)], "outside"),
+        ([part("a", delegate=None)], "int8"),
+        ([part("a"), part("a", int8=False), part("a", int8=False, delegate=None)], "outside"),
     ],
 )
 def test_the_least_int8_part_of_an_operator_says_where_it_is(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
 
+from qreg.configs.factory import weight_config
 from qreg.configs.validation import check, equivalent, mode_of
 from qreg.errors import ConfigError
 
@@ -20,6 +21,11 @@ from qreg.errors import ConfigError
 def test_a_config_has_a_mode(name: str, mode: str, toy: ModuleType) -> None:
     (config,) = (each for each in toy.CONFIGS if each.name == name)
     assert mode_of(config.factory()) == config.mode == mode
+
+
+def test_a_config_without_activations_is_of_weights_alone() -> None:
+    assert mode_of(weight_config()) == "weight"
+    assert mode_of(dataclasses.replace(weight_config(), is_qat=True)) == "qat"
 
 
 def test_dynamic_activations_win_over_qat(toy: ModuleType) -> None:

@@ -35,8 +35,11 @@ def samples() -> Iterator[tuple[str, Sample]]:
     pooled = nn.Sequential(conv(), nn.MaxPool2d(2), Call(lambda x: x.clamp(min=-0.1)))
     yield "clamp", Sample(pooled, torch.randn(IMAGE))
     linear = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), Call(lambda x: torch.softmax(x, -1)))
-    for name in ("xnnpack", *(config.name for config in CONFIGS)):
-        yield name, Sample(linear, torch.randn(ROW))
+    table = Sample(nn.Embedding(32, 16), torch.randint(0, 32, (2, 5)))
+    yield "embedding", table
+    yield "xnnpack", Sample(linear, torch.randn(ROW))
+    for config in CONFIGS:
+        yield config.name, table if config.mode == "weight" else Sample(linear, torch.randn(ROW))
 
 
 class TestXNNPACK(PluginConformance):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import Factory, field, frozen, validators
 
-from qreg.plugins.types.backend import ALL_MODES, STATIC, Mode
+from qreg.plugins.types.backend import ALL_MODES, STATIC, WEIGHT, Mode
 from qreg.plugins.types.fields import is_callable, non_empty, strings
 
 if TYPE_CHECKING:
@@ -35,10 +35,11 @@ def _nodes(values: Iterable[Node]) -> tuple[Node, ...]:
 
 def _modes(values: Iterable[Mode]) -> frozenset[Mode]:
     found = frozenset(strings(values))
-    if not found or found - ALL_MODES:
-        wrong = ", ".join(map(repr, sorted(found - ALL_MODES))) or "none"
-        raise ValueError(f"modes: {wrong} given (expected some of {', '.join(sorted(ALL_MODES))})")
-    return frozenset(each for each in ALL_MODES if each in found)
+    known = ALL_MODES | WEIGHT
+    if not found or found - known:
+        wrong = ", ".join(map(repr, sorted(found - known))) or "none"
+        raise ValueError(f"modes: {wrong} given (expected some of {', '.join(sorted(known))})")
+    return frozenset(each for each in known if each in found)
 
 
 @frozen

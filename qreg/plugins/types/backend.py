@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantizer
 
 
-Mode: TypeAlias = Literal["static", "dynamic", "qat"]
+Mode: TypeAlias = Literal["static", "dynamic", "qat", "weight"]
 Runner: TypeAlias = "Callable[[Sequence[Tensor]], tuple[Tensor, ...]]"
 Transform: TypeAlias = "Callable[[GraphModule, frozenset[Mode]], GraphModule]"
 
 STATIC: frozenset[Mode] = frozenset({"static", "qat"})
+# Those in which activations are quantized.
 ALL_MODES: frozenset[Mode] = frozenset({"static", "dynamic", "qat"})
+WEIGHT: frozenset[Mode] = frozenset({"weight"})
 
 
 def _is_for_pip(instance: object, attribute: object, value: str) -> None:
@@ -173,5 +175,5 @@ class SupportedConfig:
 
     name: str = field(validator=non_empty)
     summary: str
-    mode: Mode = field(validator=validators.in_(("static", "dynamic", "qat")))
+    mode: Mode = field(validator=validators.in_(ALL_MODES | WEIGHT))
     factory: Callable[[], QuantizationConfig] = field(validator=is_callable)

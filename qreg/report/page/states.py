@@ -26,7 +26,7 @@ class State:
 
 
 STATES = (
-    State("int8", "int8", "runs in int8 in a delegate", "round-rectangle", "solid"),
+    State("int8", "int8", "computes on quantized values", "round-rectangle", "solid"),
     State("float", "float", "runs in float in a delegate", "cut-rectangle", "solid"),
     State("outside", "outside", "is not delegated", "hexagon", "double"),
     State(

@@ -9,8 +9,18 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+from qreg import SupportedConfig
 from qreg.backends.limits import ConfigLimits
-from qreg.configs.factory import EPS, VARIANTS, Codes, config, named
+from qreg.configs.factory import (
+    EPS,
+    INT4,
+    SYMMETRIC_INT8,
+    VARIANTS,
+    Codes,
+    config,
+    named,
+    weight_config,
+)
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
@@ -51,4 +61,18 @@ LIMITS = ConfigLimits(
     dynamic_scheme="per_channel_symmetric",  # it does not lower others with dynamic activations
 )
 
-CONFIGS = tuple(named(get_symmetric_quantization_config, VARIANTS))
+CONFIGS = (
+    *named(get_symmetric_quantization_config, VARIANTS),
+    *(
+        SupportedConfig(
+            f"{name}_weight_per_channel",
+            f"float activations; {summary} weights per row, for embeddings",
+            "weight",
+            functools.partial(weight_config, codes),
+        )
+        for name, summary, codes in (
+            ("int8", "int8", SYMMETRIC_INT8),
+            ("int4", "4-bit", INT4),
+        )
+    ),
+)

@@ -6,12 +6,13 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from qreg import Lowered
-from qreg.backends.exported import changed_inputs, float_conversions, float_operators
+from qreg.backends.exported import changed_inputs, float_conversions
 from qreg.backends.patching import quiet
 from qreg.backends.unsupported import naming_unsupported
 from qreg_xnnpack.clamps import one_clamp_in_a_row
 from qreg_xnnpack.compat import without_bilinear_patterns, without_kernel
 from qreg_xnnpack.copies import without_copies
+from qreg_xnnpack.embeddings import operators_outside
 from qreg_xnnpack.layouts import layouts_put_right
 from qreg_xnnpack.neighbours import float_beside_int8, taken_for_int8
 from qreg_xnnpack.partitions import without_cycles
@@ -59,7 +60,7 @@ def lower(program: ExportedProgram) -> Lowered:
         delegates=len(delegates),
         outside=[call for call in calls if call not in NO_OPERATORS],
         changed_inputs=changed_inputs(source),
-        operators=(*inside, *float_operators(outside)),
+        operators=(*inside, *operators_outside(outside)),
         conversions=(
             *(conversion for each in delegates for conversion in each.graph.conversions()),
             *float_conversions(source.graph.nodes),

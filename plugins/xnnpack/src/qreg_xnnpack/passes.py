@@ -31,6 +31,7 @@ from qreg.graph.recurrence import spell_out_recurrence
 from qreg.graph.rewrites import changes_nothing
 from qreg.graph.walks import reachable
 from qreg_xnnpack.bodies import bodies_of, spell_out_bodies
+from qreg_xnnpack.embeddings import look_up_quantized
 from qreg_xnnpack.float_activations import (
     elu_in_parts,
     hardsigmoid_in_parts,
@@ -70,6 +71,7 @@ def ready(program: ExportedProgram) -> ExportedProgram:
     _forget_provenance(program)
     spell_out_attention(program)
     spell_out_recurrence(program)
+    look_up_quantized(program)
     _compute_written_weights(program)
     for graph in (program.graph, *(body.graph for body in bodies_of(program).values())):
         for node in list(graph.nodes):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from attrs import evolve
 
 from qreg import Annotator
-from qreg_xnnpack.annotators import activations, arithmetic, conv, linear, shape
+from qreg_xnnpack.annotators import activations, arithmetic, conv, embedding, linear, shape
 from qreg_xnnpack.annotators.recurrent import GRU_IO_ONLY
 from qreg_xnnpack.delegate import sizes_known_before_the_data
 
@@ -32,6 +32,7 @@ ANNOTATORS: tuple[Annotator, ...] = tuple(
         *arithmetic.ANNOTATORS,
         *activations.ANNOTATORS,
         *shape.ANNOTATORS,
+        *embedding.ANNOTATORS,
     )
 )
 
