@@ -81,6 +81,8 @@ CASES: dict[str, Case] = {
     "conv without bias": (conv(bias=False), (IMAGE,)),
     "conv in groups": (conv(4, 8, groups=2), (IMAGE,)),
     "conv depthwise": (conv(4, 8, groups=4), (IMAGE,)),
+    "conv of one channel": (nn.Sequential(conv(4, 1), conv(1, 4)), (IMAGE,)),
+    "conv of a signal of one channel": (nn.Conv1d(1, 8, 9, 2), ((2, 1, 32),)),
     "conv dilated": (conv(dilation=2), (IMAGE,)),
     "conv with odd padding by name": (nn.Conv2d(4, 4, 2, padding="same"), (IMAGE,)),
     "conv in 1d": (nn.Conv1d(4, 8, 3), (SIGNAL,)),

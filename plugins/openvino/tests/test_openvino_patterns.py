@@ -14,6 +14,8 @@ from torch.nn import functional
 
 import qreg
 from qreg.configs.factory import INT8, REDUCED_INT8, UINT8, config
+from qreg_openvino.compat import layer
+from qreg_openvino.runtime import compiled_model
 
 # Covered by the conformance kit, which takes the case of an annotator's own name.
 VARIANTS = [name for name in CASES if " " in name]
@@ -49,7 +51,6 @@ def test_the_program_computes_in_integers_and_agrees(case: str, variants: Table)
             "no annotator",
         ),
         (two(torch.add), IMAGE, "aten.add.Tensor", "no annotator"),
-        (nn.Sequential(conv(4, 1), conv(1, 4)), IMAGE, "aten.conv2d.default", "one channel"),
         (
             Between(lambda x: functional.adaptive_avg_pool2d(x, 2)),
             IMAGE,
@@ -130,6 +131,20 @@ def test_the_audit_calls_float_what_runs_in_float(quantized: Any) -> None:
     placement = result.audit.placements["softmax"]
     assert (placement.place, placement.operator) == ("float", "Softmax")
     assert result.audit.placements["conv2d"].types == "u8, f32 -> f32"
+
+
+def test_convolutions_that_openvino_folds_a_scale_into_are_found_again(quantized: Any) -> None:
+    scale = Call(lambda x: 1.5 * x + 0.25)
+    kinds = conv(), nn.Conv2d(4, 4, 1), conv(groups=2), conv(groups=4)
+    layers = [(each, scale, nn.Hardswish(), scale) for each in kinds]
+    module = nn.Sequential(*(one for each in layers for one in each), conv())
+    first, again = (quantized(module, IMAGE) for _ in range(2))
+    told = compiled_model(first.program).get_runtime_model().get_ordered_ops()
+    kernels = [each for each in map(layer, told) if each["layerType"] == "Convolution"]
+    assert [each["primitiveType"][-3:] for each in kernels] == ["_I8"] * 5
+    assert first.report.int8_share == 1
+    assert not first.audit.defects
+    assert again.program == first.program
 
 
 def test_unsigned_activations_give_the_same_numbers(quantized: Any) -> None:

@@ -34,7 +34,7 @@ from qreg.graph.operators import (
     MOVES,
     RELU,
 )
-from qreg_openvino.rules import bounded, plain_average, plain_maximum, rows, several_channels
+from qreg_openvino.rules import bounded, plain_average, plain_maximum, rows
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
@@ -70,13 +70,7 @@ def joined(match: Match, config: QuantizationConfig) -> Sequence[Annotation] | R
 
 
 ANNOTATORS: tuple[Annotator, ...] = (
-    *convolutions(
-        full_range(ISLANDS.product),
-        ACTIVATIONS,
-        "act",
-        rules=(several_channels,),
-        fused_rules=(bounded,),
-    ),
+    *convolutions(full_range(ISLANDS.product), ACTIVATIONS, "act", fused_rules=(bounded,)),
     *products(ISLANDS, ACTIVATIONS, "act", linear_rules=(rows,), fused_rules=(bounded,)),
     chain("cat", CAT, patterns.listed(), rules=CAT_RULES, annotate=joined),
     continuing(ISLANDS, "avg_pool", POOLS, batched_pool, plain_average),

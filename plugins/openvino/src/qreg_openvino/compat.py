@@ -34,25 +34,42 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
     return made
 
 
-def decoder(model: GraphModule) -> Any:
-    """Return the decoder that ``openvino.convert_model`` reads a graph with.
+def converted(model: GraphModule) -> Any:
+    """Convert a graph as ``openvino.convert_model`` does, and keep the names of fused operations.
 
-    For an exported program, ``convert_model`` creates the decoder itself.
+    ``convert_model`` drops the names of the operations that its transformations replace.
     """
+    from openvino._offline_transformations import (  # openvino 2025.4.1
+        apply_moc_transformations,
+        compress_quantize_weights_transformation,
+    )
+    from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder  # openvino 2025.4.1
 
-    return TorchFXPythonDecoder(model, dynamic_shapes=True)
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    decoder = TorchFXPythonDecoder(model, dynamic_shapes=True)  # the frontend does not keep it
+    made = frontend.convert(frontend.load(decoder))
+    apply_moc_transformations(made, cf=False, smart_reshape=True)
+    compress_quantize_weights_transformation(made)
+    return made
 
 
-def fx_node_name(operation: Any) -> str:
+def fx_node_names(operation: Any) -> list[str]:
     """Return the name of the torch node that an operation was converted from.
 
-    For an operation without such a node, the name is not that of a node.
+    An operation that a transformation of OpenVINO added has the names of those that it replaces.
     """
     # openvino 2025.4.1: the decoder names operations "conv2d/aten.conv2d.default/Convolution".
-    name: str = operation.get_friendly_name()
-    head, slash, _ = name.partition("/")
-    return head if slash else ""
+    name, told = operation.get_friendly_name(), operation.get_rt_info()
+    fused = told["fused_names_0"].astype(str).split(",") if "fused_names_0" in told else []
+    return [each.partition("/")[0] for each in ([name] if "/" in name else fused) if "/" in each]
+
+
+def drop_fused_names(model: Any) -> None:
+    """Drop the names of fused operations, whose numbers differ in each conversion."""
+    from openvino._offline_transformations import apply_fused_names_cleanup  # openvino 2025.4.1
+
+    apply_fused_names_cleanup(model)
 
 
 def unconverted(error: BaseException) -> list[str]:

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 from qreg.backends.naming import UniqueNames, not_converted, output_names
 from qreg.backends.patching import quiet
 from qreg.backends.unsupported import unsupported
+from qreg.graph.nodes import called
+from qreg.graph.operators import ADDMM, CONVOLUTIONS, LINEAR, MATMUL
 from qreg.graph.provenance import origin
-from qreg_openvino.compat import decoder, decomposed, fx_node_name, unconverted
+from qreg_openvino.compat import converted, decomposed, drop_fused_names, fx_node_names, unconverted
 from qreg_openvino.passes import as_function
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Graph, Node
 
+PRODUCTS = frozenset({"aten.convolution.default", *CONVOLUTIONS, *LINEAR, *ADDMM, *MATMUL})
 MODEL = "model"  # OpenVINO's own name for it has a number that differs in each conversion
 
 
@@ -25,13 +28,11 @@ def convert(program: ExportedProgram) -> Any:
 
     Raises ``LoweringError``, which lists the operators that OpenVINO has no conversion for.
     """
-    import openvino
-
     known = decomposed(program)
     graph_module = as_function(known)
     try:
         with quiet():  # openvino 2025.4 uses names that torch deprecates
-            model = openvino.convert_model(decoder(graph_module))
+            model = converted(graph_module)
     except Exception as cause:  # the frontend's errors share no other base class
         missing = unconverted(cause)
         if not missing:
@@ -78,23 +79,28 @@ def _sizes(value: Any) -> list[int]:
 
 
 def _origins(graph: Graph) -> dict[str, str]:
-    found = {node.name: origin(node) for node in graph.nodes}
+    """Return the origins of nodes by name, those of compute operators first."""
+    nodes = sorted(graph.nodes, key=lambda node: called(node) not in PRODUCTS)
+    found = {node.name: origin(node) for node in nodes}
     return {name: known for name, known in found.items() if known}
 
 
 def _name_by_origin(model: Any, origins: Mapping[str, str]) -> None:
     """Name operations by their origins, and number the others by their place in the model.
 
-    OpenVINO numbers operations without a name across the process, so that converting one program
-    twice would give different bytes.
+    An operation that replaces several is named after the compute operator among them. OpenVINO
+    numbers operations without a name across the process, so that converting one program twice
+    would give different bytes.
     """
-    names = UniqueNames()
+    names, ranks = UniqueNames(), {name: rank for rank, name in enumerate(origins)}
     for number, operation in enumerate(model.get_ordered_ops()):
-        kind, known = operation.get_type_name(), origins.get(fx_node_name(operation))
+        kind = operation.get_type_name()
+        known = min(ranks.keys() & fx_node_names(operation), key=ranks.__getitem__, default=None)
         if known is not None:
-            operation.set_friendly_name(names.name(known, kind))
-        elif re.fullmatch(rf"{kind}_\d+", operation.get_friendly_name()):
+            operation.set_friendly_name(names.name(origins[known], kind))
+        elif re.fullmatch(r"[A-Za-z]+_\d+", operation.get_friendly_name()):
             operation.set_friendly_name(f"{kind}_{number}")
+    drop_fused_names(model)
 
 
 def _name_outputs(model: Any) -> None:

@@ -18,15 +18,6 @@ if TYPE_CHECKING:
     from qreg import Match
 
 
-def several_channels(match: Match, config: QuantizationConfig) -> str | None:
-    """Require an input of more than one channel.
-
-    For one channel, the plugin subtracts the zero point first and convolves in float.
-    """
-    channels = shape_of(match.inputs[0])[1]
-    return "an image of one channel is convolved in float" if channels == 1 else None
-
-
 def bounded(match: Match, config: QuantizationConfig) -> str | None:
     """Require two finite bounds if the match ends in a clamp."""
     clamp = match.output
