@@ -67,9 +67,10 @@ def _packed(program: ExportedProgram, weight: Node, bits: int) -> Node:
     values = pack(get_param_tensor(program, weight), bits)
     with program.graph.inserting_before(weight):
         name = f"{weight.name}_of_{bits}_bits"
-        return create_constant_placeholder(
+        packed: Node = create_constant_placeholder(
             program, program.graph, name, InputKind.BUFFER, values, persistent_buffer=True
         )
+    return packed
 
 
 def pack(values: Tensor, bits: int) -> Tensor:
@@ -83,7 +84,8 @@ def pack(values: Tensor, bits: int) -> Tensor:
     parts = (values.to(torch.int16) + 2 ** (bits - 1)).unflatten(1, (-1, 8 // bits))
     shifts = torch.arange(0, 8, bits)
     shifts = shifts.flip(0) if bits == 4 else shifts
-    return (parts << shifts).sum(-1).to(torch.uint8)
+    packed: Tensor = (parts << shifts).sum(-1).to(torch.uint8)
+    return packed
 
 
 def _erase_unread(program: ExportedProgram, constant: Node) -> None:
