@@ -47,7 +47,7 @@ def test_a_click_on_a_node_shows_its_decision_and_numbers(reports: ModuleType, s
         "annotated",
         "qreg-xnnpack",
         "static",
-        "runs in int8 in a delegate",
+        "computes on quantized values",
         "qint8, qcint8, qcint32 -> qint8",
         "1 x 64 x 56 x ?",
         "1,234,567 (20.0 %)",
