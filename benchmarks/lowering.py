@@ -33,11 +33,10 @@ import qreg
 import qreg_xnnpack.lowering
 from qreg.programs import lowering
 from qreg.utils.tables import print_table
-from qreg_xnnpack.retracing import checked_once, traced_once
 
 ROUNDS = 3
-TWICE = (traced_once, checked_once)
-WITHOUT = [each for each in qreg_xnnpack.lowering.PATCHES if each not in TWICE]
+PATCHES, SHORTCUTS = qreg_xnnpack.lowering.PATCHES, qreg_xnnpack.lowering.SHORTCUTS
+WITHOUT = [each for each in PATCHES if each not in SHORTCUTS]
 
 
 def small() -> nn.Module:

@@ -19,10 +19,9 @@ import qreg
 import qreg_xnnpack.lowering
 from qreg.programs import lowering
 from qreg_xnnpack.compat import dtype_check, export_pass
-from qreg_xnnpack.retracing import checked_once, traced_once
 
-TWICE = (traced_once, checked_once)
-WITHOUT = [each for each in qreg_xnnpack.lowering.PATCHES if each not in TWICE]
+PATCHES, SHORTCUTS = qreg_xnnpack.lowering.PATCHES, qreg_xnnpack.lowering.SHORTCUTS
+WITHOUT = [each for each in PATCHES if each not in SHORTCUTS]
 
 
 class Small(nn.Module):

@@ -117,6 +117,14 @@ def export_pass() -> Any:
     return ExportPass
 
 
+def edge_operator_class() -> Any:
+    """Return the class of operators in decomposed programs, which keep torch's in ``_op``."""
+    # executorch 1.4.1
+    from executorch.exir.dialects.edge._ops import EdgeOpOverload
+
+    return EdgeOpOverload
+
+
 def dtype_check() -> tuple[Any, str]:
     """Return the module and the name of the check that follows each pass over a program."""
     # executorch 1.4.1

@@ -18,6 +18,7 @@ from qreg_xnnpack.neighbours import float_beside_int8, taken_for_int8
 from qreg_xnnpack.partitions import without_cycles
 from qreg_xnnpack.passes import ready
 from qreg_xnnpack.reading import delegate_graphs, outside_nodes
+from qreg_xnnpack.recomputing import computed_once, decomposed_once
 from qreg_xnnpack.retracing import checked_once, traced_once
 from qreg_xnnpack.tables import activations_by_table
 
@@ -25,15 +26,16 @@ if TYPE_CHECKING:
     from executorch.exir import EdgeProgramManager, ExecutorchBackendConfig
     from torch.export import ExportedProgram
 
+# What a lowering does once, and executorch again and again. The program is the same without these.
+SHORTCUTS = (traced_once, checked_once, computed_once, decomposed_once)
 # What a lowering changes of executorch, or does without.
 PATCHES = (
     layouts_put_right,
     float_beside_int8,
     without_bilinear_patterns,
-    traced_once,
-    checked_once,
     activations_by_table,
     without_cycles,
+    *SHORTCUTS,
 )
 NO_OPERATORS = ("executorch_call_delegate", "getitem")
 # Warnings of executorch 1.4.1: it copies pytree specs that torch 2.13 has deprecated, thousands of
