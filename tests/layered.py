@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from qreg.algorithms.changes import write
 from qreg.algorithms.collecting import Collecting
 from qreg.annotators.annotate import along_axis_1
 from qreg.annotators.patterns import operands, weighted
+from qreg.configs.factory import Codes
+from qreg.configs.groups import groupwise_spec
 from qreg.graph.prepared import copied, float_graph
 from qreg.observers.observers import HistogramObserver
 from qreg.pipeline.calibrate import convert
@@ -27,6 +30,13 @@ from qreg.plugins.types.backend import ALL_MODES
 LAYERS = ("aten.linear.default", *(f"aten.conv{n}d.default" for n in (1, 2, 3)))
 TRANSPOSED = ("aten.conv_transpose1d.default", *(f"aten.conv_transpose{n}d.input" for n in (2, 3)))
 BACKEND = Backend("kernels", "layers of all kinds", "channel8", "torch", ".k", load=lambda _: None)
+
+
+def grouped(size: int, bits: int = 4) -> QuantizationConfig:
+    """As ``config``, with weights in groups along their rows."""
+    plain, most = config(bits, channel=True), 2 ** (bits - 1) - 1
+    weight = groupwise_spec(Codes("int8", -most, most), size)
+    return dataclasses.replace(plain, weight=weight)
 
 
 def config(bits: int, *, channel: bool) -> QuantizationConfig:
@@ -51,7 +61,7 @@ def config(bits: int, *, channel: bool) -> QuantizationConfig:
 
 
 class Plugin:
-    """Configs ``channel8``, ``channel4``, ``tensor8`` and ``tensor4``."""
+    """Configs ``channel8``, ``channel4``, ``tensor8``, ``tensor4`` and, for linear, ``group4``."""
 
     @hookimpl
     def qreg_backends(self) -> Sequence[Backend]:
@@ -78,6 +88,7 @@ CONFIGS = {
     for kind in ("channel", "tensor")
     for bits in (8, 4)
 }
+CONFIGS["group", 4] = grouped(3)
 REGISTRY = Registry({"kernels": Plugin()}, entry_points=False)  # type: ignore[dict-item]
 
 

@@ -19,6 +19,7 @@ from qreg.algorithms.layers import WEIGHT, Layer, layer_at, layers
 from qreg.algorithms.products import columns, of_rows, rows
 from qreg.graph.nodes import argument
 from qreg.graph.values import constant_at
+from qreg.observers.layout import spread
 from qreg.plugins.types.algorithm import Candidate
 
 LARGEST = 4096  # columns, beyond which a layer is left out: its moments take 64 MiB
@@ -102,10 +103,7 @@ def _rounded(model: GraphModule, layer: Layer) -> Rounded:
     observer: Any = model.get_submodule(str(layer.node.args[WEIGHT].target))  # type: ignore[union-attr]
     weight = layer.weight.detach().double()
     scale, zero = (each.double() for each in observer.calculate_qparams())
-    shape = [1] * weight.dim()
-    if scale.numel() > 1:
-        shape[observer.ch_axis] = -1
-    scale, zero = (each.reshape(shape).expand_as(weight) for each in (scale, zero))
+    scale, zero = (spread(observer, each, weight).expand_as(weight) for each in (scale, zero))
     return Rounded(
         layer,
         weight=rows(layer, weight),

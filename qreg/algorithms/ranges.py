@@ -29,6 +29,7 @@ from qreg.graph.prepared import copied, observers
 from qreg.graph.values import value_of
 from qreg.inputs.specs import cloned
 from qreg.observers.fixed import with_range
+from qreg.observers.layout import by_qparams
 from qreg.plugins.types.algorithm import Calibration, Candidate, Change
 
 Range = tuple[Tensor, Tensor]
@@ -152,12 +153,10 @@ def _weight_ranges(candidate: Candidate) -> Iterator[Change]:
 
 
 def _squared_error(observer: Any, weight: Tensor, share: float) -> Tensor:
-    """Return the squared error of each channel with a share of its range, or of the tensor."""
+    """Return the squared error of the values of each range, with a share of the ranges."""
     narrowed = with_range(observer, share * observer.min_val, share * observer.max_val)
     squares = (rounding(narrowed)(weight) - weight).double().square()
-    if not hasattr(observer, "ch_axis"):
-        return squares.sum()
-    return squares.movedim(observer.ch_axis, 0).flatten(1).sum(1)
+    return by_qparams(observer, squares).sum(-1)
 
 
 def _has_histogram(observer: Any) -> bool:

@@ -16,6 +16,7 @@ from torchao.quantization.pt2e import FakeQuantizeBase
 
 from qreg.graph.prepared import observers
 from qreg.inputs.specs import cloned
+from qreg.observers.layout import by_qparams
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -58,6 +59,11 @@ def rounding(observer: Any) -> Round:
         return _dynamic(observer)
     scale, zero = observer.calculate_qparams()
     limits = int(observer.quant_min), int(observer.quant_max)
+    if hasattr(observer, "group_size"):
+        flat, at = scale.flatten(), zero.flatten().to(torch.int32)
+        return lambda x: torch.fake_quantize_per_channel_affine(
+            by_qparams(observer, x).flatten(0, -2), flat.to(x.dtype), at, 0, *limits
+        ).reshape_as(x)
     if getattr(observer, "ch_axis", None) is not None and scale.numel() > 1:
         axis = observer.ch_axis
         return lambda x: torch.fake_quantize_per_channel_affine(

@@ -28,6 +28,7 @@ from qreg.algorithms.simulation import Walk, rounding
 from qreg.graph.nodes import argument, called, is_node
 from qreg.graph.prepared import OBSERVERS
 from qreg.observers.fixed import with_range
+from qreg.observers.layout import by_qparams
 from qreg.plugins.types.algorithm import Calibration, Candidate, Change
 
 ROWS = 512  # of an activation, to compare exponents on
@@ -129,18 +130,18 @@ class _Trial:
         low, high = (seen.input_low / scale).min(), (seen.input_high / scale).max()
         total = 0.0
         for layer in self.group.layers:
-            rows = self._rounded(layer, INPUT, self.rows / scale, low, high)
+            rows = self._rounded(layer, INPUT, self.rows / scale, (low, high))
             weight = layer.weight * scale
-            weight = self._rounded(layer, WEIGHT, weight, *_weight_range(weight))
+            weight = self._rounded(layer, WEIGHT, weight)
             wanted = self.rows @ layer.weight.T
             noise = (rows @ weight.T - wanted).square().sum()
             total += float(noise / wanted.square().sum().clamp(min=TINY))
         return total
 
     def _rounded(
-        self, layer: Layer, position: int, value: Tensor, low: Tensor, high: Tensor
+        self, layer: Layer, position: int, value: Tensor, ends: tuple[Tensor, Tensor] | None = None
     ) -> Tensor:
-        """Round a value as the observer of an argument does with a range."""
+        """Round a value as the observer of an argument does with a range, or with the value's."""
         read: Any = self.nodes[layer.name].args[position]
         observer: Any = None
         if read.op == "call_module":
@@ -149,13 +150,8 @@ class _Trial:
             return value
         if getattr(observer, "is_dynamic", False):
             return rounding(observer)(value)
-        if not hasattr(observer, "ch_axis"):
-            low, high = low.min(), high.max()
+        low, high = by_qparams(observer, value).aminmax(dim=-1) if ends is None else ends
         return rounding(with_range(observer, low, high))(value)
-
-
-def _weight_range(weight: Tensor) -> tuple[Tensor, Tensor]:
-    return weight.amin(1), weight.amax(1)
 
 
 def _scale(largest: Tensor, weights: Tensor, alpha: float) -> Tensor:

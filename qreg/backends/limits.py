@@ -31,9 +31,10 @@ class ConfigLimits:
     requires all 256 values of activations. ``symmetric_dynamic`` is whether dynamic
     activations may be symmetric, and ``dynamic_scheme`` the scheme that weights must have with
     dynamic activations. Weights are int8, of the quantization scheme ``scheme``
-    if one is given, and with at least ``weight_span`` between the ends of their range. ``required``
-    are the specs that a config must have, and ``unchecked`` those that are not checked. A spec for
-    the bias must be float, since runtimes quantize the bias with the scales of input and weight.
+    if one is given, and with at least ``weight_span`` between the ends of their range. ``groups``
+    is whether parts of a row of a weight may have separate scales. ``required`` are the specs that
+    a config must have, and ``unchecked`` those that are not checked. A spec for the bias must be
+    float, since runtimes quantize the bias with the scales of input and weight.
     """
 
     runtime: str
@@ -44,6 +45,7 @@ class ConfigLimits:
     dynamic_scheme: str | None = None
     symmetric_dynamic: bool = False
     weight_span: int = 0
+    groups: bool = False
     required: tuple[str, ...] = field(default=(), converter=strings)
     unchecked: tuple[str, ...] = field(default=(), converter=strings)
 
@@ -87,7 +89,11 @@ class ConfigLimits:
             yield f"its weights are of {weight.qscheme} (expected {with_dynamic})"
 
     def _of_weight(self, spec: Any) -> Iterator[str]:
+        from qreg.configs.groups import group_size_of
+
         low, high = _ends(spec)
+        if not self.groups and group_size_of(spec) is not None:
+            yield f"in groups (expected a scale per channel or tensor for {self.runtime})"
         if _dtype(spec) != "int8":
             yield f"torch.{_dtype(spec)} (expected {self._listed(['int8'])})"
         elif self.scheme is not None and str(spec.qscheme) != f"torch.{self.scheme}":

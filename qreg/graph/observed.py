@@ -11,7 +11,7 @@ from torch.fx import GraphModule
 from qreg.graph.prepared import observers
 
 Values = frozenset[str]
-SPEC = ("dtype", "qscheme", "quant_min", "quant_max", "ch_axis")
+SPEC = ("dtype", "qscheme", "quant_min", "quant_max", "ch_axis", "group_size")
 
 
 def take_observers(prepared: GraphModule, calibrated: GraphModule) -> bool:

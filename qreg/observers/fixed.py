@@ -8,6 +8,7 @@ from torch import Tensor
 from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
 
 from qreg.errors import AlgorithmError
+from qreg.observers.groups import ConstantPerGroupMinMaxObserver
 
 
 class FixedRangeObserver(MinMaxObserver):  # type: ignore[misc]
@@ -26,10 +27,19 @@ class FixedPerChannelRangeObserver(PerChannelMinMaxObserver):  # type: ignore[mi
         return x
 
 
+class FixedPerGroupRangeObserver(ConstantPerGroupMinMaxObserver):
+    """A ``ConstantPerGroupMinMaxObserver`` that keeps its ranges."""
+
+    def forward(self, x: Tensor) -> Any:
+        """Return a tensor unobserved."""
+        return x
+
+
 def with_range(observer: Any, low: Tensor, high: Tensor) -> FixedRangeObserver:
     """Return an observer with the spec of another and the range from ``low`` to ``high``.
 
-    Both are tensors without dimensions, or of shape (channels,) for an observer per channel.
+    Both are tensors without dimensions, of shape (channels,) for an observer per channel, or of
+    shape (rows, groups) for one per group.
     Raises ``AlgorithmError`` for an observer without a range, a range of another shape, or one that
     is not finite and in order.
     """
@@ -53,7 +63,9 @@ def with_range(observer: Any, low: Tensor, high: Tensor) -> FixedRangeObserver:
         "eps": float(observer.eps),
     }
     made: Any
-    if hasattr(observer, "ch_axis"):
+    if hasattr(observer, "group_size"):
+        made = FixedPerGroupRangeObserver(observer.group_size, ch_axis=observer.ch_axis, **spec)
+    elif hasattr(observer, "ch_axis"):
         made = FixedPerChannelRangeObserver(ch_axis=observer.ch_axis, **spec)
     else:
         made = FixedRangeObserver(**spec)

@@ -22,7 +22,12 @@ from torchao.quantization.pt2e import (
 )
 from torchao.quantization.pt2e import HistogramObserver as TorchaoHistogramObserver
 
-from qreg.observers.fixed import FixedPerChannelRangeObserver, FixedRangeObserver
+from qreg.observers.fixed import (
+    FixedPerChannelRangeObserver,
+    FixedPerGroupRangeObserver,
+    FixedRangeObserver,
+)
+from qreg.observers.groups import ConstantPerGroupMinMaxObserver
 from qreg.observers.observation import Counts, Extremes, Range
 from qreg.observers.observers import (
     ConstantMinMaxObserver,
@@ -32,12 +37,14 @@ from qreg.observers.observers import (
 
 PER_TENSOR = (MinMaxObserver, ConstantMinMaxObserver)
 PER_CHANNEL = (PerChannelMinMaxObserver, ConstantPerChannelMinMaxObserver)
+PER_GROUP = (ConstantPerGroupMinMaxObserver,)
 HISTOGRAMS = (TorchaoHistogramObserver, HistogramObserver)
 MOVING = (MovingAverageMinMaxObserver, MovingAveragePerChannelMinMaxObserver)
 # These see no values: their range is fixed, of another observer, or computed for each input.
 PASSIVE = (
     DerivedObserverOrFakeQuantize,
     FixedPerChannelRangeObserver,
+    FixedPerGroupRangeObserver,
     FixedQParamsObserver,
     FixedRangeObserver,
     NoopObserver,
@@ -54,7 +61,8 @@ def why_not(observer: nn.Module) -> str | None:
     """Return why an observer cannot be calibrated in shards, or None."""
     if isinstance(observer, FakeQuantizeBase):
         return "it changes the values that it sees"
-    if is_passive(observer) or _observes_as(observer, (*PER_TENSOR, *PER_CHANNEL, *HISTOGRAMS)):
+    known = (*PER_TENSOR, *PER_CHANNEL, *PER_GROUP, *HISTOGRAMS)
+    if is_passive(observer) or _observes_as(observer, known):
         return None
     if isinstance(observer, MOVING):
         return "its moving average depends on the order of the batches"
@@ -65,6 +73,8 @@ def range_of(observer: Any) -> Range:
     """Return what the first pass observes for an observer that is not passive."""
     if _observes_as(observer, PER_CHANNEL):
         return Range(axis=observer.ch_axis)
+    if _observes_as(observer, PER_GROUP):
+        return Range(axis=observer.ch_axis, group_size=observer.group_size)
     return Range(finite=is_histogram(observer))
 
 

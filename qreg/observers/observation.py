@@ -24,11 +24,13 @@ Extremes: TypeAlias = tuple[Tensor, Tensor]
 class Range:
     """The lowest and highest value, or those of each index along ``axis``.
 
+    With ``group_size``, they are those of each group along the last axis of each row.
     ``finite`` ignores infinities, as torchao's ``HistogramObserver`` does.
     """
 
     axis: int | None = None
     finite: bool = False
+    group_size: int | None = None
 
     def updated(self, known: Extremes | None, values: Tensor) -> Extremes | None:
         """Return the extremes of these values and of those seen before, in float32."""
@@ -46,7 +48,10 @@ class Range:
         return reduce(_wider, seen) if seen else None
 
     def _extremes(self, values: Tensor) -> Extremes:
-        if self.axis is None:
+        if self.group_size is not None:
+            rows = values.reshape(len(values), -1, self.group_size)
+            low, high = torch.aminmax(rows, dim=-1)
+        elif self.axis is None:
             low, high = torch.aminmax(values)
         else:
             low, high = torch.aminmax(values.movedim(self.axis, 0).flatten(1), dim=1)

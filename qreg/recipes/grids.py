@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -22,7 +22,7 @@ class Grid:
 
     def values(self, integers: Tensor, qparams: Mapping[str, QParams]) -> Tensor:
         """Return ``(integers - zero_point) * scale`` in float32, computed in double precision."""
-        scale, zero = _shaped(qparams[self.observer], self.axis, integers.dim())
+        scale, zero = _shaped(qparams[self.observer], self.axis, integers.shape)
         return ((integers.double() - zero) * scale).float()
 
 
@@ -39,7 +39,7 @@ def on_a_grid(
     if value.dtype != torch.float32:
         return None
     for grid in _candidates(node, value, qparams):
-        scale, zero = _shaped(qparams[grid.observer], grid.axis, value.dim())
+        scale, zero = _shaped(qparams[grid.observer], grid.axis, value.shape)
         rounded = (value.double() / scale + zero).round()
         for dtype in (torch.int8, torch.uint8):
             limits = torch.iinfo(dtype)
@@ -52,13 +52,22 @@ def on_a_grid(
 
 def _candidates(node: str, value: Tensor, qparams: Mapping[str, QParams]) -> Iterator[Grid]:
     for name, each in qparams.items():
-        if f"_of_{node}" in name:
+        if f"_of_{node}" not in name:
+            continue
+        if each.scale.dim() == 2:
+            if value.dim() == 2 and not value.shape[1] % each.scale.shape[1]:
+                yield Grid(name, 0)
+        else:
             for axis, size in enumerate(value.shape):
                 if each.scale.numel() in (1, size) and each.zero_point.shape == each.scale.shape:
                     yield Grid(name, axis)
 
 
-def _shaped(qparams: QParams, axis: int, dimensions: int) -> tuple[Tensor, Tensor]:
-    """Return scale and zero point in double precision, for tensors of some dimensions."""
-    shape = [-1 if each == axis else 1 for each in range(dimensions)]
-    return qparams.scale.double().reshape(shape), qparams.zero_point.double().reshape(shape)
+def _shaped(qparams: QParams, axis: int, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return scale and zero point in double precision, for tensors of a shape."""
+    values = qparams.scale.double(), qparams.zero_point.double()
+    if qparams.scale.dim() == 2:  # of groups along the rows of a matrix
+        size = shape[1] // qparams.scale.shape[1]
+        return values[0].repeat_interleave(size, 1), values[1].repeat_interleave(size, 1)
+    along = [-1 if each == axis else 1 for each in range(len(shape))]
+    return values[0].reshape(along), values[1].reshape(along)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @frozen(eq=False)
 class QParams:
-    """The scale and zero point of an observer, each of shape (1,) or (channels,).
+    """The scale and zero point of an observer, of shape (1,), (channels,) or (rows, groups).
 
     ``low`` and ``high`` are the range that was observed, in units of the tensor; None for an
     observer without one.

@@ -18,6 +18,7 @@ OURS = (
     "HistogramObserver",
     "ConstantMinMaxObserver",
     "ConstantPerChannelMinMaxObserver",
+    "ConstantPerGroupMinMaxObserver",
     "FusedMovingAvgObsFakeQuantize",
 )
 TORCHAOS = (
@@ -164,9 +165,10 @@ def _observers() -> dict[str, Any]:
     """Return the observers that a recipe can name."""
     import torchao.quantization.pt2e as torchaos
 
-    from qreg.observers import observers as ours
+    from qreg.observers import groups, observers
 
+    ours = {**vars(observers), **vars(groups)}
     return {
         **{f"torchao.{name}": getattr(torchaos, name) for name in TORCHAOS},
-        **{f"qreg.{name}": getattr(ours, name) for name in OURS},
+        **{f"qreg.{name}": ours[name] for name in OURS},
     }

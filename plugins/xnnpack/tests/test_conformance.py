@@ -40,6 +40,8 @@ def samples() -> Iterator[tuple[str, Sample]]:
     yield "xnnpack", Sample(linear, torch.randn(ROW))
     for config in CONFIGS:
         yield config.name, table if config.mode == "weight" else Sample(linear, torch.randn(ROW))
+    for name in (config.name for config in CONFIGS if "groupwise" in config.name):
+        yield name, Sample(nn.Linear(256, 8), torch.randn(2, 256))
 
 
 class TestXNNPACK(PluginConformance):

@@ -1,5 +1,5 @@
 from .annotators import OP_TO_ANNOTATOR
-from .config import get_symmetric_quantization_config
+from .config import get_groupwise_quantization_config, get_symmetric_quantization_config
 from .quantizer import (
     XNNPACKQuantizer,
     get_module_name_filter,
@@ -11,6 +11,7 @@ from .transforms import scalars_to_attributes
 __all__ = [
     "OP_TO_ANNOTATOR",
     "XNNPACKQuantizer",
+    "get_groupwise_quantization_config",
     "get_module_name_filter",
     "get_module_type_filter",
     "get_symmetric_quantization_config",

@@ -1,12 +1,14 @@
-"""The symmetric int8 config of XNNPACK, and the named configs derived from it.
+"""The symmetric configs of XNNPACK, with weights of 8 or 4 bits, and their names.
 
 The defaults are those of executorch's quantizer: int8 activations, affine and per tensor, in
-[-128, 127]; int8 weights, symmetric, in [-127, 127]; a smallest scale (``eps``) of 2**-12.
+[-128, 127]; int8 weights, symmetric, in [-127, 127]; a smallest scale (``eps``) of 2**-12. The
+delegate packs two weights into a byte where their range is exactly [-8, 7].
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from qreg import SupportedConfig
@@ -17,13 +19,17 @@ from qreg.configs.factory import (
     SYMMETRIC_INT8,
     VARIANTS,
     Codes,
+    activation_spec,
     config,
     named,
     weight_config,
 )
+from qreg.configs.groups import group_size_of, groupwise_spec
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
+
+GROUP = 32  # executorch 1.4.1: groups of weights are a multiple of it
 
 
 @functools.cache
@@ -53,16 +59,73 @@ def get_symmetric_quantization_config(
     )
 
 
+@functools.cache
+def get_groupwise_quantization_config(group_size: int = GROUP) -> QuantizationConfig:
+    """Return a config of dynamic int8 activations and symmetric 4-bit weights in groups.
+
+    Each ``group_size`` neighbouring elements of a row of the weight share a scale; 32, 64, 128 and
+    256 are usual. Weights are rounded as torchao's ``Int8DynamicActivationIntxWeightConfig`` rounds
+    them, and the delegate stores their scales in bfloat16. The configs are cached by group size.
+    """
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig
+
+    entering = activation_spec(Codes("int8", -128, 127), is_dynamic=True)
+    return QuantizationConfig(entering, None, groupwise_spec(INT4, group_size), None, False)
+
+
 # executorch 1.4.1 lowers uint8 activations and quantized biases too, but the runtime does not load
 # the program. It quantizes a dynamic activation to its own type.
 LIMITS = ConfigLimits(
     "the delegate",
     dynamic=("int8", "uint8"),
     dynamic_scheme="per_channel_symmetric",  # it does not lower others with dynamic activations
+    groups=True,
 )
+
+
+def refuses(config: QuantizationConfig) -> str | None:
+    """Return why the delegate does not compute with a config in integers, or None."""
+    return LIMITS(config) or _wrong_groups(config)
+
+
+def _wrong_groups(config: QuantizationConfig) -> str | None:
+    size, weight = group_size_of(config.weight), config.weight
+    if size is None:
+        return None
+    if size < GROUP or size % GROUP:
+        return f"its weights are in groups of {size} (expected a multiple of {GROUP})"
+    if (weight.quant_min, weight.quant_max) != (INT4.low, INT4.high):
+        ends = [weight.quant_min, weight.quant_max]
+        return f"its weights are in groups and in {ends} (expected {[INT4.low, INT4.high]})"
+    dynamic = config.input_activation is not None and config.input_activation.is_dynamic
+    return None if dynamic else "its weights are in groups, which need dynamic activations"
+
+
+def _groupwise() -> Iterator[SupportedConfig]:
+    for size in (32, 64, 128, 256):
+        yield SupportedConfig(
+            f"int4_dynamic_groupwise{'' if size == GROUP else f'_{size}'}",
+            f"int8 activations per tensor, dynamic; 4-bit weights in groups of {size}, for linear",
+            "dynamic",
+            functools.partial(get_groupwise_quantization_config, size),
+        )
+
 
 CONFIGS = (
     *named(get_symmetric_quantization_config, VARIANTS),
+    SupportedConfig(
+        "int4_dynamic_per_channel",
+        "int8 activations per tensor, dynamic; 4-bit weights per channel, for linear",
+        "dynamic",
+        functools.partial(
+            get_symmetric_quantization_config,
+            is_per_channel=True,
+            is_dynamic=True,
+            weight_qmin=INT4.low,
+            weight_qmax=INT4.high,
+        ),
+    ),
+    *_groupwise(),
     *(
         SupportedConfig(
             f"{name}_weight_per_channel",

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from qreg.annotators.profitability import Islands
 from qreg.annotators.rules import constant_weight, is_dynamic, is_static, listed, static_shape
+from qreg.configs.factory import INT4
+from qreg.configs.groups import group_size_of
 from qreg.graph.clamping import bounds_of
 from qreg.graph.nodes import argument, called, operator_name, shape_of
 from qreg.graph.operators import (
@@ -78,14 +80,16 @@ def _not_packed(match: Match, config: QuantizationConfig) -> str | None:
     import torch
 
     spec = config.weight
-    packed = (spec.quant_min, spec.quant_max) == (-8, 7)
+    packed = (spec.quant_min, spec.quant_max) == (INT4.low, INT4.high)
     if not packed or spec.qscheme != torch.per_channel_symmetric:
         return None
     consumer = next(node for node in match.nodes if match.weight in node.all_input_nodes)
     if operator_name(consumer.target) != "aten.linear.default":
         name = str(consumer.target).split(".")[1]
         return f"{name} with weights of 4 bits: the delegate supports them in linear only"
-    columns = shape_of(match.weight)[-1]
+    columns, size = shape_of(match.weight)[-1], group_size_of(spec)
+    if size is not None and columns % size:
+        return f"its {columns} columns are not a multiple of the group size {size}"
     odd = columns % 2 == 1
     return f"{columns} columns of 4 bits: the delegate requires an even number" if odd else None
 

@@ -7,7 +7,7 @@ from qreg.graph.recurrence import without_recurrence
 from qreg.graph.rewrites import separate_odd_biases
 from qreg.graph.slice_writes import without_slice_writes
 from qreg_xnnpack.annotators import ANNOTATORS
-from qreg_xnnpack.config import CONFIGS, LIMITS
+from qreg_xnnpack.config import CONFIGS, refuses
 from qreg_xnnpack.lowering import lower
 from qreg_xnnpack.profiling import profile
 from qreg_xnnpack.runtime import load
@@ -25,7 +25,7 @@ XNNPACK = Backend(
     suffix=".pte",
     requires=(Requirement("executorch", "executorch==1.4.1"),),
     options=(THREADS,),
-    refuses=LIMITS,
+    refuses=refuses,
     transforms=(
         without_recurrence,
         without_slice_writes,

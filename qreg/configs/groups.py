@@ -1,0 +1,41 @@
+"""Weights with a scale for each group of neighbouring elements of a row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qreg.configs.factory import Codes
+
+if TYPE_CHECKING:
+    from torchao.quantization.pt2e.quantizer import QuantizationSpec
+
+TORCHAOS_EPS = 2**-23  # of float32: the smallest scale of torchao's quantize_
+
+
+def groupwise_spec(codes: Codes, group_size: int, *, eps: float = TORCHAOS_EPS) -> QuantizationSpec:
+    """Return a symmetric spec of a weight of shape (rows, columns), in groups along its rows."""
+    import torch
+    from torchao.quantization.pt2e.quantizer import QuantizationSpec
+
+    from qreg.observers.groups import ConstantPerGroupMinMaxObserver
+
+    return QuantizationSpec(
+        dtype=getattr(torch, codes.dtype),
+        quant_min=codes.low,
+        quant_max=codes.high,
+        qscheme=torch.per_channel_symmetric,
+        ch_axis=0,
+        is_dynamic=False,
+        observer_or_fake_quant_ctr=ConstantPerGroupMinMaxObserver.with_args(
+            group_size=group_size, eps=eps
+        ),
+    )
+
+
+def group_size_of(spec: QuantizationSpec | None) -> int | None:
+    """Return the number of elements of a row that share a scale, None for a spec without groups."""
+    from qreg.graph.compat import made_by
+
+    _, arguments = made_by(getattr(spec, "observer_or_fake_quant_ctr", None))
+    found = arguments.get("group_size")
+    return None if found is None else int(found)
