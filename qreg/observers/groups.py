@@ -50,6 +50,7 @@ class ConstantPerGroupMinMaxObserver(ConstantPerChannelMinMaxObserver):
             )
             limits = (self.dtype, self.quant_min, self.quant_max)
             given = ([1, self.group_size], *qparams, *limits)
+            # torchao 0.18.0 folds these names of the operators, which have no overload.
             codes = model.graph.call_function(affine.quantize_affine, (source, *given))
             values = model.graph.call_function(affine.dequantize_affine, (codes, *given))
         observer_node.replace_all_uses_with(values)

@@ -18,6 +18,7 @@ from qreg.annotators.rules import LARGEST_SCALAR
 from qreg.errors import CalibrationError, InputError
 from qreg.graph.compat import AFFINE_RANGED, folding_where_qat_scaled, keeping_nested_bodies
 from qreg.graph.mutation import keeping_state
+from qreg.graph.overloads import with_overloads
 from qreg.graph.prepared import OBSERVERS, is_prepared
 from qreg.graph.provenance import module_path
 from qreg.inputs.batches import Transform, capped, check_batches, checked, length, transformed
@@ -135,7 +136,7 @@ def convert(prepared: GraphModule, *, fold_quantize: bool = True) -> GraphModule
         if is_prepared(prepared):
             raise
         raise InputError("the model has no observers: pass what prepare_pt2e returned") from cause
-    return converted
+    return with_overloads(converted)
 
 
 def check_observers(prepared: GraphModule) -> None:
