@@ -65,7 +65,7 @@ TOOLS = ("nox", "pre-commit", "ruff", "mypy")
 NEEDS: dict[str, tuple[str, ...]] = {
     "host": (
         *("torch", "torchao", "attrs", "click", "cloudpickle", "filelock", "jinja2", "joblib"),
-        *("lazy-loader", "packaging", "pluggy", "rich", "safetensors", "tomlkit"),
+        *("lazy-loader", "packaging", "pluggy", "rich", "safetensors", "scipy", "tomlkit"),
         # tests: in parallel, with properties, in a browser, against a schema, of distributions,
         # with arrays
         *("pytest", "pytest-xdist", "hypothesis", "selenium", "jsonschema", "hatchling", "numpy"),

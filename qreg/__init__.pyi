@@ -33,13 +33,14 @@ from .quantizer.composed import ComposedQuantizer
 from .quantizer.registry_quantizer import RegistryQuantizer, get_quantizer
 from .recipes.recipe import Recipe, load_recipe
 from .report.report import Report
-from .tuning import Trial, Tuned, tune
+from .tuning import Allocation, Trial, Tuned, allocate_bits, tune
 
 __all__ = [
     "ALL_MODES",
     "STATIC",
     "WEIGHT",
     "Algorithm",
+    "Allocation",
     "Annotate",
     "Annotation",
     "Annotator",
@@ -74,6 +75,7 @@ __all__ = [
     "Tool",
     "Trial",
     "Tuned",
+    "allocate_bits",
     "calibrate",
     "compare",
     "convert",

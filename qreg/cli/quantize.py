@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 import click
 
 from qreg.cli.job import check_decibels, check_outputs, followed_recipe, recipe_job, resolve_job
-from qreg.cli.options import FILE, RECIPE, job_options
+from qreg.cli.options import FILE, NAMES, RECIPE, job_options
 from qreg.cli.remedies import as_options
 from qreg.cli.reporting import current_registry, judging, reports_errors
+from qreg.plugins.registry import DEFAULT
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from qreg.cli.job import Job
     from qreg.cli.options import JobOptions
+    from qreg.quantizer.registry_quantizer import RegistryQuantizer
 
 
 @click.command()
@@ -25,6 +28,16 @@ if TYPE_CHECKING:
 )
 @RECIPE
 @click.option("--save-recipe", type=FILE, help="Also write the recipe of the program, as TOML.")
+@click.option(
+    "--bits",
+    type=float,
+    help="Choose a config for each layer, with this many bits per weight on average.",
+)
+@click.option(
+    "--bits-from",
+    **NAMES,
+    help="The configs that --bits chooses from; default: all dynamic and weight-only ones.",
+)
 @click.option("--allow-float", is_flag=True, help="Lower the float model if nothing is quantized.")
 @click.option("--no-verify", is_flag=True, help="Do not load and run the program.")
 @reports_errors
@@ -32,6 +45,8 @@ def quantize(
     output: Path | None,
     recipe: Path | None,
     save_recipe: Path | None,
+    bits: float | None,
+    bits_from: list[str] | None,
     allow_float: bool,
     no_verify: bool,
     **given: Unpack[JobOptions],
@@ -42,6 +57,7 @@ def quantize(
     from qreg.programs.lowering import target
 
     check_decibels(given["min_sqnr"])
+    _check_bits(bits, bits_from, recipe, given)
     registry = current_registry()
     follow = followed_recipe(recipe, given) if recipe else None
     kind = registry.backend(follow.backend if follow else given["backend"]).value
@@ -55,6 +71,8 @@ def quantize(
     import qreg
     from qreg.report.text import print_report
 
+    if bits is not None:
+        job.arguments["quantizer"] = _allocated(job, given, bits, bits_from)
     with judging(given["strict"]):
         job.arguments["verify"] = not no_verify
         result = qreg.quantize(job.program, allow_float=allow_float, **job.arguments)
@@ -63,6 +81,46 @@ def quantize(
     result.save(output)
     print_report(result.report, operators=False, reworded=as_options)
     click.echo(f"wrote {' and '.join(map(str, written))} ({len(result.program)} bytes)")
+
+
+def _check_bits(
+    bits: float | None, names: list[str] | None, recipe: Path | None, given: JobOptions
+) -> None:
+    from qreg.errors import InputError
+
+    if bits is None:
+        if names is not None:
+            raise InputError("--bits-from: it is only for --bits (expected both). Pass --bits.")
+        return
+    if recipe or given["config"] != DEFAULT:
+        other = "--recipe" if recipe else "--config"
+        raise InputError(f"--bits: it chooses the configs (expected no {other}). Omit {other}.")
+    if not given["calibration"]:
+        raise InputError("--bits: it measures each layer on data. Pass --calibration FILE.")
+    for name in names or ():
+        current_registry().config(given["backend"], name)
+
+
+def _allocated(
+    job: Job, given: JobOptions, bits: float, names: list[str] | None
+) -> RegistryQuantizer:
+    """Return a quantizer with the configs that are chosen for a size, and print them."""
+    import qreg
+
+    found = qreg.allocate_bits(
+        job.program,
+        bits=bits,
+        calibration=job.arguments["calibration"] or (),
+        backend=given["backend"],
+        configs=names,
+        keep_in_float=given["kept"],
+        max_batches=given["max_batches"],
+        registry=current_registry(),
+    )
+    for note in found.notes:
+        click.echo(note, err=True)
+    click.echo(str(found))
+    return found.quantizer
 
 
 def _beside(model: Path, suffix: str) -> Path:

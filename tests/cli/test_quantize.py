@@ -93,6 +93,31 @@ def test_a_model_without_anything_to_quantize_names_the_option_that_goes_on(
     assert "pass --allow-float to continue in float" in message
 
 
+def test_bits_choose_the_config_of_each_layer(model: Path, data: Path) -> None:
+    """The toy's weight has 16 elements of 8 bits, and one scale of 32."""
+    options = ("--backend", "toy", "--calibration", data, "--bits")
+    output = succeeded("quantize", model, *options, 10)
+    assert "10.00 bits per weight: 1 in dynamic" in output
+    message = failed("quantize", model, *options, 9, "--bits-from", "histogram,minmax")
+    assert "no configs have 9 bits per weight on average (expected at least 10)" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--bits", 5), "Pass --calibration FILE"),
+        (("--bits-from", "dynamic"), "Pass --bits"),
+        (("--bits", 5, "--config", "dynamic"), "Omit --config"),
+        (("--bits", 5, "--calibration", "data.pt", "--bits-from", "dynamc"), "Did you mean"),
+    ],
+)
+def test_mistakes_with_bits_are_found_before_the_files_are_read(
+    options: tuple[object, ...], expected: str, tmp_path: Path
+) -> None:
+    missing = tmp_path / "missing.pt2"
+    assert expected in failed("quantize", missing, "--backend", "toy", *options)
+
+
 def test_an_unknown_backend_is_found_before_the_files_are_read(tmp_path: Path) -> None:
     message = failed("quantize", tmp_path / "missing.pt2", "--backend", "tou")
     assert "unknown backend 'tou'" in message
