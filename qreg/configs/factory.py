@@ -29,7 +29,6 @@ def preferred(full: Iterable[T], reduced: Iterable[T]) -> tuple[T, ...]:
 
 
 EPS = 2**-12  # the smallest scale of torchao's and executorch's own configs
-SMALLEST_EPS = 2**-23  # the precision of float32, for weights that no integer kernel multiplies
 
 
 @frozen
@@ -124,17 +123,6 @@ def config(
     entering = activation_spec(activation, is_qat=is_qat, is_dynamic=is_dynamic, eps=eps)
     factor = weight_spec(weight, per_channel=per_channel, is_qat=is_qat, eps=eps)
     return QuantizationConfig(entering, None if is_dynamic else entering, factor, None, is_qat)
-
-
-@functools.cache
-def weight_config(
-    weight: Codes = SYMMETRIC_INT8, *, per_channel: bool = True, eps: float = SMALLEST_EPS
-) -> QuantizationConfig:
-    """Return a config of symmetric weights and float activations, cached by its arguments."""
-    from torchao.quantization.pt2e.quantizer import QuantizationConfig
-
-    spec = weight_spec(weight, per_channel=per_channel, eps=eps)
-    return QuantizationConfig(None, None, spec, None, False)
 
 
 def activation_spec(

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
 
-from qreg.configs.factory import weight_config
 from qreg.configs.validation import check, equivalent, mode_of
+from qreg.configs.weights import weight_config
 from qreg.errors import ConfigError
 
 

@@ -35,12 +35,12 @@ def samples() -> Iterator[tuple[str, Sample]]:
     pooled = nn.Sequential(conv(), nn.MaxPool2d(2), Call(lambda x: x.clamp(min=-0.1)))
     yield "clamp", Sample(pooled, torch.randn(IMAGE))
     linear = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), Call(lambda x: torch.softmax(x, -1)))
-    table = Sample(nn.Embedding(32, 16), torch.randint(0, 32, (2, 5)))
+    table = Sample(nn.Embedding(32, 32), torch.randint(0, 32, (2, 5)))
     yield "embedding", table
     yield "xnnpack", Sample(linear, torch.randn(ROW))
     for config in CONFIGS:
         yield config.name, table if config.mode == "weight" else Sample(linear, torch.randn(ROW))
-    for name in (config.name for config in CONFIGS if "groupwise" in config.name):
+    for name in (config.name for config in CONFIGS if "dynamic_groupwise" in config.name):
         yield name, Sample(nn.Linear(256, 8), torch.randn(2, 256))
 
 

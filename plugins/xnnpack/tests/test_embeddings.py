@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import qreg
-from qreg.configs.factory import Codes, weight_config
+from qreg.configs.factory import Codes
+from qreg.configs.weights import weight_config
 from qreg_xnnpack.embeddings import pack
 
 ROWS, COLUMNS = 500, 64
@@ -111,6 +112,22 @@ def test_the_report_has_the_bits_of_the_table(
     assert not result.audit.defects
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+def test_groups_have_separate_scales(bits: int) -> None:
+    torch.manual_seed(0)
+    model = Lookups()
+    result = quantize(model, IDS, IDS.int(), config=f"int{bits}_weight_groupwise")
+    table = model.table.weight.detach()
+    groups = rounded(table.reshape(-1, 32), bits).reshape(table.shape)
+    found, _ = result.run(IDS, IDS.int())
+    torch.testing.assert_close(found, groups[IDS])
+    torch.testing.assert_close(found, result.converted(IDS, IDS.int())[0])
+    stored = ROWS * COLUMNS * bits // 8 + ROWS * COLUMNS // 32 * 4
+    assert 2 * stored <= len(result.program) < 2 * stored + 4096
+    by_row = rounded(table, bits)[IDS]
+    assert sqnr(found, table[IDS]) > sqnr(by_row, table[IDS])
+
+
 @pytest.mark.parametrize("config", ["int8_weight_per_channel", "int4_weight_per_channel"])
 def test_a_tied_head_is_quantized_apart_from_the_table(config: str) -> None:
     torch.manual_seed(0)
@@ -152,6 +169,7 @@ def test_other_configs_leave_a_table_in_float_with_the_reason() -> None:
         (7, CONFIGS[4], "rows of 7 values in 4 bits: ExecuTorch requires rows of whole bytes"),
         (6, CONFIGS[2], "rows of 6 values in 2 bits: ExecuTorch requires rows of whole bytes"),
         (8, weight_config(per_channel=False), "a table with one scale"),
+        (40, "int4_weight_groupwise", "its 40 columns are not a multiple of the group size 32"),
     ],
 )
 def test_what_the_operator_does_not_support_is_a_reason(

@@ -22,9 +22,9 @@ from qreg.configs.factory import (
     activation_spec,
     config,
     named,
-    weight_config,
 )
 from qreg.configs.groups import group_size_of, groupwise_spec
+from qreg.configs.weights import weight_config
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
@@ -89,8 +89,10 @@ def refuses(config: QuantizationConfig) -> str | None:
 
 
 def _wrong_groups(config: QuantizationConfig) -> str | None:
+    from qreg.configs.validation import mode_of
+
     size, weight = group_size_of(config.weight), config.weight
-    if size is None:
+    if size is None or mode_of(config) == "weight":
         return None
     if size < GROUP or size % GROUP:
         return f"its weights are in groups of {size} (expected a multiple of {GROUP})"
@@ -111,6 +113,22 @@ def _groupwise() -> Iterator[SupportedConfig]:
         )
 
 
+def _of_tables() -> Iterator[SupportedConfig]:
+    for name, bits, codes in (("int8", "int8", SYMMETRIC_INT8), ("int4", "4-bit", INT4)):
+        yield SupportedConfig(
+            f"{name}_weight_per_channel",
+            f"float activations; {bits} weights per row, for embeddings",
+            "weight",
+            functools.partial(weight_config, codes),
+        )
+        yield SupportedConfig(
+            f"{name}_weight_groupwise",
+            f"float activations; {bits} weights in groups of {GROUP}, for embeddings",
+            "weight",
+            functools.partial(weight_config, codes, group_size=GROUP),
+        )
+
+
 CONFIGS = (
     *named(get_symmetric_quantization_config, VARIANTS),
     SupportedConfig(
@@ -126,16 +144,5 @@ CONFIGS = (
         ),
     ),
     *_groupwise(),
-    *(
-        SupportedConfig(
-            f"{name}_weight_per_channel",
-            f"float activations; {summary} weights per row, for embeddings",
-            "weight",
-            functools.partial(weight_config, codes),
-        )
-        for name, summary, codes in (
-            ("int8", "int8", SYMMETRIC_INT8),
-            ("int4", "4-bit", INT4),
-        )
-    ),
+    *_of_tables(),
 )

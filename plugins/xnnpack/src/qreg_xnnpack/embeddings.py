@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 BITS = {(-8, 7): 4, (-2, 1): 2}  # the ranges that are packed
 OPERATORS = {8: "embedding_byte", 4: "embedding_4bit", 2: "embedding_2bit"}
 BY_ROW = "quantized_decomposed.dequantize_per_channel.default"
+IN_GROUPS = "torchao.dequantize_affine.default"
 
 
 def bits_of(spec: Any) -> int:
@@ -37,7 +38,7 @@ def look_up_quantized(program: ExportedProgram) -> None:
     """
     for node in calls(program.graph, {"aten.embedding.default"}):
         table, indices = cast("list[Node]", list(node.args[:2]))
-        if called(table) == BY_ROW:
+        if called(table) in (BY_ROW, IN_GROUPS):
             _rewrite(program, node, table, indices)
 
 
@@ -46,7 +47,7 @@ def _rewrite(program: ExportedProgram, node: Node, table: Node, indices: Node) -
     import executorch.exir.passes._quant_patterns_and_replacements  # noqa: F401
     import torch
 
-    weight, scale, zero_point, _, low, high, _ = cast("tuple[Any, ...]", table.args)
+    weight, scale, zero_point, low, high = _qparams(table)
     bits = BITS.get((low, high), 8)
     if indices.meta["val"].dtype != torch.int64:  # other indices end the process
         indices = call_before(node, torch.ops.aten.to.dtype, indices, torch.int64)
@@ -57,6 +58,15 @@ def _rewrite(program: ExportedProgram, node: Node, table: Node, indices: Node) -
         node.graph.erase_node(table)
     for constant in (weight, zero_point):
         _erase_unread(program, constant)
+
+
+def _qparams(dequantize: Node) -> tuple[Any, ...]:
+    """Return the values, scales, zero points and limits of a dequantized table."""
+    args = cast("tuple[Any, ...]", dequantize.args)
+    if called(dequantize) == BY_ROW:
+        return (*args[:3], *args[4:6])
+    values, _, scale, zero_point, _, *limits = args
+    return (values, scale, zero_point, *map(int, limits[:2]))
 
 
 def _packed(program: ExportedProgram, weight: Node, bits: int) -> Node:
