@@ -29,6 +29,7 @@ from qreg.utils.progress import Stages
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
+    from qreg.plugins.types.backend import Backend
 
 NAN_REMEDY = "Check that neither the float model nor the batch contains NaN."
 
@@ -137,6 +138,12 @@ def convert(prepared: GraphModule, *, fold_quantize: bool = True) -> GraphModule
             raise
         raise InputError("the model has no observers: pass what prepare_pt2e returned") from cause
     return with_overloads(converted)
+
+
+def converted_for(backend: Backend, prepared: GraphModule) -> GraphModule:
+    """Convert a calibrated model to the form that a backend computes. Raises as ``convert``."""
+    converted = convert(prepared, fold_quantize=backend.fold_quantize)
+    return backend.finish(converted) if backend.finish else converted
 
 
 def check_observers(prepared: GraphModule) -> None:

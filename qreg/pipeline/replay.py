@@ -10,7 +10,7 @@ from qreg.algorithms.changes import write
 from qreg.algorithms.outcome import Outcome
 from qreg.analysis.ranges import concerns
 from qreg.graph.prepared import copied, float_graph
-from qreg.pipeline.calibrate import convert
+from qreg.pipeline.calibrate import converted_for
 from qreg.pipeline.kept import SAMPLES
 from qreg.pipeline.plan import Model
 from qreg.pipeline.prepare import prepare_again
@@ -40,7 +40,7 @@ def replayed(run: Run, source: Source, data: Data, record: Record) -> Graphs:
                 model = _written(run, model, step)
         pin_as_recorded(model.graph, record.qparams)
         ranges = concerns(model.graph, samples)
-        converted = convert(model.graph, fold_quantize=run.goal.backend.fold_quantize)
+        converted = converted_for(run.goal.backend, model.graph)
         model = evolve(model, graph=converted)
         for step in record.steps:
             if step.stage == "converted":

@@ -210,9 +210,9 @@ class Result:
     """A quantized program, and the results of the stages that made it.
 
     ``program`` is in the format of the backend. ``converted`` is the module that ``convert_pt2e``
-    returned and that was lowered. ``reference`` is the float graph with the operators that have
-    decisions. ``samples`` are the first calibration batches, each a tuple of
-    the arguments in the order of the graphs, keywords last. ``dynamic_shapes`` are those of the
+    returned, finished by the backend, and that was lowered. ``reference`` is the float graph with
+    the operators that have decisions. ``samples`` are the first calibration batches, each a tuple
+    of the arguments in the order of the graphs, keywords last. ``dynamic_shapes`` are those of the
     program. ``target`` is the backend with the options that the program was lowered with.
     ``audit`` is None if the program cannot be read back. ``verification`` is None if the program
     was not run here: because ``verify`` was False, or because the backend only compiles. ``ranges``

@@ -22,7 +22,7 @@ from qreg.graph.observed import take_observers
 from qreg.graph.prepared import float_graph
 from qreg.inputs.fingerprint import Hashed
 from qreg.inputs.signature import Signature
-from qreg.pipeline.calibrate import check_observers, convert
+from qreg.pipeline.calibrate import check_observers, converted_for
 from qreg.pipeline.calibration import Calibrator
 from qreg.pipeline.improvement import Trials
 from qreg.pipeline.kept import Kept
@@ -116,7 +116,7 @@ class Run:
             check_observers(model.graph)
             ranges = concerns(model.graph, kept.samples)
             qparams = pin(model.graph)
-            converted = convert(model.graph, fold_quantize=backend.fold_quantize)
+            converted = converted_for(backend, model.graph)
         model, late = trials.improved(evolve(model, graph=converted), "converted", earlier=outcomes)
         return Graphs(
             quantizer=model.quantizer,

@@ -127,10 +127,12 @@ class Backend:
     ``simulated`` is whether the runtime is a model of the hardware, so that its times have no
     meaning. ``dtypes`` are the tensor types that its observers and kernels quantize from.
     ``transforms`` are called with the graph, and the modes of the configs that it is annotated
-    with, and return the graph. ``profile`` returns the time of each operator of an exported program
-    in seconds, by its origin; ``None`` if times of operators are not available. ``quantizer`` makes
-    a third-party torchao Quantizer for a config; it annotates the operators that the annotators of
-    this backend leave.
+    with, and return the graph. ``finish`` is called with the converted graph, and returns it with
+    what the backend computes in another way than ``convert_pt2e`` writes, such as dynamic qparams
+    for each row; None if there is nothing. ``profile`` returns the time of each operator of an
+    exported program in seconds, by its origin; ``None`` if times of operators are not available.
+    ``quantizer`` makes a third-party torchao Quantizer for a config; it annotates the operators
+    that the annotators of this backend leave.
     """
 
     name: str = field(validator=non_empty)
@@ -144,6 +146,7 @@ class Backend:
     refuses: Callable[[QuantizationConfig], str | None] | None = None
     transforms: tuple[Transform, ...] = _tuple_of(is_callable)
     fold_quantize: bool = True
+    finish: Callable[[GraphModule], GraphModule] | None = None
     dynamic_shapes: bool = True
     stateless: str | None = None
     simulated: bool = False

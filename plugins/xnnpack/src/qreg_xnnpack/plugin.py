@@ -8,6 +8,7 @@ from qreg.graph.rewrites import separate_odd_biases
 from qreg.graph.slice_writes import without_slice_writes
 from qreg_xnnpack.annotators import ANNOTATORS
 from qreg_xnnpack.config import CONFIGS, refuses
+from qreg_xnnpack.dynamic_rows import in_rows
 from qreg_xnnpack.lowering import lower
 from qreg_xnnpack.profiling import profile
 from qreg_xnnpack.runtime import load
@@ -32,6 +33,7 @@ XNNPACK = Backend(
         transform,
         separate_odd_biases,
     ),
+    finish=in_rows,
     load=load,
     profile=profile,
 )
