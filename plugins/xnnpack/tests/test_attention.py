@@ -34,10 +34,14 @@ def run(function: Callable[..., Tensor], *inputs: Tensor) -> tuple[qreg.Lowered,
     """The lowered program, and the SQNR of its output to torch's."""
     model = Attention(function).eval()
     lowered = qreg.lower(model, inputs)
-    (output,) = (
-        qreg.plugins.registry.installed().backend("xnnpack").value.load(lowered.program)(inputs)
-    )
+    (output,) = loaded(lowered)(inputs)
     return lowered, compare(model(*inputs), output).sqnr
+
+
+def loaded(lowered: qreg.Lowered) -> qreg.Runner:
+    backend = qreg.plugins.registry.installed().backend("xnnpack").value
+    assert backend.load is not None
+    return backend.load(lowered.program)
 
 
 def all_seen(query: Tensor, key: Tensor) -> Tensor:
@@ -70,18 +74,96 @@ def test_keys_of_another_length_are_attended_too() -> None:
     assert sqnr > 100
 
 
+def rows(q: Tensor, k: Tensor) -> Tensor:
+    """A mask of the inputs, in which the first query of each head sees no key."""
+    return (q[:, :1, :, :1] * torch.arange(1, k.shape[2] + 1.0) > 0.2) & (
+        torch.arange(q.shape[2]) > 0
+    )[:, None]
+
+
+def grouped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention of models whose heads share keys, as transformers writes it."""
+    repeated = [x[:, :1, None].expand(2, 1, 3, -1, 8).reshape(2, 3, -1, 8) for x in (k, v)]
+    return attention(q, *repeated, mask)
+
+
+# Each hides keys: that of constants, that of positions, and that of the data.
 HIDING: dict[str, Callable[..., Tensor]] = {
     "causal": lambda q, k, v: attention(q, k, v, is_causal=True),
-    "with a constant mask": lambda q, k, v: attention(q, k, v, torch.ones(7, 7).tril().bool()),
-    "with a mask of numbers": lambda q, k, v: attention(q, k, v, torch.arange(7.0).expand(7, 7)),
-    "with a mask of the inputs": lambda q, k, v: attention(q, k, v, q[:, :, :, :7] > 0),
-    "in rank 3": lambda q, k, v: attention(q[0], k[0], v[0]),
+    "causal, with fewer keys": lambda q, k, v: attention(
+        q, k[:, :, :4], v[:, :, :4], is_causal=True
+    ),
+    "a constant mask": lambda q, k, v: attention(q, k, v, torch.ones(7, 7).tril().bool()),
+    "a mask of numbers": lambda q, k, v: attention(q, k, v, torch.arange(7.0).expand(7, 7)),
+    "numbers of minus infinity": lambda q, k, v: attention(
+        q, k, v, torch.where(rows(q[:1], k), 0.5, -torch.inf)
+    ),
+    "a mask for each head": lambda q, k, v: attention(q, k, v, q[:, :, :, :7] > 0),
+    "a mask for each sequence": lambda q, k, v: attention(q, k, v, rows(q, k)),
+    "a mask of keys": lambda q, k, v: attention(q, k, v, rows(q, k)[:, :, 1:2]),
+    "shared heads": lambda q, k, v: grouped(q, k, v, rows(q[:1], k)),
+    "shared heads without a mask": grouped,
+    "shared heads by a flag": lambda q, k, v: attention(
+        q, k[:, :1], v[:, :1], rows(q[:1], k), enable_gqa=True
+    ),
 }
 
 
-@pytest.mark.parametrize("case", HIDING)
-def test_attention_that_may_hide_keys_stays_as_torch_takes_it_apart(case: str) -> None:
-    _, sqnr = run(HIDING[case], *tensors(SHAPE, SHAPE, SHAPE))
+class Every(nn.Module):
+    """All cases in one program."""
+
+    def forward(self, *inputs: Tensor) -> list[Tensor]:
+        return [HIDING[case](*inputs).relu() for case in HIDING]
+
+
+@pytest.fixture(scope="module")
+def every() -> tuple[qreg.Lowered, tuple[Tensor, ...]]:
+    inputs = tensors(SHAPE, SHAPE, SHAPE)
+    return qreg.lower(Every().eval(), inputs), inputs
+
+
+def test_masks_are_applied_as_torch_applies_them(
+    every: tuple[qreg.Lowered, tuple[Tensor, ...]],
+) -> None:
+    lowered, inputs = every
+    outputs = loaded(lowered)(inputs)
+    for case, output in zip(HIDING, outputs, strict=True):
+        wanted = HIDING[case](*inputs).relu()
+        assert compare(wanted, output).sqnr > 100, case
+        without_keys = (wanted == 0).all(-1)
+        assert (output[without_keys] == 0).all(), case
+
+
+def test_masked_attention_computes_in_the_delegate(
+    every: tuple[qreg.Lowered, tuple[Tensor, ...]],
+) -> None:
+    outside = set(every[0].outside)
+    assert not outside & {f"aten.{name}.default" for name in ("bmm", "_softmax", "full_like")}
+    assert not outside & {"aten.any.dim", "aten.eq.Scalar", "aten.mul.Scalar"}
+
+
+def test_a_mask_is_written_once_for_all_layers_of_any_length() -> None:
+    class Layers(nn.Module):
+        def forward(self, q: Tensor, k: Tensor, positions: Tensor) -> Tensor:
+            mask = torch.arange(9) <= positions[:, None]
+            for _ in range(2):
+                q = grouped(q, k, k, mask)
+            return q
+
+    q, k = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 9, 8)
+    length = torch.export.Dim("length", max=9)
+    shapes = {"q": {2: length}, "k": None, "positions": {0: length}}
+    lowered = qreg.lower(Layers(), (q, k, torch.arange(4)), dynamic_shapes=shapes)
+    assert lowered.outside.count("aten.le.Tensor") == 1
+    assert lowered.outside.count("dim_order_ops._to_dim_order_copy.default") == 1
+    run = loaded(lowered)
+    for count in (1, 4, 9):
+        given = torch.randn(2, 3, count, 8), k, torch.arange(count)
+        assert compare(Layers()(*given), run(given)[0]).sqnr > 100
+
+
+def test_attention_of_another_rank_stays_as_torch_takes_it_apart() -> None:
+    _, sqnr = run(lambda q, k, v: attention(q[0], k[0], v[0]), *tensors(SHAPE, SHAPE, SHAPE))
     assert sqnr > 100
 
 
@@ -92,9 +174,7 @@ def test_attention_as_an_output_is_still_the_output() -> None:
 
     inputs = tensors(SHAPE, SHAPE, SHAPE)
     lowered = qreg.lower(Bare(), inputs)
-    outputs = (
-        qreg.plugins.registry.installed().backend("xnnpack").value.load(lowered.program)(inputs)
-    )
+    outputs = loaded(lowered)(inputs)
     torch.testing.assert_close(outputs[0], attention(*inputs), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(outputs[1], inputs[0] + 1)
 
