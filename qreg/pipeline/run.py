@@ -37,6 +37,7 @@ from qreg.plugins.types.program import Lowered
 from qreg.programs.export import export_again, exported
 from qreg.programs.lowering import Loader, Target
 from qreg.programs.training import check_still
+from qreg.programs.weights import check_weights
 from qreg.quantizer.registry_quantizer import RegistryQuantizer
 from qreg.recipes.pinned import pin
 from qreg.recipes.record import Record, Step, hashes, operators
@@ -90,6 +91,8 @@ class Run:
     def export(self, model: torch.nn.Module | ExportedProgram, inputs: Any, shapes: Any) -> Source:
         """Export the model. Raises ``ExportError``, and ``InputError`` for inputs and shapes."""
         with self.stages.stage("export"):
+            dtypes, allow_float = self.goal.backend.dtypes, self.quantizer.allow_float
+            check_weights(model, dtypes, allow_float=allow_float)
             program, example = exported(model, inputs, shapes)
             if self.load is not None:
                 check_still(program, model)

@@ -148,6 +148,17 @@ def test_the_guide_to_several_processes_runs() -> None:
     assert namespace["result"].verification.good
 
 
+def test_the_guide_to_language_models_runs(tmp_path: Path) -> None:
+    namespace: dict[str, Any] = {}
+    run_blocks(ROOT / "docs" / "language-models.md", namespace)
+    result, tokens = namespace["result"], namespace["tokens"]
+    assert len(tokens) == len(namespace["in_float"]) == 64
+    assert result.verification.to_converted[0].sqnr > 40
+    outside = set(result.lowered.outside)
+    assert not outside & {"aten.bmm.default", "aten._softmax.default", "aten.full_like.default"}
+    assert (tmp_path / "decoder.pte").stat().st_size > 0
+
+
 def test_the_comparison_lists_every_row_that_is_tested() -> None:
     text = (ROOT / "docs" / "comparison.md").read_text()
     files = ("test_rows.py", "test_rows_run.py")
