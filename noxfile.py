@@ -100,9 +100,13 @@ COMBINATIONS: dict[str, tuple[list[str], list[str]]] = {
     "oldest": ([], [*WITH_OLDEST]),
     # The session release runs the host's tests next to these two distributions, from wheels.
     "xnnpack": ([XNNPACK], ["plugins/xnnpack/tests", KIT]),
-    # The host's tests run with this example and two more below.
+    # The host's tests run next to one plugin more in xnnpack+broken, next to four backends in
+    # shared. Next to examples that add to a backend, those of the registry are enough.
     "xnnpack+addmm": ([XNNPACK, EXAMPLES[0]], [f"{EXAMPLES[0]}/tests"]),
-    "xnnpack+examples": ([XNNPACK, *EXAMPLES], [*BESIDE, *(f"{each}/tests" for each in EXAMPLES)]),
+    "xnnpack+examples": (
+        [XNNPACK, *EXAMPLES],
+        ["tests/plugins", "tests/cli/test_listing.py", *(f"{each}/tests" for each in EXAMPLES)],
+    ),
     "xnnpack+broken": ([XNNPACK, *BROKEN], [*BESIDE, f"{BROKEN[0]}/tests"]),
     # The host's tests run next to a broken plugin above, and from wheels in the session release.
     "xnnpack+conflict": ([XNNPACK, *CONFLICT], ["tests/plugins", f"{CONFLICT[0]}/tests"]),

@@ -1,9 +1,14 @@
-"""Every backend: each row of a report is one truth, its decision, reason, place and types."""
+"""Every backend: rows of a report are consistent, and norms and cross attention close to float.
+
+One program for each backend has the norms that cannot be a part of a layer, cross attention, and
+operators that runtimes change.
+"""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from cases_folding import NORMS, Call, Together, with_statistics
 from torch import Tensor, nn
 
 import qreg
@@ -12,6 +17,7 @@ from qreg.testing.rows import contradictions
 
 STOCK = ("xnnpack", "onnxruntime", "openvino", "x86_inductor", "arm")
 HERE = [name for name in STOCK if name in installed().backends()]
+PLACES = ("a convolution that others read", "a norm after relu")
 # What the copy at the end of the model becomes part of, in the words of the runtime.
 LAST = {
     "onnxruntime": ("within QGemm", "float32 -> float32"),
@@ -35,12 +41,31 @@ class Between(nn.Module):
 
 
 @pytest.fixture(scope="module", params=HERE)
-def report(request: pytest.FixtureRequest) -> qreg.Report:
+def result(request: pytest.FixtureRequest) -> qreg.Result:
+    cases = [NORMS[name] for name in PLACES]
     torch.manual_seed(0)
-    batches = [(torch.randn(2, 4, 8, 8),) for _ in range(2)]
-    return qreg.explain(
-        Between().eval(), batches[0], backend=request.param, calibration=batches, progress=False
+    attention = nn.MultiheadAttention(16, 2, batch_first=True)
+    modules = [
+        *(with_statistics(make()) for make, _, _ in cases),
+        Call(lambda m, q, k: m.attention(q, k, k)[0], attention=attention),
+        Between(),
+    ]
+    shapes = [*(each for _, each, _ in cases), ((1, 3, 16), (1, 5, 16)), ((2, 4, 8, 8),)]
+    together = Together(modules, [len(each) for each in shapes]).eval()
+    batches = [tuple(torch.randn(each) for flat in shapes for each in flat) for _ in range(4)]
+    return qreg.quantize(
+        together, batches[0], backend=request.param, calibration=batches, progress=False
     )
+
+
+@pytest.fixture
+def report(result: qreg.Result) -> qreg.Report:
+    return result.report
+
+
+def test_norms_and_cross_attention_are_close_to_float(result: qreg.Result) -> None:
+    assert result.verification is not None
+    assert min(each.sqnr for each in result.verification.to_float[:-1]) >= 30
 
 
 def test_no_row_contradicts_itself(report: qreg.Report) -> None:
