@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qreg.configs.factory import Codes
+from qreg.graph.nodes import shape_of
 
 if TYPE_CHECKING:
-    from torchao.quantization.pt2e.quantizer import QuantizationSpec
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
+
+    from qreg.plugins.types.annotator import Match
 
 TORCHAOS_EPS = 2**-23  # of float32: the smallest scale of torchao's quantize_
 
@@ -39,3 +42,11 @@ def group_size_of(spec: QuantizationSpec | None) -> int | None:
     _, arguments = made_by(getattr(spec, "observer_or_fake_quant_ctr", None))
     found = arguments.get("group_size")
     return None if found is None else int(found)
+
+
+def whole_groups(match: Match, config: QuantizationConfig) -> str | None:
+    """Require rows of whole groups: a rule for a match with a weight of shape (rows, columns)."""
+    columns, size = shape_of(match.weight)[-1], group_size_of(config.weight)
+    if size is None or columns % size == 0:
+        return None
+    return f"its {columns} columns are not a multiple of the group size {size}"

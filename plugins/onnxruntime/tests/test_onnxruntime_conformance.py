@@ -31,8 +31,12 @@ def samples() -> Iterator[tuple[str, Sample]]:
     for name, module in TRAINED.items():
         yield name, Sample(module, torch.randn(IMAGE), QAT)
     layers = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 8), nn.Softmax(-1))
-    for name in ("onnxruntime", *(config.name for config in supported_configs())):
-        yield name, Sample(layers, torch.randn(TOKENS))
+    wide = Sample(nn.Linear(128, 8), torch.randn(2, 128))
+    yield "linear_weight", wide
+    yield "onnxruntime", Sample(layers, torch.randn(TOKENS))
+    for config in supported_configs():
+        sample = wide if config.mode == "weight" else Sample(layers, torch.randn(TOKENS))
+        yield config.name, sample
 
 
 class TestONNXRuntime(PluginConformance):

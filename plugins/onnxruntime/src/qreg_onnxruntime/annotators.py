@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from qreg import ALL_MODES, Annotator, Rule, patterns
+from qreg import ALL_MODES, WEIGHT, Annotator, Rule, patterns
 from qreg.annotators.annotate import standard
 from qreg.annotators.builders import carrying, chain, continuing
 from qreg.annotators.families import convolutions, means, moving, products
@@ -16,6 +16,7 @@ from qreg.annotators.profitability import Islands
 from qreg.annotators.rules import (
     batched_pool,
     clamped_around_zero,
+    constant_weight,
     matrices,
     moderate_constants,
     nonempty,
@@ -23,6 +24,7 @@ from qreg.annotators.rules import (
     unscaled,
 )
 from qreg.configs.depthwise import full_range
+from qreg.configs.groups import whole_groups
 from qreg.graph.operators import (
     ADD,
     ADDMM,
@@ -76,6 +78,14 @@ ANNOTATORS: tuple[Annotator, ...] = (
         "relu",
         modes=ALL_MODES,
         fused_rules=(clamped_around_zero, ISLANDS.feeds_products),
+    ),
+    Annotator(
+        "linear_weight",
+        LINEAR,
+        patterns.weighted(),
+        modes=WEIGHT,
+        rules=(constant_weight, whole_groups),
+        summary="linear with float activations",
     ),
     chain(
         "matmul",

@@ -12,7 +12,7 @@ from qreg.backends.patching import quiet
 from qreg.backends.unsupported import unsupported
 from qreg.graph.provenance import origin
 from qreg_onnxruntime.compat import decomposed, fx_node_name, translations_read_once, untranslated
-from qreg_onnxruntime.translations import dynamic
+from qreg_onnxruntime.translations import translations
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -37,7 +37,7 @@ def export(program: ExportedProgram, opset: int) -> Any:
                 dynamo=True,
                 opset_version=opset,
                 verbose=False,
-                custom_translation_table=dynamic(),
+                custom_translation_table=translations(),
                 output_names=output_names(len(program.graph_signature.output_specs)),
             )
     except torch.onnx.OnnxExporterError as cause:

@@ -9,6 +9,7 @@ from qreg_onnxruntime.checks import check_lowerable
 from qreg_onnxruntime.exporting import export
 from qreg_onnxruntime.global_pools import with_global_pools
 from qreg_onnxruntime.kept_float import with_kept_float
+from qreg_onnxruntime.packed_weights import with_packed_weights
 from qreg_onnxruntime.passes import ready
 from qreg_onnxruntime.reading import Optimized
 
@@ -27,7 +28,8 @@ def lower(program: ExportedProgram, opset: int = 21) -> Lowered:
     functional = program.run_decompositions({})
     check_lowerable(functional)
     absorbed = ready(functional)
-    model = with_kept_float(with_global_pools(export(functional, opset)))
+    model = with_packed_weights(export(functional, opset))
+    model = with_kept_float(with_global_pools(model))
     onnx.checker.check_model(model, full_check=True)
     written: bytes = model.SerializeToString()
     optimized = Optimized.of(model.graph, written, absorbed)

@@ -6,7 +6,7 @@ from qreg import Backend, BackendPlugin, Option, Requirement
 from qreg.graph.recurrence import with_whole_recurrence
 from qreg.graph.rewrites import separate_odd_biases, simplified
 from qreg_onnxruntime.annotators import ANNOTATORS
-from qreg_onnxruntime.config import LIMITS, supported_configs
+from qreg_onnxruntime.config import refuses, supported_configs
 from qreg_onnxruntime.lowering import lower
 from qreg_onnxruntime.profiling import profile
 from qreg_onnxruntime.runtime import load
@@ -36,7 +36,7 @@ ONNXRUNTIME = Backend(
         ),
         Option("threads", 0, "number of threads per operator (0: the runtime decides)", at="load"),
     ),
-    refuses=LIMITS,
+    refuses=refuses,
     transforms=(with_whole_recurrence(WHOLE), simplified, separate_odd_biases),
     stateless="an ONNX program keeps no state from one run to the next",
     load=load,

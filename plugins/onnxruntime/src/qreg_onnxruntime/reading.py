@@ -13,9 +13,10 @@ from attrs import field, frozen
 from qreg import LoweredOperator
 from qreg.backends.naming import origin_in
 from qreg.backends.program_graph import Kernel, Kind, ProgramGraph, passed_on
+from qreg_onnxruntime.packed_weights import OPERATOR
 
 QUANTIZE, DEQUANTIZE = ("QuantizeLinear", "DynamicQuantizeLinear"), ("DequantizeLinear",)
-INTEGER = ("QLinear", "QGemm", "MatMulInteger", "DynamicQuantizeMatMul", "ConvInteger")
+INTEGER = ("QLinear", "QGemm", "MatMulInteger", "DynamicQuantizeMatMul", "ConvInteger", OPERATOR)
 EIGHT_BITS = ("uint8", "int8")
 FLOAT = "float32"
 MOVES = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Expand")
@@ -188,6 +189,9 @@ def _types(graph: Any) -> dict[str, str]:
         if value.type.tensor_type.elem_type:
             found[value.name] = spelled(value.type.tensor_type.elem_type)
     for node in graph.node:
+        if node.op_type == OPERATOR:
+            (bits,) = (each.i for each in node.attribute if each.name == "bits")
+            found[node.input[1]] = f"int{bits}"
         given = _given(node, [found.get(name, FLOAT) for name in node.input])
         for name in node.output:
             found.setdefault(name, given)

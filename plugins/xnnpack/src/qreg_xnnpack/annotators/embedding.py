@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from qreg import WEIGHT, Annotator, Match
 from qreg.annotators.rules import constant_weight
-from qreg.configs.groups import group_size_of
+from qreg.configs.groups import whole_groups
 from qreg.graph.nodes import argument, is_node, shape_of
 from qreg_xnnpack.embeddings import bits_of
 
@@ -36,14 +36,6 @@ def whole_bytes(match: Match, config: QuantizationConfig) -> str | None:
     if columns * bits % 8 == 0:
         return None
     return f"rows of {columns} values in {bits} bits: ExecuTorch requires rows of whole bytes"
-
-
-def whole_groups(match: Match, config: QuantizationConfig) -> str | None:
-    """Require rows of whole groups."""
-    columns, size = shape_of(match.weight)[-1], group_size_of(config.weight)
-    if size is None or columns % size == 0:
-        return None
-    return f"its {columns} columns are not a multiple of the group size {size}"
 
 
 ANNOTATORS = (
