@@ -1,9 +1,10 @@
 """Quantize models with NNCF's accuracy control, and count the evaluations of the metric.
 
-``PYTHONPATH=benchmarks python benchmarks/real/run_nncf_control.py [--max-drop X] NAME ...`` runs in
-an environment with nncf, openvino, torch and the packages of the models. It prints a line for each
-model: the metric in float and in the result, the calls of the validation function for quantized
-models, the share of the operations that stay quantized, and seconds.
+``PYTHONPATH=benchmarks python benchmarks/real/run_nncf_control.py [--max-drop X] [--save FOLDER]
+NAME ...`` runs in an environment with nncf, openvino, torch and the packages of the models. It
+prints a line for each model: the metric in float and in the result, the calls of the validation
+function for quantized models, how often these calls ran all held-out batches, the share of the
+operations that stay quantized, and seconds. With ``--save``, the result is ``FOLDER/NAME.xml``.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from real import Subject, make
 PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
-def controlled(subject: Subject, max_drop: float) -> dict[str, Any]:
+def controlled(subject: Subject, max_drop: float, save: Path | None) -> dict[str, Any]:
     """Quantize a model with at most this relative drop of its first metric."""
-    metric, calls = subject.metrics[0], 0
+    metric, runs = subject.metrics[0], list[int]()  # the batches of each call
     sign = 1 if metric.higher_is_better else -1
 
     def validate(compiled: Any, data: Iterable[Any]) -> tuple[float, None]:
-        nonlocal calls
-        calls += 1
-        return sign * metric.measure([torch.as_tensor(compiled(each)[0]) for each in data]), None
+        outputs = [torch.as_tensor(compiled(each)[0]) for each in data]
+        runs.append(len(outputs))
+        return sign * metric.measure(outputs), None
 
     program = torch.export.export(subject.model, subject.example)
     model = openvino.convert_model(program)
@@ -53,12 +54,15 @@ def controlled(subject: Subject, max_drop: float) -> dict[str, Any]:
         model_type=kind,
     )
     seconds = time.perf_counter() - started
+    if save:
+        openvino.save_model(found, save / f"{subject.name}.xml", compress_to_fp16=False)
     compiled = openvino.compile_model(found, "CPU", PRECISION)
     outputs = [torch.as_tensor(compiled(each)[0]) for each in held_out]
     return {
         "float": round(metric.measure(subject.float_outputs()), 4),
         "result": round(metric.measure(outputs), 4),
-        "evaluations": calls - 1,  # the first is of the float model
+        "evaluations": len(runs) - 1,  # the first is of the float model
+        "passes": round(sum(runs[1:]) / len(held_out), 1),
         "quantizers": f"{_quantized(found)} of {plain}",
         "seconds": round(seconds),
     }
@@ -73,10 +77,11 @@ def main() -> None:
     parser.add_argument("names", nargs="+")
     parser.add_argument("--max-drop", type=float, default=0.01)
     parser.add_argument("--cache", type=Path)
+    parser.add_argument("--save", type=Path)
     given = parser.parse_args()
     logging.getLogger("nncf").setLevel(logging.ERROR)
     for name in given.names:
-        found = controlled(make(name, given.cache), given.max_drop)
+        found = controlled(make(name, given.cache), given.max_drop, given.save)
         sys.stdout.write(f"{json.dumps({'model': name, **found})}\n")
         sys.stdout.flush()
 
