@@ -89,10 +89,13 @@ class Subject:
                 made.set_operator(each.module, each.operator, each.ordinal, config)
         return keep_in_float(made, self.kept)
 
+    def selected(self, variant: Variant) -> Selection:
+        """Return the algorithms of a variant."""
+        tried = self.selection.algorithms
+        return Selection(tuple(each for each in tried if each.value.name in variant.algorithms))
+
     def quantized(self, variant: Variant) -> Result:
         """Return the program of a variant; its metric judges it, and no warning."""
-        tried = self.selection.algorithms
-        chosen = tuple(each for each in tried if each.value.name in variant.algorithms)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", QualityWarning)
             return quantize(
@@ -100,7 +103,7 @@ class Subject:
                 self.batches[0],
                 quantizer=self.quantizer(variant),
                 calibration=self.batches,
-                algorithms=Selection(chosen),
+                algorithms=self.selected(variant),
                 progress=False,
             )
 

@@ -49,7 +49,8 @@ def base_of(result: Result) -> Base:
 def noises(subject: Subject, variant: Variant) -> Noises | str:
     """Return the noise powers in a config by the place of a pattern's first operator.
 
-    A config that does not work for the model gives the reason.
+    The algorithms of the variant are tried: without them, outliers that they remove would count. A
+    config that does not work for the model gives the reason.
     """
     try:
         return _noises(subject, variant)
@@ -112,7 +113,7 @@ def _noises(subject: Subject, variant: Variant) -> dict[Place, float]:
     quantizer = subject.quantizer(variant).for_one_run()
     run = Run(quantizer, target(subject.registry, variant.backend), None, Stages(False))
     source = run.export(subject.program, subject.batches[0], None)
-    graphs = run.quantize(source, Data(subject.batches, None))
+    graphs = run.quantize(source, Data(subject.batches, None), subject.selected(variant))
     decisions = {each.node: each for each in graphs.quantizer.decisions}
     measured = sensitivity(
         graphs.reference, graphs.converted, graphs.quantizer.decisions, graphs.samples

@@ -1,0 +1,41 @@
+"""Pins what the noises that order a search are measured with."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import torch
+from torch import nn
+
+from qreg import Registry
+from qreg.algorithms import stock
+from qreg.pipeline.selection import selected
+from qreg.tuning.making import Subject
+from qreg.tuning.ranking import noises
+from qreg.tuning.values import Variant
+
+
+def test_noises_in_another_config_are_those_with_the_algorithms_of_the_program(
+    toy: ModuleType,
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4)).eval()
+    model[0].weight.data[3] *= 100  # an outlier, which the weight that reads it divides by
+    model[1].weight.data[:, 3] /= 100
+    batches = [(torch.randn(8, 16),) for _ in range(8)]
+    registry = Registry({"toy": toy, "algorithms": stock}, entry_points=False)
+    subject = Subject(
+        torch.export.export(model, batches[0]),
+        batches,
+        lambda _: 1.0,
+        registry,
+        selection=selected(registry, ["smooth_quant"]),
+    )
+    plain, smooth = (
+        noises(subject, Variant("toy", "minmax", algorithms))
+        for algorithms in ((), ("smooth_quant",))
+    )
+    assert not isinstance(plain, str)
+    assert not isinstance(smooth, str)
+    (place,) = [each for each in plain if each.module == "1"]
+    assert smooth[place] < plain[place] / 10
