@@ -7,7 +7,7 @@ data and with the same limit.
 
 - int8 MACs: the share of the multiply-accumulates in int8 kernels, counted in compiled models
 - latency: of qreg's program to NNCF's model, and of both to the float model, on one thread. All
-  three run in turns in one process; a ratio is the median of those of the turns.
+  three run in turns in one process; the least time of each counts, which other work spoils least.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import statistics
 import time
 import warnings
 from pathlib import Path
@@ -70,13 +69,9 @@ def beside(subject: Subject, ours: Path, theirs: Path) -> Row:
         core.compile_model(other, "CPU", HINTS),
         core.compile_model(_static(in_float, subject), "CPU", HINTS),
     ]
-    turns = _turns(compiled, [each.numpy() for each in subject.example])
-
-    def ratio(first: int, second: int) -> float:
-        return statistics.median(turn[first] / turn[second] for turn in turns)
-
+    mine_s, other_s, float_s = _least(compiled, [each.numpy() for each in subject.example])
     shares = int8_share(mine, compiled[0]), int8_share(other, compiled[1])
-    return Row(subject.name, *shares, ratio(0, 1), ratio(0, 2), ratio(1, 2))
+    return Row(subject.name, *shares, mine_s / other_s, mine_s / float_s, other_s / float_s)
 
 
 def _static(model: Any, subject: Subject) -> Any:
@@ -87,10 +82,11 @@ def _static(model: Any, subject: Subject) -> Any:
     return model
 
 
-def _turns(compiled: list[Any], inputs: list[Any]) -> list[list[float]]:
-    """Return the seconds of each model in each turn; the first turn warms up."""
+def _least(compiled: list[Any], inputs: list[Any]) -> list[float]:
+    """Return the least seconds of each model; they run in turns."""
     requests = [each.create_infer_request() for each in compiled]
-    return [[_seconds(each, inputs) for each in requests] for _ in range(TURNS + 1)][1:]
+    turns = [[_seconds(each, inputs) for each in requests] for _ in range(TURNS)]
+    return [min(seconds) for seconds in zip(*turns, strict=True)]
 
 
 def _seconds(request: Any, inputs: list[Any]) -> float:
