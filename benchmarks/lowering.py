@@ -1,8 +1,8 @@
 """How long lowering to XNNPACK takes: with shortcuts, without them, and by executorch alone.
 
 ``python benchmarks/lowering.py [--json FILE] [--models NAME ...]`` lowers one converted model three
-ways in turns, in one process, and prints seconds and ratios. Trust the ratios. Needs qreg-xnnpack
-and transformers.
+ways in turns, in one process, and prints seconds of processor time and ratios. Trust the ratios.
+Needs qreg-xnnpack and transformers.
 
 - shortcuts: ``qreg.lower``, the audit included
 - without: the same without the shortcuts through torch and the passes; the program is compared
@@ -80,9 +80,9 @@ def seconds(program: ExportedProgram) -> dict[str, float]:
     programs: dict[str, bytes] = {}
     for _ in range(ROUNDS):
         for name, lower in WAYS.items():
-            started = time.perf_counter()
+            started = time.process_time()
             programs[name] = lower(program)
-            taken[name].append(time.perf_counter() - started)
+            taken[name].append(time.process_time() - started)
     assert programs["shortcuts"] == programs["without"]
     return {name: sorted(each)[ROUNDS // 2] for name, each in taken.items()}
 

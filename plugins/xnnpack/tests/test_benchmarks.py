@@ -127,6 +127,20 @@ def test_lowering_is_measured_three_ways_and_its_shortcuts_change_no_byte(
     assert min(found.values()) > 0
 
 
+def test_waits_are_compared_with_a_checkout_that_parses_in_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import wait
+
+    plain = wait.environment(BENCHMARKS.parent)
+    hidden = wait.environment(BENCHMARKS.parent, wait.without_parser(tmp_path))
+    check = "import ruamel.yaml.main as main; assert (main.CParser is None) is {}"
+    assert wait.seconds(("-c", check.format(True)), hidden, BENCHMARKS) > 0
+    assert wait.seconds(("-c", check.format(False)), plain, BENCHMARKS) > 0
+    assert wait.row("x", {"qreg": 2.0, "before": 5.0})["before / qreg"] == 2.5
+
+
 def test_coverage_counts_and_times_both_configs_and_names_what_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
