@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import qreg
+from qreg.plugins.registry import installed
 from qreg.verification import verify as verification
+from qreg_xnnpack.compat import program_of
 
 CALLS = 5
 
@@ -187,6 +189,49 @@ def test_the_program_follows_the_float_model_over_several_calls(name: str) -> No
     assert not result.audit.defects
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(torch.equal(batch[0], value) for batch, value in zip(batches, given, strict=True))
+
+
+class Cache(nn.Module):
+    """Writes to a cache at a position, which it also reads before and after."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.lin = nn.Linear(8, 8)
+        self.keys = nn.Buffer(torch.full((1, 2, 6, 8), 0.5))
+
+    def forward(self, keys: Tensor, position: Tensor) -> Tensor:
+        before = self.keys.sum(2, keepdim=True)
+        self.keys.index_copy_(2, position, self.lin(keys))
+        return self.lin(self.keys * 2.0) + before
+
+
+def test_a_cache_is_written_in_place_and_read_as_it_was() -> None:
+    inputs = [(torch.randn(1, 2, 1, 8), torch.tensor([place])) for place in (0, 1, 5, 1)]
+    lowered = qreg.lower(Cache().eval(), inputs[0])
+    (plan,) = program_of(lowered.program).execution_plan
+    assert "aten::index_put_" in {each.name for each in plan.operators}
+    backend = installed().backend("xnnpack").value
+    assert backend.load is not None
+    model, run = Cache().eval(), backend.load(lowered.program)
+    for given in inputs:
+        assert decibels(model(*given).detach(), run(given)[0]) > 100
+
+
+def test_a_buffer_may_have_the_name_of_an_input() -> None:
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.total = nn.Buffer(torch.ones(3))
+
+        def forward(self, total: Tensor) -> Tensor:
+            self.total.add_(total.sum())
+            return self.total * 1.0
+
+    backend = installed().backend("xnnpack").value
+    assert backend.load is not None
+    run = backend.load(qreg.lower(Sum(), (torch.ones(2),)).program)
+    assert [float(run([torch.ones(2)])[0][0]) for _ in range(3)] == [3, 5, 7]
 
 
 def test_only_the_operator_that_touches_the_buffer_stays_in_float() -> None:

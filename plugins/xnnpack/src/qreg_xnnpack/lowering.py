@@ -13,6 +13,7 @@ from qreg_xnnpack.clamps import one_clamp_in_a_row
 from qreg_xnnpack.compat import without_bilinear_patterns, without_kernel
 from qreg_xnnpack.copies import without_copies
 from qreg_xnnpack.embeddings import operators_outside
+from qreg_xnnpack.in_place import can_write_in_place
 from qreg_xnnpack.layouts import layouts_put_right
 from qreg_xnnpack.neighbours import float_beside_int8, taken_for_int8
 from qreg_xnnpack.partitions import without_cycles
@@ -92,7 +93,8 @@ def _with_state(source: ExportedProgram) -> ExecutorchBackendConfig:
     """Return the settings that initialize mutable buffers with their values in the model.
 
     executorch leaves mutable buffers uninitialized unless they are named: a counter would start at
-    an arbitrary value.
+    an arbitrary value. Writes at positions, such as those to a cache of keys, are done in place
+    where the runtime can.
     """
     from executorch.exir import ExecutorchBackendConfig
     from executorch.exir.passes.init_mutable_pass import InitializedMutableBufferPass
@@ -100,4 +102,7 @@ def _with_state(source: ExportedProgram) -> ExecutorchBackendConfig:
     signature = source.graph_signature
     written = set(signature.buffers_to_mutate.values())
     names = [name for name, buffer in signature.inputs_to_buffers.items() if buffer in written]
-    return ExecutorchBackendConfig(passes=[InitializedMutableBufferPass(names)] if names else [])
+    passes = [InitializedMutableBufferPass(names)] if names else []
+    return ExecutorchBackendConfig(
+        passes=passes, run_reinplace_pass=bool(names) and can_write_in_place(source)
+    )

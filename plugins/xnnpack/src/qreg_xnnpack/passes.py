@@ -67,7 +67,7 @@ def ready(program: ExportedProgram) -> ExportedProgram:
     scales that XNNPACK cannot compute with.
     """
     check_scales(program)
-    _name_with_letters(program)
+    _name_apart(program)
     _forget_provenance(program)
     spell_out_attention(program)
     spell_out_recurrence(program)
@@ -85,13 +85,15 @@ def ready(program: ExportedProgram) -> ExportedProgram:
     return decomposed(program, {**into_products(), **into_planes()})
 
 
-def _name_with_letters(program: ExportedProgram) -> None:
+def _name_apart(program: ExportedProgram) -> None:
     """Rename parameters so that each name begins with a letter, unlike those of ``nn.Sequential``.
 
-    Otherwise, executorch 1.4.1 does not find the constants that it derives from a batch norm.
+    Otherwise, executorch 1.4.1 does not find the constants that it derives from a batch norm. It
+    writes to the input of a model in place of a buffer with the same name, which is renamed too.
     """
+    inputs = set(program.graph_signature.user_inputs)
     for spec in program.graph_signature.input_specs:
-        if spec.target and spec.target[0].isdigit():
+        if spec.target and (spec.target[0].isdigit() or spec.target in inputs):
             renamed = f"module.{spec.target}"
             for values in (program.state_dict, program.constants):
                 if spec.target in values:
