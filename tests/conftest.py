@@ -9,12 +9,17 @@ from types import ModuleType
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from loading import module_of
 from torch.fx import GraphModule
 
 from qreg import Registry
 
 TOY = Path(__file__).with_name("toy.py")
+
+# A busy machine generates and runs examples slowly, which is not an error of the code.
+settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any speed")
 
 
 @pytest.fixture(scope="session")

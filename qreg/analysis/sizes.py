@@ -86,6 +86,8 @@ def _constants(node: Node) -> Iterator[tuple[Node, Node | None]]:
 
 def _stored(model: GraphModule, constant: Node, dequantize: Node | None) -> float:
     value = value_of(model, constant)
+    if not isinstance(value, Tensor):  # the body of a loop or branch
+        return 0.0
     if dequantize is None:
         return value.numel() * value.element_size()
     low, high = (_limit(dequantize, name) for name in ("quant_min", "quant_max"))
