@@ -158,7 +158,7 @@ class AnnotationPass:
         if reason is None:
             self._claims.add(claim)
         else:
-            self._claims.reasons[match.anchor] = reason
+            self._claims.reject(claim, reason)
 
     def _annotate(self, claim: Claim) -> None:
         found = annotations_of(claim)

@@ -36,6 +36,7 @@ class Claims:
     position: Mapping[Node, int]
     by_node: dict[Node, Claim] = field(factory=dict)
     reasons: dict[Node, str] = field(factory=dict)
+    _of_the_mode: set[Node] = field(factory=set, init=False)
 
     def add(self, claim: Claim) -> None:
         self.by_node.update(dict.fromkeys(claim.match.nodes, claim))
@@ -45,6 +46,15 @@ class Claims:
         for node in claim.match.nodes:
             del self.by_node[node]
         self.reasons[claim.match.anchor] = reason
+
+    def reject(self, claim: Claim, reason: str) -> None:
+        """Keep the reason of the last pattern for the mode of the config, or of the last one."""
+        node = claim.match.anchor
+        if claim.choice.mode in claim.annotator.modes:
+            self._of_the_mode.add(node)
+        elif node in self._of_the_mode:
+            return
+        self.reasons[node] = reason
 
     def in_graph_order(self) -> list[Claim]:
         claims = {claim.match.output: claim for claim in self.by_node.values()}

@@ -58,6 +58,16 @@ def test_float_because_of_the_mode(net: GraphModule, registry: Registry) -> None
     assert decided["linear"].quantized
 
 
+def test_a_pattern_for_other_modes_does_not_replace_the_reason_of_a_rule(
+    net: GraphModule, toy: ModuleType
+) -> None:
+    picky = Annotator("add", [ADD], operands(0, 1), rules=[lambda match, config: "not on Mondays"])
+    alone = Annotator("add_weight", [ADD], operands(0, 1), modes=["weight"])
+    for annotators in ((picky, alone), (alone, picky)):
+        decided = decide(bare_quantizer(toy, *annotators), net)
+        assert decided["add"].reason == "not on Mondays"
+
+
 def test_float_because_a_rule_refuses(net: GraphModule, toy: ModuleType) -> None:
     picky = Annotator("add", [ADD], operands(0, 1), rules=[lambda match, config: "not on Mondays"])
     assert decide(bare_quantizer(toy, picky), net)["add"].reason == "not on Mondays"

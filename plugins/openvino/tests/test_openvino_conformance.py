@@ -28,6 +28,7 @@ def samples() -> Iterator[tuple[str, Sample]]:
         yield name, Sample(module, tuple(map(torch.randn, shapes)))
     for name, module in TRAINED.items():
         yield name, Sample(module, torch.randn(IMAGE))
+    yield "linear_weight", Sample(nn.Linear(64, 8), torch.randn(2, 64))
     layers = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 8), nn.Softmax(-1))
     for name in ("openvino", *(config.name for config in supported_configs())):
         yield name, Sample(layers, torch.randn(TOKENS))

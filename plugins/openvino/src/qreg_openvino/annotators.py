@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from qreg import Annotation, Annotator, Match, Refusal, patterns
+from qreg import WEIGHT, Annotation, Annotator, Match, Refusal, patterns
 from qreg.annotators.annotate import output_spec, shared_in_and_out
 from qreg.annotators.builders import carrying, chain, continuing
 from qreg.annotators.families import convolutions, means, moving, products
 from qreg.annotators.profitability import Islands
 from qreg.annotators.rules import (
     batched_pool,
+    constant_weight,
     moderate_constants,
     nonempty,
     quantized_operands,
@@ -72,6 +73,14 @@ def joined(match: Match, config: QuantizationConfig) -> Sequence[Annotation] | R
 ANNOTATORS: tuple[Annotator, ...] = (
     *convolutions(full_range(ISLANDS.product), ACTIVATIONS, "act", fused_rules=(bounded,)),
     *products(ISLANDS, ACTIVATIONS, "act", linear_rules=(rows,), fused_rules=(bounded,)),
+    Annotator(
+        "linear_weight",
+        LINEAR,
+        patterns.weighted(),
+        modes=WEIGHT,
+        rules=(constant_weight, rows),
+        summary="linear with float activations",
+    ),
     chain("cat", CAT, patterns.listed(), rules=CAT_RULES, annotate=joined),
     continuing(ISLANDS, "avg_pool", POOLS, batched_pool, plain_average),
     *means(ISLANDS),

@@ -22,6 +22,7 @@ from qreg.configs.factory import (
     config,
     named_by_processor,
 )
+from qreg.configs.weights import weight_config
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
@@ -53,4 +54,10 @@ def get_int8_quantization_config(
 
 def supported_configs() -> Iterable[SupportedConfig]:
     """Return the named configs, those for this processor first."""
-    return named_by_processor(get_int8_quantization_config, STATIC_VARIANTS)
+    yield from named_by_processor(get_int8_quantization_config, STATIC_VARIANTS)
+    yield SupportedConfig(
+        "int8_weight_per_channel",
+        "float activations; int8 weights per channel, for linear",
+        "weight",
+        weight_config,
+    )

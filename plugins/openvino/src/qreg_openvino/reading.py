@@ -15,6 +15,8 @@ from qreg_openvino.compat import layer
 EIGHT_BITS = frozenset({"u8", "i8"})
 NO_KERNELS = frozenset({"Input", "Output"})
 QUANTIZE = "FakeQuantize"
+PRODUCT = "FullyConnected"
+INT8 = "_i8"
 DEQUANTIZATION = "/Dequantization"  # in the name of one moved downstream of its operator
 
 
@@ -33,6 +35,7 @@ class Compiled:
     def of(runtime_model: Any) -> Compiled:
         dtypes: dict[str, str] = {}
         constant: set[str] = set()
+        packed: dict[str, str] = {}  # the dtypes of constants of 8 bits
         scaled: dict[Kernel, frozenset[str]] = {}
         for operation in runtime_model.get_ordered_ops():
             told, name = layer(operation), operation.get_friendly_name()
@@ -44,7 +47,10 @@ class Compiled:
             # Operations that depend only on constants are computed when the model is loaded.
             if told["layerType"] == "Const" or (producers and constant.issuperset(producers)):
                 constant.add(name)
+                if precisions[0] in EIGHT_BITS:
+                    packed[name] = precisions[0]
             elif told["layerType"] not in NO_KERNELS:
+                dtypes.update({each: packed[each] for each in _weights(told, producers, packed)})
                 reads = [each for each in producers if each in dtypes]
                 kernel = _kernel(told, reads, gives, dtypes)
                 names = told["originalLayersNames"].split(",")
@@ -73,15 +79,31 @@ class Compiled:
                 yield self.graph.operator(kernel, name)
 
 
+def _weights(
+    told: Mapping[str, str], producers: Sequence[str], packed: Mapping[str, str]
+) -> list[str]:
+    """Return the 8-bit weight of a product whose activations are float, if it has one.
+
+    The plugin quantizes the activations itself, or dequantizes the weight block by block.
+    """
+    in_float = told["layerType"] == PRODUCT and not told["primitiveType"].lower().endswith(INT8)
+    return [each for each in producers[1:2] if in_float and each in packed]
+
+
 def _kernel(
     told: Mapping[str, str], reads: Sequence[str], gives: Sequence[str], dtypes: Mapping[str, str]
 ) -> Kernel:
     origins = _origins(told["originalLayersNames"].split(","))
     read, given = ([dtypes[each] for each in names] for names in (reads[:1], gives))
     # The plugin writes I8 for u8: "brgconv_avx512_I8".
-    int8 = told["primitiveType"].lower().endswith("_i8")
+    int8 = told["primitiveType"].lower().endswith(INT8) or _reads_packed(told, reads, dtypes)
     kinds = () if origins else _conversions(told["layerType"], read, given)
     return Kernel(told["layerType"], origins, tuple(reads), tuple(gives), int8, kinds)
+
+
+def _reads_packed(told: Mapping[str, str], reads: Sequence[str], dtypes: Mapping[str, str]) -> bool:
+    """Whether a product of float activations has a weight of 8 bits."""
+    return told["layerType"] == PRODUCT and any(dtypes[each] in EIGHT_BITS for each in reads[1:2])
 
 
 def _conversions(type_: str, read: Sequence[str], given: Sequence[str]) -> tuple[Kind, ...]:
