@@ -32,8 +32,14 @@ def _is_of_rows(choose: Node) -> bool:
     import torch
 
     source, low, high, _, dtype = choose.args
-    rows = source.meta["val"].dim() > 1  # type: ignore[union-attr]
-    return rows and (low, high) == ENDS and dtype is torch.int8
+    return _rank(source) > 1 and (low, high) == ENDS and dtype is torch.int8
+
+
+def _rank(source: Any) -> int:
+    """Return the number of dimensions of a value, which may come from a static operator."""
+    while "val" not in source.meta:  # a quantize or a dequantize that convert inserted
+        source = source.all_input_nodes[0]
+    return int(source.meta["val"].dim())
 
 
 def _is_for_linears(reader: Node) -> bool:
