@@ -58,6 +58,19 @@ def test_a_column_is_rounded_and_the_rest_solved_for(kind: str, config: str) -> 
         assert torch.equal(chosen[group, row], expected)
 
 
+def test_groups_of_a_row_have_separate_grids() -> None:
+    torch.manual_seed(0)
+    given = subject(nn.Sequential(nn.Linear(6, 5)), batches((8, 6)), "group4", GPTQ)
+    layer, hessian = only(given)
+    assert layer.scale[0, :, 2].ne(layer.scale[0, :, 3]).all()  # groups of three
+    chosen = gptq.integers(layer, hessian, block=4)
+    for row in range(5):
+        weight, step = layer.weight[0, row], layer.scale[0, row]
+        assert torch.equal(chosen[0, row], solved(weight, step, layer.highest, hessian[0]))
+    (found,) = integer_weights(given.changed(*given.changes(GPTQ))).values()
+    assert torch.equal(found.double(), chosen[0])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_block_changes_nothing(kind: str) -> None:
     layer, hessian = only(made(kind, "channel4"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from torchao.quantization.granularity import PerAxis, PerGroup
 from torchao.quantization.quant_api import Int8DynamicActivationIntxWeightConfig
 
 import qreg
+from qreg.algorithms import stock
 from qreg.errors import ConfigError
 from qreg.testing import annotate
 from qreg_xnnpack import get_groupwise_quantization_config
@@ -159,3 +161,63 @@ def test_rows_of_odd_length_and_convolutions_are_refused() -> None:
 def test_groups_that_the_delegate_does_not_run_are_refused(size: int) -> None:
     with pytest.raises(ConfigError, match=rf"in groups of {size} \(expected a multiple of 32\)"):
         qreg.get_quantizer("xnnpack", get_groupwise_quantization_config(size))
+
+
+class Tied(nn.Module):
+    """A table that the head shares, and layers between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(200, 64)
+        self.up, self.middle, self.down = nn.Linear(64, 256), nn.Linear(256, 96), nn.Linear(96, 64)
+        self.head = nn.Linear(64, 200, bias=False)
+        self.head.weight = self.table.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.middle(self.up(self.table(ids)).relu())
+        return self.head(self.down(x.relu()))  # type: ignore[no-any-return]
+
+
+IDS = [(torch.randint(0, 200, (2, 7)),) for _ in range(6)]
+
+
+@pytest.fixture(scope="module")
+def tied() -> qreg.Result:
+    quantizer = qreg.get_quantizer("xnnpack", GROUPWISE)
+    quantizer.set_module_name("middle", "int8_static_per_channel")
+    quantizer.set_module_name("down", "int8_dynamic_per_channel")
+    algorithms = [stock.gptq()]
+    return qreg.quantize(
+        Tied().eval(), IDS[0], calibration=IDS, quantizer=quantizer, algorithms=algorithms
+    )
+
+
+def test_groups_mix_with_static_and_dynamic_int8_in_one_model(tied: qreg.Result) -> None:
+    linears = [each for each in tied.lowered.operators if each.operator == "XNNFullyConnected"]
+    assert [each.reads[:2] for each in linears] == [
+        ("qdint8", "qbint4"),
+        ("qint8", "qcint8"),
+        ("qdint8", "qcint8"),
+        ("qdint8", "qbint4"),
+    ]
+    assert tied.audit is not None
+    assert tied.audit.defects == ()
+    assert tied.verification is not None
+    assert tied.verification.to_float[0].sqnr > 15
+
+
+def test_a_tied_table_is_stored_for_the_lookup_and_for_the_head(tied: qreg.Result) -> None:
+    """The lookup reads float, since these configs have no embeddings; the head reads 4 bits."""
+    table, head = 200 * 64 * 4, 200 * 64 * (4 + 16 / 32) / 8
+    others = (64 * 256 * 4.5 + (256 * 96 + 96 * 64) * 8) / 8
+    assert len(tied.program) == pytest.approx(table + head + others, rel=0.15)
+    found = tied.report.operators
+    (lookup,) = (each for each in found if each.operator == "aten.embedding.default")
+    assert lookup.place != "int8"
+
+
+def test_a_recipe_makes_the_same_program(tied: qreg.Result, tmp_path: Path) -> None:
+    tied.recipe.save(tmp_path / "recipe.toml")
+    again = qreg.quantize(Tied().eval(), IDS[0], recipe=tmp_path / "recipe.toml", progress=False)
+    assert again.program == tied.program

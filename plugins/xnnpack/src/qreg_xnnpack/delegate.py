@@ -75,7 +75,8 @@ def _not_packed(match: Match, config: QuantizationConfig) -> str | None:
     """Return why a 4-bit weight cannot be packed two to a byte; None if it can or has more bits.
 
     executorch 1.4.1 packs the rows of a linear. A convolution does not lower, rows of odd length
-    result in wrong values, and a transposed weight (addmm) crashes the process.
+    result in wrong values, and a transposed weight (an addmm that is trained, or has factors)
+    crashes the process.
     """
     import torch
 

@@ -13,6 +13,7 @@ from qreg_xnnpack.lowering import lower
 from qreg_xnnpack.profiling import profile
 from qreg_xnnpack.runtime import load
 from qreg_xnnpack.transforms import transform
+from qreg_xnnpack.transposing import with_linears
 
 THREADS = Option(
     "threads", 0, "number of runtime threads (0: the runtime decides)", least=0, at="load"
@@ -32,6 +33,7 @@ XNNPACK = Backend(
         without_slice_writes,
         transform,
         separate_odd_biases,
+        with_linears,
     ),
     finish=in_rows,
     load=load,
