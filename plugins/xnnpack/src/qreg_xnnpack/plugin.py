@@ -8,7 +8,7 @@ from qreg.graph.rewrites import separate_odd_biases
 from qreg.graph.slice_writes import without_slice_writes
 from qreg_xnnpack.annotators import ANNOTATORS
 from qreg_xnnpack.config import CONFIGS, refuses
-from qreg_xnnpack.dynamic_rows import in_rows
+from qreg_xnnpack.finishing import finished
 from qreg_xnnpack.lowering import lower
 from qreg_xnnpack.profiling import profile
 from qreg_xnnpack.runtime import load
@@ -35,7 +35,7 @@ XNNPACK = Backend(
         separate_odd_biases,
         with_linears,
     ),
-    finish=in_rows,
+    finish=finished,
     load=load,
     profile=profile,
 )
