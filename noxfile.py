@@ -28,7 +28,7 @@ XNNPACK = "./plugins/xnnpack"
 # The backends, by the names of their folders.
 BACKENDS = ("xnnpack", "onnxruntime", "openvino", "x86_inductor", "arm")
 SHARED = BACKENDS[:4]  # installed together in one environment of the default run
-EXAMPLES = [f"./examples/qreg-{name}" for name in ("mm", "int4", "upstream")]
+EXAMPLES = [f"./examples/qreg-{name}" for name in ("addmm", "int4", "upstream")]
 BROKEN = ["./examples/qreg-broken"]
 CONFLICT = ["./examples/qreg-conflict-a", "./examples/qreg-conflict-b"]
 TOGETHER = "plugins/tests"  # tests that need several backends
@@ -102,7 +102,7 @@ COMBINATIONS: dict[str, tuple[list[str], list[str]]] = {
     "xnnpack": ([XNNPACK], ["plugins/xnnpack/tests", KIT]),
     # The host's tests run next to one plugin more in xnnpack+broken, next to four backends in
     # shared. Next to examples that add to a backend, those of the registry are enough.
-    "xnnpack+mm": ([XNNPACK, EXAMPLES[0]], [f"{EXAMPLES[0]}/tests"]),
+    "xnnpack+addmm": ([XNNPACK, EXAMPLES[0]], [f"{EXAMPLES[0]}/tests"]),
     "xnnpack+examples": (
         [XNNPACK, *EXAMPLES],
         ["tests/plugins", "tests/cli/test_listing.py", *(f"{each}/tests" for each in EXAMPLES)],

@@ -109,22 +109,23 @@ def test_its_tests_in_the_guide_pass(site: Path, tmp_path: Path) -> None:
     assert re.search(r"\d+ passed", ran.stdout)
 
 
-class Product(nn.Module):
-    """A product with a weight of shape (in, out)."""
+class Conv1D(nn.Module):
+    """GPT-2's linear layer: a weight of shape (in, out)."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(4, 8))
+        self.bias = nn.Parameter(torch.randn(8))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.mm(x, self.weight)
+        return torch.addmm(self.bias, x, self.weight)
 
 
 def test_the_annotator_in_depth_runs_in_int8() -> None:
     torch.manual_seed(0)
     x, registry = torch.randn(2, 4), with_stock(documented("An annotator in depth"))
-    result = qreg.quantize(Product(), (x,), calibration=[(x,)], registry=registry)
-    assert [decision.annotator for decision in result.decisions] == ["mm"]
+    result = qreg.quantize(Conv1D(), (x,), calibration=[(x,)], registry=registry)
+    assert [decision.annotator for decision in result.decisions] == ["addmm"]
     assert result.audit.defects == ()
     assert result.verification.to_converted[0].sqnr > 40
 

@@ -67,13 +67,14 @@ def exported() -> torch.fx.GraphModule:
 
 
 def test_a_weight_is_transposed_once_for_all_calls() -> None:
-    rewritten = with_linears(exported(), frozenset({"static"}))
+    rewritten = with_linears(exported(), frozenset({"dynamic"}))
     weights = [n.args[1] for n in rewritten.graph.nodes if str(n.target) == "aten.linear.default"]
     assert len(weights) == 3
     assert weights[1] is weights[2]
     torch.testing.assert_close(rewritten(*BATCHES[0]), MODEL(*BATCHES[0]))
 
 
-def test_weights_that_are_trained_stay() -> None:
+@pytest.mark.parametrize("mode", ["static", "qat"])
+def test_weights_of_other_configs_stay(mode: qreg.Mode) -> None:
     before = exported()
-    assert str(with_linears(exported(), frozenset({"qat"})).graph) == str(before.graph)
+    assert str(with_linears(exported(), frozenset({mode})).graph) == str(before.graph)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def with_linears(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
-    """Rewrite the graph in place, and return it; parameters that are trained stay as they are."""
+    """Rewrite the graph of a dynamic config in place, and return it; trained parameters stay."""
     from qreg.graph.mutation import Mutations
 
-    if "qat" in modes:
+    if "qat" in modes or "dynamic" not in modes:
         return model
     mutations = Mutations.of(model.graph)
     turned: dict[str, Node] = {}
