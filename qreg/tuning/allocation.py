@@ -60,27 +60,26 @@ def allocated(weights: Sequence[Weight], bits: float) -> list[str]:
 
     Raises ``InputError`` if not even the smallest configs are that small.
     """
-    import numpy as np
     from scipy.optimize import Bounds, LinearConstraint, milp
 
-    pairs = [(number, name) for number, each in enumerate(weights) for name in each.configs]
-    sizes = np.array([weights[number].bits[name] for number, name in pairs], float)
-    noises = np.array([weights[number].noises[name] for number, name in pairs])
     elements = sum(each.elements for each in weights)
     _check_reachable(weights, bits, elements)
-    one_each = np.array([[row == number for number, _ in pairs] for row in range(len(weights))])
+    pairs = [(number, name) for number, each in enumerate(weights) for name in each.configs]
+    sizes = [weights[number].bits[name] / elements for number, name in pairs]
+    noises = [weights[number].noises[name] for number, name in pairs]
+    loudest, largest = max(noises) or 1.0, max(sizes)
+    one_each = [[int(row == number) for number, _ in pairs] for row in range(len(weights))]
     found = milp(
         # Weights that cost nothing in any config get the smallest.
-        noises / (noises.max() or 1) + 1e-9 * sizes / sizes.max(),
-        integrality=np.ones(len(pairs)),
-        bounds=Bounds(0, 1),
-        constraints=[
-            LinearConstraint(one_each, 1, 1),
-            LinearConstraint(sizes / elements, ub=bits),
+        [
+            noise / loudest + 1e-9 * size / largest
+            for noise, size in zip(noises, sizes, strict=True)
         ],
+        integrality=[1] * len(pairs),
+        bounds=Bounds(0, 1),
+        constraints=[LinearConstraint(one_each, 1, 1), LinearConstraint([sizes], ub=bits)],
     )
-    chosen = found.x > 0.5
-    return [name for (_, name), is_chosen in zip(pairs, chosen, strict=True) if is_chosen]
+    return [name for (_, name), share in zip(pairs, found.x, strict=True) if share > 0.5]
 
 
 def average_bits(weights: Sequence[Weight], configs: Sequence[str]) -> float:

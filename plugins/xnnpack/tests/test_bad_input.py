@@ -62,10 +62,8 @@ def test_a_tensor_without_dimensions_works() -> None:
     assert result.decided == {"annotated": 2}
 
 
-def test_a_half_precision_model_says_why_nothing_is_quantized() -> None:
-    with pytest.raises(
-        qreg.errors.NothingQuantizedError, match=r"torch.float16: xnnpack quantizes"
-    ):
+def test_a_half_precision_model_says_what_to_pass_instead() -> None:
+    with pytest.raises(qreg.errors.InputError, match=r"in float16.*Pass model\.float\(\)"):
         quantize(nn.Linear(8, 4).half(), ROW.half())
 
 
