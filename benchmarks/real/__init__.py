@@ -35,11 +35,15 @@ ZOO: dict[str, Callable[..., Subject]] = {
     "ocr_orientation": partial(_made, "orientation"),
     "ocr_recogniser": partial(_made, "recogniser"),
     "char_gpt": partial(_made, "char_gpt"),
+    "decoder": partial(_made, "decoder"),
+    "planted_decoder": partial(_made, "decoder", planted=True),
     "speaker": partial(_made, "speaker"),
     "unet_denoiser": partial(_made, "denoiser"),
 }
 
-TRAINED = frozenset({"mlp", "char_gpt", "unet_denoiser"})  # when they are made
+TRAINED = frozenset(
+    {"mlp", "char_gpt", "decoder", "planted_decoder", "unet_denoiser"}
+)  # when they are made
 
 
 def make(name: str, cache: Path | None = None) -> Subject:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import math
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from real.docstrings import text
 from real.subject import Metric, Outputs, Subject
 from real.training import descend, trained
 
@@ -53,7 +52,7 @@ class CharGPT(nn.Module):
 
 def subject(cache: Path | None = None) -> Subject:
     """Return the model, judged by its perplexity on text from another part of the library."""
-    codes = torch.tensor([ord(each) - 31 for each in _text()])
+    codes = torch.tensor([ord(each) - 31 for each in text()])
     codes = codes.clamp(0, 96)  # a line break, and printable ASCII
     cut = len(codes) * 9 // 10
     torch.manual_seed(0)
@@ -70,19 +69,6 @@ def subject(cache: Path | None = None) -> Subject:
         (Metric("perplexity", lambda found: _perplexity(found, targets), False),),
         is_transformer=True,
     )
-
-
-def _text() -> str:
-    """Return the documentation strings of the modules at the top of the library."""
-    paths = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
-    return "\n".join(found for path in paths for found in _docstrings(path))
-
-
-def _docstrings(path: Path) -> Iterator[str]:
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, documented) and (found := ast.get_docstring(node)):
-            yield found
 
 
 def _rows(codes: Tensor, count: int) -> Tensor:

@@ -1,0 +1,168 @@
+"""Tokens per second of a Llama with random weights: qreg next to executorch's own path.
+
+``python benchmarks/decoding.py [--layers N] [--width N] [--threads 1,2]`` prints a row for each
+config and number of threads: the length of the program, and the tokens per second of a prompt of
+``PROMPT`` tokens in one call and of single tokens after it. Both programs of a config run
+alternately; each time is the least of several. Trust the ratios.
+
+- int8: ``int8_dynamic_per_channel`` next to ``quantize_`` with int8 weights per channel
+- int4: ``int4_dynamic_groupwise`` next to ``quantize_`` with 4-bit weights in groups of 32
+- int4 and embedding: the same with ``int8_weight_per_channel`` for the embedding; executorch's
+  path for it is the int4 one
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import logging
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
+from executorch.exir.passes.init_mutable_pass import InitializedMutableBufferPass
+from torch import Tensor, nn
+from torchao.quantization import Int8DynamicActivationIntxWeightConfig, quantize_
+from torchao.quantization.granularity import PerAxis, PerGroup
+from torchao.utils import unwrap_tensor_subclass
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.integrations.executorch import TorchExportableModuleForDecoderOnlyLM
+
+import qreg
+from qreg.plugins.registry import installed
+from qreg.utils.tables import print_table
+
+CACHE, PROMPT, NEW, ROUNDS = 256, 64, 32, 5
+EXAMPLE = {"input_ids": torch.tensor([[1, 2, 3]]), "cache_position": torch.arange(3)}
+Run = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
+
+
+def decoder(layers: int, width: int) -> nn.Module:
+    """Return a Llama with a cache of ``CACHE`` positions, and four queries for each key."""
+    torch.manual_seed(0)
+    heads = width // 64
+    config = LlamaConfig(
+        vocab_size=8192,
+        hidden_size=width,
+        intermediate_size=width * 3,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=max(1, heads // 4),
+        max_position_embeddings=CACHE,
+        use_cache=True,
+    )
+    model = LlamaForCausalLM(config).eval()
+    model.generation_config.cache_implementation = "static"
+    found: nn.Module = TorchExportableModuleForDecoderOnlyLM(
+        model, batch_size=1, max_cache_len=CACHE
+    ).model
+    return found
+
+
+def shapes() -> dict[str, Any]:
+    length = torch.export.Dim("length", max=CACHE - 1)
+    return {"input_ids": {1: length}, "cache_position": {0: length}}
+
+
+def ours(model: nn.Module, config: str, embedding: str | None) -> bytes:
+    quantizer = qreg.get_quantizer("xnnpack", config)
+    if embedding:
+        quantizer.set_module_type(nn.Embedding, embedding)
+    options: dict[str, Any] = {"dynamic_shapes": shapes(), "progress": False}
+    return qreg.quantize(model, EXAMPLE, quantizer=quantizer, **options).program
+
+
+def theirs(model: nn.Module, dtype: torch.dtype, granularity: Any) -> bytes:
+    """Return the program of ``quantize_``, export and the partitioner."""
+    changed = copy.deepcopy(model)
+    quantize_(
+        changed,
+        Int8DynamicActivationIntxWeightConfig(weight_dtype=dtype, weight_granularity=granularity),
+    )
+    changed = unwrap_tensor_subclass(changed)
+    with torch.no_grad():
+        program = torch.export.export(changed, (), EXAMPLE, dynamic_shapes=shapes(), strict=True)
+    edge = to_edge_transform_and_lower(
+        program,
+        partitioner=[XnnpackPartitioner()],
+        compile_config=EdgeCompileConfig(_check_ir_validity=False),
+    )
+    signature = edge.exported_program().graph_signature
+    written = set(signature.buffers_to_mutate.values())
+    caches = [name for name, each in signature.inputs_to_buffers.items() if each in written]
+    passes = [InitializedMutableBufferPass(caches)]
+    return bytes(edge.to_executorch(ExecutorchBackendConfig(passes=passes)).buffer)
+
+
+def speeds(programs: dict[str, bytes], threads: int) -> dict[str, tuple[float, float]]:
+    """Return the tokens per second of the prompt and of new tokens, for each program."""
+    backend = installed().backend("xnnpack").value
+    assert backend.load is not None
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
+    for _ in range(ROUNDS):
+        for name, program in programs.items():
+            seconds[name].append(_timed(backend.load(program, threads=threads)))
+    return {
+        name: (PROMPT / min(one for one, _ in each), NEW / min(two for _, two in each))
+        for name, each in seconds.items()
+    }
+
+
+def _timed(run: Run) -> tuple[float, float]:
+    tokens = torch.randint(0, 8192, (1, PROMPT))
+    run((tokens[:, :1], torch.arange(1)))  # the first call packs weights
+    begun = time.perf_counter()
+    run((tokens, torch.arange(PROMPT)))
+    read = time.perf_counter()
+    for position in range(PROMPT, PROMPT + NEW):
+        run((tokens[:, :1], torch.tensor([position])))
+    return read - begun, time.perf_counter() - read
+
+
+CONFIGS: dict[str, tuple[str, str | None, torch.dtype, Any]] = {
+    "int8": ("int8_dynamic_per_channel", None, torch.int8, PerAxis(0)),
+    "int4": ("int4_dynamic_groupwise", None, torch.int4, PerGroup(32)),
+    "int4 and embedding": (
+        "int4_dynamic_groupwise",
+        "int8_weight_per_channel",
+        torch.int4,
+        PerGroup(32),
+    ),
+}
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--threads", default="1,2")
+    given = parser.parse_args()
+    model, rows = decoder(given.layers, given.width), []
+    for name, (config, embedding, dtype, granularity) in CONFIGS.items():
+        programs = {
+            "qreg": ours(model, config, embedding),
+            "executorch": theirs(model, dtype, granularity),
+        }
+        for threads in map(int, given.threads.split(",")):
+            rows += [
+                {
+                    "config": name,
+                    "program": maker,
+                    "MB": f"{len(programs[maker]) / 1e6:.1f}",
+                    "threads": threads,
+                    "prompt, tokens/s": f"{prompt:.0f}",
+                    "new, tokens/s": f"{new:.1f}",
+                }
+                for maker, (prompt, new) in speeds(programs, threads).items()
+            ]
+    print_table(rows)
+
+
+if __name__ == "__main__":
+    main()
