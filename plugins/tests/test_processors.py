@@ -1,7 +1,7 @@
 """With and without VNNI: the default config, the warning, the report, and the right numbers.
 
 The 7-bit program is right on both kinds of processor, so each is run wherever the tests are.
-Configs of weights alone have float activations, and their sums do not saturate.
+Configs of weights alone have float activations, and no reduced variant.
 """
 
 from __future__ import annotations
