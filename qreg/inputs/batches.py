@@ -31,6 +31,22 @@ def checked(
         yield placed(batch, signature, what, number)
 
 
+def kept(
+    batches: Iterable[Any],
+    signature: Signature,
+    max_batches: int | None = None,
+    transform: Transform | None = None,
+) -> list[tuple[Any, ...]]:
+    """Return all batches, at most ``max_batches``, in memory.
+
+    Raises as :func:`checked`, and ``CalibrationError`` for data without a batch.
+    """
+    found = list(checked(transformed(capped(batches, max_batches), transform), signature))
+    if not found:
+        raise CalibrationError("calibration: no batch (expected at least one)")
+    return found
+
+
 def placed(
     batch: Any,
     signature: Signature,

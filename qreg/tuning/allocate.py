@@ -12,9 +12,9 @@ from torch.export import ExportedProgram
 
 from qreg.analysis.sensitivity import PatternNoise, sensitivity
 from qreg.configs.named import made_config
-from qreg.errors import CalibrationError, ConfigError, InputError, QregError, several
+from qreg.errors import ConfigError, InputError, QregError, several
 from qreg.graph.values import value_of
-from qreg.inputs.batches import capped, check_batches, checked, transformed
+from qreg.inputs.batches import check_batches, kept
 from qreg.inputs.signature import Signature
 from qreg.pipeline.arguments import names_unknown
 from qreg.pipeline.run import Graphs, Run
@@ -110,10 +110,7 @@ def allocate_bits(
     with Stages(progress) as stages:
         with stages.stage("export"):
             program, _ = exported(model, example_inputs, dynamic_shapes)
-        read = transformed(capped(calibration, max_batches), transform)
-        batches = list(checked(read, Signature.of_program(program)))
-        if not batches:
-            raise CalibrationError("calibration: no batch (expected at least one)")
+        batches = kept(calibration, Signature.of_program(program), max_batches, transform)
         for name in names:
             try:
                 with stages.stage(f"measure {name}"):

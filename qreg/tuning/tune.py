@@ -12,13 +12,12 @@ import torch
 from torch.export import ExportedProgram
 
 from qreg.errors import (
-    CalibrationError,
     InputError,
     TargetMissedError,
     TargetMissedWarning,
     several,
 )
-from qreg.inputs.batches import capped, check_batches, checked, transformed
+from qreg.inputs.batches import check_batches, kept
 from qreg.inputs.signature import Signature
 from qreg.jobs.running import check_count
 from qreg.pipeline.arguments import names_unknown
@@ -120,7 +119,7 @@ def tune(
     check_count("workers", workers)
     folder = _folder(work)
     registry = registry or installed()
-    kept = several("keep_in_float", keep_in_float)
+    in_float = several("keep_in_float", keep_in_float)
     chosen = chosen_configs(registry, backends, configs or {})
     for name in chosen:
         target_of(registry, name)
@@ -130,11 +129,8 @@ def tune(
     with Stages(progress) as stages:
         with stages.stage("export"):
             program, _ = exported(model, example_inputs, dynamic_shapes)
-        read = transformed(capped(calibration, max_batches), transform)
-        batches = list(checked(read, Signature.of_program(program)))
-        if not batches:
-            raise CalibrationError("calibration: no batch (expected at least one)")
-        subject = Subject(program, batches, evaluate, registry, kept, selection)
+        batches = kept(calibration, Signature.of_program(program), max_batches, transform)
+        subject = Subject(program, batches, evaluate, registry, in_float, selection)
         store = Store(folder, subject.identity, subject.versions) if folder else None
         elsewhere = None if workers == 1 else Elsewhere(subject, workers)
         with store.opened() if store else contextlib.nullcontext():
