@@ -2,7 +2,7 @@
 
 It reads pieces of words, which byte-pair encoding finds in the same text. ``planted`` gives it
 outliers where trained language models have them: a few channels of the residual stream that the
-gains of all norms amplify, and that the weights behind the norms take back.
+gains of all norms amplify, and that the weights downstream of the norms undo.
 """
 
 from __future__ import annotations

@@ -87,11 +87,13 @@ def _check_bits(
     bits: float | None, names: list[str] | None, recipe: Path | None, given: JobOptions
 ) -> None:
     from qreg.errors import InputError
+    from qreg.tuning.allocation import check_bits
 
     if bits is None:
         if names is not None:
             raise InputError("--bits-from: it is only for --bits (expected both). Pass --bits.")
         return
+    check_bits(bits)
     if recipe or given["config"] != DEFAULT:
         other = "--recipe" if recipe else "--config"
         raise InputError(f"--bits: it chooses the configs (expected no {other}). Omit {other}.")

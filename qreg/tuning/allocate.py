@@ -23,7 +23,7 @@ from qreg.plugins.registry import DEFAULT_BACKEND, Registry, installed
 from qreg.programs.export import exported
 from qreg.programs.lowering import target
 from qreg.quantizer.registry_quantizer import RegistryQuantizer, keep_in_float
-from qreg.tuning.allocation import Weight, allocated, average_bits, stored_bits
+from qreg.tuning.allocation import Weight, allocated, average_bits, check_bits, stored_bits
 from qreg.tuning.patterns import power
 from qreg.tuning.values import Place
 from qreg.utils.progress import Stages
@@ -98,10 +98,12 @@ def allocate_bits(
             not count.
 
     Raises:
-        InputError: for a number of bits that no choice of configs reaches.
+        InputError: for ``bits`` that are not a positive number, or that no choice of configs
+            reaches.
         ConfigError: if none of the configs quantizes a weight of the model.
         QregError: as ``quantize``.
     """
+    check_bits(bits)
     registry = registry or installed()
     search = _Search(registry, backend, several("keep_in_float", keep_in_float))
     names = search.names(configs)
@@ -188,7 +190,8 @@ def _measured(graphs: Graphs, config: QuantizationConfig) -> Iterator[tuple[str,
     every = list(decisions.values())
     readers: dict[Node, list[PatternNoise]] = defaultdict(list)
     for each in sensitivity(graphs.reference, graphs.converted, every, graphs.samples):
-        for constant in _matrices(nodes[name] for name in each.pattern):
+        # Operators in the body of a loop are not in this graph; their noise is not known either.
+        for constant in _matrices(nodes[name] for name in each.pattern if name in nodes):
             readers[constant].append(each)
     for constant, found in readers.items():
         if any(each.sqnr is None for each in found):

@@ -38,6 +38,15 @@ class Weight:
         return [name for name in self.bits if name in self.noises]
 
 
+def check_bits(bits: object) -> None:
+    """Raise ``InputError`` for what is not a positive, finite number."""
+    is_number = isinstance(bits, (int, float)) and not isinstance(bits, bool)
+    if not is_number or not 0 < bits < math.inf:  # type: ignore[operator]
+        raise InputError(
+            f"bits: it is {bits!r} (expected a positive number of bits per weight, such as 4.5)"
+        )
+
+
 def stored_bits(spec: QuantizationSpec, shape: Sequence[int]) -> int:
     """Return the bits that a weight of a shape takes in a program, with its scales.
 

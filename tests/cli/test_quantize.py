@@ -106,6 +106,7 @@ def test_bits_choose_the_config_of_each_layer(model: Path, data: Path) -> None:
     ("options", "expected"),
     [
         (("--bits", 5), "Pass --calibration FILE"),
+        (("--bits", "nan"), "bits: it is nan"),
         (("--bits-from", "dynamic"), "Pass --bits"),
         (("--bits", 5, "--config", "dynamic"), "Omit --config"),
         (("--bits", 5, "--calibration", "data.pt", "--bits-from", "dynamc"), "Did you mean"),

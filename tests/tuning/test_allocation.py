@@ -10,7 +10,7 @@ import pytest
 from qreg.configs.factory import INT4, SYMMETRIC_INT8, weight_spec
 from qreg.configs.groups import groupwise_spec
 from qreg.errors import InputError
-from qreg.tuning.allocation import Weight, allocated, average_bits, stored_bits
+from qreg.tuning.allocation import Weight, allocated, average_bits, check_bits, stored_bits
 from qreg.tuning.values import Place
 
 BITS = {"four": 4.25, "five": 5.5, "eight": 8.0}
@@ -59,6 +59,12 @@ def test_weights_without_noise_get_the_fewest_bits() -> None:
 def test_too_few_bits_are_an_error_with_the_least_number() -> None:
     with pytest.raises(InputError, match=r"bits: .* 4 bits .*at least 4\.25"):
         allocated(weights(3, 0), 4.0)
+
+
+@pytest.mark.parametrize("bits", [0, -4.5, float("nan"), float("inf"), True, "4", None])
+def test_bits_are_a_positive_number(bits: object) -> None:
+    with pytest.raises(InputError, match=r"bits: it is .* \(expected a positive number"):
+        check_bits(bits)
 
 
 def test_scales_count_in_the_size() -> None:
