@@ -28,6 +28,7 @@ from .plugins.types.backend import (
     Tool,
 )
 from .plugins.types.decision import Decision
+from .plugins.types.interface import Interface, Port
 from .plugins.types.program import Conversion, Lowered, LoweredOperator
 from .quantizer.composed import ComposedQuantizer
 from .quantizer.registry_quantizer import RegistryQuantizer, get_quantizer
@@ -55,12 +56,14 @@ __all__ = [
     "Decision",
     "Extension",
     "Files",
+    "Interface",
     "Lowered",
     "LoweredOperator",
     "Match",
     "Matcher",
     "Mode",
     "Option",
+    "Port",
     "Recipe",
     "Refusal",
     "Registry",

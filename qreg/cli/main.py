@@ -6,6 +6,7 @@ import click
 
 from qreg.cli.compare import compare
 from qreg.cli.explain import explain
+from qreg.cli.generate import generate
 from qreg.cli.options import NAMES
 from qreg.cli.plugins import list_, new_plugin, ops
 from qreg.cli.quantize import quantize
@@ -39,5 +40,5 @@ def main(
     context.obj = Registry(load=load_plugins, disable=disable_plugins, strict=strict, trace=trace)
 
 
-for command in (list_, ops, quantize, explain, verify, compare, tune, new_plugin):
+for command in (list_, ops, quantize, explain, verify, compare, tune, generate, new_plugin):
     main.add_command(command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from torch.export import ExportedProgram
@@ -14,7 +15,8 @@ from qreg.inputs.signature import Signature
 from qreg.pipeline.arguments import names_unknown
 from qreg.plugins.registry import DEFAULT_BACKEND, Registry, installed
 from qreg.plugins.types.program import Lowered
-from qreg.programs.lowering import target
+from qreg.programs.loading import read_lowered
+from qreg.programs.lowering import Target, target
 from qreg.programs.training import check_eval
 from qreg.verification.metrics import OutputComparison, Outputs, compare_all, judge
 from qreg.verification.runner import check_alike, outputs_of, repeats_for, run_program
@@ -27,7 +29,7 @@ REMEDY = "Is the reference the model that the program was made from?"
 
 @names_unknown
 def verify(
-    program: bytes,
+    program: bytes | str | Path,
     reference: ExportedProgram,
     inputs: Iterable[Any],
     *,
@@ -42,7 +44,7 @@ def verify(
     """Load a program, run it on inputs, and compare it with a reference.
 
     Args:
-        program: the bytes of the program.
+        program: the bytes of the program, or the path of its file.
         reference: the float model that the program was made from, or the converted model. The
             comparisons are in ``to_float``.
         inputs: batches in the forms that calibration accepts.
@@ -63,7 +65,8 @@ def verify(
         The comparisons of the outputs, and the verdict.
 
     Raises:
-        InputError: the inputs do not fit the reference, or it was exported in training mode.
+        InputError: the inputs do not fit the reference, it was exported in training mode, or the
+            file cannot be read.
         VerificationError: the program does not load or run, its outputs have other shapes, contain
             NaN, or are below ``floor``.
     """
@@ -72,9 +75,10 @@ def verify(
         check_floor(floor)
     _check_given(program, reference)
     goal = target(registry or installed(), backend, options)
+    lowered = Lowered(_read(program, goal), delegates=0)
     samples = _samples(inputs, transform, reference)
     model = own_state(reference.module(check_guards=False))
-    outputs = run(goal.loader, Lowered(program, delegates=0), samples, repeats_for(model))
+    outputs = run(goal.loader, lowered, samples, repeats_for(model))
     compared = _compared(outputs, outputs_of(model, samples), floor)
     found = Verification(goal.backend.runtime, len(samples), compared, min_sqnr=min_sqnr)
     warn_if_poor(found, f"{REMEDY} {IN_GENERAL}" if _is_far_off(found) else "", REFERENCE)
@@ -82,10 +86,10 @@ def verify(
 
 
 def _check_given(program: object, reference: object) -> None:
-    if not isinstance(program, bytes):
+    if not isinstance(program, (bytes, str, Path)):
         raise InputError(
-            f"program: it is a {type(program).__name__} (expected bytes). "
-            "Read a file with pathlib.Path(path).read_bytes()."
+            f"program: it is a {type(program).__name__} (expected bytes, or the path of a file). "
+            "Pass result.program."
         )
     if not isinstance(reference, ExportedProgram):
         raise InputError(
@@ -93,6 +97,10 @@ def _check_given(program: object, reference: object) -> None:
             "Export the model in eval mode: torch.export.export(model.eval(), example_inputs)."
         )
     check_eval(reference)
+
+
+def _read(program: bytes | str | Path, goal: Target) -> bytes:
+    return program if isinstance(program, bytes) else read_lowered(goal.supplied, Path(program))
 
 
 def _samples(

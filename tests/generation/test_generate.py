@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from toy import variant
 
 import qreg
 from qreg.errors import InputError
+from qreg.generation.interface import interface_of
 
 TOKENS, LENGTH = 16, 12
 CONTINUED = [2, 3, 5, 8, 13, 5, 2]  # of 1 1, modulo 16
@@ -140,6 +144,47 @@ def test_a_model_that_does_not_generate_is_an_error(
 ) -> None:
     with pytest.raises(InputError, match=problem):
         qreg.generate(torch.export.export(model, (), example), [1], max_new_tokens=1)
+
+
+def interfaces(program: bytes) -> dict[str, qreg.Interface]:
+    if not program.startswith(b"PK"):
+        raise InputError("it is not an archive (expected PK at byte 0)")
+    return {"forward": interface_of(torch.export.load(io.BytesIO(program)).module())}
+
+
+@pytest.fixture(scope="module")
+def told() -> dict[str, Any]:
+    """A backend whose programs describe themselves."""
+    return {"backend": "told", "registry": variant("told", interfaces=interfaces)}
+
+
+def test_a_program_is_read_from_its_bytes_or_its_file(
+    result: qreg.Result, told: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "fibonacci.toy"
+    path.write_bytes(result.program)
+    for program in (result.program, path, str(path)):
+        assert qreg.generate(program, [1, 1, 2], max_new_tokens=6, **told) == CONTINUED[1:]
+
+
+def test_a_file_of_another_kind_is_an_error(told: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "other.toy"
+    path.write_bytes(b"other")
+    for program, problem in (
+        (path, r"other.toy: it is not an archive \(expected PK at byte 0\)"),
+        (b"other", "program: it is not an archive"),
+        (tmp_path / "other.pte", r"is not a name for a program of backend 'told'"),
+        (tmp_path / "missing.toy", "missing.toy is not a file"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            qreg.generate(program, [1], max_new_tokens=1, **told)
+
+
+def test_a_program_that_does_not_describe_itself_is_an_error(
+    result: qreg.Result, registry: qreg.Registry
+) -> None:
+    with pytest.raises(InputError, match="programs of backend 'toy' do not describe their inputs"):
+        qreg.generate(result.program, [1], max_new_tokens=1, backend="toy", registry=registry)
 
 
 def test_another_object_is_an_error() -> None:

@@ -72,6 +72,14 @@ def test_another_model_of_another_shape_is_told_apart(program: bytes, registry: 
         verify(program, registry, reference=exported(outputs=5))
 
 
+def test_a_program_is_read_from_its_file(
+    program: bytes, registry: Registry, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.toy"
+    path.write_bytes(program)
+    assert verify(path, registry) == verify(str(path), registry) == verify(program, registry)
+
+
 def test_a_floor_makes_a_distance_an_error(program: bytes, registry: Registry) -> None:
     assert verify(program, registry, floor=20).good
     with pytest.raises(VerificationError, match=r"less than 0.*Is the reference the model that"):
@@ -85,7 +93,8 @@ def test_a_floor_makes_a_distance_an_error(program: bytes, registry: Registry) -
     [
         ("floor", "20", "floor: '20' is not a number"),
         ("reference", Net(), r"reference: it is a Net \(expected an ExportedProgram\)"),
-        ("program", "model.pte", r"program: it is a str \(expected bytes\)"),
+        ("program", 5, r"program: it is a int \(expected bytes, or the path of a file\)"),
+        ("program", "model.pte", r"model.pte is not a name for a program .* ends with .toy"),
     ],
 )
 def test_an_argument_of_another_type_is_named(

@@ -84,5 +84,6 @@ def test_the_program_generates_the_tokens_of_the_converted_model(name: str, leng
     assert result.verification is not None
     assert result.verification.to_converted[0].sqnr > 40
     assert not {"aten.bmm.default", "aten._softmax.default"} & set(result.lowered.outside)
+    assert qreg.generate(result.program, prompt, max_new_tokens=64) == tokens
     whole = [*prompt, *tokens[:20]]  # the cache is read as it was written, in one call or in many
     assert qreg.generate(result, whole, max_new_tokens=44) == tokens[20:]

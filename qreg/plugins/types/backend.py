@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule
     from torchao.quantization.pt2e.quantizer import QuantizationConfig, Quantizer
 
+    from qreg.plugins.types.interface import Interface
+
 
 Mode: TypeAlias = Literal["static", "dynamic", "qat", "weight"]
 Runner: TypeAlias = "Callable[[Sequence[Tensor]], tuple[Tensor, ...]]"
@@ -116,6 +118,8 @@ class Backend:
     ``qreg.plugins.processor``); None means that they do not saturate.
     ``load`` turns a lowered program into a function from the flat input tensors to the flat output
     tensors; ``None`` means that the backend only compiles and nothing is run on this machine.
+    ``interfaces`` reads the methods of a program by name, and raises ``InputError`` for bytes that
+    are not one; None if the format does not describe them.
     ``requires`` and ``tools`` are checked ahead of any work. ``options`` are the options that a
     user may set; an option called ``threads`` is the number of threads of the runtime.
     ``refuses`` returns the reason why a config cannot be lowered, or None if it can be; it is
@@ -151,6 +155,7 @@ class Backend:
     stateless: str | None = None
     simulated: bool = False
     load: Callable[..., Runner] | None = None
+    interfaces: Callable[[bytes], Mapping[str, Interface]] | None = None
     files: Files | None = None
     dtypes: tuple[str, ...] = field(default=("torch.float32",), converter=strings)
     profile: Callable[[ExportedProgram], Mapping[str, float]] | None = None

@@ -9,6 +9,7 @@ from qreg.graph.slice_writes import without_slice_writes
 from qreg_xnnpack.annotators import ANNOTATORS
 from qreg_xnnpack.config import CONFIGS, refuses
 from qreg_xnnpack.finishing import finished
+from qreg_xnnpack.interfaces import interfaces
 from qreg_xnnpack.lowering import lower
 from qreg_xnnpack.profiling import profile
 from qreg_xnnpack.runtime import load
@@ -37,6 +38,7 @@ XNNPACK = Backend(
     ),
     finish=finished,
     load=load,
+    interfaces=interfaces,
     profile=profile,
 )
 
