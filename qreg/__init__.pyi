@@ -1,5 +1,7 @@
 from . import errors
 from .annotators import patterns
+from .bundles.bundle import Bundle
+from .bundles.reading import load
 from .comparison import Comparison, compare
 from .generation.generate import generate
 from .pipeline.calibrate import calibrate, convert
@@ -47,6 +49,7 @@ __all__ = [
     "Annotator",
     "Backend",
     "BackendPlugin",
+    "Bundle",
     "Calibration",
     "Candidate",
     "Change",
@@ -87,6 +90,7 @@ __all__ = [
     "generate",
     "get_quantizer",
     "hookimpl",
+    "load",
     "load_recipe",
     "lower",
     "patterns",

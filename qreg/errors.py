@@ -357,6 +357,10 @@ class RecipeError(InputError):
     """A recipe that cannot be read, or that does not belong to the model."""
 
 
+class BundleError(InputError):
+    """A folder that is not a bundle, or a bundle that is damaged or of a newer version."""
+
+
 class RecipeWarning(UserWarning):
     """A recipe that was made with other versions, so that the program may differ."""
 

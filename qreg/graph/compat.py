@@ -105,11 +105,16 @@ def size_hint(size: int | torch.SymInt) -> int | None:
 
 def largest_size(size: int | torch.SymInt) -> int:
     """Return the largest size of a dimension; ``sys.maxsize`` for one without a limit."""
+    return least_and_largest_size(size)[1]
+
+
+def least_and_largest_size(size: int | torch.SymInt) -> tuple[int, int]:
+    """Return the limits of a dimension; the largest size is ``sys.maxsize`` without a limit."""
     if isinstance(size, int):
-        return size
+        return size, size
     # torch 2.13.0: the ranges of a graph without its program are in the environment of its sizes.
-    upper = size.node.shape_env.bound_sympy(size.node.expr).upper
-    return int(upper) if upper < sys.maxsize else sys.maxsize
+    found = size.node.shape_env.bound_sympy(size.node.expr)
+    return int(found.lower), int(found.upper) if found.upper < sys.maxsize else sys.maxsize
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from attrs import evolve, field, frozen
 from torch.export import ExportedProgram
@@ -18,9 +18,11 @@ from qreg.analysis.numerics import numerics as noise_of
 from qreg.analysis.ranges import Range
 from qreg.analysis.sensitivity import PatternNoise
 from qreg.analysis.sensitivity import sensitivity as sensitivity_of
+from qreg.bundles.writing import Content
 from qreg.errors import ConfigError, InputError, QregError
 from qreg.graph.nodes import called
 from qreg.inputs.batches import BY_HAND, called_with, placed
+from qreg.inputs.program_signature import ProgramSignature
 from qreg.inputs.signature import Signature
 from qreg.plugins.blame import call
 from qreg.plugins.processor import described
@@ -43,7 +45,7 @@ from qreg.report.report import Report
 from qreg.report.values import Operator, Provenance, Sizes
 from qreg.verification.latency import ROUNDS, Timing, side_by_side
 from qreg.verification.runner import run_once, structured
-from qreg.verification.verify import Verification
+from qreg.verification.verify import DYNAMIC_FLOOR, FLOOR, MIN_SQNR, Verification
 
 STATIC_IS_FASTER = (
     "the program computes the range of each activation when it runs, because the config is "
@@ -292,6 +294,48 @@ class Result:
         given = placed(batch, Signature.of_graph(self.converted), "run()", remedy=BY_HAND)
         outputs = run_once(self._loaded["program"], self.lowered, given)
         return structured(outputs, self.converted, given)
+
+    @property
+    def signature(self) -> ProgramSignature:
+        """The names, shapes and dtypes of the inputs and outputs, with the dynamic dimensions."""
+        return ProgramSignature.of_graph(self.reference)
+
+    def save_bundle(self, folder: str | Path, *, data: bool = True) -> None:
+        """Write a folder that :func:`qreg.load` reads, to run, verify and explain the program.
+
+        It has the program, the report, the recipe and the signature. ``data`` adds the inputs that
+        the program was verified with, which are calibration batches, and the outputs of the float
+        and the converted model for them. The folder is written in full or not at all; a bundle that
+        is there is replaced.
+
+        Raises ``BundleError`` for a folder with other files, and ``InputError`` for one that cannot
+        be written and for a model with an output that only the model can compute.
+        """
+        found, modes = self.verification, self.made.quantizer.modes if self.made else ()
+        Content(
+            target=self.target,
+            lowered=self.lowered,
+            report=self.report,
+            recipe=self._recipe_or_reason,
+            reference=self.reference,
+            converted=self.converted,
+            samples=self.samples if data else (),
+            floor=DYNAMIC_FLOOR if "dynamic" in modes else FLOOR,
+            min_sqnr=found.min_sqnr if found else MIN_SQNR,
+        ).save(Path(folder))
+
+    @property
+    def _recipe_or_reason(self) -> Recipe | str:
+        try:
+            return self.recipe
+        except (ConfigError, InputError) as error:
+            return str(error)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Result cannot be pickled: it holds graphs of torch, plugins and a runtime. Write it "
+            "with result.save_bundle(folder), and read it with qreg.load(folder)."
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the program to a file, in full or not at all.

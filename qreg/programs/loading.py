@@ -31,8 +31,16 @@ def write_program(supplied: Supplied[Backend], path: Path, program: bytes) -> No
     """Write a program of a supplied backend to a file, with the further files that it needs.
 
     Old files are kept until all new ones are complete. Raises ``InputError`` if a file cannot be
-    written, or if the suffix is not that of the backend's programs, and ``PluginError`` if the
-    plugin fails to split the program.
+    written, and as :func:`contents_of`.
+    """
+    write_all_atomically(contents_of(supplied, path, program))
+
+
+def contents_of(supplied: Supplied[Backend], path: Path, program: bytes) -> dict[Path, bytes]:
+    """Return the files that a program consists of, with their contents.
+
+    Raises ``InputError`` if the suffix of ``path`` is not that of the backend's programs, and
+    ``PluginError`` if the plugin fails to split the program.
     """
     backend = supplied.value
     wanted = paths(backend, path)
@@ -42,7 +50,7 @@ def write_program(supplied: Supplied[Backend], path: Path, program: bytes) -> No
     missing = [each.suffix for each in wanted if not isinstance(parts.get(each.suffix), bytes)]
     if missing:
         raise blamed(supplied, "Files.split", f"it returned no bytes for {', '.join(missing)}")
-    write_all_atomically({each: parts[each.suffix] for each in wanted})
+    return {each: parts[each.suffix] for each in wanted}
 
 
 def read_lowered(supplied: Supplied[Backend], path: Path) -> bytes:
@@ -51,9 +59,17 @@ def read_lowered(supplied: Supplied[Backend], path: Path) -> bytes:
     Raises ``InputError`` if one of the files is missing, or if the suffix is not that of the
     backend's programs, and ``PluginError`` if the plugin fails to join the files.
     """
+    return joined(supplied, {each: read_bytes(each) for each in paths(supplied.value, path)})
+
+
+def joined(supplied: Supplied[Backend], contents: Mapping[Path, bytes]) -> bytes:
+    """Return the program in the contents of its files, as :func:`contents_of` returns them.
+
+    Raises ``PluginError`` if the plugin fails to join the files.
+    """
     backend = supplied.value
-    parts = {each.suffix: read_bytes(each) for each in paths(backend, path)}
+    parts = {path.suffix: each for path, each in contents.items()}
     if backend.files is None:
         return parts[backend.suffix]
-    joined: bytes = call(supplied, "Files.join", backend.files.join, parts, expected=bytes)
-    return joined
+    found: bytes = call(supplied, "Files.join", backend.files.join, parts, expected=bytes)
+    return found

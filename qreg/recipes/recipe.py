@@ -72,9 +72,14 @@ class Recipe:
         target = Path(path)
         if target.suffix != ".toml":
             raise RecipeError(f"{target}: the suffix is {target.suffix!r} (expected '.toml')")
-        text, tensors = self._written(target.stem)
-        beside = {target.with_suffix(TENSORS): tensors} if tensors else {}
-        write_all_atomically({**beside, target: text})
+        contents = self.files(target.stem)
+        write_all_atomically({target.with_name(name): each for name, each in contents.items()})
+
+    def files(self, stem: str) -> dict[str, bytes]:
+        """Return the names and contents of the files of a recipe; that of the TOML is the last."""
+        text, tensors = self._written(stem)
+        beside = {f"{stem}{TENSORS}": tensors} if tensors else {}
+        return {**beside, f"{stem}.toml": text}
 
     def _written(self, stem: str) -> tuple[bytes, bytes]:
         """Return the contents of both files; the second is empty without a record."""

@@ -54,3 +54,27 @@ def _complete(path: Path, data: bytes) -> Iterator[tuple[str, Path]]:
     finally:
         with contextlib.suppress(FileNotFoundError):  # it was moved to its path
             os.unlink(name)
+
+
+def write_folder_atomically(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write a folder with these files in full or not at all; a present folder is replaced.
+
+    Raises ``InputError`` for a folder that cannot be written.
+    """
+    folder = folder.resolve()
+    try:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
+            new, old = Path(work, "new"), Path(work, "old")
+            new.mkdir()
+            for name, data in contents.items():
+                write_atomically(new / name, data)
+            if folder.exists():
+                os.replace(folder, old)
+            try:
+                os.replace(new, folder)
+            except OSError:
+                if old.exists():
+                    os.replace(old, folder)
+                raise
+    except OSError as cause:
+        raise InputError(f"{folder} cannot be written: {cause}") from cause

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import field, frozen
 
-from qreg.verification.metrics import OutputComparison, compare_all, is_as_close, is_far, judge
+from qreg.verification.metrics import (
+    OutputComparison,
+    Outputs,
+    compare_all,
+    is_as_close,
+    is_far,
+    judge,
+)
 from qreg.verification.runner import check_alike, outputs_of, repeats_for, run_program
 
 if TYPE_CHECKING:
@@ -91,25 +98,41 @@ def verify(
 ) -> Verification:
     """Run a program on samples and compare it with the float and the converted model.
 
-    A correct program below ``min_sqnr`` to float is not an error; its verdict is ``"poor"``.
-
-    Raises ``VerificationError`` if the program does not load or run, if its outputs differ in
-    number or shape or contain NaN, or if a floating-point output is below ``floor`` (SQNR in dB to
-    the converted model) and farther from float than the converted model's (:func:`is_as_close`).
+    Raises ``VerificationError`` if the program does not load or run, and as :func:`compared`.
     Raises it also if outputs change from call to call, which is allowed only for a model with
     state.
     """
     outputs = run_program(load, lowered, samples, repeats_for(converted))
-    to_float, to_converted = outputs_of(float_model, samples), outputs_of(converted, samples)
-    check_alike(outputs, to_converted)
+    wanted = outputs_of(float_model, samples), outputs_of(converted, samples)
+    return compared(outputs, *wanted, runtime=runtime, floor=floor, min_sqnr=min_sqnr)
+
+
+def compared(
+    outputs: Outputs,
+    of_float: Outputs,
+    of_converted: Outputs,
+    *,
+    runtime: str,
+    floor: float,
+    min_sqnr: float,
+) -> Verification:
+    """Compare the outputs of a program with those of the float and the converted model.
+
+    A correct program below ``min_sqnr`` to float is not an error; its verdict is ``"poor"``.
+
+    Raises ``VerificationError`` if the outputs differ in number or shape or contain NaN, or if a
+    floating-point output is below ``floor`` (SQNR in dB to the converted model) and farther from
+    float than the converted model's (:func:`is_as_close`).
+    """
+    check_alike(outputs, of_converted)
     found = Verification(
         runtime=runtime,
-        samples=len(samples),
-        to_float=compare_all(outputs, to_float),
-        to_converted=compare_all(outputs, to_converted),
+        samples=len(outputs),
+        to_float=compare_all(outputs, of_float),
+        to_converted=compare_all(outputs, of_converted),
         min_sqnr=min_sqnr,
     )
-    own = compare_all(to_converted, to_float)
+    own = compare_all(of_converted, of_float)
     pairs = zip(found.to_float, own, strict=True)
     excused = {number for number, pair in enumerate(pairs) if is_as_close(*pair)}
     judge(found.to_converted, outputs, floor, excused=excused)
