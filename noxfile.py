@@ -27,6 +27,7 @@ DOCS = ("mkdocs", "mkdocs-material", "mkdocstrings", "mkdocstrings-python", "gri
 XNNPACK = "./plugins/xnnpack"
 # The backends, by the names of their folders.
 BACKENDS = ("xnnpack", "onnxruntime", "openvino", "x86_inductor", "arm")
+ALL = "all"  # the distribution that depends on them all
 SHARED = BACKENDS[:4]  # installed together in one environment of the default run
 EXAMPLES = [f"./examples/qreg-{name}" for name in ("addmm", "int4", "upstream")]
 BROKEN = ["./examples/qreg-broken"]
@@ -275,7 +276,7 @@ def release(session: nox.Session) -> None:
     """Build the distributions, check that they are complete, and test the installed wheels."""
     session.install(*CONSTRAINTS, "build", "hatchling", "twine")
     dist = Path(session.create_tmp()).resolve()
-    for source in (".", *map(plugin, BACKENDS)):
+    for source in (".", *map(plugin, (*BACKENDS, ALL))):
         build = ("python", "-m", "build", "--no-isolation", "--outdir", str(dist))
         session.run(*build, source, silent=True)
     session.run("twine", "check", "--strict", *map(str, dist.iterdir()))

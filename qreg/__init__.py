@@ -6,4 +6,8 @@ without importing torch. The names are in ``__init__.pyi``.
 
 import lazy_loader
 
+from qreg.identity import warn_of_another
+
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+warn_of_another()

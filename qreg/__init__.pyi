@@ -37,6 +37,7 @@ from .quantizer.registry_quantizer import RegistryQuantizer, get_quantizer
 from .recipes.recipe import Recipe, load_recipe
 from .report.report import Report
 from .tuning import Allocation, Trial, Tuned, allocate_bits, tune
+from .version import __version__
 
 __all__ = [
     "ALL_MODES",
@@ -81,6 +82,7 @@ __all__ = [
     "Tool",
     "Trial",
     "Tuned",
+    "__version__",
     "allocate_bits",
     "calibrate",
     "compare",

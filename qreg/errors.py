@@ -48,6 +48,10 @@ def _plain(name: str) -> str:
     return str(name).casefold().replace("-", "_")
 
 
+class InstallationError(QregError, ImportError):
+    """Files of this library that another distribution has overwritten or removed."""
+
+
 class UnknownNameError(QregError, LookupError):
     """A name under which nothing is registered."""
 

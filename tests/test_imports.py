@@ -88,7 +88,8 @@ def declared(project: Path) -> set[str]:
     text = (project / "pyproject.toml").read_text(encoding="utf-8")
     listed = re.search(r"^dependencies = \[$(.*?)^\]$", text, re.DOTALL | re.MULTILINE)
     assert listed is not None
-    return {name.replace("-", "_") for name in re.findall(r'^ +"([\w-]+)', listed[1], re.M)}
+    modules = {name.replace("-", "_") for name in re.findall(r'^ +"([\w-]+)', listed[1], re.M)}
+    return {"qreg" if name == "qreg_core" else name for name in modules}
 
 
 def roots(folder: Path) -> set[str]:

@@ -13,11 +13,12 @@ from qreg.cli.quantize import quantize
 from qreg.cli.reporting import reports_errors
 from qreg.cli.tune import tune
 from qreg.cli.verify import verify
+from qreg.identity import HOST, check_own
 from qreg.plugins.registry import Registry
 
 
-@click.group()
-@click.version_option(package_name="qreg")
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name=HOST)
 @click.option("--load-plugins", help="Load these plugins only.", **NAMES)
 @click.option("--disable-plugins", help="Skip these plugins.", **NAMES)
 @click.option(
@@ -37,6 +38,7 @@ def main(
     trace: bool | None,
 ) -> None:
     """Quantize PyTorch models for any installed backend."""
+    check_own()
     context.obj = Registry(load=load_plugins, disable=disable_plugins, strict=strict, trace=trace)
 
 

@@ -10,6 +10,7 @@ import click
 
 from qreg.cli.options import FORMAT
 from qreg.cli.reporting import current_registry, reports_errors
+from qreg.identity import HOST
 
 if TYPE_CHECKING:
     from qreg.scaffold import Kind
@@ -84,4 +85,4 @@ def new_plugin(name: str, kind: Kind, output: Path) -> None:
 
     project = write(name, kind, output)
     click.echo(f"wrote {project}")
-    click.echo(f"next: pip install -e {project} 'qreg[testing]' && pytest {project}")
+    click.echo(f"next: pip install -e {project} '{HOST}[testing]' && pytest {project}")

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from packaging.requirements import Requirement
 
 from qreg.errors import IN_PROCESS, InputError, WorkerError
+from qreg.identity import HOST
 from qreg.plugins.registry import Registry, installed
 
-ALWAYS = ("qreg", "torch", "torchao")
+ALWAYS = (HOST, "torch", "torchao")
 
 
 def needs(registry: Registry, backend: str) -> dict[str, str]:

@@ -18,13 +18,14 @@ from urllib.request import url2pathname
 from attrs import field, frozen
 from packaging.utils import canonicalize_name
 
+from qreg.identity import HOST, OTHER
+
 if TYPE_CHECKING:
     from packaging.markers import Marker
     from packaging.specifiers import SpecifierSet
 
 
 GROUP = "qreg"
-HOST = "qreg"  # the distribution whose version plugins depend on
 
 
 @frozen
@@ -153,22 +154,24 @@ def _unreadable(distribution: Distribution, cause: Exception) -> Iterator[Found]
 def _misfit(distribution: Distribution) -> tuple[str | None, Exception | None]:
     """Return why a distribution does not support this version of qreg, and the error if any."""
     try:
-        wanted = _wanted(distribution)
+        wanted, others = _wanted(distribution, HOST), _wanted(distribution, OTHER)
     except Exception as cause:  # a damaged file fails in many ways
         return f"its metadata cannot be read: {cause!r}", cause
+    if others:
+        return f"it requires {OTHER!r}, which is another library (expected {HOST!r})", None
     ours = version(HOST) if wanted else ""
     for each in wanted:
         if not each.contains(ours, prereleases=True):
-            return f"it requires qreg{each}, and this is qreg {ours}", None
+            return f"it requires {HOST}{each}, and this is {HOST} {ours}", None
     return None, None
 
 
-def _wanted(distribution: Distribution) -> list[SpecifierSet]:
-    """Return the version ranges of qreg that a distribution requires, one for each requirement."""
+def _wanted(distribution: Distribution, name: str) -> list[SpecifierSet]:
+    """Return the version ranges that a distribution requires of one, for each requirement."""
     from packaging.requirements import Requirement
 
-    texts = [text for text in distribution.requires or () if text.startswith(HOST)]
-    needed = [each for each in map(Requirement, texts) if each.name == HOST]
+    texts = [text for text in distribution.requires or () if text.lower().startswith(OTHER)]
+    needed = [each for each in map(Requirement, texts) if canonicalize_name(each.name) == name]
     return [each.specifier for each in needed if _applies(each.marker)]
 
 

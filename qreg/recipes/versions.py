@@ -11,13 +11,14 @@ from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
 from qreg.errors import IN_PROCESS, RecipeError, RecipeWarning
+from qreg.identity import HOST
 
 if TYPE_CHECKING:
     from qreg.plugins.registry import Registry
 
-ALWAYS = ("qreg", "torch", "torchao")
+ALWAYS = (HOST, "torch", "torchao")
 EFFECTS = {
-    "qreg": "patterns, rules and algorithms",
+    HOST: "patterns, rules and algorithms",
     "torch": "the exported graph and the folded constants",
     "torchao": "where observers are inserted, and the converted graph",
 }

@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias, get_args
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from qreg.errors import InputError
+from qreg.identity import HOST
 
 Kind: TypeAlias = Literal["annotator", "config", "backend", "algorithm"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -73,7 +74,8 @@ def _rendered(name: str, kind: Kind) -> Iterator[tuple[str, str]]:
         keep_trailing_newline=True,
     )
     short = name.replace("-", "_")
-    values = {"name": name, "short": short, "kind": kind, "versions": _versions()}
+    values = {"name": name, "short": short, "kind": kind, "host": HOST}
+    values["versions"] = _versions()
     for template, path in (
         ("pyproject.toml", "pyproject.toml"),
         ("README.md", "README.md"),
@@ -86,5 +88,5 @@ def _rendered(name: str, kind: Kind) -> Iterator[tuple[str, str]]:
 
 def _versions() -> str:
     """Return the compatible versions of qreg; ahead of 1.0 a minor version may break plugins."""
-    major, minor = map(int, version("qreg").split(".")[:2])
+    major, minor = map(int, version(HOST).split(".")[:2])
     return f">={major}.{minor},<{major + 1}" if major else f">=0.{minor},<0.{minor + 1}"

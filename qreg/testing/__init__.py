@@ -3,7 +3,7 @@
 ``PluginConformance`` is a suite that every plugin must pass; a subclass names the plugin, and has a
 sample for each annotator, config and backend. ``annotate`` is for further tests: it annotates a
 small module and returns the Decisions, with assertions on them. Both are for pytest, which this
-package does not import: ``pip install 'qreg[testing]'``.
+package does not import: ``pip install 'qreg-core[testing]'``.
 """
 
 from qreg.testing.conformance import PluginConformance

@@ -211,14 +211,17 @@ def test_in_strict_mode_every_fault_is_an_error(
         Registry(load=["broken"]).examine()
 
 
-@pytest.mark.parametrize("wanted", ["qreg>=2", "qreg<0.1", "qreg[extra]>=7 ; python_version>'3'"])
+@pytest.mark.parametrize(
+    "wanted",
+    ["qreg-core>=2", "Qreg_Core<0.1", "qreg-core[extra]>=7 ; python_version>'3'", "qreg>=0.1"],
+)
 def test_a_plugin_made_for_another_version_of_qreg_is_broken(
     wanted: str, distribution: Install, toy: ModuleType
 ) -> None:
     folder = distribution("qreg-old", "raise SystemExit('never loaded')")
     (metadata,) = folder.glob("*.dist-info/METADATA")
     metadata.write_text(metadata.read_text() + f"Requires-Dist: {wanted}\n")
-    with pytest.warns(PluginWarning, match="'qreg-old' 1.0 is broken: it requires qreg"):
+    with pytest.warns(PluginWarning, match="'qreg-old' 1.0 is broken: it requires '?qreg"):
         registry = Registry({"toy": toy})
     assert "toy" in registry.backends()
 
@@ -226,8 +229,8 @@ def test_a_plugin_made_for_another_version_of_qreg_is_broken(
 def test_a_plugin_made_for_this_version_is_loaded(distribution: Install) -> None:
     folder = distribution("qreg-fine", good("fine"))
     (metadata,) = folder.glob("*.dist-info/METADATA")
-    needs = "Requires-Dist: qreg>=0.1\nRequires-Dist: qregister>=99\n"
-    needs += "Requires-Dist: qreg>=7; extra == 'future'\n"
+    needs = "Requires-Dist: qreg-core>=0.1\nRequires-Dist: qregister>=99\n"
+    needs += "Requires-Dist: qreg-core>=7; extra == 'future'\n"
     metadata.write_text(metadata.read_text() + needs)
     assert "fine" in Registry().backends()
 

@@ -266,5 +266,5 @@ def install_faulty(fault: str, distribution: Install) -> None:
     elif fault in FAULTS:
         points.write_text(FAULTS[fault])
     else:
-        wanted = {"requirement": "qreg ?! 3", "version": "qreg>=99"}[fault]
+        wanted = {"requirement": "qreg-core ?! 3", "version": "qreg-core>=99"}[fault]
         metadata.write_text(f"{metadata.read_text()}Requires-Dist: {wanted}\n")

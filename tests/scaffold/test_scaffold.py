@@ -78,7 +78,7 @@ def test_a_project_has_its_files_and_nothing_else(kind: scaffold.Kind, tmp_path:
 
 
 def test_it_goes_with_this_version_of_qreg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for ours, wanted in {"0.3.1": "qreg>=0.3,<0.4", "2.5.0": "qreg>=2.5,<3"}.items():
+    for ours, wanted in {"0.3.1": "qreg-core>=0.3,<0.4", "2.5.0": "qreg-core>=2.5,<3"}.items():
         monkeypatch.setattr(scaffold, "version", lambda _, ours=ours: ours)
         project = new_plugin(f"for-{ours[0]}", "backend", tmp_path)
         assert f'"{wanted}"' in (project / "pyproject.toml").read_text(encoding="utf-8")

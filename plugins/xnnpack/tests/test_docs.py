@@ -44,9 +44,10 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_readme_quantizes_a_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", ["README.md", "PACKAGE.md"])
+def test_the_readme_quantizes_a_model(page: str, tmp_path: Path) -> None:
     model, image = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.randn(1, 3, 8, 8)
-    run_blocks(ROOT / "README.md", {"model": model, "image": image, "batches": [(image,)]})
+    run_blocks(ROOT / page, {"model": model, "image": image, "batches": [(image,)]})
     assert (tmp_path / "model.pte").stat().st_size > 0
 
 

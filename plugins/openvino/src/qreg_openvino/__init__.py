@@ -1,1 +1,9 @@
 """OpenVINO for qreg: configs, annotators, the lowering to OpenVINO IR, and the CPU runtime."""
+
+import qreg
+
+if "hookimpl" not in dir(qreg):
+    raise ImportError(
+        "qreg is another library of that name (expected qreg-core). Run `pip uninstall qreg`, then "
+        "`pip install --force-reinstall --no-deps qreg-core`."
+    )

@@ -6,4 +6,12 @@ lists the names.
 
 import lazy_loader
 
+import qreg
+
+if "hookimpl" not in dir(qreg):
+    raise ImportError(
+        "qreg is another library of that name (expected qreg-core). Run `pip uninstall qreg`, then "
+        "`pip install --force-reinstall --no-deps qreg-core`."
+    )
+
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
