@@ -110,6 +110,9 @@ class Bundle:
         warn_if_poor(found)
         return found
 
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
+
     def save(self, path: str | Path) -> None:
         """Write the program to a file, as :meth:`qreg.Result.save` does."""
         write_program(self._target.supplied, Path(path), self.program)

@@ -7,6 +7,7 @@ import re
 SETTER = r"set_(?:module_name|operator_type)\((\"[^\"]*\"|\.\.\.), None\)"
 LINE = re.compile(rf"(?:quantizer\.)?{SETTER}(?:\.{SETTER})*")
 TRANSFORM = re.compile(r"pass transform=lambda batch: (.+)\.$", re.MULTILINE)
+EXPLAIN = re.compile(r"qreg\.(explain|quantize)\(model, example_inputs, (.*)\)")
 ALONE = r"save the inputs alone, torch.save([\1 for batch in batches], FILE)."
 IN_OPTIONS = {
     'Pass algorithms="auto"': "Pass --algorithms auto",
@@ -28,7 +29,15 @@ def as_options(message: str) -> str:
     for code, option in IN_OPTIONS.items():
         message = message.replace(code, option)
     message = TRANSFORM.sub(ALONE, message)
+    message = EXPLAIN.sub(_explain, message)
     return LINE.sub(lambda line: " ".join(map(_option, re.findall(SETTER, line[0]))), message)
+
+
+def _explain(call: re.Match[str]) -> str:
+    """Return the command of a call, with the flags of its arguments that are True."""
+    flags = "".join(f" --{name}" for name in re.findall(r"(\w+)=True", call[2]))
+    algorithms = " --algorithms auto" if 'algorithms="auto"' in call[2] else ""
+    return f"qreg {call[1]} MODEL --calibration FILE{algorithms}{flags}"
 
 
 def _option(scope: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from qreg.comparison.bars import panels
 from qreg.comparison.text import headline, remarks, rows
-from qreg.report.page import asset, environment
+from qreg.report.page.templates import asset, environment
 
 if TYPE_CHECKING:
     from qreg.comparison.values import ComparisonData

@@ -98,12 +98,12 @@ def remarks(found: ComparisonData) -> Iterator[str]:
             yield f"{each.backend}: {each.failure}"
         for note in each.notes:
             yield f"{each.backend}: {note}"
-        ratios = list(_ratios(each, plain)) if plain is not None and each is not plain else []
-        if ratios:
-            yield f"{each.backend}: {', '.join(ratios)}"
+        compared = list(ratios(each, plain)) if plain is not None and each is not plain else []
+        if compared:
+            yield f"{each.backend}: {', '.join(compared)}"
 
 
-def _ratios(entry: Entry, plain: Entry) -> Iterator[str]:
+def ratios(entry: Entry, plain: Entry) -> Iterator[str]:
     """Yield how the latency and size of a program compare with the float model in torch."""
     if entry.milliseconds is not None and plain.milliseconds is not None:
         yield than(speed(entry.milliseconds, plain.milliseconds), "float in torch")

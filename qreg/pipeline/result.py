@@ -331,6 +331,9 @@ class Result:
         except (ConfigError, InputError) as error:
             return str(error)
 
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
+
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             "a Result cannot be pickled: it holds graphs of torch, plugins and a runtime. Write it "

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from attrs import frozen
 
+from qreg.report.next_steps import NextStep, next_steps
 from qreg.report.values import SCHEMA, ReportData, plain
 from qreg.utils.files import write_atomically
 
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 class Report(ReportData):
     """A report that can be written as text, JSON, a page, or an overlay of a graph."""
 
+    @property
+    def next_steps(self) -> tuple[NextStep, ...]:
+        """Lines of code that make the program better, ranked by what they bring."""
+        return next_steps(self)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain values; numbers that JSON lacks (NaN, infinity) are None."""
         return {
@@ -32,6 +38,7 @@ class Report(ReportData):
             "counts": dict(self.counts),
             "int8_share_of_macs": self.int8_share,
             "uncounted": [each.name for each in self.uncounted],
+            "next_steps": [attrs.asdict(each, value_serializer=plain) for each in self.next_steps],
             "sensitivity": [
                 attrs.asdict(each, value_serializer=plain) for each in self.sensitivity
             ],
@@ -61,6 +68,11 @@ class Report(ReportData):
         from qreg.report.model_explorer import node_data
 
         write_atomically(Path(path), json.dumps(node_data(self, by), indent=2).encode())
+
+    def _repr_html_(self) -> str:
+        from qreg.report.fragment import report_fragment
+
+        return report_fragment(self)
 
     def __str__(self) -> str:
         from qreg.report.text import text

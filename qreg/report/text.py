@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from qreg.report.cautions import SHOWN, cautions, is_larger, some
+from qreg.report.next_steps import next_steps, preamble
 from qreg.report.rows import block_rows, decibels, operator_rows, part_rows, reason_rows
 from qreg.utils.tables import WIDE, Row, console, table
 from qreg.utils.wording import percent, size, speed, than
@@ -53,6 +54,7 @@ def print_report(
     for line in headlines(report):
         to.print(reworded(line), markup=False, highlight=False, soft_wrap=True)
     for title, rows in (
+        ("What to do next, by what it brings", step_rows(report, reworded)),
         ("Most sensitive patterns, each quantized alone", sensitivity_rows(report)),
         ("Algorithms, judged on batches that were held back", algorithm_rows(report.algorithms)),
         ("Operators by place and reason", reason_rows(report.operators)),
@@ -222,6 +224,17 @@ def algorithm_rows(outcomes: Iterable[Outcome]) -> list[Row]:
         }
         for each in outcomes
     ]
+
+
+def step_rows(report: ReportData, reworded: Callable[[str], str] = str) -> list[Row]:
+    """Return the next steps, ahead of them the line that makes the quantizer they change."""
+    first = preamble(report)
+    made = [{"code": first, "brings": "", "why": ""}] if first else []
+    steps = [
+        {"code": reworded(each.code), "brings": each.brings, "why": each.why}
+        for each in next_steps(report)
+    ]
+    return [*made, *steps]
 
 
 def sensitivity_rows(report: ReportData) -> list[Row]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from qreg.report.page import asset, environment
+from qreg.report.page.templates import asset, environment
 from qreg.tuning import text
 from qreg.tuning.plot import HEIGHT, WIDTH, plot
 

@@ -16,7 +16,7 @@ def scope_of(decision: Decision, decisions: Iterable[Decision]) -> str:
     no module, or in a module with more than half of the quantized operators.
     """
     quantized = [each for each in decisions if each.quantized]
-    inside = [each for each in quantized if _is_in(each.module, decision.module)]
+    inside = [each for each in quantized if is_in(each.module, decision.module)]
     alone = {each.node for each in inside} <= {decision.node, *decision.pattern}
     if decision.module and (alone or 2 * len(inside) <= len(quantized)):
         return f'set_module_name("{decision.module}", None)'
@@ -48,5 +48,6 @@ def calls_of(
     )
 
 
-def _is_in(module: str, parent: str) -> bool:
+def is_in(module: str, parent: str) -> bool:
+    """Whether a module, by its path, is another or inside of it."""
     return module == parent or module.startswith(f"{parent}.")

@@ -12,12 +12,7 @@ scripts that are named by their checksum is run.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from importlib.resources import files
 from typing import TYPE_CHECKING
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from qreg.report.cautions import cautions
 from qreg.report.page.cards import cards
@@ -26,6 +21,7 @@ from qreg.report.page.modules import module_tree
 from qreg.report.page.picture import picture
 from qreg.report.page.states import STATES, counted
 from qreg.report.page.tables import tables
+from qreg.report.page.templates import asset, checksum, environment
 from qreg.report.page.worst import worst
 from qreg.report.text import POOR, headlines
 
@@ -59,7 +55,7 @@ def render(report: ReportData) -> str:
             picture=picture(report),
             style=asset("page.css"),
             scripts=[library, script],
-            hashes=[_hash(library), _hash(script)],
+            hashes=[checksum(library), checksum(script)],
         )
     )
 
@@ -71,27 +67,5 @@ def _headlines(report: ReportData) -> list[str]:
     ]
 
 
-def environment(package: str = "qreg.report.page") -> Environment:
-    """Return what fills the templates of a package, with every value escaped."""
-    return Environment(
-        loader=PackageLoader(package, ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
 def _script(name: str) -> str:
     return asset(f"script/{name}.js")
-
-
-def asset(path: str) -> str:
-    """Return the text of a file of the page: its style, a script or the library."""
-    return files("qreg.report.page").joinpath(path).read_text(encoding="utf-8")
-
-
-def _hash(script: str) -> str:
-    """Return the hash source of an inline script, for the page's Content-Security-Policy."""
-    digest = hashlib.sha256(script.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
