@@ -15,7 +15,6 @@ from qreg.cli.options import (
     DATA,
     FILE,
     FORMAT,
-    KEPT,
     MAX_BATCHES,
     MIN_SQNR,
     NAMES,
@@ -24,6 +23,7 @@ from qreg.cli.options import (
 from qreg.cli.pairs import pair
 from qreg.cli.remedies import as_options
 from qreg.cli.reporting import INTERRUPTED, current_registry, reports_errors
+from qreg.cli.scopes import KEPT
 from qreg.utils.logging import quiet_imports
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from qreg.cli.options import JobOptions
 from qreg.cli.reporting import current_registry
+from qreg.cli.scopes import scoped
 from qreg.plugins.registry import DEFAULT
 from qreg.utils.logging import quiet_imports
 
@@ -39,19 +40,19 @@ def resolve_job(given: JobOptions, outputs: Sequence[Path] = ()) -> Job:
     from qreg.pipeline.selection import selected
     from qreg.plugins.options import parsed
     from qreg.programs.files import read_batches, read_program
-    from qreg.quantizer.registry_quantizer import RegistryQuantizer, keep_in_float
+    from qreg.quantizer.registry_quantizer import RegistryQuantizer
 
     check_decibels(given["min_sqnr"])
     quiet_imports()
     registry = current_registry()
-    backend, config, calibration = given["backend"], given["config"], given["calibration"]
-    options = parsed(registry.backend(backend).value, given["texts"])
-    registry.config(backend, config)
+    calibration = given["calibration"]
+    options = parsed(registry.backend(given["backend"]).value, given["texts"])
+    quantizer = RegistryQuantizer(given["backend"], given["config"], registry=registry)
+    scoped(quantizer, given)
     selected(registry, asked(given["algorithms"]))
     check_outputs(outputs, given["model"], calibration)
     program = read_program(given["model"])
     batches = read_batches(calibration) if calibration else None
-    quantizer = keep_in_float(RegistryQuantizer(backend, config, registry=registry), given["kept"])
     arguments: QuantizeOptions = {
         "quantizer": quantizer,
         "calibration": batches,
@@ -76,6 +77,9 @@ def followed_recipe(path: Path, given: JobOptions) -> Recipe:
         "--backend": source is not ParameterSource.DEFAULT,
         "--config": given["config"] != DEFAULT,
         "--float": bool(given["kept"]),
+        "--float-type": bool(given["types"]),
+        "--float-operator": bool(given["operators"]),
+        "--config-for": bool(given["scopes"]),
         "--algorithms": bool(given["algorithms"]),
         "--option": bool(given["texts"]),
     }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 import click
 
+from qreg.cli.scopes import SCOPES, ScopeOptions
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -42,13 +43,6 @@ CONFIGS = click.option(
     metavar="BACKEND=NAME",
     help="A config for one of the backends; may be given several times.",
 )
-KEPT = click.option(
-    "--float",
-    "kept",
-    multiple=True,
-    metavar="NAME",
-    help="Keep a module (by path) or an operator (by name) in float; may be given several times.",
-)
 MAX_BATCHES = click.option(
     "--max-batches", type=click.IntRange(min=1), help="Use at most this many batches."
 )
@@ -72,7 +66,7 @@ WORKERS = click.option(
 RECIPE = click.option(
     "--recipe",
     type=FILE,
-    help="A recipe to follow, in place of --backend, --config, --float, --algorithms, --option.",
+    help="A recipe to follow, in place of --backend, --config, scopes, --algorithms, --option.",
 )
 FORMAT = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
@@ -80,7 +74,7 @@ JOB = (
     click.argument("model", type=FILE),
     BACKEND,
     click.option("--config", default=DEFAULT, show_default=True, help="A name from `qreg ops`."),
-    KEPT,
+    *SCOPES,
     click.option(
         "--calibration",
         type=FILE,
@@ -95,13 +89,12 @@ JOB = (
 )
 
 
-class JobOptions(TypedDict):
+class JobOptions(ScopeOptions):
     """The arguments of a command that quantizes a model for one backend."""
 
     model: Path
     backend: str
     config: str
-    kept: tuple[str, ...]
     calibration: Path | None
     max_batches: int | None
     algorithms: list[str] | None

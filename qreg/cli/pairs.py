@@ -5,9 +5,11 @@ from __future__ import annotations
 from qreg.errors import InputError
 
 
-def pair(text: str) -> tuple[str, str]:
-    """Return the name of a backend and of its config. Raises ``InputError`` without a name."""
-    backend, equals, config = text.partition("=")
-    if not equals:
-        raise InputError(f"--config {text!r}: no backend is named (expected BACKEND={text})")
-    return backend, config
+def pair(text: str, option: str = "--config", what: str = "BACKEND") -> tuple[str, str]:
+    """Return the name and the config in ``NAME=CONFIG``. Raises ``InputError`` without a name."""
+    name, equals, config = text.partition("=")
+    if not (equals and name):
+        raise InputError(
+            f"{option} {text!r}: no {what.lower()} is named (expected {what}={config or text})"
+        )
+    return name, config

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from qreg.cli.job import check_decibels, check_outputs, followed_recipe, recipe_job, resolve_job
-from qreg.cli.options import FILE, NAMES, RECIPE, job_options
-from qreg.cli.remedies import as_options
+from qreg.cli.options import FILE, NAMES, RECIPE, JobOptions, job_options
+from qreg.cli.outputs import ReportOptions, files, measured, put, report_options
 from qreg.cli.reporting import current_registry, judging, reports_errors
 from qreg.plugins.registry import DEFAULT
 
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from qreg.cli.job import Job
-    from qreg.cli.options import JobOptions
     from qreg.quantizer.registry_quantizer import RegistryQuantizer
+
+
+class Options(JobOptions, ReportOptions):
+    """The arguments that are not of this command alone."""
 
 
 @click.command()
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 )
 @click.option("--allow-float", is_flag=True, help="Lower the float model if nothing is quantized.")
 @click.option("--no-verify", is_flag=True, help="Do not load and run the program.")
+@report_options
 @reports_errors
 def quantize(
     output: Path | None,
@@ -49,7 +53,7 @@ def quantize(
     bits_from: list[str] | None,
     allow_float: bool,
     no_verify: bool,
-    **given: Unpack[JobOptions],
+    **given: Unpack[Options],
 ) -> None:
     """Quantize MODEL, a file written by torch.export.save, and lower it for a backend."""
     from qreg.plugins.options import parsed
@@ -65,11 +69,11 @@ def quantize(
     output = output or _beside(given["model"], kind.suffix)
     check_outputs([output], given["model"], given["calibration"], recipe)
     written = paths(kind, output)
-    outputs = [*written, *([save_recipe] if save_recipe else [])]
+    outputs = [*written, *files(given), *([save_recipe] if save_recipe else [])]
     job = recipe_job(given, follow, outputs) if follow else resolve_job(given, outputs)
 
     import qreg
-    from qreg.report.text import print_report
+    from qreg.pipeline.result import report_of
 
     if bits is not None:
         job.arguments["quantizer"] = _allocated(job, given, bits, bits_from)
@@ -78,9 +82,11 @@ def quantize(
         result = qreg.quantize(job.program, allow_float=allow_float, **job.arguments)
     if save_recipe:
         result.recipe.save(save_recipe)
+    report = report_of(result, **measured(given))
     result.save(output)
-    print_report(result.report, operators=False, reworded=as_options)
-    click.echo(f"wrote {' and '.join(map(str, written))} ({len(result.program)} bytes)")
+    put(report, given, operators=given["numerics"])
+    size = f"({len(result.program)} bytes)"
+    click.echo(f"wrote {' and '.join(map(str, written))} {size}", err=given["as_json"])
 
 
 def _check_bits(
@@ -94,9 +100,14 @@ def _check_bits(
             raise InputError("--bits-from: it is only for --bits (expected both). Pass --bits.")
         return
     check_bits(bits)
-    if recipe or given["config"] != DEFAULT:
-        other = "--recipe" if recipe else "--config"
-        raise InputError(f"--bits: it chooses the configs (expected no {other}). Omit {other}.")
+    others = {
+        "--recipe": recipe is not None,
+        "--config": given["config"] != DEFAULT,
+        "--config-for": bool(given["scopes"]),
+        "--float-type": bool(given["types"]),
+    }
+    for option in filter(others.get, others):
+        raise InputError(f"--bits: it chooses the configs (expected no {option}). Omit {option}.")
     if not given["calibration"]:
         raise InputError("--bits: it measures each layer on data. Pass --calibration FILE.")
     for name in names or ():
@@ -115,7 +126,7 @@ def _allocated(
         calibration=job.arguments["calibration"] or (),
         backend=given["backend"],
         configs=names,
-        keep_in_float=given["kept"],
+        keep_in_float=(*given["kept"], *given["operators"]),
         max_batches=given["max_batches"],
         registry=current_registry(),
     )

@@ -10,10 +10,11 @@ import click
 from attrs import define, field
 
 from qreg.cli.job import asked, check_outputs
-from qreg.cli.options import CONFIGS, DATA, FILE, FORMAT, KEPT, MAX_BATCHES, NAMES
+from qreg.cli.options import CONFIGS, DATA, FILE, FORMAT, MAX_BATCHES, NAMES
 from qreg.cli.pairs import pair
 from qreg.cli.remedies import as_options
 from qreg.cli.reporting import INTERRUPTED, current_registry, judging, reports_errors
+from qreg.cli.scopes import KEPT
 from qreg.plugins.registry import DEFAULT_BACKEND, Registry
 from qreg.utils.logging import quiet_imports
 
