@@ -17,6 +17,7 @@ from qreg_openvino.passes import copies, pad_ahead_of_averages
 from qreg_openvino.permutations import drop_undone_permutations
 from qreg_openvino.reading import Compiled
 from qreg_openvino.runtime import compiled_model
+from qreg_openvino.upstream import move_quantizations_upstream
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -34,6 +35,7 @@ def lower(program: ExportedProgram) -> Lowered:
     keep_apart_from_activations(functional)
     keep_reductions_apart(functional)
     drop_undone_permutations(functional)
+    move_quantizations_upstream(functional)
     written = serialized(convert(functional))
     compiled = Compiled.of(compiled_model(written).get_runtime_model())
     return Lowered(
