@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from torch.fx import Node
 
 MAX_POOLS = {f"aten.max_pool{planes}d.default": planes for planes in (1, 2, 3)}
-MOVES = frozenset(
-    {*VIEWS, "aten._unsafe_view.default", *PERMUTES, "aten.t.default", *COPIES}
-)
+MOVES = frozenset({*VIEWS, "aten._unsafe_view.default", *PERMUTES, "aten.t.default", *COPIES})
 VALUES = {"aten.pad.default": 3, "aten.constant_pad_nd.default": 2}
 
 
 def move_quantizations_upstream(program: ExportedProgram) -> None:
-    """Move quantizations that a value is read by alone; the program is rewritten in place.
+    """Move quantizations upstream of max pools and padding; the program is rewritten in place.
 
-    Neither that value nor those between may have another reader.
+    The values that they move past must have no other reader. Moves alone are no reason: behind an
+    attention, they took 1 to 4 % more time in 8 bits.
     """
     for node in reversed(calls(program.graph, (QUANTIZE,))):
         passed = list(_passed(node))
-        if passed and {called(user) for user in node.users} == {DEQUANTIZE}:
+        pays = not MOVES.issuperset(map(called, passed))
+        if pays and {called(user) for user in node.users} == {DEQUANTIZE}:
             _move(node, passed[-1])
     program.graph_module.recompile()
 
