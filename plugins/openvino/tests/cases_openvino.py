@@ -40,6 +40,10 @@ def conv(inputs: int = 4, outputs: int = 4, **options: Any) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, **{"padding": 1, **options})
 
 
+def enlarging(inputs: int = 4, outputs: int = 8) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(inputs, outputs, 2, 2)
+
+
 class Between(nn.Module):
     """A function of what one or two convolutions give, and a convolution that reads it."""
 
@@ -51,6 +55,17 @@ class Between(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.after(self.function(*(each(x) for each in self.before)))
+
+
+class Joined(nn.Module):
+    """What a layer makes of the values above 0 of one input, next to another input."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.cat([self.layer(x.relu()), y], 1)
 
 
 def two(function: Callable[..., Tensor], outputs: int = 4) -> nn.Module:
@@ -109,6 +124,23 @@ CASES: dict[str, Case] = {
     "conv_act by hardsigmoid": (behind(conv(), nn.Hardsigmoid(), conv()), (IMAGE,)),
     "conv_act by leaky_relu": (behind(conv(), nn.LeakyReLU(0.2), conv()), (IMAGE,)),
     "conv_act by elu": (behind(conv(), nn.ELU(), conv()), (IMAGE,)),
+    "conv_transpose": (nn.ConvTranspose2d(4, 8, 3, 2, 1, 1), (IMAGE,)),
+    "conv_transpose without bias": (nn.ConvTranspose2d(4, 8, 2, 2, bias=False), (IMAGE,)),
+    "conv_transpose of values from 0": (behind(conv(), nn.ReLU(), enlarging()), (IMAGE,)),
+    "conv_transpose of values of both signs": (behind(conv(), nn.Tanh(), enlarging()), (IMAGE,)),
+    "conv_transpose in 1d": (nn.ConvTranspose1d(4, 8, 4, 2, 1), (SIGNAL,)),
+    "conv_transpose in 3d": (nn.ConvTranspose3d(4, 8, 3, 2), ((1, 4, 5, 5, 5),)),
+    "conv_transpose and cat": (
+        Between(Joined(nn.ConvTranspose2d(4, 6, 3, 1, 1)), branches=2, outputs=10),
+        (IMAGE,),
+    ),
+    "conv_transpose_act": (behind(enlarging(), nn.ReLU(), conv(8)), (IMAGE,)),
+    "conv_transpose_act by leaky_relu": (behind(enlarging(), nn.LeakyReLU(), conv(8)), (IMAGE,)),
+    "conv_transpose_act by silu": (behind(enlarging(), nn.SiLU(), conv(8)), (IMAGE,)),
+    "conv_transpose_act twice": (
+        nn.Sequential(enlarging(), nn.GELU(), nn.ConvTranspose2d(8, 4, 2, 2), nn.ReLU(), conv()),
+        (IMAGE,),
+    ),
     "linear": (nn.Linear(16, 8), (ROW,)),
     "linear without bias": (nn.Linear(16, 8, bias=False), (ROW,)),
     "linear over tokens": (nn.Linear(16, 8), (TOKENS,)),

@@ -17,6 +17,19 @@ from qreg.configs.factory import INT8, REDUCED_INT8, UINT8, config
 from qreg_openvino.compat import layer
 from qreg_openvino.runtime import compiled_model
 
+
+class Shared(nn.Module):
+    """A value of both signs, read by a convolution and by a transposed one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.plain, self.transposed = conv(), conv(), nn.ConvTranspose2d(4, 4, 3, 1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.before(x)
+        return self.plain(y) + self.transposed(y)
+
+
 # Covered by the conformance kit, which takes the case of an annotator's own name.
 VARIANTS = [name for name in CASES if " " in name]
 
@@ -45,10 +58,28 @@ def test_the_program_computes_in_integers_and_agrees(case: str, variants: Table)
             "with dilation",
         ),
         (
-            nn.Sequential(conv(), nn.ConvTranspose2d(4, 4, 3)),
+            nn.Sequential(conv(), nn.ConvTranspose2d(4, 4, 3, groups=2)),
             IMAGE,
             "aten.conv_transpose2d.input",
-            "no annotator",
+            "in groups",
+        ),
+        (
+            nn.Sequential(conv(), nn.ConvTranspose2d(4, 4, 3, dilation=2)),
+            IMAGE,
+            "aten.conv_transpose2d.input",
+            "with dilation",
+        ),
+        (
+            nn.Sequential(conv(), nn.ConvTranspose2d(4, 4, 2, 3)),
+            IMAGE,
+            "aten.conv_transpose2d.input",
+            "adds no bias",
+        ),
+        (
+            Shared(),
+            IMAGE,
+            "aten.conv_transpose2d.input",
+            "has a zero point",
         ),
         (two(torch.add), IMAGE, "aten.add.Tensor", "no annotator"),
         (

@@ -85,6 +85,15 @@ def test_a_scaled_convolution_is_pooled_and_padded_in_8_bits(quantized: Any) -> 
     assert result.verification.to_float[0].sqnr > 25
 
 
+def test_a_max_pool_in_front_of_a_transposed_convolution_is_in_8_bits(quantized: Any) -> None:
+    layers = conv(), nn.ReLU6(), nn.MaxPool2d(2), nn.ConvTranspose2d(4, 4, 2, 2)
+    result = quantized(nn.Sequential(*layers), IMAGE)
+    assert result.audit.placements["max_pool2d"].types == "u8 -> u8"
+    assert not result.audit.defects
+    assert result.verification.to_converted[0].sqnr > 40
+    assert result.verification.to_float[0].sqnr > 25
+
+
 def test_the_runtime_computes_what_the_converted_model_does() -> None:
     torch.manual_seed(0)
     functions = [each for each in (*PASSED, *KEPT) if each(torch.randn(IMAGE)).dim() == 4]

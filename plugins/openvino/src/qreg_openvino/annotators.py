@@ -1,7 +1,4 @@
-"""The patterns that OpenVINO's CPU plugin runs in integers, in matching order.
-
-Transposed convolutions stay in float: their integer kernel supports no zero point.
-"""
+"""The patterns that OpenVINO's CPU plugin runs in integers, in matching order."""
 
 from __future__ import annotations
 
@@ -36,6 +33,7 @@ from qreg.graph.operators import (
     RELU,
 )
 from qreg_openvino.rules import bounded, plain_average, plain_maximum, rows
+from qreg_openvino.transposed import transposed
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
@@ -72,6 +70,7 @@ def joined(match: Match, config: QuantizationConfig) -> Sequence[Annotation] | R
 
 ANNOTATORS: tuple[Annotator, ...] = (
     *convolutions(full_range(ISLANDS.product), ACTIVATIONS, "act", fused_rules=(bounded,)),
+    *transposed(ISLANDS, ACTIVATIONS, bounded),
     *products(ISLANDS, ACTIVATIONS, "act", linear_rules=(rows,), fused_rules=(bounded,)),
     Annotator(
         "linear_weight",
