@@ -68,8 +68,9 @@ NEEDS: dict[str, tuple[str, ...]] = {
         *("torch", "torchao", "attrs", "click", "cloudpickle", "filelock", "jinja2", "joblib"),
         *("lazy-loader", "packaging", "pluggy", "rich", "safetensors", "scipy", "tomlkit"),
         # tests: in parallel, with properties, in a browser, against a schema, of distributions,
-        # with arrays
+        # with arrays and images
         *("pytest", "pytest-xdist", "hypothesis", "selenium", "jsonschema", "hatchling", "numpy"),
+        "pillow",
     ),
     "xnnpack": ("executorch", "ruamel.yaml.clib", "scikit-learn", "transformers"),
     "onnxruntime": ("onnx", "onnxscript", "onnxruntime", "scikit-learn"),

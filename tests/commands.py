@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 from click.testing import CliRunner, Result
 from torch import Tensor
@@ -29,6 +31,6 @@ def failed(*arguments: object) -> str:
     result = run(*arguments)
     assert result.exit_code == 1, result.output
     assert isinstance(result.exception, SystemExit)
-    _, error, message = result.output.rpartition("Error: ")
-    assert error, result.output
-    return error + message
+    message = re.search(r"^Error: .*", result.output, re.MULTILINE | re.DOTALL)
+    assert message, result.output
+    return message[0]

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 import click
 from attrs import define
 
+from qreg.cli.data import data_file
+from qreg.cli.forms import DataOptions, data_options
+from qreg.cli.inputs import read_inputs
 from qreg.cli.job import asked, check_decibels, check_outputs, least_sqnr
+from qreg.cli.models import model_file
 from qreg.cli.options import (
     ALGORITHMS,
     CONFIGS,
@@ -17,6 +21,7 @@ from qreg.cli.options import (
     FORMAT,
     MAX_BATCHES,
     MIN_SQNR,
+    MODEL,
     NAMES,
     STRICT,
 )
@@ -27,12 +32,15 @@ from qreg.cli.scopes import KEPT
 from qreg.utils.logging import quiet_imports
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from qreg.comparison import Comparison
 
 
 @click.command()
-@click.argument("model", type=FILE)
+@MODEL
 @DATA
+@data_options
 @click.option("--backends", required=True, help="The backends to compare.", **NAMES)
 @CONFIGS
 @KEPT
@@ -58,8 +66,8 @@ if TYPE_CHECKING:
 @click.option("--html", type=FILE, help="Also write a page with bars and tables to this file.")
 @reports_errors
 def compare(
-    model: Path,
-    calibration: Path,
+    model: str,
+    calibration: str,
     backends: list[str],
     configs: tuple[str, ...],
     kept: tuple[str, ...],
@@ -71,6 +79,7 @@ def compare(
     strict: bool,
     as_json: bool,
     html: Path | None,
+    **form: Unpack[DataOptions],
 ) -> None:
     """Quantize MODEL for several backends, and compare their programs.
 
@@ -86,17 +95,18 @@ def compare(
     chosen = chosen_configs(
         current_registry(), backends, dict(map(pair, configs)), besides=(FLOAT,)
     )
-    check_outputs([html] if html else [], model, calibration)
+    check_outputs([html] if html else [], model_file(model), data_file(calibration))
 
     from qreg.comparison import compare as compared
-    from qreg.programs.files import read_batches, read_program
 
+    inputs = read_inputs(model, calibration, "--calibration", form)
     output = _Output(html, as_json)
     try:
         found = compared(
-            read_program(model),
+            inputs.model,
+            inputs.example,
             backends=backends,
-            calibration=read_batches(calibration),
+            calibration=inputs.required,
             max_batches=max_batches,
             configs=chosen,
             keep_in_float=kept,

@@ -41,5 +41,7 @@ def explain(recipe: Path | None, **given: Unpack[Options]) -> None:
     import qreg
 
     with judging(given["strict"]):
-        report = qreg.explain(job.program, **measured(given), **job.arguments)
+        report = qreg.explain(
+            job.inputs.model, job.inputs.example, **measured(given), **job.arguments
+        )
     put(report, given)

@@ -10,6 +10,9 @@ import click
 from attrs import frozen
 from click.core import ParameterSource
 
+from qreg.cli.data import data_file
+from qreg.cli.inputs import Inputs, read_inputs
+from qreg.cli.models import model_file
 from qreg.cli.options import JobOptions
 from qreg.cli.reporting import current_registry
 from qreg.cli.scopes import scoped
@@ -17,8 +20,6 @@ from qreg.plugins.registry import DEFAULT
 from qreg.utils.logging import quiet_imports
 
 if TYPE_CHECKING:
-    from torch.export import ExportedProgram
-
     from qreg.pipeline.arguments import QuantizeOptions
     from qreg.recipes.recipe import Recipe
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 class Job:
     """A model to quantize for one backend, and the arguments to quantize or explain it with."""
 
-    program: ExportedProgram
+    inputs: Inputs
     arguments: QuantizeOptions
 
 
@@ -39,30 +40,32 @@ def resolve_job(given: JobOptions, outputs: Sequence[Path] = ()) -> Job:
     """
     from qreg.pipeline.selection import selected
     from qreg.plugins.options import parsed
-    from qreg.programs.files import read_batches, read_program
     from qreg.quantizer.registry_quantizer import RegistryQuantizer
 
     check_decibels(given["min_sqnr"])
     quiet_imports()
     registry = current_registry()
-    calibration = given["calibration"]
     options = parsed(registry.backend(given["backend"]).value, given["texts"])
     quantizer = RegistryQuantizer(given["backend"], given["config"], registry=registry)
     scoped(quantizer, given)
     selected(registry, asked(given["algorithms"]))
-    check_outputs(outputs, given["model"], calibration)
-    program = read_program(given["model"])
-    batches = read_batches(calibration) if calibration else None
+    inputs = _read(given, outputs)
     arguments: QuantizeOptions = {
         "quantizer": quantizer,
-        "calibration": batches,
+        "calibration": inputs.batches,
         "max_batches": given["max_batches"],
         "options": options,
         "min_sqnr": least_sqnr(given["min_sqnr"]),
         "algorithms": asked(given["algorithms"]),
         "workers": given["workers"],
     }
-    return Job(program, arguments)
+    return Job(inputs, arguments)
+
+
+def _read(given: JobOptions, outputs: Sequence[Path]) -> Inputs:
+    model, calibration = given["model"], given["calibration"]
+    check_outputs(outputs, model_file(model), data_file(calibration))
+    return read_inputs(model, calibration, "--calibration", given)
 
 
 def followed_recipe(path: Path, given: JobOptions) -> Recipe:
@@ -99,21 +102,17 @@ def recipe_job(given: JobOptions, recipe: Recipe, outputs: Sequence[Path] = ()) 
 
     Raises as :func:`resolve_job`.
     """
-    from qreg.programs.files import read_batches, read_program
-
     check_decibels(given["min_sqnr"])
-    calibration = given["calibration"]
-    check_outputs(outputs, given["model"], calibration)
-    program = read_program(given["model"])
+    inputs = _read(given, outputs)
     arguments: QuantizeOptions = {
         "recipe": recipe,
         "registry": current_registry(),
-        "calibration": read_batches(calibration) if calibration else None,
+        "calibration": inputs.batches,
         "max_batches": given["max_batches"],
         "min_sqnr": least_sqnr(given["min_sqnr"]),
         "workers": given["workers"],
     }
-    return Job(program, arguments)
+    return Job(inputs, arguments)
 
 
 def asked(names: Sequence[str] | None) -> str | Sequence[str]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from qreg.cli import forms
 from qreg.cli.scopes import SCOPES, ScopeOptions
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND
 
@@ -32,10 +33,13 @@ OPTIONS = click.option(
     metavar="NAME=VALUE",
     help="An option of the backend, as listed by `qreg ops`; may be given several times.",
 )
-# Of the commands for several backends.
-DATA = click.option(
-    "--calibration", type=FILE, required=True, help="A list of batches, written by torch.save."
+FORMS = (
+    "Batches: a file of torch.save, .npz or .safetensors, a folder of images, a text, or "
+    "MODULE:BATCHES."
 )
+MODEL = click.argument("model", metavar="MODEL")
+# Of the commands for several backends.
+DATA = click.option("--calibration", required=True, metavar="DATA", help=FORMS)
 CONFIGS = click.option(
     "--config",
     "configs",
@@ -71,15 +75,12 @@ RECIPE = click.option(
 FORMAT = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 JOB = (
-    click.argument("model", type=FILE),
+    MODEL,
     BACKEND,
     click.option("--config", default=DEFAULT, show_default=True, help="A name from `qreg ops`."),
     *SCOPES,
-    click.option(
-        "--calibration",
-        type=FILE,
-        help="A list of tuples of input tensors, or of dicts by name, written by torch.save.",
-    ),
+    click.option("--calibration", metavar="DATA", help=FORMS),
+    *forms.OPTIONS,
     MAX_BATCHES,
     ALGORITHMS,
     WORKERS,
@@ -89,13 +90,13 @@ JOB = (
 )
 
 
-class JobOptions(ScopeOptions):
+class JobOptions(ScopeOptions, forms.DataOptions):
     """The arguments of a command that quantizes a model for one backend."""
 
-    model: Path
+    model: str
     backend: str
     config: str
-    calibration: Path | None
+    calibration: str | None
     max_batches: int | None
     algorithms: list[str] | None
     workers: int | None

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qreg.cli.data import data_file
 from qreg.cli.job import check_decibels, check_outputs, followed_recipe, recipe_job, resolve_job
+from qreg.cli.models import beside, model_file
 from qreg.cli.options import FILE, NAMES, RECIPE, JobOptions, job_options
 from qreg.cli.outputs import ReportOptions, files, measured, put, report_options
 from qreg.cli.reporting import current_registry, judging, reports_errors
@@ -55,7 +57,11 @@ def quantize(
     no_verify: bool,
     **given: Unpack[Options],
 ) -> None:
-    """Quantize MODEL, a file written by torch.export.save, and lower it for a backend."""
+    """Quantize MODEL, and lower it for a backend.
+
+    MODEL is a file written by torch.export.save, or MODULE:NAME or FILE.py:NAME, which names a
+    module, a program, or a function that returns either.
+    """
     from qreg.plugins.options import parsed
     from qreg.programs.loading import paths
     from qreg.programs.lowering import target
@@ -66,8 +72,9 @@ def quantize(
     follow = followed_recipe(recipe, given) if recipe else None
     kind = registry.backend(follow.backend if follow else given["backend"]).value
     target(registry, kind.name, follow.options if follow else parsed(kind, given["texts"]))
-    output = output or _beside(given["model"], kind.suffix)
-    check_outputs([output], given["model"], given["calibration"], recipe)
+    output = output or beside(given["model"], kind.suffix)
+    sources = model_file(given["model"]), data_file(given["calibration"]), recipe
+    check_outputs([output], *sources)
     written = paths(kind, output)
     outputs = [*written, *files(given), *([save_recipe] if save_recipe else [])]
     job = recipe_job(given, follow, outputs) if follow else resolve_job(given, outputs)
@@ -79,7 +86,9 @@ def quantize(
         job.arguments["quantizer"] = _allocated(job, given, bits, bits_from)
     with judging(given["strict"]):
         job.arguments["verify"] = not no_verify
-        result = qreg.quantize(job.program, allow_float=allow_float, **job.arguments)
+        result = qreg.quantize(
+            job.inputs.model, job.inputs.example, allow_float=allow_float, **job.arguments
+        )
     if save_recipe:
         result.recipe.save(save_recipe)
     report = report_of(result, **measured(given))
@@ -121,9 +130,10 @@ def _allocated(
     import qreg
 
     found = qreg.allocate_bits(
-        job.program,
+        job.inputs.model,
+        job.inputs.example,
         bits=bits,
-        calibration=job.arguments["calibration"] or (),
+        calibration=job.inputs.required,
         backend=given["backend"],
         configs=names,
         keep_in_float=(*given["kept"], *given["operators"]),
@@ -134,10 +144,3 @@ def _allocated(
         click.echo(note, err=True)
     click.echo(str(found))
     return found.quantizer
-
-
-def _beside(model: Path, suffix: str) -> Path:
-    """Return the default path of a model's program, which is never the model's own path."""
-    if not model.name:  # a folder, which is reported when it is read
-        return model / f"model{suffix}"
-    return model.with_suffix(f".quantized{suffix}" if model.suffix == suffix else suffix)

@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from attrs import define, field
 
+from qreg.cli.code import imported
+from qreg.cli.data import data_file
+from qreg.cli.forms import data_options, taken
+from qreg.cli.inputs import read_inputs
 from qreg.cli.job import asked, check_outputs
-from qreg.cli.options import CONFIGS, DATA, FILE, FORMAT, MAX_BATCHES, NAMES
+from qreg.cli.models import beside, model_file
+from qreg.cli.options import CONFIGS, DATA, FILE, FORMAT, MAX_BATCHES, MODEL, NAMES
 from qreg.cli.pairs import pair
 from qreg.cli.remedies import as_options
 from qreg.cli.reporting import INTERRUPTED, current_registry, judging, reports_errors
@@ -23,8 +28,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model", type=FILE)
+@MODEL
 @DATA
+@data_options
 @click.option(
     "--evaluate",
     "name",
@@ -92,8 +98,8 @@ if TYPE_CHECKING:
 @click.option("--html", type=FILE, help="Also write a page with the trials to this file.")
 @reports_errors
 def tune(
-    model: Path,
-    calibration: Path,
+    model: str,
+    calibration: str,
     name: str,
     configs: tuple[str, ...],
     algorithms: list[str],
@@ -113,27 +119,27 @@ def tune(
     also has the best program so far. The exit code is 1 if no program was evaluated, and with
     --strict if the limit is not met.
     """
-    from qreg.cli.functions import imported
-
     quiet_imports()
-    work = work or model.with_suffix(".tune")
+    work = work or beside(model, ".tune")
     registry = current_registry()
     evaluate = imported(name, "--evaluate")
-    check_outputs([each for each in (html, output) if each], model, calibration)
+    outputs = [each for each in (html, output) if each]
+    check_outputs(outputs, model_file(model), data_file(calibration))
     if output:
         _check_suffix(output, registry, options["backends"])
 
     import qreg
-    from qreg.programs.files import read_batches, read_program
     from qreg.tuning.text import print_tuned
     from qreg.utils.tables import console
 
+    inputs = read_inputs(model, calibration, "--calibration", taken(options))
     shown = _Shown(as_json)
     try:
         with judging(strict=False):
             found = qreg.tune(
-                read_program(model),
-                calibration=read_batches(calibration),
+                inputs.model,
+                inputs.example,
+                calibration=inputs.required,
                 evaluate=evaluate,
                 configs=dict(map(pair, configs)),
                 algorithms=() if algorithms == ["none"] else asked(algorithms),

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qreg.cli.forms import DataOptions, data_options
+from qreg.cli.inputs import Inputs, read_inputs
 from qreg.cli.job import check_decibels, least_sqnr
-from qreg.cli.options import BACKEND, FILE, FORMAT, MIN_SQNR, OPTIONS, STRICT
+from qreg.cli.options import BACKEND, FILE, FORMAT, FORMS, MIN_SQNR, OPTIONS, STRICT
 from qreg.cli.reporting import current_registry, judging, reports_errors
 from qreg.utils.logging import quiet_imports
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
+    from typing_extensions import Unpack
 
     from qreg.verification.verify import Verification
 
@@ -23,16 +26,12 @@ if TYPE_CHECKING:
 @click.argument("program", type=FILE)
 @click.option(
     "--reference",
-    type=FILE,
     required=True,
-    help="The model to compare with, written by torch.export.save.",
+    metavar="MODEL",
+    help="The model to compare with: a file of torch.export.save, or MODULE:NAME.",
 )
-@click.option(
-    "--inputs",
-    type=FILE,
-    required=True,
-    help="A list of tuples of input tensors, or of dicts by name, written by torch.save.",
-)
+@click.option("--inputs", required=True, metavar="DATA", help=FORMS)
+@data_options
 @BACKEND
 @OPTIONS
 @MIN_SQNR
@@ -42,29 +41,32 @@ if TYPE_CHECKING:
 @reports_errors
 def verify(
     program: Path,
-    reference: Path,
-    inputs: Path,
+    reference: str,
+    inputs: str,
     backend: str,
     texts: tuple[str, ...],
     min_sqnr: float | None,
     strict: bool,
     floor: float | None,
     as_json: bool,
+    **form: Unpack[DataOptions],
 ) -> None:
     """Load PROGRAM in its backend's runtime, run it, and compare it with a reference."""
     check_decibels(min_sqnr, floor)
     quiet_imports()
     options = _checked_options(backend, texts)
-    lowered, model, batches = _read(backend, program, reference, inputs)
 
     from qreg.pipeline.verify import verify as compare
+    from qreg.programs.loading import read_lowered
     from qreg.verification.isolation import run_isolated
 
+    lowered = read_lowered(current_registry().backend(backend), program)
+    given = read_inputs(reference, inputs, "--inputs", form)
     with judging(strict):
         found = compare(
             lowered,
-            model,
-            batches,
+            _reference(given),
+            given.required,
             backend=backend,
             min_sqnr=least_sqnr(min_sqnr),
             floor=floor,
@@ -85,14 +87,16 @@ def _checked_options(backend: str, texts: tuple[str, ...]) -> dict[str, Any]:
     return options
 
 
-def _read(
-    backend: str, program: Path, reference: Path, inputs: Path
-) -> tuple[bytes, ExportedProgram, list[Any]]:
-    from qreg.programs.files import read_batches, read_program
-    from qreg.programs.loading import read_lowered
+def _reference(given: Inputs) -> ExportedProgram:
+    """Return the model to compare with as a program."""
+    from torch import nn
 
-    lowered = read_lowered(current_registry().backend(backend), program)
-    return lowered, read_program(reference), read_batches(inputs)
+    from qreg.programs.export import exported
+
+    if isinstance(given.model, nn.Module):
+        program, _ = exported(given.model, given.example, None)
+        return program
+    return given.model
 
 
 def _print(found: Verification, as_json: bool) -> None:

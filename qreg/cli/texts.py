@@ -1,0 +1,41 @@
+"""Batches from the lines of a text, made by a tokenizer of transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qreg.cli.packages import needed
+from qreg.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def read_texts(path: Path, tokenizer: Path, tokens: int) -> Iterator[dict[str, Tensor]]:
+    """Yield the inputs of the tokenizer for each line that is not empty, of shape (tokens,).
+
+    Lines are cut and padded to that many tokens. The tokenizer is a local folder; nothing is
+    downloaded, and no code in the folder is run.
+
+    Raises ``InputError`` for a tokenizer that cannot be read, and for a text without lines.
+    """
+    transformers = needed("transformers", "transformers", "a text")
+    if not tokenizer.is_dir():
+        raise InputError(f"--tokenizer {tokenizer}: it is not a folder (expected a tokenizer's)")
+    try:
+        made = transformers.AutoTokenizer.from_pretrained(
+            str(tokenizer), local_files_only=True, trust_remote_code=False
+        )
+    except Exception as cause:  # files that are missing or damaged fail in many ways
+        raise InputError(f"--tokenizer {tokenizer}: it cannot be read: {cause}") from cause
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not lines:
+        raise InputError(f"{path} has no lines of text (expected one for each sample)")
+    if made.pad_token is None:
+        made.pad_token = made.eos_token  # as decoders are padded, which have no token for it
+    options = {"padding": "max_length", "truncation": True, "max_length": tokens}
+    for line in lines:
+        found = made(line, return_tensors="pt", **options)
+        yield {name: value[0] for name, value in found.items()}
