@@ -226,6 +226,7 @@ def _described(result: Result) -> Entry:
         int8_share=report.int8_share,
         operators=len(report.operators),
         int8_operators=report.counts["int8"],
+        report=report,
     )
     if verified is None:
         return entry

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from attrs import field, frozen
 
 if TYPE_CHECKING:
+    from qreg.report.report import Report
     from qreg.verification.verify import Verdict
 
 FLOAT = "float"  # the model itself, in torch
@@ -24,7 +25,8 @@ class Entry:
     ``int8_share`` is the share of multiply-accumulates that the program runs in int8.
     ``operators`` and ``int8_operators`` count operators of the annotated graph. ``threads`` is
     None if the runtime decides. Unknown values are None: if the program does not run here, if the
-    runtime is a simulator, or if the backend failed with the reason in ``failure``.
+    runtime is a simulator, or if the backend failed with the reason in ``failure``. ``report`` is
+    that of the program, which the JSON of a comparison leaves out.
     """
 
     backend: str
@@ -42,6 +44,7 @@ class Entry:
     operators: int | None = None
     int8_operators: int | None = None
     notes: tuple[str, ...] = ()
+    report: Report | None = field(default=None, repr=False)
 
     @property
     def works(self) -> bool:

@@ -53,14 +53,19 @@ def work(group: Iterable[Operator], report: ReportData) -> str:
 
 
 def operator_rows(report: ReportData) -> list[Row]:
-    """Return one row for each operator: the noisiest first, or in the order of the graph.
+    """Return a row for each group of operators, with the spread of their values."""
+    return [operator_row(group, report) for group in operator_groups(report)]
 
-    Operators at the same place of repeated blocks are one row, with the spread of their values.
+
+def operator_groups(report: ReportData) -> list[tuple[Operator, ...]]:
+    """Return the operators, the noisiest first, or in the order of the graph.
+
+    Operators at the same place of repeated blocks are one group.
     """
     groups = folded(report.operators)
     if report.worst:
         groups.sort(key=_noise)
-    return [_operator_row(group, report) for group in groups]
+    return groups
 
 
 def block_rows(report: ReportData) -> list[Row]:
@@ -108,7 +113,8 @@ def _inside(stack: Stack) -> Iterable[Operator]:
     return chain.from_iterable(stack.blocks)
 
 
-def _operator_row(group: Sequence[Operator], report: ReportData) -> Row:
+def operator_row(group: Sequence[Operator], report: ReportData) -> Row:
+    """Return the row of a group of operators."""
     first, count = group[0], len(group)
     lines = dict.fromkeys(short(each.source) for each in group)
     return {

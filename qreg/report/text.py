@@ -101,6 +101,13 @@ def headlines(report: ReportData) -> Iterator[str]:
         )
 
 
+def asides(report: ReportData) -> Iterator[str]:
+    """Yield the sentences of the summary that are not numbers of a single kind."""
+    yield from _improved(report.algorithms)
+    yield from _slower(report)
+    yield from report.notes
+
+
 def _made_with(made: Provenance) -> str:
     """Return what a program was made with, with the first digits of hashes."""
     parts = [" ".join(pair) for pair in made.versions.items()]

@@ -141,6 +141,11 @@ def remarks(found: TunedData) -> Iterator[str]:
     for number, each in enumerate(found.trials, 1):
         if each.failure is not None:
             yield f"trial {number}: {each.failure}"
+    yield from general(found)
+
+
+def general(found: TunedData) -> Iterator[str]:
+    """Yield the remarks that are not the failure of a trial."""
     if found.noise:
         yield (
             f"two evaluations of the same program differ by {found.noise:.3g}: differences of that "

@@ -12,11 +12,10 @@ from attrs import field, frozen
 from qreg.pipeline.result import Result
 from qreg.recipes.recipe import Recipe
 from qreg.report.fragment import fragment
-from qreg.report.page.verdicts import Kind, Verdict
 from qreg.report.values import plain
-from qreg.tuning.page import relative, render
+from qreg.tuning.page import relative, render, verdict
 from qreg.tuning.store import Store
-from qreg.tuning.text import headlines, reasons, remarks, rows, text, verdict
+from qreg.tuning.text import headlines, reasons, remarks, rows, text
 from qreg.tuning.values import Trial, TunedData
 from qreg.utils.files import write_atomically
 
@@ -67,11 +66,8 @@ class Tuned(TunedData):
         write_atomically(page, render(self, link).encode())
 
     def _repr_html_(self) -> str:
-        kind: Kind = "good" if self.met else "bad"
-        words = "Limit met" if self.met else "Limit not met"
         lines = [*list(headlines(self))[1:], *reasons(self), *remarks(self)]
-        found = Verdict("Search", kind, words, verdict(self))
-        return fragment(f"{self.model}: tuned", [found], lines=lines, rows=rows(self))
+        return fragment(f"{self.model}: tuned", [verdict(self)], lines=lines, rows=rows(self))
 
     def __str__(self) -> str:
         return text(self)

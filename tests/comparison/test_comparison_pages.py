@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
 import math
 import re
 from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from attrs import evolve
 
 from qreg.comparison import Comparison, Entry
 from qreg.comparison.bars import panels
+from qreg.comparison.page import plot
 from qreg.comparison.text import rows
+from qreg.comparison.winner import sentence, winner
+from qreg.report.report import Report
+from qreg.report.values import Sizes
 
 
 def test_what_was_not_run_says_so_and_why() -> None:
@@ -35,10 +46,9 @@ def test_programs_are_compared_with_the_float_model_in_words(tmp_path: Path) -> 
     found.save_html(tmp_path / "page.html")
     for text in (str(found), (tmp_path / "page.html").read_text(encoding="utf-8")):
         assert (
-            "fast: 2.0 times faster than float in torch, "
-            "2.8 times smaller than the float parameters"
+            "2.0 times faster than float in torch, 2.8 times smaller than the float parameters"
         ) in text
-        assert ("slow: 15 % slower than float in torch, as large as the float parameters") in text
+        assert "15 % slower than float in torch, as large as the float parameters" in text
 
 
 def test_what_comes_from_a_model_is_not_part_of_the_code_of_the_page(tmp_path: Path) -> None:
@@ -97,11 +107,90 @@ def test_a_bar_without_a_finite_value_has_words() -> None:
         assert [bar.length for bar in panel.bars] == expected
 
 
-def test_the_page_loads_and_runs_nothing(tmp_path: Path) -> None:
+def test_the_page_loads_nothing_and_runs_what_it_names(tmp_path: Path) -> None:
     entries = (Entry("float", milliseconds=1.0, bytes=9), Entry("failing", failure="no kernel"))
     Comparison("Net", 5, 1, entries).save_html(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert not re.search(r"<script|<link|@import|url\(|\ssrc=|\son\w+=", page)
-    assert "default-src 'none'" in page
+    assert not re.search(r"<link|@import|url\(|\ssrc=|\son\w+=", page)
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; script-src 'sha256-{digest}';" in html.unescape(page)
     assert len(page) < 50_000
     Comparison("Net", 5, 1, ()).save_html(tmp_path / "page.html")  # a page for nothing too
+
+
+PROGRAMS = (
+    Entry("float", milliseconds=4.0, bytes=4_000),
+    Entry("near", milliseconds=2.0, bytes=1_500, sqnr_to_float=41.0, verdict="good"),
+    Entry("fast", milliseconds=1.0, bytes=1_600, sqnr_to_float=30.0, verdict="good"),
+    Entry("wrong", milliseconds=0.5, bytes=1_000, sqnr_to_float=2.0, verdict="poor"),
+    Entry("absent", failure="kernel: it is missing (expected one). Install it."),
+)
+
+
+def test_the_winner_is_the_fastest_program_that_is_close_to_float() -> None:
+    found = Comparison("Net", 5, 1, PROGRAMS)
+    assert sentence(found) == (
+        "fast is the fastest of the programs that are close to float: 1 ms, 4.0 times faster than "
+        "float in torch, 2.5 times smaller than the float parameters, 30.0 dB to float; near is "
+        "smaller (1.5 kB); near is closer to float (41.0 dB)"
+    )
+    none = Comparison("Net", 5, 1, (PROGRAMS[0], *PROGRAMS[3:], Entry("compiled", bytes=3)))
+    assert winner(none) is None
+    assert (
+        sentence(none) == "No program is close to float: 1 far from float, 1 not run here, 1 failed"
+    )
+    untimed = Entry("simulated", bytes=7, sqnr_to_float=20.0, verdict="good")
+    assert sentence(Comparison("Net", 5, 1, (PROGRAMS[0], untimed))) == (
+        "simulated is the smallest of the programs that are close to float: 571 times smaller than "
+        "the float parameters, 20.0 dB to float"
+    )
+
+
+def test_the_plot_has_the_programs_where_their_numbers_are() -> None:
+    drawn = plot(Comparison("Net", 5, 1, PROGRAMS))
+    assert drawn is not None
+    points = {each.label: each for each in drawn.points}
+    assert set(points) == {"near", "fast", "wrong"}
+    zero = next(each.at for each in drawn.across if each.text == "0")
+    distances = [points[name].x - zero for name in ("wrong", "fast", "near")]
+    assert distances == pytest.approx([distances[0] * each for each in (1, 2, 4)], abs=0.2)
+    heights = {each.text: each.at for each in drawn.up}
+    for_ten = heights["20 dB"] - heights["30 dB"]
+    assert points["fast"].y - points["near"].y == pytest.approx(1.1 * for_ten, abs=0.2)
+    area = points["fast"].radius ** 2 / points["wrong"].radius ** 2
+    assert area == pytest.approx(1.6, rel=0.01)
+    assert points["fast"].kinds == ("met", "best")
+    assert points["wrong"].kinds == ()
+
+
+def test_reports_are_written_next_to_the_page_and_linked(tmp_path: Path) -> None:
+    report = Report("near", "Net", (), Sizes(4_000, 1_500), delegates=1)
+    entries = [evolve(PROGRAMS[1], backend=name, report=report) for name in ("near", "../far")]
+    found = Comparison("Net", 5, 1, (PROGRAMS[0], *entries))
+    found.save_html(tmp_path / "compared.html")
+    names = {each.name for each in tmp_path.iterdir()}
+    assert names == {"compared.html", "compared.near.html", "compared...%2Ffar.html"}
+    page = (tmp_path / "compared.html").read_text(encoding="utf-8")
+    links = re.findall(r'href="([^"]*)"', page)
+    assert {unquote(each) for each in links} == names - {"compared.html"}
+    assert "report" not in found.as_dict()["entries"][1]
+
+
+def test_reasons_and_remedies_are_below_the_row_of_their_backend(tmp_path: Path) -> None:
+    note = "output 0 of the program is 2.0 dB from the float model"
+    report = Report("wrong", "Net", (), Sizes(4_000, None))
+    poor = evolve(PROGRAMS[3], notes=(note,), report=report)
+    Comparison("Net", 5, 1, (PROGRAMS[0], poor, PROGRAMS[4])).save_html(tmp_path / "page.html")
+    page = html.unescape((tmp_path / "page.html").read_text(encoding="utf-8"))
+    _, below = page.split("<tbody>")[1].split("wrong: report")
+    of_poor, of_failed = below.split("absent")
+    assert note in of_poor
+    assert "Next: qreg.quantize(model, example_inputs" in of_poor
+    assert "kernel: it is missing (expected one). Install it." in of_failed
+
+
+def test_the_page_of_many_backends_is_small(tmp_path: Path) -> None:
+    entries = [evolve(PROGRAMS[1], backend=f"backend_{n}", notes=("n" * 300,)) for n in range(40)]
+    Comparison("Net", 5, 1, (PROGRAMS[0], *entries)).save_html(tmp_path / "page.html")
+    assert (tmp_path / "page.html").stat().st_size < 600_000

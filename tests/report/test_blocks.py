@@ -132,7 +132,8 @@ def test_the_page_and_the_text_show_the_stack_once() -> None:
     from qreg.report.page import render
 
     found = report(WHOLE)
-    assert render(found).count('class="block"') == 6  # the rings of the chart
+    broad = render(found).split('class="depth narrow"')[0]
+    assert broad.count('class="block"') == 6  # the rings of the chart
     assert str(found).count("like it") == 2
     assert "Repeated blocks" in render(found)
     assert "Repeated blocks" not in render(report(WHOLE[:3]))

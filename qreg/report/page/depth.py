@@ -14,7 +14,7 @@ from qreg.report.page.numbers import decibels
 if TYPE_CHECKING:
     from qreg.report.values import Operator, ReportData
 
-WIDTH, HEIGHT = 1000.0, 220.0  # of the chart, in units of its view box
+WIDTH, NARROW, HEIGHT = 1000.0, 330.0, 220.0  # of the chart, in units of its view box
 MARGIN = 6.0  # above and below, for points at the border
 TICKS = (5, 10, 20, 50)  # dB between lines; the first with few enough lines
 LINES = 7
@@ -55,8 +55,8 @@ class Depth:
     height: float = HEIGHT
 
 
-def depth(report: ReportData) -> Depth | None:
-    """Return the chart; None if no noise was measured."""
+def depth(report: ReportData, width: float = WIDTH) -> Depth | None:
+    """Return the chart of a width; None if no noise was measured."""
     along = list(enumerate(report.operators))
     line = [(at, each.sqnr) for at, each in along if _is_finite(each.sqnr)]
     alone = [(at, each) for at, each in along if _is_first(each) and _is_finite(each.isolated_sqnr)]
@@ -67,13 +67,14 @@ def depth(report: ReportData) -> Depth | None:
     low, high = min([0.0, *values]), max([10.0, *values])
 
     def x(at: int) -> float:
-        return round(WIDTH * (at + 0.5) / len(along), 1)
+        return round(width * (at + 0.5) / len(along), 1)
 
     def y(value: float) -> float:
         share = (value - low) / (high - low)
         return round(MARGIN + (HEIGHT - 2 * MARGIN) * (1 - share), 1)
 
     return Depth(
+        width=width,
         line=" ".join(f"{x(at)},{y(sqnr or 0.0)}" for at, sqnr in line),
         points=[
             Point(each.name, x(at), y(value), f"{each.name}: {decibels(value)}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import asdict
 
+from qreg.report.blocks import folded
 from qreg.report.page.details import DETAILS, texts
 from qreg.report.page.layout import HEIGHT, WIDTH, Layout, layout
 from qreg.report.page.numbers import decibels
@@ -22,7 +23,10 @@ def picture(report: ReportData) -> dict[str, Any]:
     reads: dict[str, tuple[str, ...]] = dict.fromkeys(model_inputs(report), ())
     reads |= {each.name: each.inputs for each in report.operators}
     placed = layout(reads)
-    operators = [_operator(each, report, placed) for each in report.operators]
+    rows = {each.name: group[0].name for group in folded(report.operators) for each in group}
+    operators = [
+        {**_operator(each, report, placed), "row": rows[each.name]} for each in report.operators
+    ]
     return {
         "size": [WIDTH, HEIGHT],
         "states": [asdict(state) for state in STATES],

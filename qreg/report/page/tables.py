@@ -1,15 +1,20 @@
-"""The tables of the page: those of the terminal, without the table of operators."""
+"""The tables of a report's page: those of the terminal, with rows that lead to nodes."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
-
-from attrs import frozen
+from typing import TYPE_CHECKING
 
 from qreg.report.blocks import stacks
-from qreg.report.rows import block_rows, operator_rows, part_rows, reason_rows
+from qreg.report.page.numbers import decibels
+from qreg.report.page.table import Line, Table
+from qreg.report.rows import (
+    block_rows,
+    operator_groups,
+    operator_row,
+    part_rows,
+    reason_rows,
+)
 from qreg.report.text import (
     algorithm_rows,
     conversion_rows,
@@ -22,44 +27,73 @@ if TYPE_CHECKING:
     from qreg.report.values import ReportData
     from qreg.utils.tables import Row
 
-NUMBER = re.compile(r"-?(\d[\d,.]*(e[+-]?\d+)?|inf|nan)( dB| %| s)?")
-
-
-@frozen
-class Table:
-    """A table; ``numbers`` are the columns that are aligned on the right."""
-
-    title: str
-    columns: Sequence[str]
-    numbers: frozenset[str]
-    rows: Sequence[Row]
+OPERATORS = "Operators"
 
 
 def tables(report: ReportData) -> list[Table]:
     """Return the tables that have rows."""
-    return [_table(title, rows) for title, rows in _titled(report) if rows]
+    return [Table(title, lines) for title, lines in _titled(report) if lines]
 
 
-def _titled(report: ReportData) -> Iterator[tuple[str, Sequence[Row]]]:
-    yield "Outputs of the program", output_rows(report.verification)
-    yield "Algorithms, judged on batches that were held back", algorithm_rows(report.algorithms)
+def _titled(report: ReportData) -> Iterator[tuple[str, Sequence[Line]]]:
+    names = {each.name for each in report.operators}
+    yield "Outputs of the program", _plain(output_rows(report.verification))
+    yield "Operators at which the SQNR drops", _drops(report)
+    yield (
+        "Algorithms, judged on batches that were held back",
+        _plain(algorithm_rows(report.algorithms)),
+    )
     if stacks(report.operators):
-        yield "Repeated blocks", block_rows(report)
-        yield "Operators of repeated blocks together", operator_rows(report)
-        yield "Size of weights and other constants by part", part_rows(report)
-    yield "Operators by place and reason", reason_rows(report.operators)
-    yield "Float operators that split int8 ones", split_rows(report.splits)
-    yield "Conversions that belong to no border", conversion_rows(report.leftover)
-    yield "Ranges that use few quantized values", range_rows(report.ranges)
+        yield "Repeated blocks", _plain(block_rows(report))
+    yield OPERATORS, _operators(report)
+    if stacks(report.operators):
+        yield "Size of weights and other constants by part", _plain(part_rows(report))
+    yield "Operators by place and reason", _plain(reason_rows(report.operators))
+    yield (
+        "Float operators that split int8 ones",
+        [
+            Line(row, each.operators[0])
+            for row, each in zip(split_rows(report.splits), report.splits, strict=True)
+        ],
+    )
+    yield "Conversions that belong to no border", _plain(conversion_rows(report.leftover))
+    yield (
+        "Ranges that use few quantized values",
+        [
+            Line(row, row["tensor"] if row["tensor"] in names else None)
+            for row in range_rows(report.ranges)
+        ],
+    )
     stages = report.seconds.items()
-    yield "Where the time went", [{"stage": name, "took": f"{took:.2f} s"} for name, took in stages]
+    yield (
+        "Where the time went",
+        _plain([{"stage": name, "took": f"{took:.2f} s"} for name, took in stages]),
+    )
 
 
-def _table(title: str, rows: Sequence[Row]) -> Table:
-    columns = [name for name in rows[0] if any(row[name] not in ("", None) for row in rows)]
-    numbers = [name for name in columns if all(_is_number(row[name]) for row in rows)]
-    return Table(title, columns, frozenset(numbers), rows)
+def _plain(rows: Sequence[Row]) -> list[Line]:
+    return [Line(row) for row in rows]
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) or bool(NUMBER.fullmatch(str(value)))
+def _operators(report: ReportData) -> list[Line]:
+    """Return a row for each operator; those at the same place of repeated blocks are together."""
+    groups = operator_groups(report)
+    return [Line(operator_row(group, report), group[0].name) for group in groups]
+
+
+def _drops(report: ReportData) -> list[Line]:
+    found = report.verification.drops if report.verification else ()
+    return [
+        Line(
+            {
+                "operator": each.node,
+                "module": each.module,
+                "drop": f"{min(each.before, 100.0) - each.after:.1f} dB",
+                "before": decibels(each.before),
+                "after": decibels(each.after),
+                "to keep it in float": f"quantizer.{each.keep}",
+            },
+            each.node,
+        )
+        for each in found
+    ]

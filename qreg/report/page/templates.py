@@ -27,6 +27,21 @@ def asset(path: str) -> str:
     return files(PACKAGE).joinpath(path).read_text(encoding="utf-8")
 
 
+STYLE = ("base.css", "tables.css", "charts.css")
+SCRIPTS = ("dom", "tables", "copy")
+
+
+def style(*more: str) -> str:
+    """Return the style that all pages have, and that in further files."""
+    return "\n".join(map(asset, (*STYLE, *more)))
+
+
+def script(*more: str) -> str:
+    """Return the script that all pages have, with further parts."""
+    parts = (asset(f"script/{name}.js") for name in (*SCRIPTS, *more))
+    return "\n".join(["(() => {", '"use strict";', *parts, "})();"])
+
+
 def checksum(script: str) -> str:
     """Return the hash source of an inline script, for the page's Content-Security-Policy."""
     digest = hashlib.sha256(script.encode()).digest()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from attrs import evolve
 from selenium.webdriver.common.keys import Keys
 
 from qreg import Registry
@@ -183,7 +187,8 @@ def test_without_noise_it_says_how_to_measure_it(reports: ModuleType, show: Show
     page = show(reports.decided())
     assert "--sensitivity" in page.text("#worst")
     assert "--numerics" in page.text("#worst")
-    assert "not verified" in page.text(".cards")
+    assert "Not verified" in page.text(".banner")
+    assert "Not timed" in page.text(".banner")
 
 
 def test_defects_are_named_before_everything_else(reports: ModuleType, show: Show) -> None:
@@ -258,6 +263,106 @@ def test_two_thousand_nodes_pan_zoom_and_jump(reports: ModuleType, show: Show) -
     page.click("#zoom-top")
     page.click_node("conv2d_2")
     assert page.selected() == "conv2d_2"
+    assert page.messages() == []
+
+
+ROWS = """
+const table = [...document.querySelectorAll('.sheet')].find(
+  (each) => each.querySelector('h2').textContent === arguments[0]);
+return [...table.querySelectorAll('tbody tr')].map(
+  (row) => [...row.cells].map((cell) => cell.textContent));
+"""
+
+
+def test_the_numbers_in_the_tables_are_those_of_the_report(reports: ModuleType, show: Show) -> None:
+    report = reports.everything()
+    page = show(report)
+    shown = {row[0]: row for row in page.run(ROWS, "Operators")}
+    assert set(shown) == {each.name for each in report.operators}
+    for each in report.operators:
+        sqnr = "equal" if each.sqnr == float("inf") else f"{each.sqnr:.1f} dB"
+        assert {each.module, each.place, sqnr, each.reason} <= set(shown[each.name])
+
+
+def test_a_click_on_a_heading_sorts_by_the_numbers_and_again_the_other_way(
+    reports: ModuleType, show: Show
+) -> None:
+    page = show(reports.everything())
+    heading = "th:nth-child(6)"  # SQNR
+    page.run("document.querySelector('[data-csv=\"operators.csv\"]').closest('.sheet').id = 'all'")
+    assert page.text(f"#all {heading}").startswith("SQNR")
+    page.click(f"#all {heading} button")
+    up = [row[0] for row in page.run(ROWS, "Operators")]
+    assert up == ["conv2d_1", "add", "linear", "sigmoid", "relu", "conv2d", "view"]
+    page.click(f"#all {heading} button")
+    assert [row[0] for row in page.run(ROWS, "Operators")] == up[::-1]
+    assert (
+        page.run(
+            "return [...document.querySelectorAll('#all th')].map(e => e.getAttribute('aria-sort'))"
+        ).count("descending")
+        == 1
+    )
+
+
+def test_a_table_is_saved_as_csv(reports: ModuleType, show: Show, tmp_path: Path) -> None:
+    report = reports.everything()
+    odd = evolve(report.operators[0], reason='a "quoted", =2+3\nreason', lowered_as="=SUM(A1)")
+    page = show(evolve(report, operators=(odd, *report.operators[1:])))
+    command = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    page.driver.execute_cdp_cmd("Browser.setDownloadBehavior", command)
+    page.click("[data-csv='operators.csv']")
+    for _ in range(200):
+        if (tmp_path / "operators.csv").exists():
+            break
+        time.sleep(0.05)
+    with (tmp_path / "operators.csv").open(encoding="utf-8", newline="") as stream:
+        heads, *rows = csv.reader(stream)
+    assert heads[:3] == ["operator", "module", "ends"]
+    assert {row[0] for row in rows} == {each.name for each in report.operators}
+    found = next(row for row in rows if row[0] == odd.name)
+    assert 'a "quoted", =2+3\nreason' in found
+    assert "'=SUM(A1)" in found  # not a formula
+    assert page.messages() == []
+
+
+def test_rows_lead_to_nodes_and_nodes_to_rows(reports: ModuleType, show: Show) -> None:
+    page = show(reports.everything())
+    page.click("tr[data-row='sigmoid'] [data-node]")
+    assert page.selected() == "sigmoid"
+    page.click("#details [data-to-row]")
+    assert page.run("return document.querySelector('tr.found').dataset.row") == "sigmoid"
+
+
+def test_a_step_is_copied(reports: ModuleType, show: Show) -> None:
+    report = reports.sensitive()
+    page = show(report)
+    codes = page.run("return [...document.querySelectorAll('.steps code')].map(e => e.textContent)")
+    assert codes[1:] == [each.code for each in report.next_steps]
+    allowed = {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    page.driver.execute_cdp_cmd("Browser.grantPermissions", allowed)
+    page.click(".steps li:nth-child(2) button")
+    page.wait("document.querySelector('.steps li:nth-child(2) button').textContent !== 'Copy'")
+    assert page.text(".steps li:nth-child(2) button") in ("Copied", "Selected")
+    assert page.messages() == []
+
+
+def test_on_a_phone_a_node_opens_a_sheet_at_the_lower_border(
+    reports: ModuleType, show: Show
+) -> None:
+    page = show(reports.everything())
+    phone = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        box = "document.querySelector('.details').getBoundingClientRect()"
+        page.wait(f"{box}.top >= innerHeight")
+        page.run("qreg.select('linear')")
+        page.wait(f"Math.abs({box}.bottom - innerHeight) < 1")
+        assert page.selected() == "linear"
+        assert page.run("return document.documentElement.scrollWidth") == 390
+        page.click("#clear")
+        page.wait(f"{box}.top >= innerHeight")
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert page.messages() == []
 
 

@@ -17,12 +17,15 @@ from qreg.report.page import render
 from qreg.report.page.cards import cards
 from qreg.report.page.depth import depth
 from qreg.report.page.details import texts
+from qreg.report.page.labels import Circle, placed
+from qreg.report.page.made_with import made_with
 from qreg.report.page.modules import module_tree
 from qreg.report.page.numbers import decibels, short, size
 from qreg.report.page.picture import picture
 from qreg.report.page.states import STATES, counted, state_of
+from qreg.report.page.verdicts import Verdict, verdicts
 from qreg.report.page.worst import worst
-from qreg.report.values import Sizes
+from qreg.report.values import Provenance, Sizes
 from qreg.verification.latency import Timing
 
 VENDOR = files("qreg.report.page").joinpath("vendor")
@@ -101,9 +104,83 @@ def test_only_edges_between_int8_and_float_are_marked(reports: ModuleType) -> No
 
 
 def test_cards_warn_of_what_is_not_as_it_could_be(reports: ModuleType) -> None:
-    warned = {card.label for card in cards(reports.everything()) if card.warns}
-    assert warned == {"Delegates"}
-    assert {card.label for card in cards(reports.decided()) if card.warns} == {"SQNR of outputs"}
+    assert {card.label for card in cards(reports.everything()) if card.warns} == {"Delegates"}
+    assert {card.label for card in cards(reports.decided()) if card.warns} == set()
+
+
+def test_verdicts_are_in_words_with_the_numbers_of_the_report(reports: ModuleType) -> None:
+    report = evolve(reports.everything(), defects=())
+    found = [(each.kind, each.words, each.note) for each in verdicts(report)]
+    assert found == [
+        ("good", "Close to float", "28.4 dB at worst, 4 inputs in executorch"),
+        ("good", "3.9 times smaller", "361 kB, float parameters 1.4 MB"),  # 1,400 / 361
+        ("good", "2.4 times faster", "1.02 ms, float takes 2.41 ms"),  # 2.41 / 1.02
+    ]
+    assert verdicts(reports.everything())[0].kind == "warn"  # it has a defect
+    assert [each.kind for each in verdicts(reports.decided())] == ["open"] * 3
+    poor = evolve(report.verification, min_sqnr=30.0)
+    assert verdicts(evolve(report, verification=poor))[0] == Verdict(
+        "Accuracy",
+        "bad",
+        "Far from float",
+        "28.4 dB at worst, 4 inputs in executorch; below 30 dB",
+    )
+    equal = evolve(report, timing=Timing(1.0, 1.01, 50), sizes=Sizes(100, 120))
+    assert [(each.kind, each.words) for each in verdicts(equal)[1:]] == [
+        ("warn", "20 % larger"),
+        ("warn", "As fast as float"),
+    ]
+
+
+def test_kinds_of_verdicts_differ_in_shape(reports: ModuleType) -> None:
+    pages = [
+        render(evolve(reports.everything(), defects=())),
+        render(reports.everything()),
+        render(evolve(reports.everything(), timing=Timing(1.0, 2.0, 50))),
+        render(reports.decided()),
+    ]
+    marks = ("circle", "polygon", "polygon", "circle")
+    for page, kind, mark in zip(pages, ("good", "warn", "bad", "open"), marks, strict=True):
+        banner = page.split('<section class="banner"')[1].split("</section>")[0]
+        sign = banner.split(f'data-kind="{kind}"')[1].split("</svg>")[0]
+        assert f'<{mark} class="outline"' in sign
+    drawn = {page.split('class="outline"')[1].split("/>\n")[0] for page in pages[:2]}
+    assert len(drawn) == 2
+
+
+def test_no_label_covers_another_label_or_circle() -> None:
+    """Eleven circles at nearly one place, and three apart."""
+    near = [Circle(300 + 3 * n, 150 + 2 * n, 8 + n, str(n)) for n in range(11)]
+    apart = [Circle(100, 50, 22, "a"), Circle(600, 300, 5, "a long name"), Circle(850, 9, 5, "b")]
+    circles = [*near, *apart]
+    found = placed(circles, (0, 0, 860, 380))
+    assert found[11].inside
+    boxes = [
+        (each.x - 3.8 * len(c.label), each.x + 3.8 * len(c.label), each.y - 7, each.y + 7)
+        for each, c in zip(found, circles, strict=True)
+    ]
+    for number, (left, right, top, bottom) in enumerate(boxes):
+        assert 0 <= left < right <= 860
+        assert 0 <= top < bottom <= 380
+        for other, (l2, r2, t2, b2) in enumerate(boxes):
+            assert number == other or right <= l2 or r2 <= left or bottom <= t2 or b2 <= top
+        for other, circle in enumerate(circles):
+            if number != other:
+                x = min(max(circle.x, left), right) - circle.x
+                y = min(max(circle.y, top), bottom) - circle.y
+                assert math.hypot(x, y) >= circle.radius - 1
+
+
+def test_made_with_has_whole_hashes() -> None:
+    made = Provenance({"torch": "2.13"}, "x86_64", {"threads": 1}, 4, "a" * 64, "b" * 64)
+    assert made_with(made) == [
+        ("versions", "torch 2.13"),
+        ("processor", "x86_64"),
+        ("options", "threads=1"),
+        ("calibration", f"4 batches, SHA-256 {'a' * 64}"),
+        ("recipe", f"SHA-256 {'b' * 64}"),
+    ]
+    assert made_with(None) == []
 
 
 def test_numbers_are_short() -> None:
@@ -141,10 +218,9 @@ def test_what_to_know_first_stands_apart_and_once(reports: ModuleType) -> None:
     for line in cautions(slow):
         assert page.count(line) == 1
     assert page.index("15 % slower than float; ") < page.index('<ul class="headlines">')
-    latency = next(card for card in cards(slow) if card.label == "Latency")
-    assert (latency.note, latency.warns) == ("15 % slower than float, which takes 1 ms", True)
-    program = next(card for card in cards(slow) if card.label == "Program")
-    assert program.note == "20 % larger than the float parameters, 300 kB"
+    _, small, fast = verdicts(slow)
+    assert (fast.words, fast.kind) == ("15 % slower", "bad")
+    assert (small.words, small.kind) == ("20 % larger", "warn")
     assert "What to know first" not in render(report)
 
 

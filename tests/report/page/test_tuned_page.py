@@ -18,7 +18,7 @@ TRIALS = (
     Trial(Variant("toy", "broken"), failure="<b>no</b> " + "x" * 200),
 )
 CIRCLES = """
-return [...document.querySelectorAll('circle')].map(each => ({
+return [...document.querySelectorAll('.broad circle')].map(each => ({
   title: each.querySelector('title').textContent, of: each.getAttribute('class').split(' '),
   x: +each.getAttribute('cx'), y: +each.getAttribute('cy'), r: +each.getAttribute('r'),
 }));

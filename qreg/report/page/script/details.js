@@ -28,6 +28,7 @@ function groups(node, picture, near) {
     if (text && picture.details[index][1] !== "reason") add(...picture.details[index], text);
   });
   if (node.pattern && node.pattern.length > 1) add("Decision", "pattern", chips(node.pattern, "data-node"));
+  if (node.row !== undefined) add("Origin", "table", chips([node.row], "data-to-row"));
   if (node.module !== undefined) add("Origin", "module", chips([node.module], "data-module"));
   if (near.inputs.length) add("Graph", "inputs", chips(near.inputs, "data-node"));
   if (near.users.length) add("Graph", "users", chips(near.users, "data-node"));

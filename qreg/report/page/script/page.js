@@ -12,6 +12,7 @@ function clear() {
   if (selected) cy.batch(() => (selected.removeClass("chosen"), selected.connectedEdges().removeClass("near")));
   selected = null;
   byId("clear").hidden = true;
+  delete document.body.dataset.selected;
   byId("details").replaceChildren(element("p", { class: "empty" }, "No node is selected."));
 }
 
@@ -24,6 +25,7 @@ function select(name, { move = true } = {}) {
   const near = { inputs: named(node.incomers("node")), users: named(node.outgoers("node")) };
   showDetails(node.data("node"), picture, near);
   byId("clear").hidden = false;
+  document.body.dataset.selected = "";
   if (move) centre(cy, node);
 }
 
@@ -74,10 +76,20 @@ for (const box of document.querySelectorAll("[data-filter]")) {
   box.addEventListener("change", () => applyFilters(cy, module));
 }
 
+/** Shows the row of an operator in its table, from the node of the graph. */
+function showRow(name) {
+  const row = document.querySelector(`tr[data-row="${CSS.escape(name)}"]`);
+  for (const each of document.querySelectorAll("tr.found")) each.classList.remove("found");
+  if (!row) return;
+  row.classList.add("found");
+  row.scrollIntoView({ block: "center" });
+}
+
 document.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-node], [data-module]");
+  const button = event.target.closest("[data-node], [data-module], [data-to-row]");
   if (!button) return;
   event.preventDefault();
+  if (button.dataset.toRow !== undefined) return showRow(button.dataset.toRow);
   if (button.dataset.node !== undefined) {
     select(button.dataset.node);
     if (!button.closest(".details")) byId("graph").scrollIntoView({ block: "nearest" });
