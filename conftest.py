@@ -1,13 +1,19 @@
-"""A session-wide cache of the patterns that torchao and executorch's quantizer export.
+"""What makes a run of many tests short: exported patterns are kept, garbage and traces are not.
 
-They export the patterns that they search for anew for each model, 0.15 s each: a hundred for a QAT
-model. The cache returns copies, which they may change.
+torchao and executorch's quantizer export the patterns that they search for anew for each model,
+0.15 s each: a hundred for a QAT model. The cache returns copies, which they may change.
+
+Graphs create so many objects that Python's garbage collector takes a tenth of the time: it goes
+through all modules of torch and all tests again and again. And pytest 9.2 captures what loggers
+that do not propagate write. Torch then describes each tensor of a trace, with the stack of calls.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
+import gc
+import logging
 import sys
 from collections.abc import Hashable, Iterator
 from types import FunctionType
@@ -16,7 +22,14 @@ from typing import Any
 import pytest
 import torch
 
+TRACE = "torch.__trace"  # torch 2.13.0: its handlers decide whether traces are written
 EXPORT = "_get_aten_graph_module_for_pattern"  # torchao 0.18.0
+
+
+def pytest_configure() -> None:
+    """Collect garbage after 50,000 allocations instead of 700, and let torch write no trace."""
+    gc.set_threshold(50_000, 20, 100)
+    logging.getLogger(TRACE).propagate = True
 
 
 @pytest.fixture(scope="session", autouse=True)

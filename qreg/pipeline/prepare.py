@@ -11,7 +11,7 @@ from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt
 from torchao.quantization.pt2e.quantizer import Quantizer
 
 from qreg.folding.fold import folded
-from qreg.graph.compat import restore_annotation
+from qreg.graph.compat import fusing_present_convolutions, restore_annotation
 from qreg.graph.prepared import float_graph
 from qreg.programs.export import dynamic_shapes_of, export_again, exported
 from qreg.programs.stateless import check_state
@@ -85,7 +85,8 @@ def prepare_program(program: ExportedProgram, quantizer: Quantizer) -> GraphModu
         check_state(quantizer.registry.backend(quantizer.backend).value, program)
     model = program.module(check_guards=False)
     if _is_trained(quantizer):
-        prepared: GraphModule = prepare_qat_pt2e(model, quantizer)
+        with fusing_present_convolutions():
+            prepared: GraphModule = prepare_qat_pt2e(model, quantizer)
     else:
         prepared = prepare_pt2e(folded(model), quantizer)
     return prepared

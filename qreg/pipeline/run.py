@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from torch.fx import GraphModule
 
 from qreg.algorithms.outcome import Outcome
 from qreg.analysis.audit import audit
-from qreg.analysis.fault_localization import Search, name_suspect
+from qreg.analysis.bisection import Search
+from qreg.analysis.fault_localization import name_suspect
 from qreg.analysis.ranges import Range, concerns
 from qreg.analysis.sizes import parameter_bytes
 from qreg.errors import ProgramError
@@ -182,12 +184,11 @@ class Run:
         try:
             yield
         except ProgramError as error:
-            with self.stages.stage("find the operator"):
-                named = self._named(error, graphs)
-            raise named from error.__cause__
+            raise self._named(error, graphs) from error.__cause__
 
     def _named(self, error: ProgramError, graphs: Graphs) -> ProgramError:
-        search = Search(self.goal.lower, self.load, self.floor)
+        stage = partial(self.stages.stage, "look for the operator that goes wrong")
+        search = Search(self.goal.lower, self.load, self.floor, stage=stage)
         decisions = graphs.quantizer.decisions
         try:
             converted, samples = graphs.converted, graphs.samples

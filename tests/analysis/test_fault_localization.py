@@ -14,8 +14,12 @@ from torch.export import ExportedProgram
 
 import qreg
 from qreg import Lowered, Registry
-from qreg.analysis.fault_localization import Search, suspect, up_to
+from qreg.analysis.bisection import Search, suspect
+from qreg.analysis.fault_localization import name_suspect
+from qreg.analysis.parts import up_to
 from qreg.errors import LoweringError, VerificationError
+from qreg.graph.provenance import origin
+from qreg.programs.lowering import target
 
 
 class Net(nn.Module):
@@ -179,7 +183,38 @@ def test_a_model_whose_every_part_works_has_no_suspect(toy: ModuleType) -> None:
     options: dict[str, Any] = {"registry": registry, "progress": False}
     result = qreg.quantize(Net(), EXAMPLE, backend="toy", calibration=[EXAMPLE], **options)
     search = Search(toy.lower, toy.load, 20)
-    assert suspect(result.converted, result.decisions, [EXAMPLE], search) == []
+    assert suspect(result.converted, result.decisions, [EXAMPLE], search).operators == ()
+
+
+@pytest.mark.parametrize(
+    ("budget", "lowered", "first", "last"),
+    [
+        ({"lowerings": 0}, 0, "linear", "add"),
+        ({"seconds": 0.0}, 0, "linear", "add"),
+        ({"lowerings": 1}, 1, "tanh", "add"),  # the part up to linear_1 works
+        ({"lowerings": 2}, 2, "tanh", "tanh"),  # the part up to tanh does not
+    ],
+)
+def test_the_search_stops_at_its_budget_and_tells_how_far_it_came(
+    budget: dict[str, Any], lowered: int, first: str, last: str, toy: ModuleType
+) -> None:
+    registry = Registry({"toy": toy}, entry_points=False)
+    options: dict[str, Any] = {"registry": registry, "progress": False}
+    result = qreg.quantize(Net(), EXAMPLE, backend="toy", calibration=[EXAMPLE], **options)
+    wrong = breaking(toy, "aten.tanh.default", lambda outputs: [-each for each in outputs])
+    goal = target(wrong, "breaking")
+    search = Search(goal.lower, wrong.backend("breaking").value.load, 20, **budget)
+    error = VerificationError("it is wrong.")
+    found = suspect(result.converted, result.decisions, [EXAMPLE], search)
+    assert (search.lowered, found.stopped) == (lowered, lowered < 2)
+    names = [origin(node) for node in found.operators]
+    assert (names[0], names[-1]) == (first, last)
+    search = Search(goal.lower, wrong.backend("breaking").value.load, 20, **budget)
+    named = name_suspect(error, result.converted, result.decisions, [EXAMPLE], search)
+    if found.stopped:
+        assert f"operators from {first} to {last} (the search stopped after lowering {lowered}" in (
+            str(named)
+        )
 
 
 def test_a_part_of_a_model_gives_what_is_read_behind_it(capture: Any) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch._higher_order_ops.scan import scan
 
 import qreg
-from qreg.analysis.fault_localization import Search, suspect, up_to
+from qreg.analysis.bisection import Search, suspect
+from qreg.analysis.parts import ends, up_to
 from qreg.errors import LoweringError
 from qreg.plugins.registry import installed
 from qreg.programs.lowering import target
@@ -39,13 +40,11 @@ def test_every_part_of_a_working_model_works(name: str, config: str, quantized: 
         registry.backend("xnnpack").value.load,
         10 if "dynamic" in config else 20,
     )
-    from qreg.analysis.fault_localization import _ends
-
-    ends = _ends(result.converted, result.decisions)
-    assert ends
+    cuts = ends(result.converted, result.decisions)
+    assert cuts
     samples = [tuple(sample) for sample in result.samples]
-    assert all(search.works(up_to(result.converted, end), samples) for end in ends)
-    assert suspect(result.converted, result.decisions, samples, search) == []
+    assert all(search.works(up_to(result.converted, end), samples) for end in cuts)
+    assert suspect(result.converted, result.decisions, samples, search).operators == ()
 
 
 class Cell(nn.Module):
