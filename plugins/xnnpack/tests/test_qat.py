@@ -11,11 +11,8 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 from torch.nn import functional as F
-from torchao.quantization.pt2e import (
-    move_exported_model_to_eval,
-    move_exported_model_to_train,
-)
-from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_qat_pt2e
+from torchao.quantization.pt2e import move_exported_model_to_train
+from torchao.quantization.pt2e.quantize_pt2e import prepare_qat_pt2e
 
 import qreg
 
@@ -60,9 +57,7 @@ class Run:
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-        converted = convert_pt2e(prepared)
-        move_exported_model_to_eval(converted)
-        return converted, losses
+        return qreg.convert(prepared), losses
 
     def _hits(self, scores: list[Tensor]) -> float:
         predicted = torch.stack([score.argmax() for score in scores])

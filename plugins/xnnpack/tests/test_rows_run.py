@@ -19,7 +19,7 @@ from rows import (
 )
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e, prepare_qat_pt2e
+from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt2e
 from upstream import (
     UpstreamQuantizer,
     annotated,
@@ -88,7 +88,7 @@ def test_7_a_transposed_convolution_with_batch_norm_trains_along_axis_1_and_runs
     quantizer = qreg.get_quantizer("xnnpack", "int8_qat_per_channel")
     prepared = prepare_qat_pt2e(exported(module, (images,), is_qat=True), quantizer)
     prepared(images)
-    converted = convert_pt2e(prepared)
+    converted = qreg.convert(prepared)
     (weight,) = [n for n in converted.graph.nodes if "dequantize_per_channel" in str(n.target)]
     assert weight.args[3] == 1
     lowered = qreg.lower(converted, (images,))
