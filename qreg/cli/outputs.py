@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 import click
+from attrs import asdict
 
 from qreg.cli.options import FILE, FORMAT
 from qreg.cli.remedies import as_options
 
 if TYPE_CHECKING:
+    from qreg.cli.metric import Compared
     from qreg.report.report import Report
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -91,8 +94,17 @@ def files(given: ReportOptions) -> list[Path]:
     return [each for each in (given["html"], given["overlay"]) if each]
 
 
-def put(report: Report, given: ReportOptions, *, operators: bool = True) -> None:
-    """Write the report to its files, and print it; ``operators`` adds the table of all."""
+def put(
+    report: Report,
+    given: ReportOptions,
+    metric: Compared | None = None,
+    *,
+    operators: bool = True,
+) -> None:
+    """Write the report to its files, and print it, with a metric if one was evaluated.
+
+    ``operators`` adds the table of all operators.
+    """
     from qreg.report.text import print_report
 
     if given["html"]:
@@ -100,6 +112,9 @@ def put(report: Report, given: ReportOptions, *, operators: bool = True) -> None
     if given["overlay"]:
         report.save_overlay(given["overlay"], given["overlay_by"])
     if given["as_json"]:
-        click.echo(report.to_json())
-    else:
-        print_report(report, operators=operators, reworded=as_options)
+        added = {} if metric is None else {"metric": asdict(metric)}
+        click.echo(json.dumps(report.as_dict() | added, indent=2))
+        return
+    print_report(report, operators=operators, reworded=as_options)
+    if metric:
+        click.echo(metric)

@@ -9,6 +9,7 @@ import click
 
 from qreg.cli.data import data_file
 from qreg.cli.job import check_decibels, check_outputs, followed_recipe, recipe_job, resolve_job
+from qreg.cli.metric import EVALUATE, evaluated
 from qreg.cli.models import beside, model_file
 from qreg.cli.options import FILE, NAMES, RECIPE, JobOptions, job_options
 from qreg.cli.outputs import ReportOptions, files, measured, put, report_options
@@ -44,6 +45,7 @@ class Options(JobOptions, ReportOptions):
     help="The configs that --bits chooses from; default: all dynamic and weight-only ones.",
 )
 @click.option("--allow-float", is_flag=True, help="Lower the float model if nothing is quantized.")
+@EVALUATE
 @click.option("--no-verify", is_flag=True, help="Do not load and run the program.")
 @report_options
 @reports_errors
@@ -53,6 +55,7 @@ def quantize(
     save_recipe: Path | None,
     bits: float | None,
     bits_from: list[str] | None,
+    evaluate: str | None,
     allow_float: bool,
     no_verify: bool,
     **given: Unpack[Options],
@@ -82,6 +85,7 @@ def quantize(
     import qreg
     from qreg.pipeline.result import report_of
 
+    metric = evaluated(evaluate, job.inputs, runs_here=kind.load is not None)
     if bits is not None:
         job.arguments["quantizer"] = _allocated(job, given, bits, bits_from)
     with judging(given["strict"]):
@@ -89,11 +93,12 @@ def quantize(
         result = qreg.quantize(
             job.inputs.model, job.inputs.example, allow_float=allow_float, **job.arguments
         )
+    report = report_of(result, **measured(given))
+    compared = metric.of(result) if metric else None
     if save_recipe:
         result.recipe.save(save_recipe)
-    report = report_of(result, **measured(given))
     result.save(output)
-    put(report, given, operators=given["numerics"])
+    put(report, given, compared, operators=given["numerics"])
     size = f"({len(result.program)} bytes)"
     click.echo(f"wrote {' and '.join(map(str, written))} {size}", err=given["as_json"])
 

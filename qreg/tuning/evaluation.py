@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from qreg.errors import EvaluationError, InputError
+from qreg.utils.traces import own_line
 
 Model: TypeAlias = Callable[..., Any]
 Evaluate: TypeAlias = Callable[[Model], float]
@@ -33,7 +34,9 @@ def measured(evaluate: Evaluate, model: Model, what: str) -> float:
     try:
         found: object = evaluate(model)
     except (Exception, SystemExit) as cause:  # of the user's code, or of the program it calls
-        problem = f"it raised {type(cause).__name__}: {cause}".rstrip(".")
+        line = own_line(cause)
+        place = f" ({line})" if line else ""
+        problem = f"it raised {type(cause).__name__}: {cause}".rstrip(".") + place
         raise EvaluationError(what, problem) from cause
     if isinstance(found, Tensor):
         raise EvaluationError(what, "it returned a tensor", "Return value.item()")

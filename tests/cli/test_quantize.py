@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -149,3 +150,56 @@ def test_a_batch_that_does_not_fit_is_named(model: Path, data: Path) -> None:
     torch.save([(torch.zeros(8, 4),), (torch.zeros(8, 5),)], data)
     message = failed("quantize", model, "--backend", "toy", "--calibration", data)
     assert "calibration batch 1: input 'x': has shape (8, 5)" in message
+
+
+METRIC = """
+import torch
+
+def largest(run):
+    return run(torch.eye(8, 4)).max().item()
+
+def broken(run):
+    return run(torch.eye(8, 4)).missing
+
+def only_float(run):
+    return 0.5 if "result" not in run.__qualname__.lower() else float("nan")
+"""
+
+
+@pytest.fixture
+def metric(tmp_path: Path) -> Path:
+    path = tmp_path / f"metric_{abs(hash(tmp_path))}.py"
+    path.write_text(METRIC, encoding="utf-8")
+    return path
+
+
+def test_a_metric_is_printed_for_the_float_model_and_the_program(
+    model: Path, data: Path, metric: Path
+) -> None:
+    options = ("--backend", "toy", "--calibration", data, "--evaluate", f"{metric}:largest")
+    result = run("quantize", model, *options, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["metric"]
+    x = torch.eye(8, 4)
+    assert found["in_float"] == Net().eval()(x).max().item()
+    assert found["program"] == torch.export.load(model.with_suffix(".toy")).module()(x).max().item()
+    change = f"({found['program'] - found['in_float']:+.3g})"
+    wanted = f"metric: {found['in_float']:.6g} in float, {found['program']:.6g} as program {change}"
+    assert wanted in succeeded("quantize", model, *options)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("broken", "AttributeError: 'Tensor' object has no attribute 'missing' ("),
+        ("only_float", "it returned NaN for the program"),
+        ("no_such", "has no 'no_such'"),
+    ],
+)
+def test_a_metric_that_fails_leaves_no_program(
+    name: str, expected: str, model: Path, data: Path, metric: Path
+) -> None:
+    options = ("--backend", "toy", "--calibration", data, "--evaluate", f"{metric}:{name}")
+    assert expected in failed("quantize", model, *options, "--save-recipe", "recipe.toml")
+    assert not model.with_suffix(".toy").exists()
+    assert not Path("recipe.toml").exists()
