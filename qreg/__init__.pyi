@@ -5,6 +5,7 @@ from .bundles.reading import load
 from .comparison import Comparison, compare
 from .generation.generate import generate
 from .pipeline.calibrate import calibrate, convert
+from .pipeline.combine import combine
 from .pipeline.explain import explain
 from .pipeline.lower import lower
 from .pipeline.prepare import prepare
@@ -85,6 +86,7 @@ __all__ = [
     "__version__",
     "allocate_bits",
     "calibrate",
+    "combine",
     "compare",
     "convert",
     "errors",

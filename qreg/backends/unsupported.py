@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -62,9 +63,14 @@ def unsupported(
 
 @contextmanager
 def naming_unsupported(
-    fact: str, program: ExportedProgram, read: Callable[[Exception], Sequence[str]]
+    fact: str,
+    programs: Collection[ExportedProgram],
+    read: Callable[[Exception], Sequence[str]],
 ) -> Iterator[None]:
-    """Replace an error about missing kernels; ``read`` returns the operators that it names."""
+    """Replace an error about missing kernels; ``read`` returns the operators that it names.
+
+    ``programs`` are those that may call them.
+    """
     try:
         yield
     except QregError:
@@ -73,8 +79,13 @@ def naming_unsupported(
         operators = read(cause)
         if not operators:
             raise
-        programs = (lambda: program, program.run_decompositions)
-        raise unsupported(fact, programs, operators) from cause
+        plain = [partial(_itself, each) for each in programs]
+        tried = (*plain, *(each.run_decompositions for each in programs))
+        raise unsupported(fact, tried, operators) from cause
+
+
+def _itself(program: ExportedProgram) -> ExportedProgram:
+    return program
 
 
 def way_out(names: Iterable[str]) -> str:

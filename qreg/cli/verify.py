@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 )
 @click.option("--inputs", required=True, metavar="DATA", help=FORMS)
 @data_options
+@click.option("--method", help="The method to run, of a program with several.")
 @BACKEND
 @OPTIONS
 @MIN_SQNR
@@ -43,6 +44,7 @@ def verify(
     program: Path,
     reference: str,
     inputs: str,
+    method: str | None,
     backend: str,
     texts: tuple[str, ...],
     min_sqnr: float | None,
@@ -67,6 +69,7 @@ def verify(
             lowered,
             _reference(given),
             given.required,
+            method=method,
             backend=backend,
             min_sqnr=least_sqnr(min_sqnr),
             floor=floor,

@@ -28,7 +28,8 @@ from qreg.pipeline.arguments import names_unknown
 from qreg.pipeline.selection import Algorithms, Selection, selected
 from qreg.plugins.chosen import chosen_configs
 from qreg.plugins.registry import DEFAULT, Registry, installed
-from qreg.programs.export import copied, exported, name_of
+from qreg.programs.copying import copied
+from qreg.programs.export import exported, name_of
 from qreg.programs.tensors_only import tensors_only
 from qreg.utils.progress import Stages
 from qreg.verification.latency import ROUNDS, WARM_UP, latency

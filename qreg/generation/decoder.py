@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,7 +30,7 @@ class Decoder:
     ``tokens`` and ``positions`` are the places of the two inputs: token ids of shape (1, length)
     and their positions in the cache of shape (length,); ``dtypes`` are the types of the inputs.
     ``width`` is the largest number of tokens of one call. ``cache`` is the number of positions in
-    the cache. ``vocabulary`` is the number of logits of a position.
+    the cache, whose buffers are ``buffers``. ``vocabulary`` is the number of logits of a position.
     """
 
     tokens: int
@@ -37,6 +38,7 @@ class Decoder:
     dtypes: tuple[str, ...]
     width: int
     cache: int
+    buffers: frozenset[str]
     vocabulary: int
 
     @classmethod
@@ -56,13 +58,14 @@ class Decoder:
                 f"model: its inputs are {', '.join(map(str, model.inputs))} (expected the ids of "
                 f"tokens of shape (1, length) and their positions of shape (length,)). {WRAP}"
             )
-        tokens, cache = ranks.index(TOKENS), min(model.caches)
+        tokens, cache = ranks.index(TOKENS), min(model.caches.values())
         return cls(
             tokens=tokens,
             positions=ranks.index(POSITIONS),
             dtypes=tuple(each.dtype for each in model.inputs),
             width=min(_width(model.inputs[tokens]), cache),
             cache=cache,
+            buffers=frozenset(model.caches),
             vocabulary=model.outputs[0].shape[-1],
         )
 
@@ -71,6 +74,39 @@ class Decoder:
         positions = torch.arange(start, start + len(ids))
         given = {self.tokens: torch.tensor([ids]), self.positions: positions}
         return tuple(given[n].to(getattr(torch, dtype)) for n, dtype in enumerate(self.dtypes))
+
+
+def decoders_of(interfaces: Mapping[str, Interface]) -> dict[str, Decoder]:
+    """Return the methods of a model that read tokens, by name.
+
+    Other methods, such as those that return constants, are skipped. Raises ``InputError`` if there
+    is none, if they do not share their caches, and if their vocabularies differ.
+    """
+    found, errors = {}, []
+    for name, interface in interfaces.items():
+        try:
+            found[name] = Decoder.of(interface)
+        except InputError as error:
+            errors.append(error)
+    if not found:
+        raise errors[0] if errors else InputError("model: it has no method (expected one).")
+    if len({(each.vocabulary, each.buffers) for each in found.values()}) > 1:
+        held = (
+            f"{name!r} has {each.vocabulary} tokens and {', '.join(sorted(each.buffers))}"
+            for name, each in found.items()
+        )
+        raise InputError(
+            f"model: its methods do not share a vocabulary and caches: {'; '.join(held)} (expected "
+            "equal ones). Export the methods from one model, in which the buffers have one name."
+        )
+    return found
+
+
+def method_for(count: int, decoders: Mapping[str, Decoder]) -> str:
+    """Return the method for the fewest tokens that reads so many in a call, or the widest."""
+    widths = {name: decoder.width for name, decoder in decoders.items()}
+    enough = {name: width for name, width in widths.items() if width >= count}
+    return min(enough, key=enough.__getitem__) if enough else max(widths, key=widths.__getitem__)
 
 
 def _rank(port: Port) -> int:

@@ -8,9 +8,9 @@ from typing import Any
 from attrs import frozen
 from torch import Tensor
 
-from qreg.generation.decoder import Decoder
+from qreg.generation.decoder import Decoder, decoders_of, method_for
 from qreg.generation.prompt import check_count, prompt_of
-from qreg.generation.sources import Call, Model, source_of
+from qreg.generation.sources import Calls, Model, source_of
 from qreg.pipeline.arguments import names_unknown
 from qreg.plugins.registry import DEFAULT_BACKEND, Registry, installed
 from qreg.programs.lowering import target
@@ -34,10 +34,11 @@ def generate(
     ``result.reference`` for the tokens of the converted or the float model.
 
     Args:
-        model: a result of :func:`qreg.quantize`, a graph of one, an exported program, or a lowered
-            program: its bytes, or the path of its file. Its inputs are token ids of shape
-            (1, length) and their positions of shape (length,), and it keeps keys and values in
-            buffers.
+        model: a result of :func:`qreg.quantize`, the results of :func:`qreg.combine`, a graph of a
+            result, an exported program, or a lowered program: its bytes, or the path of its file.
+            Its inputs are token ids of shape (1, length) and their positions of shape (length,),
+            and it keeps keys and values in buffers. Of several methods, each call takes the one
+            for the fewest tokens that reads its tokens at once.
         prompt: token ids, at least one.
         max_new_tokens: the number of tokens after which generation ends.
         eos: the token, or the tokens, after which generation ends earlier.
@@ -54,18 +55,18 @@ def generate(
             cache.
     """
     source = source_of(model, lambda: target(registry or installed(), backend, options))
-    decoder = Decoder.of(source.interface)
-    ids = prompt_of(prompt, decoder)
-    check_count(max_new_tokens, len(ids), decoder)
+    decoders = decoders_of(source.interfaces)
+    ids = prompt_of(prompt, decoders)
+    check_count(max_new_tokens, len(ids), decoders)
     ends = frozenset([eos] if isinstance(eos, int) else eos or ())
-    with source.opened() as call:
-        return list(_Session(decoder, call).continued(ids, max_new_tokens, ends))
+    with source.opened() as calls:
+        return list(_Session(decoders, calls).continued(ids, max_new_tokens, ends))
 
 
 @frozen
 class _Session:
-    decoder: Decoder
-    call: Call
+    decoders: Mapping[str, Decoder]
+    calls: Calls
 
     def continued(self, ids: list[int], count: int, ends: frozenset[int]) -> Iterator[int]:
         position, given = 0, ids
@@ -79,7 +80,10 @@ class _Session:
     def _next(self, ids: list[int], position: int) -> int:
         """Return the most probable token after some, which are read in parts of a fitting size."""
         logits: Any = None
-        for start in range(0, len(ids), self.decoder.width):
-            part = ids[start : start + self.decoder.width]
-            logits = self.call(self.decoder.inputs(part, position + start))[0]
+        while ids:
+            name = method_for(len(ids), self.decoders)
+            decoder = self.decoders[name]
+            part, ids = ids[: decoder.width], ids[decoder.width :]
+            logits = self.calls[name](decoder.inputs(part, position))[0]
+            position += len(part)
         return int(logits.reshape(-1, logits.shape[-1])[-1].argmax())

@@ -23,7 +23,7 @@ def interface_of(model: GraphModule) -> Interface:
     names = [spec.name for spec in Signature.of_graph(model).specs]
     inputs = [_port(name, place.meta["val"]) for name, place in zip(names, places, strict=True)]
     output = _port("output", _first_output(model.graph))
-    return Interface(tuple(inputs), (output,), tuple(_caches(model.graph)))
+    return Interface(tuple(inputs), (output,), dict(_caches(model.graph)))
 
 
 def _port(name: str, value: torch.Tensor) -> Port:
@@ -40,12 +40,13 @@ def _first_output(graph: Graph) -> torch.Tensor:
     return value
 
 
-def _caches(graph: Graph) -> Iterator[int]:
+def _caches(graph: Graph) -> Iterator[tuple[str, int]]:
+    """Yield the name and the number of positions of each cache."""
     mutations = Mutations.of(graph)
     for node in graph.nodes:
         dim = _written_dim(node)
         if dim is not None and mutations.is_state(node):
-            yield int(node.meta["val"].shape[dim])
+            yield str(mutations.owner_of(node).target), int(node.meta["val"].shape[dim])
 
 
 def _written_dim(node: Node) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -13,8 +13,9 @@ from qreg.inputs.arrays import as_tensor, is_array
 FORM = "expected a list of token ids, or a tensor of shape (length,) or (1, length)"
 
 
-def prompt_of(prompt: Sequence[int] | Tensor, decoder: Decoder) -> list[int]:
+def prompt_of(prompt: Sequence[int] | Tensor, decoders: Mapping[str, Decoder]) -> list[int]:
     """Return the ids of a prompt. Raises ``InputError`` if the model cannot read them."""
+    decoder = next(iter(decoders.values()))
     ids = _ids(prompt)
     if not ids:
         raise InputError(f"prompt: it is empty ({FORM}). Begin with the model's first token.")
@@ -50,12 +51,13 @@ def _ids(prompt: object) -> list[int]:
     return list(value)
 
 
-def check_count(count: int, given: int, decoder: Decoder) -> None:
+def check_count(count: int, given: int, decoders: Mapping[str, Decoder]) -> None:
     """Raise ``InputError`` unless the cache has a position for each token that is read.
 
     The last token is returned and not read.
     """
-    room = decoder.cache - given + 1
+    cache = next(iter(decoders.values())).cache
+    room = cache - given + 1
     if type(count) is not int or count < 1:
         raise InputError(
             f"max_new_tokens: it is {count!r} (expected an integer of at least 1). "
@@ -64,6 +66,6 @@ def check_count(count: int, given: int, decoder: Decoder) -> None:
     if count > room:
         raise InputError(
             f"max_new_tokens: {count} and a prompt of {given} do not fit in the cache of "
-            f"{decoder.cache} positions (expected at most {room}). Generate fewer tokens, or "
+            f"{cache} positions (expected at most {room}). Generate fewer tokens, or "
             "export the model with a longer cache."
         )

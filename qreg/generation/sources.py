@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,20 +26,23 @@ from qreg.programs.loading import read_lowered
 from qreg.programs.lowering import Target
 from qreg.verification.runner import run_once
 
-Model: TypeAlias = Result | GraphModule | ExportedProgram | bytes | str | Path
+One: TypeAlias = Result | GraphModule | ExportedProgram | bytes | str | Path
+Model: TypeAlias = One | Mapping[str, Result]
 Call: TypeAlias = "Callable[[tuple[Tensor, ...]], Sequence[Tensor]]"
+Calls: TypeAlias = "Mapping[str, Call]"
+ONLY = "forward"  # the method of a model with one
 
 
 @frozen
 class Source:
-    """The interface of a model, and a function that opens it.
+    """The interfaces of the methods of a model by name, and a function that opens it.
 
-    What ``opened`` returns yields a function that calls the model, whose cache is then as it was
-    exported.
+    What ``opened`` returns yields a function that calls each method. The cache, which they share,
+    is then as it was exported.
     """
 
-    interface: Interface
-    opened: Callable[[], AbstractContextManager[Call]]
+    interfaces: Mapping[str, Interface]
+    opened: Callable[[], AbstractContextManager[Calls]]
 
 
 def source_of(model: Model, target: Callable[[], Target]) -> Source:
@@ -47,14 +51,16 @@ def source_of(model: Model, target: Callable[[], Target]) -> Source:
     Raises ``InputError`` for another object, and for a file that is not a program of the backend.
     """
     if isinstance(model, Result):
-        return Source(interface_of(model.reference), lambda: _of_result(model))
+        return _of_results({model.target.method or ONLY: model})
     if isinstance(model, ExportedProgram):
-        graph = own_state(model.module(check_guards=False))
-        return Source(interface_of(graph), lambda: _of_graph(graph))
+        model = own_state(model.module(check_guards=False))
     if isinstance(model, GraphModule):
-        return Source(interface_of(model), lambda: _of_graph(model))
+        graph = model
+        return Source({ONLY: interface_of(graph)}, lambda: _of_graph(graph))
     if isinstance(model, (bytes, str, Path)):
         return _of_program(model, target())
+    if isinstance(model, Mapping):
+        return _of_results(model)
     raise InputError(
         f"model: it is a {type(model).__name__} (expected a result of qreg.quantize, a graph of "
         "one, an ExportedProgram, or a program as bytes or a path). Quantize the model first."
@@ -74,21 +80,33 @@ def _of_program(given: bytes | str | Path, target: Target) -> Source:
         found = call(target.supplied, "interfaces", interfaces, program, expected=Mapping)
     except InputError as error:
         raise InputError(f"{what}: {error}. Pass a program that was lowered for it.") from error
-    (interface,) = found.values()
-    return Source(interface, lambda: _running(target, Lowered(program, delegates=0)))
+    parts = {name: Lowered(program, delegates=0) for name in found}
+    return Source(found, lambda: _running(target, parts))
 
 
-def _of_result(result: Result) -> AbstractContextManager[Call]:
-    return _running(result.target, result.lowered)
+def _of_results(results: Mapping[str, Result]) -> Source:
+    """Return the methods of a program that results share, or the one of a result."""
+    each_is_one = all(isinstance(each, Result) for each in results.values())
+    if not each_is_one or len({each.program for each in results.values()}) != 1:
+        raise InputError(
+            "model: it is a dict of other values than results with one program (expected what "
+            "qreg.combine returns). Combine the results of the methods."
+        )
+    target = next(iter(results.values())).target
+    interfaces = {name: interface_of(each.reference) for name, each in results.items()}
+    parts = {name: each.lowered for name, each in results.items()}
+    return Source(interfaces, lambda: _running(target, parts))
 
 
 @contextmanager
-def _running(target: Target, lowered: Lowered) -> Iterator[Call]:
-    runner = target.loader(lowered.program)
-    yield lambda sample: run_once(runner, lowered, sample)
+def _running(target: Target, parts: Mapping[str, Lowered]) -> Iterator[Calls]:
+    """Load the program that is in each of its parts, and yield a function for each part."""
+    program = next(iter(parts.values())).program
+    runners = target.loader.methods(program)
+    yield {name: partial(run_once, runners[name], part) for name, part in parts.items()}
 
 
 @contextmanager
-def _of_graph(graph: GraphModule) -> Iterator[Call]:
+def _of_graph(graph: GraphModule) -> Iterator[Calls]:
     with torch.no_grad(), keeping_state(graph):
-        yield lambda sample: flat(called(graph, sample))
+        yield {ONLY: lambda sample: flat(called(graph, sample))}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch.export import ExportedProgram
@@ -14,9 +14,13 @@ from qreg.pipeline.arguments import names_unknown
 from qreg.pipeline.prepare import folded_program
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry, installed
 from qreg.plugins.types.program import Lowered
-from qreg.programs.export import copied, dynamic_shapes_of, exported
+from qreg.programs.copying import copied
+from qreg.programs.export import dynamic_shapes_of, exported
 from qreg.programs.lowering import Target, target
+from qreg.programs.methods import check_names, names_read
 from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
+
+Lowerable: TypeAlias = torch.nn.Module | ExportedProgram
 
 
 def supported_shapes(goal: Target, program: ExportedProgram, example: tuple[Any, ...]) -> Any:
@@ -35,7 +39,7 @@ def supported_shapes(goal: Target, program: ExportedProgram, example: tuple[Any,
 
 @names_unknown
 def lower(
-    model: torch.nn.Module | ExportedProgram,
+    model: Lowerable | Mapping[str, Lowerable],
     example_inputs: Any = None,
     *,
     backend: str = DEFAULT_BACKEND,
@@ -47,16 +51,47 @@ def lower(
 
     Constant expressions of a float model are folded, as in ``quantize``.
 
-    Raises ``ExportError`` and ``LoweringError`` with the cause chained, and ``InputError`` for a
-    model with dynamic dimensions if the backend does not support them.
+    Args:
+        model: a module to export, or an ``ExportedProgram``; or a dict of them by name, which
+            become the methods of one program. Methods share the buffers of one name that they
+            write to.
+        example_inputs: as for :func:`qreg.quantize`; for methods, a dict by their names.
+        backend: the name of the backend.
+        dynamic_shapes: as for ``torch.export.export``; for methods, a dict by their names.
+        options: the options of the backend by name; ``qreg ops`` lists them.
+        registry: the registry to use instead of that of the installed plugins.
+
+    Returns:
+        The program, with its operators, or with ``methods``.
+
+    Raises:
+        ExportError, LoweringError: with the cause chained.
+        InputError: the model has dynamic dimensions, or there are several methods, which the
+            backend does not support; or methods do not agree on the state that they share.
     """
     goal = target(registry or installed(), backend, options)
-    program, example = exported(model, example_inputs, dynamic_shapes)
+    if not isinstance(model, Mapping):
+        export = exported(model, example_inputs, dynamic_shapes)
+        return goal.lower(_folded(model, *export, goal))
+    check_names(model)
+    for name in model:
+        goal.of_method(name)
+    inputs, shapes = (each or {} for each in (example_inputs, dynamic_shapes))
+    exports = {name: exported(m, inputs.get(name), shapes.get(name)) for name, m in model.items()}
+    reads = {name: names_read(program) for name, (program, _) in exports.items()}
+    folded = {name: _folded(model[name], *export, goal) for name, export in exports.items()}
+    return goal.lower_methods(folded, reads)
+
+
+def _folded(
+    model: Lowerable, program: ExportedProgram, example: tuple[Any, ...], goal: Target
+) -> ExportedProgram:
+    """Return a program that can be rewritten, with its constants folded."""
     if not goal.backend.dynamic_shapes:
         input_specs(program)
         supported_shapes(goal, program, example)
     folded = folded_program(program, example)
-    return goal.lower(copied(folded) if folded is model else folded)
+    return copied(folded) if folded is model else folded
 
 
 def chosen(

@@ -43,9 +43,9 @@ from qreg.report.cautions import some
 from qreg.report.operators import operators
 from qreg.report.report import Report
 from qreg.report.values import Operator, Provenance, Sizes
-from qreg.verification.latency import ROUNDS, Timing, side_by_side
+from qreg.verification.latency import ROUNDS, Timing, in_turns
 from qreg.verification.runner import run_once, structured
-from qreg.verification.verify import DYNAMIC_FLOOR, FLOOR, MIN_SQNR, Verification
+from qreg.verification.verify import MIN_SQNR, Verification, floor_of
 
 STATIC_IS_FASTER = (
     "the program computes the range of each activation when it runs, because the config is "
@@ -145,7 +145,7 @@ def _profiled(result: Result, listed: Sequence[Operator]) -> tuple[Operator, ...
 
 
 def _exported(result: Result, model: GraphModule) -> ExportedProgram:
-    return tensors_only(export_again(model, result.samples[0], result.dynamic_shapes))
+    return tensors_only(export_again(model, result.example, result.dynamic_shapes))
 
 
 def _time(operator: Operator, seconds: Mapping[str, float]) -> float | None:
@@ -159,10 +159,10 @@ def _timing(result: Result) -> Timing:
         raise InputError(
             f"{result.target.backend.runtime} is a simulator, so its times are meaningless"
         )
-    load = result.target.loader
-    plain = result.target.lower(_exported(result, result.reference))
-    programs = [plain.program, result.program]
-    in_float, quantized = side_by_side(load, programs, result.samples[0])
+    alone = result.target.of_method(None)
+    plain = alone.lower(_exported(result, result.reference))
+    programs = [(alone.loader, plain.program), (result.target.loader, result.program)]
+    in_float, quantized = in_turns(programs, result.samples[0])
     return Timing(1000 * in_float, 1000 * quantized, ROUNDS)
 
 
@@ -214,15 +214,16 @@ class Result:
     ``program`` is in the format of the backend. ``converted`` is the module that ``convert_pt2e``
     returned, finished by the backend, and that was lowered. ``reference`` is the float graph with
     the operators that have decisions. ``samples`` are the first calibration batches, each a tuple
-    of the arguments in the order of the graphs, keywords last. ``dynamic_shapes`` are those of the
-    program. ``target`` is the backend with the options that the program was lowered with.
-    ``audit`` is None if the program cannot be read back. ``verification`` is None if the program
-    was not run here: because ``verify`` was False, or because the backend only compiles. ``ranges``
-    are the observed ranges that use few of the quantized values. ``parameter_bytes`` is the size of
-    the float model's parameters and buffers. ``notes`` are for the report: the effects of the
-    processor on the configs. ``seconds`` is the time of each stage.
-    ``algorithms`` are the outcomes of the algorithms that were asked for. ``made`` are the parts of
-    ``recipe``.
+    of the arguments in the order of the graphs, keywords last. ``example`` are the inputs that the
+    model was exported with. ``reads`` are the names of its parameters and buffers that the float
+    model uses. ``dynamic_shapes`` are those of the program. ``target`` is the backend with the
+    options that the program was lowered with. ``audit`` is None if the program cannot be read back.
+    ``verification`` is None if the program was not run here: because ``verify`` was False, or
+    because the backend only compiles. ``ranges`` are the observed ranges that use few of the
+    quantized values. ``parameter_bytes`` is the size of the float model's parameters and buffers.
+    ``notes`` are for the report: the effects of the processor on the configs. ``seconds`` is the
+    time of each stage. ``algorithms`` are the outcomes of the algorithms that were asked for.
+    ``made`` are the parts of ``recipe``.
     """
 
     backend: str
@@ -235,6 +236,8 @@ class Result:
     reference: GraphModule = field(repr=False)
     converted: GraphModule = field(repr=False)
     samples: Sequence[tuple[Any, ...]] = field(repr=False)
+    example: tuple[Any, ...] = field(repr=False)
+    reads: frozenset[str] = field(repr=False)
     dynamic_shapes: Any = field(repr=False)
     target: Target = field(repr=False)
     parameter_bytes: int = field(repr=False)
@@ -309,8 +312,14 @@ class Result:
         is there is replaced.
 
         Raises ``BundleError`` for a folder with other files, and ``InputError`` for one that cannot
-        be written and for a model with an output that only the model can compute.
+        be written, for a model with an output that only the model can compute, and for a program
+        with several methods.
         """
+        if self.target.method is not None:
+            raise InputError(
+                f"{folder}: the program has several methods (expected one in a bundle). Save the "
+                "program alone, or the results as they were before qreg.combine."
+            )
         found, modes = self.verification, self.made.quantizer.modes if self.made else ()
         Content(
             target=self.target,
@@ -320,7 +329,7 @@ class Result:
             reference=self.reference,
             converted=self.converted,
             samples=self.samples if data else (),
-            floor=DYNAMIC_FLOOR if "dynamic" in modes else FLOOR,
+            floor=floor_of(modes),
             min_sqnr=found.min_sqnr if found else MIN_SQNR,
         ).save(Path(folder))
 

@@ -37,7 +37,9 @@ from qreg.pipeline.shards import check_shards
 from qreg.pipeline.source import Batch, Data, Source
 from qreg.plugins.types.program import Lowered
 from qreg.programs.export import export_again, exported
-from qreg.programs.lowering import Loader, Target
+from qreg.programs.loader import Loader
+from qreg.programs.lowering import Target
+from qreg.programs.methods import names_read
 from qreg.programs.training import check_still
 from qreg.programs.weights import check_weights
 from qreg.quantizer.registry_quantizer import RegistryQuantizer
@@ -47,7 +49,7 @@ from qreg.recipes.values import Named
 from qreg.utils.progress import Stages
 from qreg.verification.agreement import check_agreement
 from qreg.verification.drops import largest_drops
-from qreg.verification.verify import DYNAMIC_FLOOR, FLOOR, Verification, verify
+from qreg.verification.verify import Verification, floor_of, verify
 
 NONE = Selection()
 
@@ -88,7 +90,7 @@ class Run:
     @property
     def floor(self) -> float:
         """The SQNR in dB to the converted model below which a program is an error."""
-        return DYNAMIC_FLOOR if "dynamic" in self.quantizer.modes else FLOOR
+        return floor_of(self.quantizer.modes)
 
     def export(self, model: torch.nn.Module | ExportedProgram, inputs: Any, shapes: Any) -> Source:
         """Export the model. Raises ``ExportError``, and ``InputError`` for inputs and shapes."""
@@ -250,6 +252,8 @@ class Run:
             reference=graphs.reference,
             converted=graphs.converted,
             samples=graphs.samples,
+            example=source.example,
+            reads=names_read(source.program),
             dynamic_shapes=source.shapes,
             target=self.goal,
             parameter_bytes=parameter_bytes(source.program),

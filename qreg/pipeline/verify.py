@@ -33,6 +33,7 @@ def verify(
     reference: ExportedProgram,
     inputs: Iterable[Any],
     *,
+    method: str | None = None,
     transform: Callable[[Any], Any] | None = None,
     backend: str = DEFAULT_BACKEND,
     min_sqnr: float = MIN_SQNR,
@@ -48,6 +49,7 @@ def verify(
         reference: the float model that the program was made from, or the converted model. The
             comparisons are in ``to_float``.
         inputs: batches in the forms that calibration accepts.
+        method: the name of the method to run, of a program with several.
         transform: a function from a batch to the inputs of the reference, as for
             :func:`qreg.quantize`.
         backend: the name of the backend whose runtime runs the program.
@@ -74,7 +76,7 @@ def verify(
     if floor is not None:
         check_floor(floor)
     _check_given(program, reference)
-    goal = target(registry or installed(), backend, options)
+    goal = target(registry or installed(), backend, options).of_method(method)
     lowered = Lowered(_read(program, goal), delegates=0)
     samples = _samples(inputs, transform, reference)
     model = own_state(reference.module(check_guards=False))

@@ -81,7 +81,10 @@ class BackendPlugin:
 
     @hookimpl
     def qreg_lower(
-        self, backend: str, program: ExportedProgram, options: Mapping[str, Any]
+        self,
+        backend: str,
+        program: ExportedProgram | Mapping[str, ExportedProgram],
+        options: Mapping[str, Any],
     ) -> Lowered | None:
         if self.lower is None or backend != self.backend.name:
             return None

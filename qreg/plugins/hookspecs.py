@@ -71,13 +71,16 @@ def qreg_algorithms() -> Iterable[Algorithm]:  # type: ignore[empty-body]
 
 @hookspec(firstresult=True)
 def qreg_lower(
-    backend: str, program: ExportedProgram, options: Mapping[str, Any]
+    backend: str,
+    program: ExportedProgram | Mapping[str, ExportedProgram],
+    options: Mapping[str, Any],
 ) -> Lowered | None:
     """Lower a float or converted program for ``backend``.
 
     ``program`` is an export of a float module or of the result of ``convert_pt2e``, and may be
-    modified. ``options`` has a value for each lowering option of the backend; an implementation
-    whose backend has none may omit the argument.
+    modified. For a backend with ``load_methods``, it may also be a dict of exports by the names of
+    their methods; the result is then ``Lowered.of_methods``. ``options`` has a value for each
+    lowering option of the backend; an implementation whose backend has none may omit the argument.
 
     Return ``None`` for a backend that this plugin does not lower for. The plugin that owns the
     backend is called first. An error raised during lowering is chained as the cause of a

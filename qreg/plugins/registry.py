@@ -288,7 +288,10 @@ class Registry:
         check_available(self.backend(backend).value, others)
 
     def call_lower(
-        self, backend: str, program: ExportedProgram, options: Mapping[str, Any]
+        self,
+        backend: str,
+        program: ExportedProgram | Mapping[str, ExportedProgram],
+        options: Mapping[str, Any],
     ) -> Lowered:
         """Call ``qreg_lower`` of each plugin, the backend's own first, until one lowers.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +22,7 @@ from qreg.inputs.example_changes import what_helps
 from qreg.inputs.misfits import for_array
 from qreg.inputs.signature import Signature
 from qreg.inputs.specs import split
+from qreg.programs.aliases import named_by_buffers
 from qreg.programs.leaf_types import unknown_type
 from qreg.programs.models import check_model
 from qreg.programs.training import check_eval
@@ -44,7 +44,7 @@ def export(
     Raises ``ExportError`` with torch's error as its cause, and for a submodule that assigns a
     tensor to its buffer, which torch.export (2.13) does not record.
     """
-    with _eval_mode(model), torch.no_grad(), _no_lost_assignment(model):
+    with _eval_mode(model), torch.no_grad(), _no_lost_assignment(model), _keeping_counters(model):
         try:
             return torch.export.export(
                 model, example_inputs, keywords, dynamic_shapes=dynamic_shapes
@@ -60,19 +60,6 @@ def export_again(
     """Export the module of a program, or what was made from one, at a sample."""
     args, keywords = split(model, sample)
     return export(model, args, dynamic_shapes, keywords)
-
-
-def copied(program: ExportedProgram) -> ExportedProgram:
-    """Return a copy of a program that can be rewritten; both share their tensors.
-
-    A copied graph renames nodes with the names of builtins, such as ``input``, which the signature
-    of the program still has: these names are restored.
-    """
-    shared = [*program.state_dict.values(), *program.constants.values(), program.range_constraints]
-    found = copy.deepcopy(program, {id(each): each for each in shared})
-    for node, original in zip(found.graph.nodes, program.graph.nodes, strict=True):
-        node.name = original.name
-    return found
 
 
 @contextmanager
@@ -94,6 +81,22 @@ def _with_mode(model: torch.nn.Module) -> Iterator[torch.nn.Module]:
         return
     for child in model.children():
         yield from _with_mode(child)
+
+
+@contextmanager
+def _keeping_counters(model: torch.nn.Module) -> Iterator[None]:
+    """Restore the buffers of one element when the context exits.
+
+    torch.export (2.13) runs the writes to such a tensor if it is also an attribute that is not a
+    buffer, as in the caches of transformers: the program would begin with the result.
+    """
+    counters = [buffer for buffer in model.buffers() if buffer.numel() == 1]
+    before = [buffer.clone() for buffer in counters]
+    try:
+        yield
+    finally:
+        for buffer, value in zip(counters, before, strict=True):
+            buffer.copy_(value)
 
 
 @contextmanager
@@ -138,7 +141,7 @@ def exported(
     if isinstance(model, ExportedProgram):
         if not trained:
             check_eval(model)
-        return model, _example_of(model, example_inputs)
+        return named_by_buffers(model), _example_of(model, example_inputs)
     if is_prepared(model):
         raise InputError("the model has observers in it: convert it first, with qreg.convert")
     if example_inputs is None:
@@ -146,7 +149,8 @@ def exported(
     check_precision(model, example_inputs)
     given = bound(model, example_inputs)
     args, keywords = as_tensors(given)
-    return _helped(model, given, dynamic_shapes), (*args, *keywords.values())
+    program = named_by_buffers(_helped(model, given, dynamic_shapes))
+    return program, (*args, *keywords.values())
 
 
 def _helped(model: torch.nn.Module, given: Arguments, shapes: Any) -> ExportedProgram:

@@ -1,83 +1,39 @@
-"""A backend with the options of its user: lowering a program, and loading it."""
+"""A backend with the options of its user, which lowers programs and loads them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
-from qreg.errors import InputError, LoadError, QregError, RunError, VerificationError
+from qreg.errors import InputError, LoweringError
 from qreg.plugins.options import complete, given_to
 from qreg.plugins.registry import Registry
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.backend import Backend
 from qreg.plugins.types.program import Lowered
+from qreg.programs.loader import Loader
+from qreg.programs.methods import check_shared
 from qreg.programs.shortcuts import shortcuts
 from qreg.programs.stateless import check_state
 from qreg.programs.tensors_only import tensors_only
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from torch.export import ExportedProgram
-
-    from qreg.plugins.types.backend import Runner
-
-
-@frozen
-class Loader:
-    """Load programs in the runtime of a backend, with the options of its user.
-
-    ``origin`` is the name of the plugin's function in errors.
-    """
-
-    function: Callable[..., Runner]
-    options: Mapping[str, Any]
-    origin: str
-
-    def __call__(self, program: bytes) -> Runner:
-        """Return a function from the flat input tensors to the flat output tensors.
-
-        Raises ``LoadError`` with the runtime's error as its cause if loading fails. The function
-        raises ``RunError`` in the same way; both are ``VerificationError``.
-        """
-        try:
-            run = self.function(program, **self.options)
-        except VerificationError:
-            raise
-        except Exception as cause:  # raised by the runtime
-            raise LoadError(
-                f"the lowered program does not load: {cause} (in {self.origin})"
-            ) from cause
-        if not callable(run):
-            raise LoadError(
-                f"the lowered program was loaded as {run!r}, not as a function (in {self.origin})"
-            )
-        return self._attributed(run)
-
-    def _attributed(self, run: Runner) -> Runner:
-        """Return the same function, with errors attributed to the plugin."""
-
-        def attributed(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-            try:
-                return run(inputs)
-            except QregError:
-                raise
-            except Exception as cause:  # raised by the runtime
-                raise RunError(
-                    f"the lowered program does not run: {cause} (in what {self.origin} returned)"
-                ) from cause
-
-        return attributed
 
 
 @frozen
 class Target:
-    """A backend of a registry, with a value for each of its options."""
+    """A backend of a registry, with a value for each of its options.
+
+    ``method`` is the method that is loaded, of a program with several.
+    """
 
     registry: Registry = field(repr=False)
     backend: Backend
     options: Mapping[str, Any]
+    method: str | None = None
 
     @property
     def name(self) -> str:
@@ -94,7 +50,9 @@ class Target:
         if self.backend.load is None:
             return None
         options = given_to(self.backend, self.options, "load")
-        return Loader(self.backend.load, options, f"load of {self.supplied.source.origin}")
+        origin = f"load of {self.supplied.source.origin}"
+        of_methods = self.backend.load_methods
+        return Loader(self.backend.load, options, origin, of_methods, self.method)
 
     @property
     def loader(self) -> Loader:
@@ -104,16 +62,55 @@ class Target:
             raise InputError(f"backend {self.name!r} only compiles: its programs do not run here")
         return load
 
+    def of_method(self, name: str | None) -> Target:
+        """Return the same, for one method of programs with several; None for programs with one.
+
+        Raises ``InputError`` if programs of the backend have one method.
+        """
+        if name is not None and self.backend.load_methods is None:
+            raise InputError(
+                f"backend {self.name!r}: its programs have one method (expected no {name!r}). "
+                "Make a program for each method."
+            )
+        return evolve(self, method=name)
+
     def lower(self, program: ExportedProgram) -> Lowered:
         """Lower a program with the options for lowering; the graph of the program may be changed.
 
         Raises ``StateError`` for a program with state if the backend's programs do not keep state,
         and ``LoweringError`` with the backend's error as its cause if lowering fails.
         """
+        return self._lower(self._checked(program))
+
+    def lower_methods(
+        self, programs: Mapping[str, ExportedProgram], reads: Mapping[str, Collection[str]]
+    ) -> Lowered:
+        """Lower programs as the methods of one, whose parts are ``methods`` of the result.
+
+        ``reads`` are the names of the buffers that each uses in its model, ahead of folding.
+
+        Raises ``InputError`` if programs of the backend have one method, or if methods do not agree
+        on the state that they share, and otherwise as :meth:`lower`.
+        """
+        for name in programs:
+            self.of_method(name)
+        check_shared(programs, reads)
+        lowered = self._lower({name: self._checked(each) for name, each in programs.items()})
+        if set(lowered.methods) != set(programs):
+            raise LoweringError(
+                f"backend {self.name!r} lowered the methods {sorted(lowered.methods)} (expected "
+                f"{sorted(programs)})"
+            )
+        return lowered
+
+    def _checked(self, program: ExportedProgram) -> ExportedProgram:
         check_state(self.backend, program)
+        return tensors_only(program)
+
+    def _lower(self, given: ExportedProgram | Mapping[str, ExportedProgram]) -> Lowered:
         chosen = given_to(self.backend, self.options, "lower")
         with shortcuts():
-            return self.registry.call_lower(self.name, tensors_only(program), chosen)
+            return self.registry.call_lower(self.name, given, chosen)
 
 
 def target(registry: Registry, backend: str, options: Mapping[str, Any] | None = None) -> Target:

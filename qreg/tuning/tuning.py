@@ -12,7 +12,8 @@ from qreg.errors import EvaluationError, VerificationError
 from qreg.pipeline.result import Result
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.backend import Backend
-from qreg.programs.lowering import Loader, target
+from qreg.programs.loader import Loader
+from qreg.programs.lowering import target
 from qreg.tuning.elsewhere import Elsewhere
 from qreg.tuning.evaluation import measured
 from qreg.tuning.goal import Goal

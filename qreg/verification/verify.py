@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import field, frozen
@@ -83,6 +83,11 @@ class Verification:
 
 FLOOR = 20.0  # dB to the converted model; a correct program is above 35
 DYNAMIC_FLOOR = 10.0  # a backend may choose the ranges of dynamic activations differently
+
+
+def floor_of(modes: Collection[str]) -> float:
+    """Return the SQNR in dB to the converted model below which a program is an error."""
+    return DYNAMIC_FLOOR if "dynamic" in modes else FLOOR
 
 
 def verify(

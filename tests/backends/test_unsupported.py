@@ -104,7 +104,7 @@ def test_an_error_about_something_else_is_left_alone() -> None:
     for error in (ValueError("too big"), InputError("no")):
         with (
             pytest.raises(type(error)) as raised,
-            naming_unsupported("It has no kernel", made, lambda cause: []),
+            naming_unsupported("It has no kernel", [made], lambda cause: []),
         ):
             raise error
         assert raised.value is error
@@ -114,7 +114,7 @@ def test_the_error_of_the_converter_is_the_cause() -> None:
     made, cause = program(Convolved(fmin)), ValueError("no fmin")
     with (
         pytest.raises(UnsupportedOperatorError) as raised,
-        naming_unsupported("It has no kernel", made, lambda _: ["aten.fmin.default"]),
+        naming_unsupported("It has no kernel", [made], lambda _: ["aten.fmin.default"]),
     ):
         raise cause
     assert raised.value.__cause__ is cause

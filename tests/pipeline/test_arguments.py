@@ -24,7 +24,7 @@ OWN = {
     "explain": {"numerics", "sensitivity", "timing", "profile"},
     "lower": set(),
     "compare": {"backends", "configs", "threads", "rounds", "keep_in_float", "on_entry"},
-    "verify": {"floor", "run"},
+    "verify": {"floor", "method", "run"},
 }
 STRICTER = {("compare", "calibration")}  # None is not accepted
 

@@ -118,6 +118,9 @@ class Backend:
     ``qreg.plugins.processor``); None means that they do not saturate.
     ``load`` turns a lowered program into a function from the flat input tensors to the flat output
     tensors; ``None`` means that the backend only compiles and nothing is run on this machine.
+    ``load_methods`` is for programs with several methods, and returns the function of each by name;
+    the methods share the buffers that they write to. ``qreg_lower`` of such a backend is called
+    with a dict of programs too. None means that a program has one method.
     ``interfaces`` reads the methods of a program by name, and raises ``InputError`` for bytes that
     are not one; None if the format does not describe them.
     ``requires`` and ``tools`` are checked ahead of any work. ``options`` are the options that a
@@ -155,6 +158,7 @@ class Backend:
     stateless: str | None = None
     simulated: bool = False
     load: Callable[..., Runner] | None = None
+    load_methods: Callable[..., Mapping[str, Runner]] | None = None
     interfaces: Callable[[bytes], Mapping[str, Interface]] | None = None
     files: Files | None = None
     dtypes: tuple[str, ...] = field(default=("torch.float32",), converter=strings)

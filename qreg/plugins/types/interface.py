@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from collections.abc import Mapping
+
+from attrs import field, frozen
 
 
 @frozen
@@ -26,10 +28,10 @@ class Port:
 class Interface:
     """The inputs and outputs of a method of a program, and its caches.
 
-    ``caches`` has a number for each buffer that the method writes to at positions which are a
-    tensor: the number of positions in the buffer.
+    ``caches`` has the number of positions in each buffer that the method writes to at positions
+    which are a tensor, by what identifies the buffer in all methods: its name, or its address.
     """
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    caches: tuple[int, ...] = ()
+    caches: Mapping[str, int] = field(factory=dict)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Literal
 
 from attrs import field, frozen
@@ -56,7 +57,8 @@ class Lowered:
     delegated and run on the runtime's portable kernels, one entry for each occurrence.
     ``changed_inputs`` is the number of inputs that the program changes in place; it returns them
     ahead of its outputs. ``operators`` and ``conversions`` are read from the program; ``operators``
-    is None if the format cannot be read back.
+    is None if the format cannot be read back. ``methods`` are the parts of a program with several
+    methods by name, each with the whole program; it is empty for a program with one.
     """
 
     program: bytes = field(repr=lambda program: f"<{len(program)} bytes>")
@@ -65,3 +67,15 @@ class Lowered:
     changed_inputs: int = 0
     operators: Sequence[LoweredOperator] | None = field(default=None, repr=False)
     conversions: Sequence[Conversion] = field(default=(), repr=False)
+    methods: Mapping[str, Lowered] = field(factory=dict, repr=False)
+
+    @classmethod
+    def of_methods(cls, methods: Mapping[str, Lowered]) -> Lowered:
+        """Return a program with several methods, given its part for each; all hold the program."""
+        parts = list(methods.values())
+        return cls(
+            program=parts[0].program,
+            delegates=sum(each.delegates for each in parts),
+            outside=tuple(chain.from_iterable(each.outside for each in parts)),
+            methods=methods,
+        )

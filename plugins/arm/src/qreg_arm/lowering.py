@@ -58,7 +58,7 @@ def lower_to_ethos_u(program: ExportedProgram, spec: Any) -> Lowered:
     delegates = delegates_of(source)
     operators, conversions = _read([flatbuffers[_tag(each)] for each in delegates], delegates)
     outside = left_outside(source)
-    with _quiet(), naming_unsupported("ExecuTorch has no kernel", program, without_kernel):
+    with _quiet(), naming_unsupported("ExecuTorch has no kernel", [program], without_kernel):
         written = bytes(edge.to_executorch().buffer)
     return Lowered(
         program=written,
@@ -80,7 +80,7 @@ def _to_edge(
     spell_out_float(program)
     with tempfile.TemporaryDirectory(prefix="qreg-arm-") as name:
         spec.dump_intermediate_artifacts_to(name).dump_debug_info(spec.DebugMode.TOSA)
-        named = naming_unsupported("ExecuTorch has no kernel", program, without_kernel)
+        named = naming_unsupported("ExecuTorch has no kernel", [program], without_kernel)
         with _quiet(), named, traced_and_exact():
             edge = to_edge_transform_and_lower(program, partitioner=[partitioner(spec)])
         files = {path.name: path.read_bytes() for path in Path(name).glob("output_*.tosa")}

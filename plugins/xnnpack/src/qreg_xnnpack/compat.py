@@ -41,7 +41,8 @@ def program_of(data: bytes) -> Any:
 
 def planned_memory(data: bytes) -> int:
     """Return the number of bytes that a ``.pte`` plans for its activations."""
-    return sum(program_of(data).execution_plan[0].non_const_buffer_sizes)
+    plans: list[Any] = program_of(data).execution_plan
+    return max(int(sum(each.non_const_buffer_sizes)) for each in plans)
 
 
 def missing_kernels(data: bytes) -> list[str]:
@@ -49,7 +50,7 @@ def missing_kernels(data: bytes) -> list[str]:
     # executorch 1.4.1
     from executorch.extension.pybindings._portable_lib import _get_operator_names
 
-    called = program_of(data).execution_plan[0].operators
+    called = (each for plan in program_of(data).execution_plan for each in plan.operators)
     names = (f"{each.name}.{each.overload}".rstrip(".") for each in called)
     return sorted(set(names).difference(_get_operator_names()))
 

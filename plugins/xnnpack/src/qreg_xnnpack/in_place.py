@@ -7,6 +7,7 @@ one write of another kind would end the program at run time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,10 +17,11 @@ if TYPE_CHECKING:
 WRITE = "aten.index_put.default"
 
 
-def can_write_in_place(source: ExportedProgram) -> bool:
-    """Whether all writes at positions are of whole slices."""
+def can_write_in_place(sources: Sequence[ExportedProgram]) -> bool:
+    """Whether all writes at positions, in all methods of a program, are of whole slices."""
     writes = [
         node
+        for source in sources
         for node in source.graph.nodes
         if node.op == "call_function" and node.target.__name__ == WRITE
     ]

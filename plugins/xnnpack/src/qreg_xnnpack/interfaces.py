@@ -30,7 +30,7 @@ def interfaces(program: bytes) -> dict[str, Interface]:
 
 def _interface(plan: Any) -> Interface:
     inputs, outputs = _ports(plan, "input", plan.inputs), _ports(plan, "output", plan.outputs)
-    return Interface(inputs, outputs, tuple(_caches(plan)))
+    return Interface(inputs, outputs, dict(_caches(plan)))
 
 
 def _ports(plan: Any, name: str, places: list[int]) -> tuple[Port, ...]:
@@ -48,8 +48,8 @@ def _ports(plan: Any, name: str, places: list[int]) -> tuple[Port, ...]:
     )
 
 
-def _caches(plan: Any) -> Iterator[int]:
-    """Yield the number of positions of each buffer that is written at positions.
+def _caches(plan: Any) -> Iterator[tuple[str, int]]:
+    """Yield each buffer that is written at positions, by address or name, with their number.
 
     A buffer has its value before any instruction computes it.
     """
@@ -58,15 +58,26 @@ def _caches(plan: Any) -> Iterator[int]:
         args: list[int] = getattr(instruction, "args", [])
         if hasattr(instruction, "op_index"):
             if plan.operators[instruction.op_index].name in WRITES and args[0] not in computed:
-                yield from _written_sizes(plan, *args[:2])
+                yield _address(plan, args[0]), _written_size(plan, *args[:2])
             computed.update(each for each in args[-1:] if each != args[0])
         else:
             computed.update(each for each in args if not _is_stored(plan, each))
 
 
-def _written_sizes(plan: Any, target: int, indices: int) -> list[int]:
+def _address(plan: Any, place: int) -> str:
+    value = plan.values[place].val
+    memory = value.allocation_info
+    if memory is None:  # the application allocates it, and finds it by its name
+        return str(value.extra_tensor_info.fully_qualified_name)
+    offset = memory.memory_offset_low + (memory.memory_offset_high << 32)
+    return f"memory {memory.memory_id} at {offset}"
+
+
+def _written_size(plan: Any, target: int, indices: int) -> int:
+    """Return the size of the first dimension that the positions are of."""
     places = enumerate(plan.values[indices].val.items)
-    return [plan.values[target].val.sizes[dim] for dim, place in places if place >= 0]
+    dim = next(dim for dim, place in places if place >= 0)
+    return int(plan.values[target].val.sizes[dim])
 
 
 def _is_stored(plan: Any, place: int) -> bool:

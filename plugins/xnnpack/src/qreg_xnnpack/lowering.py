@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from qreg_xnnpack.passes import ready
 from qreg_xnnpack.reading import delegate_graphs, outside_nodes
 from qreg_xnnpack.recomputing import computed_once, decomposed_once
 from qreg_xnnpack.retracing import checked_once, traced_once
+from qreg_xnnpack.runtime import ONLY
 from qreg_xnnpack.tables import activations_by_table
 
 if TYPE_CHECKING:
@@ -44,18 +46,31 @@ NO_OPERATORS = ("executorch_call_delegate", "getitem")
 NOISE = "Mutation on a buffer|.*LeafSpec"
 
 
-def lower(program: ExportedProgram) -> Lowered:
+def lower(program: ExportedProgram | Mapping[str, ExportedProgram]) -> Lowered:
     """Lower a program; operators that are not delegated run in ExecuTorch's portable kernels.
+
+    A dict of programs by name becomes a program with several methods.
 
     Raises ``UnsupportedOperatorError`` for operators that have no such kernel.
     """
-    with naming_unsupported("ExecuTorch has no kernel", program, without_kernel):
-        edge = to_edge(program)
-        source = edge.exported_program()
-        calls = [node.target.__name__ for node in source.graph.nodes if node.op == "call_function"]
+    programs = program if isinstance(program, Mapping) else {ONLY: program}
+    with naming_unsupported("ExecuTorch has no kernel", programs.values(), without_kernel):
+        edge = to_edge(programs)
+        sources = {name: edge.exported_program(name) for name in programs}
+        calls = {name: _calls(source) for name, source in sources.items()}
         with quiet(message=NOISE):
-            written = bytes(edge.to_executorch(_with_state(source)).buffer)
-    delegates = delegate_graphs(written, source)
+            written = bytes(edge.to_executorch(_with_state(list(sources.values()))).buffer)
+    methods = {name: _read(written, name, sources[name], calls[name]) for name in programs}
+    return methods[ONLY] if program is programs.get(ONLY) else Lowered.of_methods(methods)
+
+
+def _calls(source: ExportedProgram) -> list[str]:
+    return [node.target.__name__ for node in source.graph.nodes if node.op == "call_function"]
+
+
+def _read(written: bytes, method: str, source: ExportedProgram, calls: Iterable[str]) -> Lowered:
+    """Return a method of a program; ``calls`` are the operators of its source before emission."""
+    delegates = delegate_graphs(written, source, method)
     inside = [operator for each in delegates for operator in each.operators()]
     outside = outside_nodes(source, {each.origin for each in inside})
     return Lowered(
@@ -71,8 +86,10 @@ def lower(program: ExportedProgram) -> Lowered:
     )
 
 
-def to_edge(program: ExportedProgram, *, per_operator: bool = False) -> EdgeProgramManager:
-    """Return the program with delegates; ``per_operator`` creates a delegate for each operator."""
+def to_edge(
+    programs: Mapping[str, ExportedProgram], *, per_operator: bool = False
+) -> EdgeProgramManager:
+    """Return programs with delegates; ``per_operator`` creates a delegate for each operator."""
     # Registers the out variants of quantize and dequantize, which programs require for those that
     # are not delegated.
     import executorch.kernels.quantized  # noqa: F401
@@ -85,24 +102,33 @@ def to_edge(program: ExportedProgram, *, per_operator: bool = False) -> EdgeProg
             stack.enter_context(patch())
         partitioner = XnnpackPartitioner(per_op_mode=per_operator)
         return to_edge_transform_and_lower(
-            ready(program), transform_passes=passes, partitioner=[partitioner]
+            {name: ready(each) for name, each in programs.items()},
+            transform_passes=passes,
+            partitioner=[partitioner],
         )
 
 
-def _with_state(source: ExportedProgram) -> ExecutorchBackendConfig:
+def _with_state(sources: Sequence[ExportedProgram]) -> ExecutorchBackendConfig:
     """Return the settings that initialize mutable buffers with their values in the model.
 
     executorch leaves mutable buffers uninitialized unless they are named: a counter would start at
     an arbitrary value. Writes at positions, such as those to a cache of keys, are done in place
-    where the runtime can.
+    where the runtime can. Buffers of one name are one memory in all methods, which share it.
     """
     from executorch.exir import ExecutorchBackendConfig
+    from executorch.exir.passes import MemoryPlanningPass
     from executorch.exir.passes.init_mutable_pass import InitializedMutableBufferPass
 
+    names = [name for source in sources for name in _written(source)]
+    return ExecutorchBackendConfig(
+        passes=[InitializedMutableBufferPass(names)] if names else [],
+        run_reinplace_pass=bool(names) and can_write_in_place(sources),
+        memory_planning_pass=MemoryPlanningPass(share_mutable_buffers=len(sources) > 1),
+    )
+
+
+def _written(source: ExportedProgram) -> list[str]:
+    """Return the names of the inputs that are buffers which the program writes to."""
     signature = source.graph_signature
     written = set(signature.buffers_to_mutate.values())
-    names = [name for name, buffer in signature.inputs_to_buffers.items() if buffer in written]
-    passes = [InitializedMutableBufferPass(names)] if names else []
-    return ExecutorchBackendConfig(
-        passes=passes, run_reinplace_pass=bool(names) and can_write_in_place(source)
-    )
+    return [name for name, buffer in signature.inputs_to_buffers.items() if buffer in written]

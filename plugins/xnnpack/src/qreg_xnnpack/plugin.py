@@ -12,7 +12,7 @@ from qreg_xnnpack.finishing import finished
 from qreg_xnnpack.interfaces import interfaces
 from qreg_xnnpack.lowering import lower
 from qreg_xnnpack.profiling import profile
-from qreg_xnnpack.runtime import load
+from qreg_xnnpack.runtime import load, load_methods
 from qreg_xnnpack.transforms import transform
 from qreg_xnnpack.transposing import with_linears
 
@@ -38,6 +38,7 @@ XNNPACK = Backend(
     ),
     finish=finished,
     load=load,
+    load_methods=load_methods,
     interfaces=interfaces,
     profile=profile,
 )

@@ -15,7 +15,7 @@ from qreg.backends.inputs import TensorSpec
 from qreg.graph.provenance import origin
 from qreg_xnnpack.compat import delegates_of
 from qreg_xnnpack.lowering import to_edge
-from qreg_xnnpack.runtime import load
+from qreg_xnnpack.runtime import ONLY, load
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,9 @@ def profile(program: ExportedProgram) -> dict[str, float]:
     processes. Fused operators are timed together, under the origin of the first.
     """
     found: dict[str, float] = {}
-    for delegate in delegates_of(to_edge(program, per_operator=True).exported_program()):
+    for delegate in delegates_of(
+        to_edge({ONLY: program}, per_operator=True).exported_program(ONLY)
+    ):
         nodes = list(delegate.original_module.graph.nodes)
         names = [name for node in nodes if (name := origin(node))]
         if names:

@@ -45,13 +45,14 @@ class DelegateGraph:
         yield from (within(hosts[into], name) for name, into in self.absorbed.items())
 
 
-def delegate_graphs(program: bytes, edge: ExportedProgram) -> list[DelegateGraph]:
-    """Return the graphs of a program's delegates in call order.
+def delegate_graphs(program: bytes, edge: ExportedProgram, method: str) -> list[DelegateGraph]:
+    """Return the graphs of the delegates of a program's method in call order.
 
-    ``edge`` is the program ahead of serialization, which has the origins of the operators.
+    ``edge`` is the method ahead of serialization, which has the origins of the operators.
     """
     description = program_of(program)
-    delegates = description.execution_plan[0].delegates
+    (plan,) = (each for each in description.execution_plan if each.name == method)
+    delegates = plan.delegates
     payloads = [bytes(each.data) for each in description.backend_delegate_data]
     sources = [each.original_module for each in delegates_of(edge)]
     return [

@@ -6,6 +6,7 @@ A file that is not a program may even crash the process, so its header is checke
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from qreg.backends.inputs import TensorSpec, misfit
@@ -22,26 +23,53 @@ if TYPE_CHECKING:
 IDENTIFIER, EXTENDED = slice(4, 8), slice(8, 12)
 FLATBUFFER_SIZE, SEGMENTS_START, SEGMENTS_SIZE = slice(16, 24), slice(24, 32), slice(32, 40)
 HEADERS = 40
+ONLY = "forward"  # the method of a program with one, as executorch calls it
 OPERATOR_MISSING = "0x:14"  # of executorch 1.4.1, runtime/core/error.h
 
 
 def load(program: bytes, threads: int = 0) -> Runner:
-    """Load a program; the runner accepts and returns flat tensors.
+    """Load the method ``forward`` of a program, or its only one.
 
-    ``threads`` applies to all programs of the process (0: the runtime decides).
+    The runner accepts and returns flat tensors. Raises as :func:`load_methods`, and ``InputError``
+    for a program with several other methods.
+    """
+    with _explained(program):
+        loaded = _loaded(program, threads)
+        names = sorted(loaded.method_names)
+        if ONLY not in names and len(names) > 1:
+            raise InputError(f"its methods are {', '.join(names)} (expected one method)")
+        return _runner(loaded, ONLY if ONLY in names else names[0])
+
+
+def load_methods(program: bytes, threads: int = 0) -> dict[str, Runner]:
+    """Load the methods of a program by name; executorch 1.4.1 gives them one memory.
+
+    All are loaded ahead of the first call, since loading initializes the buffers. ``threads``
+    applies to all programs of the process (0: the runtime decides).
 
     Raises ``InputError`` for bytes that are not an ExecuTorch program or are cut short, and for a
     program that needs more memory than available or calls operators without a kernel. Raises the
     runtime's error for a program that the runtime rejects.
     """
+    with _explained(program):
+        loaded = _loaded(program, threads)
+        return {name: _runner(loaded, name) for name in sorted(loaded.method_names)}
+
+
+def _loaded(program: bytes, threads: int) -> Any:
     from executorch.runtime import Runtime
 
     check_header(program)
     if threads:
         set_threads(threads)
+    return Runtime.get().load_program(program)
+
+
+@contextmanager
+def _explained(program: bytes) -> Iterator[None]:
+    """Replace errors of the runtime about memory and kernels, which are numbers."""
     try:
-        loaded = Runtime.get().load_program(program)
-        method = loaded.load_method("forward")
+        yield
     except MemoryError as cause:
         raise InputError(
             f"the program needs {planned_memory(program):,} bytes for its activations, more than "
@@ -57,11 +85,15 @@ def load(program: bytes, threads: int = 0) -> Runner:
             "torch's own kernels"
         ) from cause
 
+
+def _runner(loaded: Any, name: str) -> Runner:
+    method = loaded.load_method(name)
+
     def run(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         try:
             outputs = method.execute(list(inputs))
         except RuntimeError as cause:
-            raise misfit(cause, _accepted(loaded.metadata("forward")), inputs) from cause
+            raise misfit(cause, _accepted(loaded.metadata(name)), inputs) from cause
         # The outputs lie in the memory of the runtime, which the next call overwrites; numbers and
         # None are not among what is compared.
         return tuple(output.clone() for output in outputs if hasattr(output, "clone"))
