@@ -118,6 +118,19 @@ def test_a_saved_program_is_verified_from_its_files(
     assert found["to_float"][0]["sqnr"] > 25
 
 
+def test_a_bundle_runs_and_verifies_as_its_result(
+    result: qreg.Result, batches: list[tuple[torch.Tensor]], tmp_path: Path
+) -> None:
+    """Also for programs of several files."""
+    result.save_bundle(tmp_path / "bundle")
+    bundle = qreg.load(tmp_path / "bundle")
+    assert bundle.program == result.program
+    assert torch.allclose(bundle.run(*batches[1]), result.run(*batches[1]), atol=1e-6)
+    assert result.verification is not None
+    assert bundle.verify().worst_sqnr == pytest.approx(result.verification.worst_sqnr, abs=0.01)
+    assert bundle.report.as_dict() == result.report.as_dict()
+
+
 def test_a_name_of_another_backend_is_refused(result: qreg.Result, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected a name that ends with"):
         result.save(tmp_path / "program.other")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from qreg.comparison.text import decibels
 from qreg.comparison.values import FLOAT
+from qreg.comparison.words import decibels
 from qreg.report.page.numbers import size
 from qreg.utils.wording import percent
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from qreg.comparison.bars import panels
-from qreg.comparison.text import headline, line, ratios, rows
+from qreg.comparison.text import headline, line, rows
 from qreg.comparison.values import FLOAT
 from qreg.comparison.winner import sentence, winner
+from qreg.comparison.words import ratios
 from qreg.report.next_steps import next_steps
 from qreg.report.page.numbers import size
 from qreg.report.page.scatter import BROAD, NARROW, Scatter, Spot, scatter

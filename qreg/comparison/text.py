@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from qreg.comparison.values import FLOAT
+from qreg.comparison.winner import sentence
+from qreg.comparison.words import decibels, ratios
 from qreg.utils.tables import WIDE, table
-from qreg.utils.wording import percent, size, speed, than
+from qreg.utils.wording import percent
 
 if TYPE_CHECKING:
     from qreg.comparison.values import ComparisonData, Entry
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
 
 
 def print_comparison(found: ComparisonData, console: Console) -> None:
-    """Print a headline with the conditions of the measurement, the table, and the remarks."""
+    """Print a headline with the conditions, the table, the winner and the remarks."""
     console.print(headline(found))
     console.print(table(rows(found)))
+    if len(found.entries) > 1:
+        console.print(sentence(found), markup=False, highlight=False)
     for line in remarks(found):
         console.print(line, markup=False, highlight=False)
 
@@ -80,12 +83,6 @@ def _loads(entry: Entry) -> str:
     return "yes" if entry.runs else "not run here"
 
 
-def decibels(value: float | None) -> str:
-    if value is None:
-        return ""
-    return "equal" if math.isinf(value) and value > 0 else f"{value:.1f} dB"
-
-
 def counted(entry: Entry) -> str:
     return "" if entry.operators is None else f"{entry.int8_operators} of {entry.operators}"
 
@@ -101,11 +98,3 @@ def remarks(found: ComparisonData) -> Iterator[str]:
         compared = list(ratios(each, plain)) if plain is not None and each is not plain else []
         if compared:
             yield f"{each.backend}: {', '.join(compared)}"
-
-
-def ratios(entry: Entry, plain: Entry) -> Iterator[str]:
-    """Yield how the latency and size of a program compare with the float model in torch."""
-    if entry.milliseconds is not None and plain.milliseconds is not None:
-        yield than(speed(entry.milliseconds, plain.milliseconds), "float in torch")
-    if entry.bytes is not None and plain.bytes is not None:
-        yield than(size(entry.bytes, plain.bytes), "the float parameters")

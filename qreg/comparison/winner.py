@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from qreg.comparison.text import decibels, ratios
 from qreg.comparison.values import FLOAT
+from qreg.comparison.words import decibels, ratios
 from qreg.report.page.numbers import size
 
 if TYPE_CHECKING:

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 
 MOST = 3  # patterns to keep in float for accuracy, and as many for speed
 LEAST = 0.5  # dB that the outputs gain; less is not worth float operators
+SHARE = 0.05  # of the time of all operators, which one must lose to be worth conversions around it
 
 
 @frozen
 class NextStep:
     """A line of Python that makes a program better, or measures how.
 
-    ``decibels`` is what the SQNR of the outputs gains in dB, and ``microseconds`` what the latency
-    does, as far as the report has measured it; None if it has not.
+    ``decibels`` is what the SQNR of the outputs gains in dB, as far as the noises of patterns add
+    up. ``microseconds`` is what the latency gains at most, without the conversions around float
+    operators. None for what was not measured.
     """
 
     code: str
@@ -36,7 +38,7 @@ class NextStep:
     def brings(self) -> str:
         """What the step brings, in words."""
         if self.microseconds is not None:
-            return f"about {self.microseconds:.0f} us"
+            return f"at most {self.microseconds:.0f} us"
         if self.decibels is None:
             return "not known yet"
         return "all of the noise" if math.isinf(self.decibels) else f"about {self.decibels:.1f} dB"
@@ -82,10 +84,11 @@ def _accurate(report: ReportData) -> Iterator[NextStep]:
 
 def _fast(report: ReportData) -> Iterator[NextStep]:
     """Yield what keeps the operators in float that are slower in int8."""
+    whole = sum(each.microseconds or 0.0 for each in report.operators)
     for each in report.slower[:MOST]:
-        if each.ordinal >= 0:
-            lost = (each.microseconds or 0.0) - (each.float_microseconds or 0.0)
-            why = f"{each.name} is slower in int8 than in float"
+        lost = (each.microseconds or 0.0) - (each.float_microseconds or 0.0)
+        if each.ordinal >= 0 and lost >= SHARE * whole:
+            why = f"{each.name} is slower in int8, not counting conversions around it"
             yield NextStep(_in_float(each, report), why, microseconds=lost)
 
 

@@ -83,8 +83,12 @@ def test_steps_for_speed_come_first_if_the_program_is_close_to_float(measured: R
     steps = next_steps(slow)
     assert [each.microseconds for each in steps[:2]] == [30.0, 25.0]
     assert steps[0].code == 'quantizer.set_module_name("fc", None)'  # it has nothing else
-    assert steps[0].brings == "about 30 us"
+    assert steps[0].brings == "at most 30 us"
     assert steps[2].decibels is not None
+    little = with_values(
+        slow, microseconds={"add": 23.0}, float_microseconds={"add": 20.0, "linear": 50.0}
+    )
+    assert not [each for each in next_steps(little) if each.microseconds]  # 3 of 73 us
 
 
 def test_what_no_scope_addresses_is_no_step(measured: Report) -> None:

@@ -62,3 +62,33 @@ def test_a_comparison_is_dark_where_the_system_is(driver: WebDriver, tmp_path: P
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     assert seen[0] > 3 * 200
     assert seen[1] < 3 * 50
+
+
+LETTERS = """
+return [...document.querySelectorAll('.plot text, h1, h2, p, td, .name, .number')]
+  .filter((each) => each.checkVisibility() && each.textContent.trim())
+  .map((each) => {
+    const scale = each.getScreenCTM ? each.getScreenCTM().a : 1;
+    return parseFloat(getComputedStyle(each).fontSize) * scale;
+  });
+"""
+
+
+def test_a_comparison_can_be_read_on_a_phone(driver: WebDriver, tmp_path: Path) -> None:
+    path = tmp_path / "compared.html"
+    near = Entry("near", milliseconds=20.0, bytes=1000, sqnr_to_float=30.0, verdict="good")
+    Comparison("Net", 50, 1, (*ENTRIES, near)).save_html(path)
+    phone = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        driver.get(path.as_uri())
+        sizes = driver.execute_script(LETTERS)
+        width = driver.execute_script("return document.documentElement.scrollWidth")
+        cell = driver.find_element("css selector", "td[data-label='SQNR to float']:not(:empty)")
+        shown = driver.execute_script("return getComputedStyle(arguments[0]).display", cell)
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert width == 390
+    assert len(sizes) > 40
+    assert min(sizes) >= 9.5  # pixels
+    assert shown == "grid"  # a row is a list of labels and values
