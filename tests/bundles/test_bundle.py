@@ -295,3 +295,50 @@ def odd_output() -> Any:
         serialized_type_name=f"{__name__}.Scores",
     )
     return lambda y: Scores(scores=y)
+
+
+class Counting(nn.Module):
+    """Adds what it has seen before to its output."""
+
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Net()
+        self.register_buffer("seen", torch.zeros(8, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.copy_(self.seen * 0.5 + self.net(x))
+        return self.seen + x
+
+
+def test_a_program_with_state_begins_anew_and_keeps_it(registry: Registry, tmp_path: Path) -> None:
+    made = quantize(registry, Counting())
+    made.save_bundle(tmp_path / "net")
+    bundle = qreg.load(tmp_path / "net", registry=registry)
+    assert made.verification is not None
+    sqnr = made.verification.worst_sqnr
+    assert bundle.verify().worst_sqnr == pytest.approx(sqnr, abs=1e-3)
+    x = batches()[0]
+    first, second = bundle.run(x), bundle.run(x)
+    assert first.equal(made.run(x))
+    assert second.equal(made.run(x))
+    assert not first.equal(second)
+
+
+def test_an_output_that_only_the_model_computes_is_an_error(
+    registry: Registry, tmp_path: Path
+) -> None:
+    class Sized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Net()
+
+        def forward(self, x: Tensor) -> tuple[Tensor, int]:
+            return self.net(x), x.shape[0]
+
+    shapes = {"x": {0: torch.export.Dim("rows", min=2, max=64)}}
+    made = quantize(registry, Sized(), dynamic_shapes=shapes)
+    with pytest.raises(InputError, match="output 1 of the model is a size"):
+        made.save_bundle(tmp_path / "net")
+    assert list(tmp_path.iterdir()) == []
