@@ -60,7 +60,7 @@ def compare(
     """Quantize a model for each backend, one after another, and time the programs in turns.
 
     Each backend runs in a separate process, which loads the installed plugins as in ``registry``.
-    The processes are spawned, so a script must call ``compare`` below
+    The processes import the script again, so it must call ``compare`` below
     ``if __name__ == "__main__":`` only. Meanwhile, the batches of ``calibration`` are stored on
     disk. The names of backends and configs are checked ahead of any work. A backend that fails with
     any other error is an entry with the reason.

@@ -6,7 +6,6 @@ A runtime that crashes ends its own process only, and runtimes do not share thre
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import tempfile
 import warnings
@@ -22,6 +21,7 @@ from attrs import evolve, frozen
 from qreg.comparison.values import FLOAT, Entry
 from qreg.errors import QregError, UnknownOperatorWarning, VerificationError
 from qreg.inputs.specs import cloned, flat, split
+from qreg.jobs.processes import new_processes
 from qreg.programs.files import read_batches, read_program
 from qreg.utils.logging import quiet_imports
 from qreg.verification.latency import timed
@@ -57,7 +57,7 @@ class Contender:
     """A handle to the process of one backend."""
 
     def __init__(self, task: Task) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = new_processes()
         self._backend = task.backend
         self._connection, theirs = context.Pipe()
         self._written = tempfile.NamedTemporaryFile()  # noqa: SIM115 - closed by close()

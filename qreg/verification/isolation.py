@@ -6,13 +6,13 @@ an ordinary error.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any
 
 from qreg.errors import VerificationError
+from qreg.jobs.processes import new_processes
 from qreg.utils.logging import quiet_imports
 from qreg.verification.metrics import Outputs
 from qreg.verification.runner import run_program
@@ -30,8 +30,8 @@ def run_isolated(
     The new process imports the ``__main__`` module again, so importing it must have no side
     effects. Raises ``VerificationError`` also if the runtime ends its process.
     """
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=quiet_imports) as pool:
+    processes = new_processes()
+    with ProcessPoolExecutor(1, mp_context=processes, initializer=quiet_imports) as pool:
         try:
             return pool.submit(run_program, load, lowered, samples, repeats).result()
         except BrokenProcessPool as cause:

@@ -176,9 +176,7 @@ SAMPLES: Sequence[Any] = [(torch.ones(2),)]
 @pytest.fixture
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """This module's functions are found by the process that runs them."""
-    folder = str(Path(__file__).parent)
-    monkeypatch.syspath_prepend(folder)
-    monkeypatch.setenv("PYTHONPATH", folder)
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
     for function in (doubled, crashing, refusing):
         monkeypatch.setattr(function, "__module__", "test_verify")
 

@@ -1,0 +1,46 @@
+"""Start processes for what may crash, without the seconds that each would import torch for."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
+
+# Imported once, in a server that new processes are forked from. It computes nothing, so it has no
+# threads that a fork would lose.
+PRELOADED = ["qreg.jobs.preloaded", "qreg.pipeline.quantize"]
+# Variables that pytest and libraries set themselves while they run.
+NOT_SET_BY_USERS = {
+    *("PYTEST_CURRENT_TEST", "KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK"),
+    *("DISABLE_CUPTI_LAZY_REINIT", "TEARDOWN_CUPTI"),
+}
+
+
+def new_processes() -> ForkServerContext | SpawnContext:
+    """Return the context of :mod:`multiprocessing` to start processes with.
+
+    A process imports the ``__main__`` module again, so importing it must have no side effects. On
+    Linux processes are forked from a server, which keeps the environment variables of its start:
+    if they have changed since, processes are spawned, as on other systems.
+    """
+    if sys.platform == "linux":
+        context, variables = _server()
+        if variables == _variables():
+            return context
+    return multiprocessing.get_context("spawn")
+
+
+@functools.cache
+def _server() -> tuple[ForkServerContext, dict[str, str]]:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context, _variables()
+
+
+def _variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in NOT_SET_BY_USERS}
