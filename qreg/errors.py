@@ -365,6 +365,10 @@ class BundleError(InputError):
     """A folder that is not a bundle, or a bundle that is damaged or of a newer version."""
 
 
+class PrecisionWarning(UserWarning):
+    """A model in half precision that was converted to float32 to be quantized."""
+
+
 class RecipeWarning(UserWarning):
     """A recipe that was made with other versions, so that the program may differ."""
 

@@ -25,6 +25,7 @@ from qreg.inputs.batches import capped, check_batches, checked, transformed
 from qreg.inputs.signature import Signature
 from qreg.inputs.specs import flat
 from qreg.pipeline.arguments import names_unknown
+from qreg.pipeline.precision import to_float32
 from qreg.pipeline.selection import Algorithms, Selection, selected
 from qreg.plugins.chosen import chosen_configs
 from qreg.plugins.registry import DEFAULT, Registry, installed
@@ -89,9 +90,11 @@ def compare(
     check_min_sqnr(min_sqnr)
     registry = registry or installed()
     chosen = chosen_configs(registry, backends, configs or {}, besides=(FLOAT,))
-    program, _ = exported(model, example_inputs, dynamic_shapes)
+    kinds = [registry.backend(name).value for name in chosen]
+    given = to_float32(model, example_inputs, transform, kinds)
+    program, _ = exported(given.model, given.example_inputs, dynamic_shapes)
     check_batches(calibration)
-    read = transformed(capped(calibration, max_batches), transform)
+    read = transformed(capped(calibration, max_batches), given.transform)
     batches = list(checked(read, Signature.of_program(program)))
     if not batches:
         raise CalibrationError("calibration: no batch (expected at least one)")

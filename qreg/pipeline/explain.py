@@ -14,6 +14,7 @@ from qreg.errors import InputError
 from qreg.graph.prepared import float_graph
 from qreg.pipeline.arguments import names_unknown
 from qreg.pipeline.lower import chosen
+from qreg.pipeline.precision import to_float32
 from qreg.pipeline.prepare import prepare_checked
 from qreg.pipeline.quantize import quantize
 from qreg.pipeline.request import Request, loaded, request_of
@@ -123,9 +124,11 @@ def _decisions(
     quantizer: RegistryQuantizer,
     progress: bool | None,
 ) -> Report:
+    kind = quantizer.registry.backend(quantizer.backend).value
+    given = to_float32(model, example_inputs, None, [kind])
     with Stages(progress) as stages:
         with stages.stage("export"):
-            program, example = exported(model, example_inputs, dynamic_shapes)
+            program, example = exported(given.model, given.example_inputs, dynamic_shapes)
         with stages.stage("annotate"):
             reference = float_graph(prepare_checked(program, quantizer, example))
     return Report(
@@ -133,8 +136,8 @@ def _decisions(
         model=name_of(model),
         operators=operators(reference, quantizer.decisions),
         sizes=Sizes(parameter_bytes(program), None),
-        runs_here=quantizer.registry.backend(quantizer.backend).value.load is not None,
-        notes=quantizer.notes,
+        runs_here=kind.load is not None,
+        notes=(*quantizer.notes, *given.notes),
         seconds=stages.seconds,
         provenance=Provenance(versions_for(quantizer.registry, quantizer.backend), described()),
     )

@@ -13,6 +13,7 @@ from qreg.errors import CalibrationError, ConfigError
 from qreg.jobs.running import check_count
 from qreg.pipeline.arguments import names_unknown
 from qreg.pipeline.lower import chosen
+from qreg.pipeline.precision import to_float32
 from qreg.pipeline.replay import replayed
 from qreg.pipeline.request import Request, request_of
 from qreg.pipeline.result import Result
@@ -56,7 +57,9 @@ def quantize(
     """Quantize a float model for a backend, lower it, and run the program.
 
     Args:
-        model: a float module to export, or an ``ExportedProgram``.
+        model: a float module to export, or an ``ExportedProgram``. A module in half precision is
+            quantized as a copy in float32, and so are its inputs, with a
+            :class:`~qreg.errors.PrecisionWarning`.
         example_inputs: a tuple of the arguments of ``forward``, a dict of them by name, a pair
             ``(args, kwargs)``, or a lone tensor. Arrays of numpy are accepted as tensors of their
             dtype. A program that was exported with example inputs needs none.
@@ -113,10 +116,12 @@ def quantize(
     _check_modes(quantizer, calibration, given.record)
     selection = Selection() if given.record else selected(quantizer.registry, given.algorithms)
     asked = _named(given, selection, quantizer.registry)
-    data = Data(calibration, max_batches, transform)
+    wide = to_float32(model, example_inputs, transform, [goal.backend])
+    data = Data(calibration, max_batches, wide.transform)
     with Stages(progress) as stages:
-        run = Run(quantizer, goal, goal.load if verify else None, stages, given.seed, workers)
-        source = run.export(model, example_inputs, dynamic_shapes)
+        load = goal.load if verify else None
+        run = Run(quantizer, goal, load, stages, given.seed, workers, wide.notes)
+        source = run.export(wide.model, wide.example_inputs, dynamic_shapes)
         if given.record:
             graphs = replayed(run, source, data, given.record)
         else:

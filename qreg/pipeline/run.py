@@ -77,7 +77,7 @@ class Run:
 
     ``load`` loads a program to verify it; None skips verification. ``seed`` is that of torch's
     random numbers in algorithms. ``workers`` is the number of processes that calibrate shards of
-    the data; None calibrates in this process, in one pass.
+    the data; None calibrates in this process, in one pass. ``notes`` are for the report.
     """
 
     quantizer: RegistryQuantizer
@@ -86,6 +86,7 @@ class Run:
     stages: Stages
     seed: int = 0
     workers: int | None = None
+    notes: Sequence[str] = ()
 
     @property
     def floor(self) -> float:
@@ -258,7 +259,7 @@ class Run:
             target=self.goal,
             parameter_bytes=parameter_bytes(source.program),
             seconds=self.stages.seconds,
-            notes=self.quantizer.notes,
+            notes=(*self.quantizer.notes, *self.notes),
             algorithms=graphs.outcomes,
             made=Made(self.quantizer, self.goal.options, algorithms, graphs.record, self.seed),
         )

@@ -33,6 +33,6 @@ def check_weights(
         wanted = " or ".join(each.removeprefix("torch.") for each in dtypes)
         raise InputError(
             f"model: its weights are in {short}, such as {name!r} (expected {wanted}, which the "
-            "backend quantizes). Pass model.float(), and inputs of that type; wrap a language "
+            "backend quantizes). Export model.float(), with inputs of that type; wrap a language "
             "model after that, since its cache has the type of the model."
         )

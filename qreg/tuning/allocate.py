@@ -17,6 +17,7 @@ from qreg.graph.values import value_of
 from qreg.inputs.batches import check_batches, kept
 from qreg.inputs.signature import Signature
 from qreg.pipeline.arguments import names_unknown
+from qreg.pipeline.precision import to_float32
 from qreg.pipeline.run import Graphs, Run
 from qreg.pipeline.source import Data
 from qreg.plugins.registry import DEFAULT_BACKEND, Registry, installed
@@ -108,11 +109,12 @@ def allocate_bits(
     search = _Search(registry, backend, several("keep_in_float", keep_in_float))
     names = search.names(configs)
     check_batches(calibration)
+    given = to_float32(model, example_inputs, transform, [registry.backend(backend).value])
     measured, notes = dict[str, Mapping[str, _Measured]](), list[str]()
     with Stages(progress) as stages:
         with stages.stage("export"):
-            program, _ = exported(model, example_inputs, dynamic_shapes)
-        batches = kept(calibration, Signature.of_program(program), max_batches, transform)
+            program, _ = exported(given.model, given.example_inputs, dynamic_shapes)
+        batches = kept(calibration, Signature.of_program(program), max_batches, given.transform)
         for name in names:
             try:
                 with stages.stage(f"measure {name}"):

@@ -21,6 +21,7 @@ from qreg.inputs.batches import check_batches, kept
 from qreg.inputs.signature import Signature
 from qreg.jobs.running import check_count
 from qreg.pipeline.arguments import names_unknown
+from qreg.pipeline.precision import to_float32
 from qreg.pipeline.selection import AUTO, Algorithms, selected
 from qreg.plugins.chosen import chosen_configs
 from qreg.plugins.registry import DEFAULT_BACKEND, Registry, installed
@@ -126,10 +127,12 @@ def tune(
     asked = algorithms if algorithms != AUTO or registry.algorithms() else ()
     selection = selected(registry, asked)
     check_batches(calibration)
+    kinds = [registry.backend(name).value for name in chosen]
+    given = to_float32(model, example_inputs, transform, kinds)
     with Stages(progress) as stages:
         with stages.stage("export"):
-            program, _ = exported(model, example_inputs, dynamic_shapes)
-        batches = kept(calibration, Signature.of_program(program), max_batches, transform)
+            program, _ = exported(given.model, given.example_inputs, dynamic_shapes)
+        batches = kept(calibration, Signature.of_program(program), max_batches, given.transform)
         subject = Subject(program, batches, evaluate, registry, in_float, selection)
         store = Store(folder, subject.identity, subject.versions) if folder else None
         elsewhere = None if workers == 1 else Elsewhere(subject, workers)

@@ -11,6 +11,9 @@ from torch import nn
 from transformers.integrations.executorch import TorchExportableModuleForDecoderOnlyLM
 
 import qreg
+from qreg.errors import PrecisionWarning
+from qreg.pipeline.precision import to_float32
+from qreg_xnnpack.plugin import XNNPACK
 
 CACHE = 96
 COMMON = {
@@ -40,18 +43,32 @@ def with_positions(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tupl
     return args, {**kwargs, "position_ids": positions[None]}
 
 
-def decoder(name: str) -> nn.Module:
+def decoder(name: str, dtype: torch.dtype = torch.float32, *, widen: bool = False) -> Any:
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(CONFIGS[name]()).eval()
     for parameter in model.parameters():
         if parameter.dim() > 1:
             parameter.data.mul_(4)  # more than one token is probable
+    model.to(dtype)
+    if widen:
+        model.float()
     model.generation_config.cache_implementation = "static"
     if name == "OPT":
         model.register_forward_pre_hook(with_positions, with_kwargs=True)
     wrapped = TorchExportableModuleForDecoderOnlyLM(model, batch_size=1, max_cache_len=CACHE)
-    module: nn.Module = wrapped.model
-    return module
+    return wrapped.model
+
+
+def test_a_decoder_in_half_precision_is_converted_with_its_cache() -> None:
+    """The reference is converted ahead of its wrapping, which makes the cache."""
+    half, single = decoder("Llama", torch.bfloat16), decoder("Llama", torch.bfloat16, widen=True)
+    with pytest.warns(PrecisionWarning):
+        converted = to_float32(half, (), None, [XNNPACK]).model
+    for start in (0, 3):  # the second call reads the cache
+        call = {"input_ids": torch.tensor([[3, 1, 4]]), "cache_position": start + torch.arange(3)}
+        with torch.no_grad():
+            assert converted(**call).equal(single(**call))
+    assert half.static_cache.layers[0].keys.dtype == torch.bfloat16
 
 
 def quantized(name: str, length: str) -> qreg.Result:
