@@ -55,7 +55,8 @@ class Comparison(ComparisonData):
     def _repr_html_(self) -> str:
         lines = [headline(self), *remarks(self)]
         title = f"{self.model}: backends compared"
-        return fragment(title, [verdict(self)], lines=lines, rows=rows(self))
+        failed = not all(each.works for each in self.entries)
+        return fragment(title, [verdict(self)], lines=lines, rows=rows(self), opened=failed)
 
     def __str__(self) -> str:
         return text(self)

@@ -37,10 +37,23 @@ def fragment(
     rows: Sequence[Row] = (),
     steps: Sequence[NextStep] = (),
     quantizer: str = "",
+    opened: bool = False,
 ) -> str:
-    """Return a title with verdicts, sentences, a table and next steps, as HTML.
+    """Return a title with verdicts, a table, next steps and sentences, as HTML.
 
     Every text is escaped. Colours are those of the page around it.
+
+    Args:
+        title: the first line.
+        found: the verdicts.
+        lines: sentences, which a click shows.
+        rows: the rows of the table, of which the first ``MOST`` are shown.
+        steps: the next steps.
+        quantizer: the line that makes the quantizer that the steps change; empty for none.
+        opened: show the sentences without a click.
+
+    Returns:
+        A ``div`` with its style in it.
     """
     columns: list[Any] = (
         [name for name in rows[0] if any(row[name] for row in rows)] if rows else []
@@ -57,5 +70,6 @@ def fragment(
             left=max(0, len(rows) - MOST),
             steps=steps,
             quantizer=quantizer,
+            opened=opened,
         )
     )
