@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from qreg.errors import InputError, near
-from qreg.utils.traces import own_line
+from qreg.utils.traces import place
 
 
 def is_code(text: str) -> bool:
@@ -62,9 +62,7 @@ def called(function: Callable[[], Any], subject: str) -> Any:
 
 def raised(cause: BaseException, subject: str) -> InputError:
     """Return the error for what a user's code raised, with the line of that code."""
-    line = own_line(cause)
-    place = f", at {line}" if line else ""
-    return InputError(f"{subject}: it raised {type(cause).__name__}: {cause}{place}")
+    return InputError(f"{subject}: it raised {type(cause).__name__}: {cause}{place(cause)}")
 
 
 def _module(name: str) -> ModuleType:

@@ -29,7 +29,6 @@ from qreg.cli.pairs import pair
 from qreg.cli.remedies import as_options
 from qreg.cli.reporting import INTERRUPTED, current_registry, reports_errors
 from qreg.cli.scopes import KEPT
-from qreg.utils.logging import quiet_imports
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -91,7 +90,6 @@ def compare(
     from qreg.plugins.chosen import chosen_configs
 
     check_decibels(min_sqnr)
-    quiet_imports()
     chosen = chosen_configs(
         current_registry(), backends, dict(map(pair, configs)), besides=(FLOAT,)
     )

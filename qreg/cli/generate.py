@@ -9,7 +9,6 @@ import click
 
 from qreg.cli.options import BACKEND, FILE, FORMAT, NAMES, OPTIONS
 from qreg.cli.reporting import current_registry, reports_errors
-from qreg.utils.logging import quiet_imports
 
 
 @click.command()
@@ -40,7 +39,6 @@ def generate(
     """Continue tokens with PROGRAM, a lowered language model, and print the new ones."""
     from qreg.plugins.options import parsed
 
-    quiet_imports()
     options = parsed(current_registry().backend(backend).value, texts)
     prompt = list(map(_id, tokens))
 

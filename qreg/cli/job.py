@@ -17,7 +17,6 @@ from qreg.cli.options import JobOptions
 from qreg.cli.reporting import current_registry
 from qreg.cli.scopes import scoped
 from qreg.plugins.registry import DEFAULT
-from qreg.utils.logging import quiet_imports
 
 if TYPE_CHECKING:
     from qreg.pipeline.arguments import QuantizeOptions
@@ -43,7 +42,6 @@ def resolve_job(given: JobOptions, outputs: Sequence[Path] = ()) -> Job:
     from qreg.quantizer.registry_quantizer import RegistryQuantizer
 
     check_decibels(given["min_sqnr"])
-    quiet_imports()
     registry = current_registry()
     options = parsed(registry.backend(given["backend"]).value, given["texts"])
     quantizer = RegistryQuantizer(given["backend"], given["config"], registry=registry)
@@ -91,7 +89,6 @@ def followed_recipe(path: Path, given: JobOptions) -> Recipe:
             raise InputError(
                 f"{option}: the recipe has its own (expected none). Omit {option}, or edit {path}."
             )
-    quiet_imports()
     from qreg.recipes.recipe import Recipe
 
     return Recipe.load(path)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 import click
 
 from qreg.cli.compare import compare
 from qreg.cli.explain import explain
 from qreg.cli.generate import generate
+from qreg.cli.log import logged
 from qreg.cli.options import NAMES
 from qreg.cli.plugins import list_, new_plugin, ops
 from qreg.cli.quantize import quantize
@@ -27,7 +30,14 @@ from qreg.plugins.registry import Registry
     default=None,
     help="Treat a broken plugin, or a program far from float, as an error.",
 )
-@click.option("--trace", is_flag=True, default=None, help="Print each call of a hook.")
+@click.option(
+    "--trace",
+    is_flag=True,
+    default=None,
+    help="Print each call of a hook, and the traceback of each error.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Print what other libraries report, too.")
+@click.option("-q", "--quiet", is_flag=True, help="Print results and errors alone.")
 @click.pass_context
 @reports_errors
 def main(
@@ -36,8 +46,12 @@ def main(
     disable_plugins: list[str] | None,
     strict: bool | None,
     trace: bool | None,
+    verbose: bool,
+    quiet: bool,
 ) -> None:
     """Quantize PyTorch models for any installed backend."""
+    level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
+    context.with_resource(logged(level))
     check_own()
     context.obj = Registry(load=load_plugins, disable=disable_plugins, strict=strict, trace=trace)
 

@@ -6,12 +6,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, TextIO
+from traceback import format_exception
+from typing import Any
 
 import click
 
 from qreg.cli.remedies import as_options
 from qreg.plugins.registry import Registry
+from qreg.utils.logging import LOG
 
 INTERRUPTED = 130  # 128 + SIGINT, the convention of shells
 
@@ -26,6 +28,8 @@ def reports_errors(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*arguments, **options)
         except (QregError, QualityWarning) as error:
+            if click.get_current_context().find_root().params.get("trace"):
+                LOG.error("%s", "".join(format_exception(error)).rstrip())
             raise click.ClickException(as_options(str(error))) from error
         except KeyboardInterrupt as interrupt:
             click.echo(f"{interrupt or 'stopped'}; nothing was written", err=True)
@@ -42,7 +46,7 @@ def current_registry() -> Registry:
 
 @contextmanager
 def judging(strict: bool) -> Iterator[None]:
-    """Print warnings for users to standard error; if ``strict``, raise quality warnings instead."""
+    """Show each warning for users; if ``strict``, raise quality warnings instead."""
     from qreg.errors import QualityWarning, TargetMissedWarning, UnknownOperatorWarning
 
     raises = strict or current_registry().switches.strict
@@ -50,20 +54,4 @@ def judging(strict: bool) -> Iterator[None]:
         warnings.simplefilter("error" if raises else "always", QualityWarning)
         for kind in (TargetMissedWarning, UnknownOperatorWarning):
             warnings.simplefilter("always", kind)
-        show = warnings.showwarning
-
-        def shown(
-            message: Warning | str,
-            category: type[Warning],
-            filename: str,
-            lineno: int,
-            file: TextIO | None = None,
-            line: str | None = None,
-        ) -> None:
-            if issubclass(category, (QualityWarning, TargetMissedWarning, UnknownOperatorWarning)):
-                click.echo(f"Warning: {as_options(str(message))}", err=True)
-            else:
-                show(message, category, filename, lineno, file, line)
-
-        warnings.showwarning = shown
         yield

@@ -21,7 +21,6 @@ from qreg.cli.remedies import as_options
 from qreg.cli.reporting import INTERRUPTED, current_registry, judging, reports_errors
 from qreg.cli.scopes import KEPT
 from qreg.plugins.registry import DEFAULT_BACKEND, Registry
-from qreg.utils.logging import quiet_imports
 
 if TYPE_CHECKING:
     from qreg.tuning import Trial, Tuned
@@ -119,7 +118,6 @@ def tune(
     also has the best program so far. The exit code is 1 if no program was evaluated, and with
     --strict if the limit is not met.
     """
-    quiet_imports()
     work = work or beside(model, ".tune")
     registry = current_registry()
     evaluate = imported(name, "--evaluate")

@@ -13,7 +13,6 @@ from qreg.cli.inputs import Inputs, read_inputs
 from qreg.cli.job import check_decibels, least_sqnr
 from qreg.cli.options import BACKEND, FILE, FORMAT, FORMS, MIN_SQNR, OPTIONS, STRICT
 from qreg.cli.reporting import current_registry, judging, reports_errors
-from qreg.utils.logging import quiet_imports
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -55,7 +54,6 @@ def verify(
 ) -> None:
     """Load PROGRAM in its backend's runtime, run it, and compare it with a reference."""
     check_decibels(min_sqnr, floor)
-    quiet_imports()
     options = _checked_options(backend, texts)
 
     from qreg.pipeline.verify import verify as compare

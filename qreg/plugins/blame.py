@@ -11,6 +11,7 @@ from typing import Any
 
 from qreg.errors import PluginError, QregError
 from qreg.plugins.supplied import Supplied
+from qreg.utils.traces import place, short
 
 
 def call(
@@ -30,7 +31,7 @@ def call(
     except QregError:
         raise
     except Exception as cause:  # raised by a plugin
-        raise blamed(supplied, role, f"it raised {cause!r}") from cause
+        raise blamed(supplied, role, f"it raised {short(cause)}{place(cause)}") from cause
     if not isinstance(answer, expected):
         types = expected if isinstance(expected, tuple) else (expected,)
         names = " or ".join("None" if each is type(None) else each.__name__ for each in types)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from qreg.errors import QregError
 
 if TYPE_CHECKING:
     from qreg.plugins.plugin import Plugin
@@ -22,12 +25,36 @@ def plugin_rows(registry: Registry) -> list[Row]:
             "version": plugin.version,
             "backends": [b.value.name for b in backends if b.plugin == plugin.name],
             "algorithms": [name for name, a in algorithms if a.plugin == plugin.name],
+            "adds": list(_additions(plugin, registry)),
             "summary": "; ".join(b.value.summary for b in backends if b.plugin == plugin.name),
             "left out": plugin.left_out or plugin.unused or "",
             "broken": _broken(plugin),
         }
         for plugin in registry.plugins
     ]
+
+
+def _additions(plugin: Plugin, registry: Registry) -> Iterator[str]:
+    """Yield what a plugin adds to the backends of others: ``"1 annotator to xnnpack"``."""
+    for name, backend in registry.backends().items():
+        if backend.plugin == plugin.name:
+            continue
+        for kind, supplied in _supplied(registry, name).items():
+            count = sum(each == plugin.name for each in supplied)
+            if count:
+                yield f"{count} {kind}{'s' if count > 1 else ''} to {name}"
+
+
+def _supplied(registry: Registry, backend: str) -> dict[str, list[str]]:
+    """Return the plugins that supply configs and annotators for a backend, once for each."""
+    try:
+        configs, annotators = registry.configs(backend).values(), registry.annotators(backend)
+    except QregError:  # the registry has recorded it as a fault of a plugin
+        return {}
+    return {
+        "config": [each.plugin for each in configs],
+        "annotator": [each.plugin for each in annotators],
+    }
 
 
 def _broken(plugin: Plugin) -> str:

@@ -7,8 +7,8 @@ and calls one plugin at a time, and records the errors.
 
 from __future__ import annotations
 
-import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -21,6 +21,8 @@ from qreg.plugins.discovery import Found, discover
 from qreg.plugins.plugin import Plugin
 from qreg.plugins.probing import compared
 from qreg.plugins.settings import Switches
+from qreg.utils.logging import say
+from qreg.utils.traces import place, short
 
 
 class PluginWarning(UserWarning):
@@ -81,7 +83,7 @@ class PluginHost:
         except KeyboardInterrupt:
             raise
         except BaseException as cause:  # a plugin may well raise SystemExit while importing
-            self.broken(plugin, f"loading it raised {cause!r}", cause)
+            self.broken(plugin, f"loading it raised {short(cause)}{place(cause)}", cause)
             return
         if twin is not None:
             rival = next(each for each in self.plugins if each.name == twin)
@@ -129,6 +131,8 @@ class PluginHost:
     def _report(self, error: PluginError) -> None:
         if self._switches.strict:
             raise error
+        if self._switches.trace and error.__cause__ is not None:
+            say("".join(traceback.format_exception(error.__cause__)).rstrip())
         warnings.warn(str(error), PluginWarning, stacklevel=2)
 
     def _malformed_hooks(self, plugin: Plugin) -> Iterator[str]:
@@ -155,9 +159,8 @@ class PluginHost:
         try:
             return compared(lambda name: self.call(plugin, hook, backend=name))
         except Exception as cause:  # raised by a plugin
-            self.broken(
-                plugin, f"it raised {cause!r} for a backend that it does not know", cause, hook
-            )
+            problem = f"it raised {short(cause)} for a backend that it does not know{place(cause)}"
+            self.broken(plugin, problem, cause, hook)
             return []
 
     def call(self, plugin: Plugin, hook: str, **arguments: Any) -> list[Any]:
@@ -183,10 +186,8 @@ class PluginHost:
         self, plugin: Plugin, hook: str, arguments: dict[str, Any], count: int, seconds: float
     ) -> None:
         given = ", ".join(map(repr, filter(_is_short, arguments.values())))
-        sys.stderr.write(
-            f"qreg: {hook}({given}) of plugin {plugin.name} ({plugin.distribution} "
-            f"{plugin.version}): {count} in {1000 * seconds:.1f} ms\n"
-        )
+        origin = f"{plugin.name} ({plugin.distribution} {plugin.version})"
+        say(f"qreg: {hook}({given}) of plugin {origin}: {count} in {1000 * seconds:.1f} ms")
 
     def collect(
         self, hook: str, expected: type, **arguments: Any
@@ -202,7 +203,7 @@ class PluginHost:
                 if strange:
                     raise TypeError(f"yielded {strange[0]!r} (expected {expected.__name__})")
             except Exception as cause:  # raised by a plugin
-                self.broken(plugin, f"it raised {cause!r}", cause, hook)
+                self.broken(plugin, f"it raised {short(cause)}{place(cause)}", cause, hook)
             else:
                 yield plugin, values
 

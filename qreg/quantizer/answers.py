@@ -13,6 +13,7 @@ from qreg.errors import AnnotatorError
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.annotator import Annotation, Annotator, Match, Refusal
 from qreg.quantizer.claims import Claim
+from qreg.utils.traces import place, short
 
 T = TypeVar("T")
 
@@ -68,7 +69,7 @@ def _ask(
     try:
         return function(*arguments)
     except Exception as cause:  # raised by a plugin
-        raise failure(supplied, node, repr(cause)) from cause
+        raise failure(supplied, node, f"{short(cause)}{place(cause)}") from cause
 
 
 def _check(

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from qreg.errors import EvaluationError, InputError
-from qreg.utils.traces import own_line
+from qreg.utils.traces import place
 
 Model: TypeAlias = Callable[..., Any]
 Evaluate: TypeAlias = Callable[[Model], float]
@@ -34,9 +34,8 @@ def measured(evaluate: Evaluate, model: Model, what: str) -> float:
     try:
         found: object = evaluate(model)
     except (Exception, SystemExit) as cause:  # of the user's code, or of the program it calls
-        line = own_line(cause)
-        place = f" ({line})" if line else ""
-        problem = f"it raised {type(cause).__name__}: {cause}".rstrip(".") + place
+        said = f"it raised {type(cause).__name__}: {cause}".rstrip(".")
+        problem = f"{said}{place(cause)},"
         raise EvaluationError(what, problem) from cause
     if isinstance(found, Tensor):
         raise EvaluationError(what, "it returned a tensor", "Return value.item()")

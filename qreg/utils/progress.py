@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from qreg.utils.logging import is_quiet, say
+
 if TYPE_CHECKING:
     from rich.progress import Progress
     from typing_extensions import Self
@@ -17,15 +19,17 @@ class Stages:
     """The stages of one run, and the seconds each took.
 
     On a terminal each stage is a progress bar on standard error. Elsewhere each stage prints a line
-    on standard error when it is done. ``show=True`` always shows bars, ``show=False`` shows
-    nothing.
+    when it is done: to the handlers of the logger ``qreg``, or on standard error if it has none.
+    Neither is shown if that logger has handlers and a level above INFO. ``show=True`` always shows
+    bars, ``show=False`` shows nothing.
     """
 
     def __init__(self, show: bool | None = None) -> None:
         from rich.console import Console
 
-        self._console = Console(stderr=True, force_terminal=show or None, quiet=show is False)
-        self._lines = not self._console.is_terminal
+        quiet = show is False or (show is None and is_quiet())
+        self._console = Console(stderr=True, force_terminal=show or None, quiet=quiet)
+        self._lines = not quiet and not self._console.is_terminal
         self._bars = _bars(self._console, disable=self._lines)
         self.seconds: dict[str, float] = {}
 
@@ -65,7 +69,7 @@ class Stages:
         self.seconds[name] = self.seconds.get(name, 0.0) + taken
         self._bars.update(task, total=done or 1, completed=done or 1)
         if self._lines:
-            self._console.print(f"{name}{_after(done, done or 1)}: {taken:.1f} s")
+            say(f"{name}{_after(done, done or 1)}: {taken:.1f} s")
 
 
 def _after(done: int, total: int | None) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 Row = Mapping[str, Any]
 
-PROSE = frozenset({"summary", "pattern", "why", "broken", "what", "module", "left out"})
+PROSE = frozenset({"summary", "pattern", "why", "broken", "what", "module", "left out", "adds"})
 WIDE = 160  # columns of output that is not a terminal, where lines need no folding
 
 

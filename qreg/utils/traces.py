@@ -33,6 +33,20 @@ def own_line(error: BaseException) -> str | None:
     return f"{own[-1].filename}:{own[-1].lineno}"
 
 
+def short(error: BaseException) -> str:
+    """Return the class of an error with its message, which attrs puts ahead of many values."""
+    first, *others = error.args or ("",)
+    if others and isinstance(first, str):
+        return f"{type(error).__name__}({first!r})"
+    return repr(error)
+
+
+def place(error: BaseException) -> str:
+    """Return ``", at FILE:LINE"`` for the end of a message, or an empty text."""
+    line = own_line(error)
+    return f", at {line}" if line else ""
+
+
 def _calls(file: str) -> bool:
     return file.startswith((CALLERS[0], CALLERS[2])) or CALLERS[1] in file or IMPORTS in file
 

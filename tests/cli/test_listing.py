@@ -10,7 +10,6 @@ import pytest
 from commands import failed, run, succeeded
 
 from qreg import Registry
-from qreg.plugins.manager import PluginWarning
 from qreg.plugins.registry import installed
 
 
@@ -28,6 +27,7 @@ def test_list_prints_json() -> None:
         "version": "0.7",
         "backends": ["toy"],
         "algorithms": [],
+        "adds": [],
         "summary": "int8 in torch itself",
         "left out": "",
         "broken": "",
@@ -48,8 +48,7 @@ def test_a_plugin_to_load_that_is_not_there_is_an_error() -> None:
 
 def test_strict_makes_a_broken_plugin_an_error(distribution: Callable[..., Path]) -> None:
     distribution("qreg-broken", "raise RuntimeError('no luck')")
-    with pytest.warns(PluginWarning):
-        assert "no luck" in succeeded("list")
+    assert "no luck" in succeeded("list")
     result = run("--strict", "list")
     assert result.exit_code == 1
     assert "plugin 'broken' of distribution 'qreg-broken' 1.0 is broken" in result.output
@@ -83,8 +82,7 @@ def test_list_says_how_to_get_a_backend(
 def test_list_shows_what_is_broken(distribution: Callable[..., Path]) -> None:
     distribution("qreg-broken", "raise RuntimeError('no luck')")
     installed.cache_clear()
-    with pytest.warns(UserWarning, match="'qreg-broken'"):
-        output = succeeded("list")
+    output = succeeded("list")
     assert "no luck" in output
     assert "qreg-toy" in output
 
@@ -120,3 +118,67 @@ def test_ops_has_the_parameters_of_algorithms_with_their_defaults() -> None:
 
 def test_ops_of_an_unknown_backend_names_near_ones() -> None:
     assert "Did you mean 'toy'?" in failed("ops", "tou")
+
+
+ADDING = """
+import qreg
+
+@qreg.hookimpl
+def qreg_supported_configs(backend):
+    if backend == "toy":
+        for name in ("one", "two"):
+            yield qreg.SupportedConfig(name=name, mode="static", summary=name, factory=dict)
+
+@qreg.hookimpl
+def qreg_annotators(backend):
+    if backend == "toy":
+        target = "aten.sigmoid.default"
+        yield qreg.Annotator("sigmoid", [target], qreg.patterns.operands(0))
+"""
+
+
+def test_list_says_what_a_plugin_adds_to_a_backend(distribution: Callable[..., Path]) -> None:
+    distribution("qreg-adding", ADDING)
+    rows = json.loads(run("list", "--json").stdout)
+    assert {row["plugin"]: row["adds"] for row in rows}["adding"] == [
+        "2 configs to toy",
+        "1 annotator to toy",
+    ]
+    (line,) = (line for line in succeeded("list").splitlines() if "qreg-adding" in line)
+    assert "2 configs to toy" in line
+
+
+FAULT = """
+import json
+import qreg
+
+def read():
+    return json.loads("no json")
+
+@qreg.hookimpl
+def qreg_backends():
+    return [read()]
+"""
+
+
+def test_a_fault_of_a_plugin_is_one_line_with_the_line_of_its_author(
+    distribution: Callable[..., Path],
+) -> None:
+    folder = distribution("qreg-faulty", FAULT)
+    (warning,) = run("list").stderr.splitlines()
+    assert warning.startswith(
+        "Warning: plugin 'faulty' of distribution 'qreg-faulty' 1.0 is broken"
+    )
+    assert "it raised JSONDecodeError(" in warning
+    assert f", at {folder / 'qreg_faulty.py'}:6. Update it" in warning
+
+
+def test_trace_prints_the_tracebacks_of_faults_and_errors(
+    distribution: Callable[..., Path],
+) -> None:
+    distribution("qreg-faulty", FAULT)
+    traced = run("--trace", "list").stderr
+    assert "Traceback (most recent call last):" in traced
+    assert 'return json.loads("no json")' in traced
+    assert "Traceback" in run("--trace", "ops", "tou").stderr
+    assert "Traceback" not in run("ops", "tou").stderr

@@ -191,7 +191,7 @@ def test_a_metric_is_printed_for_the_float_model_and_the_program(
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("broken", "AttributeError: 'Tensor' object has no attribute 'missing' ("),
+        ("broken", "AttributeError: 'Tensor' object has no attribute 'missing', at "),
         ("only_float", "it returned NaN for the program"),
         ("no_such", "has no 'no_such'"),
     ],

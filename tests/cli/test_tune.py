@@ -98,7 +98,7 @@ def test_a_limit_that_is_not_met_fails_if_strict(raw: tuple[Path, Path], metric:
         ("no_such_module:accuracy", "module 'no_such_module' cannot be imported"),
         ("{}:acuracy", "has no 'acuracy'. Did you mean 'accuracy'?"),
         ("{}:number", "it is 3, not a function"),
-        ("{}:broken", "evaluate: it raised ValueError: no labels ("),
+        ("{}:broken", "evaluate: it raised ValueError: no labels, at "),
     ],
 )
 def test_ametric_that_is_not_there_is_named(

@@ -6,6 +6,7 @@ Each name is listed with the version that it was verified in. ``tests/test_readi
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import tempfile
@@ -13,6 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qreg.backends.native import silenced
 from qreg.backends.patching import patched
 from qreg.backends.unsupported import COMPLEX
 
@@ -201,9 +203,20 @@ def edge_operator(name: str) -> Any:
     return getattr(ops.edge.aten, name).default
 
 
+@functools.cache
+def start_threads() -> None:
+    """Start the threads of the runtime, which writes what it cannot read about the processor."""
+    # executorch 1.4.1: cpuinfo_utils.cpp
+    from executorch.extension.pybindings.portable_lib import _threadpool_get_thread_count
+
+    with silenced():
+        _threadpool_get_thread_count()
+
+
 def set_threads(count: int) -> None:
     """Set the number of threads of the runtime, for the whole process."""
     # executorch 1.4.1
     from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
 
-    _unsafe_reset_threadpool(count)
+    with silenced():  # it writes the number
+        _unsafe_reset_threadpool(count)

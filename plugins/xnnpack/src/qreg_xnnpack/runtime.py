@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qreg.backends.inputs import TensorSpec, misfit
 from qreg.errors import InputError
-from qreg_xnnpack.compat import missing_kernels, planned_memory, set_threads
+from qreg_xnnpack.compat import missing_kernels, planned_memory, set_threads, start_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,6 +60,7 @@ def _loaded(program: bytes, threads: int) -> Any:
     from executorch.runtime import Runtime
 
     check_header(program)
+    start_threads()
     if threads:
         set_threads(threads)
     return Runtime.get().load_program(program)
