@@ -3,7 +3,8 @@ from .annotators import patterns
 from .bundles.bundle import Bundle
 from .bundles.reading import load
 from .comparison import Comparison, compare
-from .generation.generate import generate
+from .generation.generate import generate, time_generation
+from .generation.generated import Generated
 from .pipeline.calibrate import calibrate, convert
 from .pipeline.combine import combine
 from .pipeline.explain import explain
@@ -61,6 +62,7 @@ __all__ = [
     "Decision",
     "Extension",
     "Files",
+    "Generated",
     "Interface",
     "Lowered",
     "LoweredOperator",
@@ -100,6 +102,7 @@ __all__ = [
     "patterns",
     "prepare",
     "quantize",
+    "time_generation",
     "tune",
     "verify",
 ]

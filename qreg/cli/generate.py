@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from qreg.cli.options import BACKEND, FILE, FORMAT, NAMES, OPTIONS
 from qreg.cli.reporting import current_registry, reports_errors
 
+if TYPE_CHECKING:
+    from qreg.generation.generated import Generated
+
 
 @click.command()
 @click.argument("program", type=FILE)
 @click.option(
     "--tokens",
+    "texts_of_tokens",
     required=True,
     help="The ids of the tokens to continue, such as 1,2,3.",
     **{**NAMES, "metavar": "ID,..."},
@@ -23,15 +29,17 @@ from qreg.cli.reporting import current_registry, reports_errors
     "--new", "count", type=int, default=32, show_default=True, help="Generate this many tokens."
 )
 @click.option("--eos", type=int, help="End after this token.")
+@click.option("--timing", is_flag=True, help="Also print the tokens per second.")
 @BACKEND
 @OPTIONS
 @FORMAT
 @reports_errors
 def generate(
     program: Path,
-    tokens: list[str],
+    texts_of_tokens: list[str],
     count: int,
     eos: int | None,
+    timing: bool,
     backend: str,
     texts: tuple[str, ...],
     as_json: bool,
@@ -40,20 +48,30 @@ def generate(
     from qreg.plugins.options import parsed
 
     options = parsed(current_registry().backend(backend).value, texts)
-    prompt = list(map(_id, tokens))
+    prompt = list(map(_id, texts_of_tokens))
 
     import qreg
 
-    found = qreg.generate(
-        program,
-        prompt,
-        max_new_tokens=count,
-        eos=eos,
-        backend=backend,
-        options=options,
-        registry=current_registry(),
-    )
-    click.echo(json.dumps(found) if as_json else ",".join(map(str, found)))
+    given: dict[str, Any] = {"backend": backend, "options": options, "registry": current_registry()}
+    if timing:
+        found = qreg.time_generation(program, prompt, max_new_tokens=count, eos=eos, **given)
+        _print_timed(found, as_json)
+        return
+    tokens = qreg.generate(program, prompt, max_new_tokens=count, eos=eos, **given)
+    click.echo(json.dumps(tokens) if as_json else _listed(tokens))
+
+
+def _print_timed(found: Generated, as_json: bool) -> None:
+    speeds = {"prefill": found.prefill, "decode": found.decode}
+    if as_json:
+        click.echo(json.dumps({"tokens": found.tokens, "tokens_per_second": speeds}))
+        return
+    click.echo(_listed(found.tokens))
+    click.echo(str(found), err=True)
+
+
+def _listed(tokens: Iterable[int]) -> str:
+    return ",".join(map(str, tokens))
 
 
 def _id(text: str) -> int:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
 from torch import Tensor
 
-from qreg.generation.decoder import Decoder, decoders_of, method_for
-from qreg.generation.prompt import check_count, prompt_of
-from qreg.generation.sources import Calls, Model, source_of
+from qreg.errors import InputError
+from qreg.generation.generated import Generated
+from qreg.generation.session import continued
+from qreg.generation.sources import Model, source_of
 from qreg.pipeline.arguments import names_unknown
 from qreg.plugins.registry import DEFAULT_BACKEND, Registry, installed
 from qreg.programs.lowering import target
@@ -55,35 +55,40 @@ def generate(
             cache.
     """
     source = source_of(model, lambda: target(registry or installed(), backend, options))
-    decoders = decoders_of(source.interfaces)
-    ids = prompt_of(prompt, decoders)
-    check_count(max_new_tokens, len(ids), decoders)
-    ends = frozenset([eos] if isinstance(eos, int) else eos or ())
-    with source.opened() as calls:
-        return list(_Session(decoders, calls).continued(ids, max_new_tokens, ends))
+    return list(continued(source, prompt, max_new_tokens, eos).tokens)
 
 
-@frozen
-class _Session:
-    decoders: Mapping[str, Decoder]
-    calls: Calls
+@names_unknown
+def time_generation(
+    model: Model,
+    prompt: Sequence[int] | Tensor,
+    *,
+    max_new_tokens: int,
+    eos: int | Collection[int] | None = None,
+    backend: str = DEFAULT_BACKEND,
+    options: Mapping[str, Any] | None = None,
+    registry: Registry | None = None,
+) -> Generated:
+    """Return what :func:`generate` returns, with the tokens per second of the prompt and after it.
 
-    def continued(self, ids: list[int], count: int, ends: frozenset[int]) -> Iterator[int]:
-        position, given = 0, ids
-        for _ in range(count):
-            token = self._next(given, position)
-            yield token
-            if token in ends:
-                return
-            position, given = position + len(given), [token]
+    The times are those of one run on this machine. Repeat it, and compare programs in turns.
 
-    def _next(self, ids: list[int], position: int) -> int:
-        """Return the most probable token after some, which are read in parts of a fitting size."""
-        logits: Any = None
-        while ids:
-            name = method_for(len(ids), self.decoders)
-            decoder = self.decoders[name]
-            part, ids = ids[: decoder.width], ids[decoder.width :]
-            logits = self.calls[name](decoder.inputs(part, position))[0]
-            position += len(part)
-        return int(logits.reshape(-1, logits.shape[-1])[-1].argmax())
+    Args:
+        model: as for :func:`generate`, and so are the other arguments.
+        prompt: token ids, at least one.
+        max_new_tokens: the number of tokens after which generation ends.
+        eos: the token, or the tokens, after which generation ends earlier.
+        backend: the name of the backend whose runtime runs a lowered program.
+        options: the options of that backend by name, such as ``threads``.
+        registry: the registry to use instead of that of the installed plugins.
+
+    Returns:
+        The tokens and the times.
+
+    Raises:
+        InputError: as :func:`generate`, and for a backend whose runtime is a simulator.
+    """
+    source = source_of(model, lambda: target(registry or installed(), backend, options))
+    if source.simulated:
+        raise InputError("model: its runtime is a simulator, so its times are meaningless.")
+    return continued(source, prompt, max_new_tokens, eos)

@@ -38,11 +38,12 @@ class Source:
     """The interfaces of the methods of a model by name, and a function that opens it.
 
     What ``opened`` returns yields a function that calls each method. The cache, which they share,
-    is then as it was exported.
+    is then as it was exported. ``simulated`` is whether the times of calls have no meaning.
     """
 
     interfaces: Mapping[str, Interface]
     opened: Callable[[], AbstractContextManager[Calls]]
+    simulated: bool = False
 
 
 def source_of(model: Model, target: Callable[[], Target]) -> Source:
@@ -81,7 +82,7 @@ def _of_program(given: bytes | str | Path, target: Target) -> Source:
     except InputError as error:
         raise InputError(f"{what}: {error}. Pass a program that was lowered for it.") from error
     parts = {name: Lowered(program, delegates=0) for name in found}
-    return Source(found, lambda: _running(target, parts))
+    return Source(found, lambda: _running(target, parts), target.backend.simulated)
 
 
 def _of_results(results: Mapping[str, Result]) -> Source:
@@ -95,7 +96,7 @@ def _of_results(results: Mapping[str, Result]) -> Source:
     target = next(iter(results.values())).target
     interfaces = {name: interface_of(each.reference) for name, each in results.items()}
     parts = {name: each.lowered for name, each in results.items()}
-    return Source(interfaces, lambda: _running(target, parts))
+    return Source(interfaces, lambda: _running(target, parts), target.backend.simulated)
 
 
 @contextmanager

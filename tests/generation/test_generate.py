@@ -146,6 +146,32 @@ def test_a_model_that_does_not_generate_is_an_error(
         qreg.generate(torch.export.export(model, (), example), [1], max_new_tokens=1)
 
 
+def test_the_tokens_per_second_are_those_of_the_run(
+    result: qreg.Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is at 0 before the prompt of 2 tokens, then at 4 and at 5, 6, 7 and so on."""
+    ticks = iter([0.0, *map(float, range(4, 20))])
+    monkeypatch.setattr("qreg.generation.session.time.perf_counter", lambda: next(ticks))
+    found = qreg.time_generation(result, [1, 1], max_new_tokens=7)
+    assert list(found.tokens) == CONTINUED
+    assert (found.prefill, found.decode) == (2 / 4, 6 / 6)
+    assert str(found) == "tokens per second: 0.5 of the prompt read, 1.0 generated"
+
+
+def test_one_token_has_no_time_after_the_first(result: qreg.Result) -> None:
+    found = qreg.time_generation(result, [1, 1], max_new_tokens=1)
+    assert found.decode is None
+    assert found.prefill > 0
+
+
+def test_a_simulator_has_no_tokens_per_second(result: qreg.Result, told: dict[str, Any]) -> None:
+    simulated = variant("told", interfaces=interfaces, simulated=True)
+    with pytest.raises(InputError, match="its runtime is a simulator"):
+        qreg.time_generation(
+            result.program, [1], max_new_tokens=1, **{**told, "registry": simulated}
+        )
+
+
 def interfaces(program: bytes) -> dict[str, qreg.Interface]:
     if not program.startswith(b"PK"):
         raise InputError("it is not an archive (expected PK at byte 0)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -84,5 +85,8 @@ def test_the_command_continues_tokens(program: bytes, tmp_path: Path) -> None:
 
     assert run("--tokens", "3,4", "--new", "4", "--option", "threads=1") == "5,6,7,8"
     assert run("--tokens", "3", "--eos", "5", "--new", "4", "--json") == "[4, 5]"
+    timed = json.loads(run("--tokens", "3", "--new", "2", "--timing", "--json"))
+    assert timed["tokens"] == [4, 5]
+    assert all(speed > 0 for speed in timed["tokens_per_second"].values())
     assert "--tokens: 'a' is not the id of a token" in run("--tokens", "a")
     assert "token 16 at place 0 is not in the vocabulary" in run("--tokens", "16")
