@@ -1,10 +1,11 @@
-"""What native libraries write to standard error, past ``sys.stderr``."""
+"""What native libraries write to standard error, through Python's stream or past it."""
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 
 STDERR = 2
 
@@ -20,7 +21,8 @@ def silenced() -> Iterator[None]:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, STDERR)
-        yield
+        with redirect_stderr(io.StringIO()):
+            yield
     finally:
         os.dup2(kept, STDERR)
         os.close(nowhere)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
@@ -15,6 +16,7 @@ def test_what_is_written_past_python_is_discarded_until_the_end(
     os.write(2, b"before\n")
     with silenced():
         os.write(2, b"noise\n")
+        sys.stderr.write("noise\n")
     with pytest.raises(ValueError, match="as it is"), silenced():
         raise ValueError("as it is")
     os.write(2, b"after\n")

@@ -61,8 +61,9 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
     return name
 
 
-@pytest.mark.parametrize("name", ["Net", "made", "program", "pair"])
-@pytest.mark.parametrize("suffix", ["", ".py"])
+@pytest.mark.parametrize(
+    ("suffix", "name"), [("", "Net"), ("", "made"), ("", "program"), ("", "pair"), (".py", "Net")]
+)
 def test_a_model_of_code_gives_the_program_of_a_file(
     name: str, suffix: str, code: str, model: Path, data: Path, tmp_path: Path
 ) -> None:

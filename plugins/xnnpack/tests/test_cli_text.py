@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner
 from torch import Tensor, nn
 
 from qreg.cli.data import read_data
 from qreg.cli.forms import DataOptions
-from qreg.cli.main import main
+from qreg.cli.inputs import read_inputs
 from qreg.errors import InputError
 
 TEXT = "a red fox\n\nthe fox is red and the hen is not\n"
@@ -63,15 +62,19 @@ def test_lines_are_samples_of_one_length(tokenizer: Path, text: Path) -> None:
     assert set(batch) == {"input_ids", "attention_mask"}
 
 
-def test_a_text_calibrates_a_program(tokenizer: Path, text: Path, tmp_path: Path) -> None:
+def test_a_batch_has_the_inputs_of_the_model_alone(
+    tokenizer: Path, text: Path, tmp_path: Path
+) -> None:
+    given: Any = dict.fromkeys(DataOptions.__annotations__) | {"batch_size": 1}
+    given |= {"tokenizer": tokenizer, "tokens": 5}
     example = tuple(read(text, tokenizer=tokenizer, tokens=5)[0].values())
-    torch.manual_seed(0)
-    torch.export.save(torch.export.export(Encoder().eval(), example), tmp_path / "net.pt2")
-    options = ["--calibration", text, "--tokenizer", tokenizer, "--tokens", 5]
-    command = ["quantize", tmp_path / "net.pt2", *options]
-    result = CliRunner().invoke(main, list(map(str, command)))
-    assert result.exit_code == 0, result.output
-    assert "ran 2 inputs" in result.output
+    path = tmp_path / "net.pt2"
+    torch.export.save(torch.export.export(Encoder().eval(), example), path)
+    inputs = read_inputs(str(path), str(text), "--calibration", given)
+    batches = list(inputs.required)
+    assert [set(each) for each in batches] == [{"input_ids", "attention_mask"}] * 2
+    with torch.no_grad():
+        assert inputs.model.module()(*batches[1].values()).shape == (1, 5, 4)  # type: ignore[union-attr,operator]
 
 
 def test_a_folder_without_a_tokenizer_is_named(text: Path, tmp_path: Path) -> None:
