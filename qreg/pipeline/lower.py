@@ -18,6 +18,7 @@ from qreg.programs.copying import copied
 from qreg.programs.export import dynamic_shapes_of, exported
 from qreg.programs.lowering import Target, target
 from qreg.programs.methods import check_names, names_read
+from qreg.programs.models import check_model
 from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
 
 Lowerable: TypeAlias = torch.nn.Module | ExportedProgram
@@ -73,6 +74,8 @@ def lower(
     if not isinstance(model, Mapping):
         export = exported(model, example_inputs, dynamic_shapes)
         return goal.lower(_folded(model, *export, goal))
+    if not (model and all(isinstance(each, Lowerable) for each in model.values())):
+        check_model(model)  # a state dict, or another dict, which is an error
     check_names(model)
     for name in model:
         goal.of_method(name)
