@@ -30,8 +30,7 @@ from qreg.utils.tables import print_table
 from qreg.utils.wording import percent
 
 HINTS = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-SNIPPETS_OFF = {"SNIPPETS_MODE": "DISABLE"}  # as the backend runs its programs
-TURNS = 60
+TURNS = 200
 
 
 @frozen
@@ -65,7 +64,7 @@ def beside(subject: Subject, ours: Path, theirs: Path) -> Row:
     core = openvino.Core()
     mine, other = (_static(core.read_model(path), subject) for path in (ours, theirs))
     compiled = [
-        core.compile_model(mine, "CPU", HINTS | SNIPPETS_OFF),
+        core.compile_model(mine, "CPU", HINTS),
         core.compile_model(other, "CPU", HINTS),
         core.compile_model(_static(in_float, subject), "CPU", HINTS),
     ]

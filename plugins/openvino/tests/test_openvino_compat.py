@@ -13,7 +13,6 @@ from torch.fx import GraphModule
 
 from qreg.programs.export import export
 from qreg_openvino.compat import (
-    WITHOUT_SNIPPETS,
     converted,
     decomposed,
     drop_fused_names,
@@ -74,13 +73,6 @@ def test_a_compiled_model_tells_its_kernels() -> None:
     assert product["primitiveType"].endswith("_f32")
     assert product["outputPrecisions"] == "f32"
     assert "linear/" in product["originalLayersNames"]
-
-
-def test_the_plugin_has_the_setting_that_keeps_linear_layers_apart() -> None:
-    module = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
-    model = openvino.Core().compile_model(model_of(module), "CPU", WITHOUT_SNIPPETS)
-    kernels = [layer(each)["layerType"] for each in model.get_runtime_model().get_ordered_ops()]
-    assert kernels.count("FullyConnected") == 2
 
 
 def test_openvino_says_which_operator_it_has_no_conversion_for() -> None:

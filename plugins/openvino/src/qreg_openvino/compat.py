@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import GraphModule
 
-# openvino 2025.4.1: the plugin compiles consecutive small linear layers to one kernel, a snippet.
-# The snippet is wrong if all elements of a bias are equal. Programs are as fast without snippets.
-WITHOUT_SNIPPETS = {"SNIPPETS_MODE": "DISABLE"}
 NO_RULE = re.compile(r"No conversion rule found for operations: (.*)")  # openvino 2025.4.1
 
 

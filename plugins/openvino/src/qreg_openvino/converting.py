@@ -14,6 +14,7 @@ from qreg.graph.operators import ADDMM, CONVOLUTIONS, LINEAR, MATMUL
 from qreg.graph.provenance import origin
 from qreg_openvino.compat import converted, decomposed, drop_fused_names, fx_node_names, unconverted
 from qreg_openvino.passes import as_function
+from qreg_openvino.snippets import keep_layers_apart, keep_transposes_apart
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -39,6 +40,8 @@ def convert(program: ExportedProgram) -> Any:
             raise not_converted("OpenVINO", graph_module.graph, missing, cause) from cause
         raise unsupported("OpenVINO has no conversion", [lambda: known], missing) from cause
     model = _with_all_inputs(model, graph_module.graph)
+    keep_layers_apart(model)
+    keep_transposes_apart(model)
     _name_by_origin(model, _origins(graph_module.graph))
     _name_outputs(model)
     return model

@@ -14,7 +14,7 @@ from qreg_openvino.compat import layer
 
 EIGHT_BITS = frozenset({"u8", "i8"})
 NO_KERNELS = frozenset({"Input", "Output"})
-QUANTIZE = "FakeQuantize"
+QUANTIZE, SNIPPET = "FakeQuantize", "Subgraph"
 PRODUCT = "FullyConnected"
 INT8 = "_i8"
 DEQUANTIZATION = "/Dequantization"  # in the name of one moved downstream of its operator
@@ -97,7 +97,7 @@ def _kernel(
     read, given = ([dtypes[each] for each in names] for names in (reads[:1], gives))
     # The plugin writes I8 for u8: "brgconv_avx512_I8".
     int8 = told["primitiveType"].lower().endswith(INT8) or _reads_packed(told, reads, dtypes)
-    kinds = () if origins else _conversions(told["layerType"], read, given)
+    kinds = () if origins else _conversions(_quantizes(told), read, given)
     return Kernel(told["layerType"], origins, tuple(reads), tuple(gives), int8, kinds)
 
 
@@ -106,10 +106,16 @@ def _reads_packed(told: Mapping[str, str], reads: Sequence[str], dtypes: Mapping
     return told["layerType"] == PRODUCT and any(dtypes[each] in EIGHT_BITS for each in reads[1:2])
 
 
-def _conversions(type_: str, read: Sequence[str], given: Sequence[str]) -> tuple[Kind, ...]:
+def _quantizes(told: Mapping[str, str]) -> bool:
+    """Whether a kernel is a quantization, alone or in a snippet."""
+    snippet = told["layerType"] == SNIPPET and QUANTIZE in told["originalLayersNames"]
+    return snippet or told["layerType"] == QUANTIZE
+
+
+def _conversions(quantizes: bool, read: Sequence[str], given: Sequence[str]) -> tuple[Kind, ...]:
     """Return the conversions between float and 8 bits in a kernel without an origin."""
     entered, left = (not EIGHT_BITS.isdisjoint(types) for types in (read, given))
-    if type_ == QUANTIZE and entered == left:
+    if quantizes and entered == left:
         return ("requantize",) if entered else ("quantize", "dequantize")
     if entered == left:
         return ()

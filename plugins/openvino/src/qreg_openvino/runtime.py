@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from qreg.backends.inputs import TensorSpec, check_inputs
 from qreg.errors import InputError
-from qreg_openvino.compat import WITHOUT_SNIPPETS
 from qreg_openvino.container import GRAPH, WEIGHTS, split
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def compiled_model(program: bytes, precision: str = "f32", threads: int = 0) -> 
     """Compile a program to an ``openvino.CompiledModel`` for the CPU."""
     import openvino
 
-    hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, **WITHOUT_SNIPPETS}
+    hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision}
     if threads:
         hints["INFERENCE_NUM_THREADS"] = threads
     files = split(program)
