@@ -10,6 +10,7 @@ same kernels as without.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from qreg.graph.walks import reachable
@@ -113,14 +114,15 @@ def _keeps_shape(transpose: Any) -> bool:
 
 def _meets_product(transpose: Any) -> bool:
     """Whether only elementwise functions are between a transpose and an attention."""
-    ways = _sources, _readers
     return any(
         node.get_type_name() in ATTENTION
-        for way in ways
-        for node in reachable(
-            way(transpose), lambda node, way=way: way(node) if _is_elementwise(node) else []
-        )
+        for way in (_sources, _readers)
+        for node in reachable(way(transpose), _past_elementwise(way))
     )
+
+
+def _past_elementwise(way: Callable[[Any], list[Any]]) -> Callable[[Any], list[Any]]:
+    return lambda node: way(node) if _is_elementwise(node) else []
 
 
 def _is_elementwise(node: Any) -> bool:
