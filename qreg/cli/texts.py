@@ -30,7 +30,10 @@ def read_texts(path: Path, tokenizer: Path, tokens: int) -> Iterator[dict[str, T
         )
     except Exception as cause:  # files that are missing or damaged fail in many ways
         raise InputError(f"--tokenizer {tokenizer}: it cannot be read: {cause}") from cause
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as cause:
+        raise InputError(f"{path} is not a text in UTF-8: {cause}") from cause
     if not lines:
         raise InputError(f"{path} has no lines of text (expected one for each sample)")
     if made.pad_token is None:

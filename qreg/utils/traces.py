@@ -6,14 +6,16 @@ import os
 import traceback
 from pathlib import Path
 
-CALLERS = (str(Path(__file__).parents[1]) + os.sep, os.sep + "pluggy" + os.sep, "<frozen ")
-IMPORTS = os.sep + "importlib" + os.sep
+HOST = str(Path(__file__).parents[1]) + os.sep
+PLUGGY, FROZEN = f"{os.sep}pluggy{os.sep}", "<frozen "
+PYTHON = os.path.dirname(os.__file__) + os.sep
+INSTALLED = "site-packages"
 
 
 def own_line(error: BaseException) -> str | None:
     """Return ``FILE:LINE`` in the code that was called, or None if none was reached.
 
-    That code begins at the first frame that is not of qreg, pluggy or an import. Its last line
+    That code begins at the first frame that is not of qreg, pluggy or Python. Its last line
     counts, not that of a library that it calls. An error of syntax has the line of its text.
     """
     if isinstance(error, SyntaxError) and error.filename:
@@ -24,7 +26,7 @@ def own_line(error: BaseException) -> str | None:
     if first is None:
         return None
     folder = os.path.dirname(files[first])
-    alone = os.path.basename(folder) == "site-packages"  # a distribution of one file
+    alone = os.path.basename(folder) == INSTALLED  # a distribution of one file
     own = [
         each
         for each in frames[first:]
@@ -48,8 +50,9 @@ def place(error: BaseException) -> str:
 
 
 def _calls(file: str) -> bool:
-    return file.startswith((CALLERS[0], CALLERS[2])) or CALLERS[1] in file or IMPORTS in file
+    of_python = file.startswith(PYTHON) and INSTALLED not in file
+    return of_python or file.startswith((HOST, FROZEN)) or PLUGGY in file
 
 
 def _is_in(file: str, folder: str) -> bool:
-    return file.startswith(folder + os.sep) and "site-packages" not in file[len(folder) :]
+    return file.startswith(folder + os.sep) and INSTALLED not in file[len(folder) :]
