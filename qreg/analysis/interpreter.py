@@ -10,17 +10,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule, Interpreter, Node
+from torch.fx import GraphModule, Node
 
+from qreg.graph.by_rows import ByRows
+from qreg.graph.late import with_late_weights
 from qreg.graph.mutation import keeping_state
 from qreg.graph.provenance import numbered, row
 from qreg.inputs.specs import cloned
 
 
-class Watching(Interpreter):
+class Watching(ByRows):
     """Call ``seen`` with the name and the output of every operator with a floating-point tensor."""
 
     def __init__(self, module: GraphModule, seen: Callable[[str, Tensor], None]) -> None:
+        module = with_late_weights(module)
         super().__init__(module)
         self._seen, self._names = seen, numbered(module.graph)
 

@@ -15,12 +15,13 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.ao.quantization.fx.utils import assert_and_get_unique_device
 from torch.fx import GraphModule
 from torch.fx.experimental.symbolic_shapes import guarding_hint_or_throw, has_guarding_hint
 from torch.fx.graph import _PyTreeInfo  # torch 2.13.0
 
 # torchao 0.18.0; of these observers only the base is exported.
-from torchao.quantization.pt2e import qat_utils
+from torchao.quantization.pt2e import constant_fold, qat_utils
 from torchao.quantization.pt2e._affine_quantization import (
     AffineQuantizedMinMaxObserver,
     AffineQuantizedMovingAverageMinMaxObserver,
@@ -29,6 +30,9 @@ from torchao.quantization.pt2e.quantizer import QuantizationAnnotation
 
 # torchao 0.18.0; the key is not exported from torchao.quantization.pt2e.quantizer.
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
+from torchao.utils import _assert_and_get_unique_device
+
+from qreg.graph.by_rows import evaluated
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
 
 
 DELETE = "delete_all_unused_submodules"  # torch 2.13.0
+DEDUCE = "_deduce_value"  # torchao 0.18.0: a method of ConstantFolder
 # torchao 0.18.0, of qat_utils: the searches for each kind of convolution, and what they call
 FUSE, FOLD = "_fuse_conv_bn_qat_helper", "_fold_conv_bn_qat_helper"
 PATTERNS = ("_get_quantized_qat_conv_bn_pattern", "_get_folded_quantized_qat_conv_bn_pattern")
@@ -249,3 +254,37 @@ def _none_unless_in(variants: Collection[tuple[bool, ...]], make: Callable[..., 
 def _unless_none(otherwise: Any, call: Callable[..., Any]) -> Any:
     """Return a call that is skipped for a pattern that is None, which it gets first or second."""
     return lambda *of, **named: otherwise if None in of[:2] else call(*of, **named)
+
+
+def forget_models() -> None:
+    """Empty the caches of the devices of models, which hold each model until the process ends."""
+    _assert_and_get_unique_device.cache_clear()  # torchao 0.18.0
+    assert_and_get_unique_device.cache_clear()  # torch 2.13.0
+
+
+@contextmanager
+def folding_by_rows() -> Iterator[None]:
+    """Make ``convert_pt2e`` quantize weights in parts, and not dequantize them.
+
+    torchao 0.18.0 evaluates all operators on constants, and folds those that quantize. It also
+    evaluates those that dequantize, and then leaves them in the graph.
+    """
+    folder = constant_fold.ConstantFolder
+    deduce = getattr(folder, DEDUCE)
+    setattr(folder, DEDUCE, _by_rows(deduce))
+    try:
+        yield
+    finally:
+        setattr(folder, DEDUCE, deduce)
+
+
+def _by_rows(deduce: Callable[[Any, Node], Any]) -> Callable[[Any, Node], Any]:
+    @wraps(deduce)
+    def deduced(folder: Any, node: Node) -> Any:
+        if node.op != "call_function":
+            return deduce(folder, node)
+        if ".dequantize_" in str(node.target) and folder.is_impure(node):
+            return folder.unknown_value
+        return evaluated(node.target, *folder.fetch_args_kwargs_from_env(node))
+
+    return deduced

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,13 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 from qreg.analysis.interpreter import first_nan
 from qreg.annotators.rules import LARGEST_SCALAR
 from qreg.errors import CalibrationError, InputError
-from qreg.graph.compat import AFFINE_RANGED, folding_where_qat_scaled, keeping_nested_bodies
+from qreg.graph.compat import (
+    AFFINE_RANGED,
+    folding_by_rows,
+    folding_where_qat_scaled,
+    forget_models,
+    keeping_nested_bodies,
+)
 from qreg.graph.mutation import keeping_state
 from qreg.graph.overloads import with_overloads
 from qreg.graph.prepared import OBSERVERS, is_prepared
@@ -131,12 +138,16 @@ def convert(prepared: GraphModule, *, fold_quantize: bool = True) -> GraphModule
     check_observers(prepared)
     try:
         # To fold constants, torchao also runs operators that write to buffers.
-        with keeping_state(prepared), keeping_nested_bodies(), folding_where_qat_scaled():
+        with keeping_state(prepared), ExitStack() as stack:
+            for patch in (keeping_nested_bodies, folding_where_qat_scaled, folding_by_rows):
+                stack.enter_context(patch())
             converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold_quantize)
     except AssertionError as cause:
         if is_prepared(prepared):
             raise
         raise InputError("the model has no observers: pass what prepare_pt2e returned") from cause
+    finally:
+        forget_models()
     return with_overloads(converted)
 
 

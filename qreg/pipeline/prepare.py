@@ -11,7 +11,11 @@ from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt
 from torchao.quantization.pt2e.quantizer import Quantizer
 
 from qreg.folding.fold import folded
-from qreg.graph.compat import fusing_present_convolutions, restore_annotation
+from qreg.graph.compat import (
+    forget_models,
+    fusing_present_convolutions,
+    restore_annotation,
+)
 from qreg.graph.prepared import float_graph
 from qreg.programs.export import dynamic_shapes_of, export_again, exported
 from qreg.programs.stateless import check_state
@@ -89,6 +93,7 @@ def prepare_program(program: ExportedProgram, quantizer: Quantizer) -> GraphModu
             prepared: GraphModule = prepare_qat_pt2e(model, quantizer)
     else:
         prepared = prepare_pt2e(folded(model), quantizer)
+    forget_models()
     return prepared
 
 
@@ -101,6 +106,7 @@ def prepare_again(model: GraphModule, quantizer: RegistryQuantizer) -> GraphModu
         for node in each.graph.nodes if isinstance(each, GraphModule) else ():
             restore_annotation(node, None)
     prepared: GraphModule = prepare_pt2e(folded(model), quantizer)
+    forget_models()
     return prepared
 
 

@@ -46,6 +46,7 @@ from qreg.quantizer.registry_quantizer import RegistryQuantizer
 from qreg.recipes.pinned import pin
 from qreg.recipes.record import Record, Step, hashes, operators
 from qreg.recipes.values import Named
+from qreg.utils.memory import return_freed
 from qreg.utils.progress import Stages
 from qreg.verification.agreement import check_agreement
 from qreg.verification.drops import largest_drops
@@ -125,6 +126,7 @@ class Run:
             ranges = concerns(model.graph, kept.samples)
             qparams = pin(model.graph)
             converted = converted_for(backend, model.graph)
+            return_freed()
         model, late = trials.improved(evolve(model, graph=converted), "converted", earlier=outcomes)
         return Graphs(
             quantizer=model.quantizer,
@@ -178,6 +180,7 @@ class Run:
                 lowered = self.goal.lower(
                     export_again(graphs.converted, source.example, source.shapes)
                 )
+                return_freed()
             verification = self._verify(source, graphs, lowered, min_sqnr)
         return lowered, self._with_drops(verification, graphs)
 
@@ -205,7 +208,7 @@ class Run:
         if self.load is None:
             return None
         with self.stages.stage("verify"):
-            return verify(
+            verification = verify(
                 self.load,
                 lowered,
                 graphs.samples,
@@ -215,6 +218,8 @@ class Run:
                 float_model=source.model,
                 converted=graphs.converted,
             )
+        return_freed()
+        return verification
 
     def _with_drops(self, found: Verification | None, graphs: Graphs) -> Verification | None:
         """Add the operators at which the SQNR of a poor program drops most."""

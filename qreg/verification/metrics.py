@@ -6,11 +6,11 @@ import math
 from collections.abc import Container, Sequence
 
 import torch
-from attrs import evolve, frozen
+from attrs import define, frozen
 from torch import Tensor
 
 from qreg.errors import VerificationError
-from qreg.verification.noise import NEGLIGIBLE, Slice, decibels, signal_and_noise, worst_slice
+from qreg.verification.noise import NEGLIGIBLE, Slice, Tally
 
 Outputs = list[list[Tensor]]  # of each sample, flat
 
@@ -98,41 +98,59 @@ def compare_all(outputs: Outputs, references: Outputs) -> tuple[OutputComparison
     return tuple(_compared(reference, output) for reference, output in pairs)
 
 
+def compare(reference: Tensor, output: Tensor) -> OutputComparison:
+    """Compare two tensors of the same shape in double precision."""
+    return _compared([reference], [output])
+
+
 def _compared(references: Sequence[Tensor], outputs: Sequence[Tensor]) -> OutputComparison:
-    return evolve(
-        compare(_joined(references), _joined(outputs)),
-        worst_slice=worst_slice(references, outputs),
+    """Compare sample by sample: together, the outputs of a language model are as large as it is."""
+    tally, angle = Tally(), _Angle()
+    for reference, output in zip(references, outputs, strict=True):
+        tally.add(reference, output)
+        angle.add(reference, output)
+    return OutputComparison(
+        sqnr=tally.sqnr,
+        max_difference=tally.largest,
+        mean_difference=tally.total / max(1, tally.elements),
+        cosine=angle.cosine,
+        agreement=_agreement(references, outputs),
+        worst_slice=tally.worst_slice,
         floating_point=all(reference.is_floating_point() for reference in references),
     )
 
 
-def _joined(tensors: Sequence[Tensor]) -> Tensor:
-    """Return the samples of one output as rows of one tensor, or flat if their shapes differ."""
-    rows = all(tensor.dim() == 2 for tensor in tensors)
-    alike = rows and len({tensor.shape[1] for tensor in tensors}) == 1
-    return torch.cat([(t if alike else t.reshape(-1)).double() for t in tensors])
-
-
-def compare(reference: Tensor, output: Tensor) -> OutputComparison:
-    """Compare two tensors of the same shape in double precision."""
-    signal, noise = signal_and_noise(reference, output)
-    return OutputComparison(
-        sqnr=decibels(float(signal.square().sum()), float(noise.square().sum())),
-        max_difference=float(noise.max()) if noise.numel() else 0.0,
-        mean_difference=float(noise.mean()) if noise.numel() else 0.0,
-        cosine=_cosine(reference.double().reshape(-1), output.double().reshape(-1)),
-        agreement=_agreement(reference, output),
-    )
-
-
-def _agreement(reference: Tensor, output: Tensor) -> float | None:
-    is_rows = reference.dim() == 2 and reference.shape[1] > 1 and len(reference)
-    if not is_rows or not reference.is_floating_point():
+def _agreement(references: Sequence[Tensor], outputs: Sequence[Tensor]) -> float | None:
+    if not all(each.dim() == 2 and each.is_floating_point() for each in references):
         return None
-    return float((reference.argmax(1) == output.argmax(1)).double().mean())
+    columns = {each.shape[1] for each in references}
+    if len(columns) > 1 or min(columns) < 2 or not sum(map(len, references)):
+        return None
+    pairs = zip(references, outputs, strict=True)
+    same = torch.cat([one.argmax(1) == other.argmax(1) for one, other in pairs])
+    return float(same.double().mean())
 
 
-def _cosine(reference: Tensor, output: Tensor) -> float:
-    if torch.equal(reference, output):
-        return 1.0
-    return float(torch.nn.functional.cosine_similarity(reference, output, dim=0))
+@define
+class _Angle:
+    """The sums that make the cosine of the angle between all samples of two tensors."""
+
+    equal: bool = True
+    product: float = 0.0
+    squares: float = 0.0
+    output_squares: float = 0.0
+
+    def add(self, reference: Tensor, output: Tensor) -> None:
+        self.equal = self.equal and torch.equal(reference, output)
+        one, other = reference.double().reshape(-1), output.double().reshape(-1)
+        self.product += float(one @ other)
+        self.squares += float(one @ one)
+        self.output_squares += float(other @ other)
+
+    @property
+    def cosine(self) -> float:
+        """The cosine similarity, 0 where a tensor is all zeros."""
+        if self.equal:
+            return 1.0
+        norm = math.sqrt(self.squares) * math.sqrt(self.output_squares)
+        return self.product / norm if norm else 0.0

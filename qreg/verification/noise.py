@@ -7,7 +7,7 @@ boxes of 300, in one tensor with one scale, are all noise but do not affect the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from attrs import define, field, frozen
@@ -51,11 +51,16 @@ def decibels(signal: float, noise: float) -> float:
 
 @define
 class Tally:
-    """The signal and noise of a tensor, summed over samples one at a time."""
+    """The signal and noise of a tensor, summed over samples one at a time.
+
+    ``largest`` and ``total`` are of the absolute differences of ``elements`` elements.
+    """
 
     signal: float = 0.0
     noise: float = 0.0
     largest: float = 0.0
+    total: float = 0.0
+    elements: int = 0
     _slices: dict[int, _Sums | None] = field(factory=dict)
 
     def add(self, reference: Tensor, output: Tensor) -> None:
@@ -65,7 +70,9 @@ class Tally:
         values, noise = signal_and_noise(reference, output)
         self.signal += float(values.square().sum())
         self.noise += float(noise.square().sum())
-        self.largest = max(self.largest, float(noise.max()))
+        self.largest = float(noise.max().clamp(min=self.largest))  # NaN stays NaN
+        self.total += float(noise.sum())
+        self.elements += noise.numel()
         for axis in _axes(reference):
             sums = _Sums.of(values.reshape(reference.shape), noise.reshape(reference.shape), axis)
             known = self._slices.setdefault(axis, sums)
@@ -87,14 +94,6 @@ class Tally:
         """
         found = [sums.worst(axis) for axis, sums in self._slices.items() if sums]
         return min(found, key=lambda each: each.sqnr, default=None)
-
-
-def worst_slice(references: Sequence[Tensor], outputs: Sequence[Tensor]) -> Slice | None:
-    """Return the worst slice of an output over all samples, as in :class:`Tally`."""
-    tally = Tally()
-    for reference, output in zip(references, outputs, strict=True):
-        tally.add(reference, output)
-    return tally.worst_slice
 
 
 def _axes(tensor: Tensor) -> Iterator[int]:

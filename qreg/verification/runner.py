@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
 from qreg.errors import LoadError, NaNError, RunError, VerificationError
+from qreg.graph.by_rows import ByRows
 from qreg.graph.compat import signature_of
+from qreg.graph.late import with_late_weights
 from qreg.graph.mutation import changed_buffers, keeping_state
 from qreg.inputs.specs import called, cloned, flat
 from qreg.verification.metrics import Outputs, compare_all, is_far
 
 if TYPE_CHECKING:
-    from torch.fx import GraphModule
-
     from qreg.plugins.types.backend import Runner
     from qreg.plugins.types.program import Lowered
 
@@ -44,6 +44,7 @@ def run_program(
         runner = load(lowered.program)
         outputs = [run_once(runner, lowered, sample) for sample in samples]
         again = [run_once(runner, lowered, samples[0]) for _ in range(repeats)]
+        del runner  # which holds packed weights
     except (LoadError, RunError) as error:
         raise error.suspecting(*left) from error.__cause__
     except VerificationError:
@@ -119,8 +120,16 @@ def outputs_of(model: Callable[..., Any], samples: Sequence[tuple[Any, ...]]) ->
 
     The tensors are copies: an output may be a buffer, which the next call changes.
     """
+    run = _run_of(model)
     with torch.no_grad(), keeping_state(model):
-        return [_copies(called(model, cloned(sample))) for sample in samples]
+        return [_copies(run(*cloned(sample))) for sample in samples]
+
+
+def _run_of(model: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of the arguments in order; a graph holds few weights in float at once."""
+    if isinstance(model, GraphModule):
+        return ByRows(with_late_weights(model)).run
+    return lambda *sample: called(model, sample)
 
 
 def _copies(outputs: Any) -> list[Tensor]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import field, frozen
 
+from qreg.utils.memory import return_freed
 from qreg.verification.metrics import (
     OutputComparison,
     Outputs,
@@ -108,6 +109,7 @@ def verify(
     state.
     """
     outputs = run_program(load, lowered, samples, repeats_for(converted))
+    return_freed()  # what the runtime packed the weights into
     wanted = outputs_of(float_model, samples), outputs_of(converted, samples)
     return compared(outputs, *wanted, runtime=runtime, floor=floor, min_sqnr=min_sqnr)
 

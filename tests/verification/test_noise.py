@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
 from torch import Tensor
 
 from qreg.verification.metrics import compare_all
-from qreg.verification.noise import Slice, Tally, worst_slice
+from qreg.verification.noise import Slice, Tally
 from qreg.verification.verify import Verification
 
 
@@ -25,6 +26,13 @@ def rounded(tensor: Tensor, step: float) -> Tensor:
 def sqnr(reference: Tensor, output: Tensor) -> float:
     signal, noise = reference.double().square().sum(), (reference - output).double().square().sum()
     return 10 * math.log10(signal / noise)
+
+
+def worst_slice(references: Sequence[Tensor], outputs: Sequence[Tensor]) -> Slice | None:
+    tally = Tally()
+    for reference, output in zip(references, outputs, strict=True):
+        tally.add(reference, output)
+    return tally.worst_slice
 
 
 def found(reference: Tensor, output: Tensor) -> Slice:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 UNBOUNDED = re.compile(rb"(?<=[ :\[,])(-?)inf\b")  # written by flatc, but not valid JSON
 HEADER_SIZE = 30  # executorch 1.4.1: XNNHeader.EXPECTED_LENGTH
+EXTENDED_HEADER_END = 64  # executorch 1.4.1: 8 bytes, then _ExtendedHeader.EXPECTED_LENGTH, 32
 # executorch 1.4.1: the errors of its verifier, and of a program with operators without out variants
 NOT_CORE = re.compile(r"Operator torch\._ops\.([\w.]+) is not in Core ATen")
 # executorch 1.4.1 has no while_loop; between quantized operators, its tracing fails on one earlier.
@@ -34,11 +35,30 @@ NO_OUT, ATEN_NAME = re.compile(r"Missing out variants: (\{.*?\})"), re.compile(r
 
 
 def program_of(data: bytes) -> Any:
-    """Return the dataclass that describes a ``.pte``, with its delegates' payloads in place."""
-    # executorch 1.4.1
-    from executorch.exir._serialize._program import deserialize_pte_binary
+    """Return the dataclass that describes a ``.pte``, with its delegates' payloads in place.
 
-    return deserialize_pte_binary(data).program
+    Weights are not among these. ``deserialize_pte_binary`` copies them twice.
+    """
+    # executorch 1.4.1
+    from executorch.exir._serialize import _program as serialization
+    from executorch.exir.schema import DataLocation
+
+    header = serialization._get_extended_header(data[:EXTENDED_HEADER_END])
+    if header is None:
+        return serialization._flatbuffer_to_program(data)
+    program = serialization._flatbuffer_to_program(data[: header.program_size])
+    payloads = {
+        each.processed.index
+        for plan in program.execution_plan
+        for each in plan.delegates
+        if each.processed.location == DataLocation.SEGMENT
+    }
+    start = header.segment_base_offset
+    places = [(start + each.offset, start + each.offset + each.size) for each in program.segments]
+    segments = [
+        data[slice(*place)] if index in payloads else b"" for index, place in enumerate(places)
+    ]
+    return serialization._restore_delegates(program, segments)
 
 
 def planned_memory(data: bytes) -> int:
@@ -100,6 +120,54 @@ def delegates_of(edge: ExportedProgram) -> list[Any]:
     from executorch.exir.lowered_backend_module import get_lowered_submodules
 
     return [lowered for _, lowered, _ in get_lowered_submodules(edge.graph_module)]
+
+
+def release_payloads(edge: ExportedProgram) -> None:
+    """Drop the weights of the delegates of a program that has been serialized."""
+    # executorch 1.4.1
+    for each in delegates_of(edge):
+        each._named_data_store_output = None
+
+
+def forget_delegates() -> None:
+    """Remove the calls of delegates from torch's cache of fake results.
+
+    The cache holds the arguments of each call until the process ends: here, programs and weights.
+    """
+    # torch 2.13.0; executorch 1.4.1
+    from executorch.exir.lowered_backend_module import LoweredBackendModule
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    for key in list(FakeTensorMode.cache):
+        if any(isinstance(each, LoweredBackendModule) for each in key.key):
+            FakeTensorMode.cache.pop(key, None)
+
+
+def copying_programs() -> tuple[Any, str]:
+    """Return the module that copies the program of each delegate, and its name for ``copy``."""
+    # executorch 1.4.1
+    from executorch.exir.backend import backend_api
+
+    return backend_api, "copy"
+
+
+def group_partitioner() -> Any:
+    """Return the class that merges partitions, in pairs that ``_can_merge_partitions`` accepts."""
+    # executorch 1.4.1
+    from executorch.exir.backend.canonical_partitioners.group_partitioner import (
+        GroupBasedPartitioner,
+    )
+
+    return GroupBasedPartitioner
+
+
+def viewers_of_dependencies() -> tuple[tuple[Any, str], ...]:
+    """Return the modules with a class for the dependencies of a graph, and its name."""
+    # torch 2.13.0; executorch 1.4.1
+    from executorch.exir.backend.canonical_partitioners import group_partitioner as grouping
+    from torch.fx.passes.infra import partitioner
+
+    return (partitioner, "_DependencyViewer"), (grouping, "_DependencyViewer")
 
 
 def layout_pass() -> Any:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from qreg import Lowered
 from qreg.backends.exported import changed_inputs, float_conversions
+from qreg.backends.memory import return_freed
 from qreg.backends.patching import quiet
 from qreg.backends.unsupported import naming_unsupported
 from qreg_xnnpack.clamps import one_clamp_in_a_row
-from qreg_xnnpack.compat import without_bilinear_patterns, without_kernel
+from qreg_xnnpack.compat import release_payloads, without_bilinear_patterns, without_kernel
 from qreg_xnnpack.copies import without_copies
 from qreg_xnnpack.embeddings import operators_outside
+from qreg_xnnpack.held_once import forgetting_delegates, weights_shared
 from qreg_xnnpack.in_place import can_write_in_place
 from qreg_xnnpack.layouts import layouts_put_right
+from qreg_xnnpack.merging import merged_by_bits
 from qreg_xnnpack.neighbours import float_beside_int8, taken_for_int8
 from qreg_xnnpack.partitions import without_cycles
 from qreg_xnnpack.passes import ready
@@ -30,7 +34,10 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 # What a lowering does once, and executorch again and again. The program is the same without these.
-SHORTCUTS = (traced_once, checked_once, computed_once, decomposed_once)
+SHORTCUTS = (
+    *(traced_once, checked_once, computed_once, decomposed_once),
+    *(merged_by_bits, weights_shared),
+)
 # What a lowering changes of executorch, or does without.
 PATCHES = (
     layouts_put_right,
@@ -54,12 +61,20 @@ def lower(program: ExportedProgram | Mapping[str, ExportedProgram]) -> Lowered:
     Raises ``UnsupportedOperatorError`` for operators that have no such kernel.
     """
     programs = program if isinstance(program, Mapping) else {ONLY: program}
-    with naming_unsupported("ExecuTorch has no kernel", programs.values(), without_kernel):
+    unsupported = naming_unsupported("ExecuTorch has no kernel", programs.values(), without_kernel)
+    with unsupported, forgetting_delegates(), TemporaryFile(prefix="qreg-") as file:
         edge = to_edge(programs)
         sources = {name: edge.exported_program(name) for name in programs}
         calls = {name: _calls(source) for name, source in sources.items()}
         with quiet(message=NOISE):
-            written = bytes(edge.to_executorch(_with_state(list(sources.values()))).buffer)
+            settings = _with_state(list(sources.values()))
+            edge.to_executorch(settings).write_to_file(file)
+        del edge
+        for source in sources.values():
+            release_payloads(source)
+        return_freed()
+        file.seek(0)
+        written = file.read()
     methods = {name: _read(written, name, sources[name], calls[name]) for name in programs}
     return methods[ONLY] if program is programs.get(ONLY) else Lowered.of_methods(methods)
 
