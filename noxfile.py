@@ -98,13 +98,13 @@ FOR_TESTS |= {"AOT_INDUCTOR_COMPILE_WRAPPER_OPT_LEVEL": "O0"}
 
 # Distributions besides the host, and the tests.
 COMBINATIONS: dict[str, tuple[list[str], list[str]]] = {
-    "none": ([], ["tests"]),
+    # The session release tests the templates, from wheels.
+    "none": ([], ["tests", "--ignore=tests/scaffold"]),
     "oldest": ([], [*WITH_OLDEST]),
     # The session release runs the host's tests next to these two distributions, from wheels.
     "xnnpack": ([XNNPACK], ["plugins/xnnpack/tests", KIT]),
     # The host's tests run next to one plugin more in xnnpack+broken, next to four backends in
     # shared. Next to examples that add to a backend, those of the registry are enough.
-    "xnnpack+addmm": ([XNNPACK, EXAMPLES[0]], [f"{EXAMPLES[0]}/tests"]),
     "xnnpack+examples": (
         [XNNPACK, *EXAMPLES],
         ["tests/plugins", "tests/cli/test_listing.py", *(f"{each}/tests" for each in EXAMPLES)],
