@@ -89,6 +89,15 @@ assert "site-packages" in str(folder), folder
 assert (folder / "py.typed").is_file(), f"{sys.argv[1]} has no py.typed"
 """
 OLDEST = ("pluggy==1.5.0", "attrs==23.1.0")
+NEWEST = ("executorch==1.5.1",)  # that goes with torch 2.13
+# The tests that notice if a private name of another library moves, and these libraries. torch and
+# torchao are not among them: no other version goes with executorch's binaries.
+PINS = (
+    *("tests/graph/test_compat.py", "tests/programs/test_shortcuts.py"),
+    *(f"plugins/{each}/tests/test_{each}_compat.py" for each in SHARED[1:]),
+    *(f"{XNNPACK}/tests/test_{each}.py" for each in ("importing", "recomputing", "transposing")),
+)
+UPSTREAM = ("executorch", "onnx", "onnxscript", "onnxruntime", "openvino")
 # One test process runs on each core. With as many threads as cores in each process, the threads
 # spin while they wait for each other: training the digits network took fifty times as long.
 FOR_TESTS = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
@@ -211,6 +220,26 @@ def ray(session: nox.Session) -> None:
     install(session, layers=("ray",))
     # One process: each would start a head, and ray 2.60 gives a head 30 seconds to be up.
     check(session, "-n", "0", "-m", "ray", f"{TOGETHER}/test_clusters.py")
+
+
+@nox.session(default=False)
+def newest(session: nox.Session) -> None:
+    """Run the tests of the XNNPACK plugin with the newest executorch that goes with this torch."""
+    install(session, XNNPACK, layers=("xnnpack",))
+    session.install("--no-deps", "--ignore-installed", *NEWEST)
+    check(session, "plugins/xnnpack/tests")
+
+
+@nox.session(default=False)
+def upstream(session: nox.Session) -> None:
+    """Report which private names have moved in the newest releases of other libraries.
+
+    A test that fails names one. The releases are those of the day.
+    """
+    install(session, *map(plugin, SHARED), layers=SHARED)
+    session.install("--no-deps", "--ignore-installed", *UPSTREAM)
+    session.run("python", "-m", "pip", "list", silent=False)
+    check(session, *PINS)
 
 
 @nox.session(default=False)

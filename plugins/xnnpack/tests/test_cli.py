@@ -144,7 +144,7 @@ def test_a_missing_runtime_package_names_the_pip_line(
     )
     answer = quantize(files)
     assert answer.exit_code == 1
-    assert "pip install 'executorch==1.4.1'" in answer.output
+    assert "pip install 'executorch>=1.4.1,<1.6'" in answer.output
 
 
 def test_what_would_become_of_a_model_is_explained_without_calibration(files: Path) -> None:

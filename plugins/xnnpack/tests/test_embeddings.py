@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import qreg
 from qreg.configs.factory import Codes
 from qreg.configs.weights import weight_config
+from qreg.errors import PrecisionWarning
 from qreg_xnnpack.embeddings import pack
 
 ROWS, COLUMNS = 500, 64
@@ -178,8 +179,9 @@ def test_what_the_operator_does_not_support_is_a_reason(
     assert reason(nn.Embedding(ROWS, columns), config).startswith(why)
 
 
-def test_a_table_in_half_precision_stays_as_it_is() -> None:
-    assert "is torch.float16" in reason(nn.Embedding(ROWS, 8).half(), CONFIGS[8])
+def test_a_table_in_half_precision_is_quantized_from_float32() -> None:
+    with pytest.warns(PrecisionWarning, match="the model is in float16"):
+        assert reason(nn.Embedding(ROWS, 8).half(), CONFIGS[8]).startswith(CONFIGS[8])
 
 
 def test_a_table_that_the_model_renormalizes_stays_in_float() -> None:

@@ -26,7 +26,7 @@ XNNPACK = Backend(
     default_config="int8_static_per_channel",
     runtime="ExecuTorch with the XNNPACK delegate",
     suffix=".pte",
-    requires=(Requirement("executorch", "executorch==1.4.1"),),
+    requires=(Requirement("executorch", "executorch>=1.4.1,<1.6"),),
     options=(THREADS,),
     refuses=refuses,
     transforms=(

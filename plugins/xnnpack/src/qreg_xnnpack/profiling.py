@@ -38,7 +38,9 @@ def profile(program: ExportedProgram) -> dict[str, float]:
         to_edge({ONLY: program}, per_operator=True).exported_program(ONLY)
     ):
         nodes = list(delegate.original_module.graph.nodes)
-        names = [name for node in nodes if (name := origin(node))]
+        # The inputs of a delegate have the origins of their producers in executorch 1.5.1.
+        called = [node for node in nodes if node.op == "call_function"]
+        names = [name for node in called if (name := origin(node))]
         if names:
             inputs = [
                 TensorSpec.of_tensor(node.meta["val"]).example()
