@@ -24,6 +24,7 @@ from qreg.cli.options import (
     MODEL,
     NAMES,
     STRICT,
+    TIMEOUT,
 )
 from qreg.cli.pairs import pair
 from qreg.cli.remedies import as_options
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How often the programs take turns.",
 )
+@TIMEOUT
 @MIN_SQNR
 @STRICT
 @FORMAT
@@ -74,6 +76,7 @@ def compare(
     max_batches: int | None,
     threads: int,
     rounds: int,
+    timeout: float,
     min_sqnr: float | None,
     strict: bool,
     as_json: bool,
@@ -111,6 +114,7 @@ def compare(
             algorithms=asked(algorithms),
             threads=threads or None,
             rounds=rounds,
+            timeout=timeout or None,
             min_sqnr=least_sqnr(min_sqnr),
             registry=current_registry(),
             on_entry=output.add,

@@ -10,6 +10,7 @@ import click
 
 from qreg.cli import forms
 from qreg.cli.scopes import SCOPES, ScopeOptions
+from qreg.jobs import processes
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -71,6 +72,13 @@ RECIPE = click.option(
     "--recipe",
     type=FILE,
     help="A recipe to follow, in place of --backend, --config, scopes, --algorithms, --option.",
+)
+TIMEOUT = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=processes.TIMEOUT,
+    show_default=True,
+    help="Seconds after which a process without an answer is ended; 0: none.",
 )
 FORMAT = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import click
 from qreg.cli.forms import DataOptions, data_options
 from qreg.cli.inputs import Inputs, read_inputs
 from qreg.cli.job import check_decibels, least_sqnr
-from qreg.cli.options import BACKEND, FILE, FORMAT, FORMS, MIN_SQNR, OPTIONS, STRICT
+from qreg.cli.options import BACKEND, FILE, FORMAT, FORMS, MIN_SQNR, OPTIONS, STRICT, TIMEOUT
 from qreg.cli.reporting import current_registry, judging, reports_errors
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--method", help="The method to run, of a program with several.")
 @BACKEND
 @OPTIONS
+@TIMEOUT
 @MIN_SQNR
 @STRICT
 @click.option("--floor", type=float, help="Fail below this SQNR to the reference, in dB.")
@@ -46,6 +48,7 @@ def verify(
     method: str | None,
     backend: str,
     texts: tuple[str, ...],
+    timeout: float,
     min_sqnr: float | None,
     strict: bool,
     floor: float | None,
@@ -73,7 +76,7 @@ def verify(
             floor=floor,
             options=options,
             registry=current_registry(),
-            run=run_isolated,
+            run=partial(run_isolated, timeout=timeout or None),
         )
     _print(found, as_json)
 

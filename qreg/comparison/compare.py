@@ -24,6 +24,7 @@ from qreg.errors import (
 from qreg.inputs.batches import capped, check_batches, checked, transformed
 from qreg.inputs.signature import Signature
 from qreg.inputs.specs import flat
+from qreg.jobs.processes import TIMEOUT
 from qreg.pipeline.arguments import names_unknown
 from qreg.pipeline.precision import to_float32
 from qreg.pipeline.selection import Algorithms, Selection, selected
@@ -50,6 +51,7 @@ def compare(
     configs: Mapping[str, str] | None = None,
     threads: int | None = 1,
     rounds: int = ROUNDS,
+    timeout: float | None = TIMEOUT,
     keep_in_float: Sequence[str] = (),
     algorithms: Algorithms = (),
     min_sqnr: float = MIN_SQNR,
@@ -74,6 +76,9 @@ def compare(
         configs: the name of the config for each backend that does not use its default config.
         threads: the number of threads of each program; None: the runtimes decide.
         rounds: the number of timed turns of each program.
+        timeout: the seconds in which a backend must make its program, and in which the program
+            must run once. A process that takes longer is ended, and its entry is a failure. None
+            waits without limit.
         keep_in_float: modules (by path) and operators (by name) to keep in float, for every
             backend.
         on_entry: called with the comparison so far whenever an entry is complete but for its
@@ -102,7 +107,9 @@ def compare(
     tried = algorithms if isinstance(algorithms, (str, Selection)) else tuple(algorithms)
     selected(registry, tried)
     with _files(program, batches) as (stored, data):
-        plain = Task(FLOAT, stored, data, DEFAULT, threads, switches, min_sqnr, kept, tried)
+        plain = Task(
+            FLOAT, stored, data, DEFAULT, threads, switches, min_sqnr, kept, tried, timeout
+        )
         tasks = [plain, *(evolve(plain, backend=n, config=c) for n, c in chosen.items())]
         made = partial(Comparison, name_of(model), rounds, threads)
 

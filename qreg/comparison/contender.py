@@ -51,6 +51,7 @@ class Task:
     min_sqnr: float
     kept: tuple[str, ...] = ()
     algorithms: Algorithms = ()
+    timeout: float | None = None  # seconds until the process is ended that has no answer
 
 
 class Contender:
@@ -58,7 +59,7 @@ class Contender:
 
     def __init__(self, task: Task) -> None:
         context = new_processes()
-        self._backend = task.backend
+        self._backend, self._timeout = task.backend, task.timeout
         self._connection, theirs = context.Pipe()
         self._written = tempfile.NamedTemporaryFile()  # noqa: SIM115 - closed by close()
         arguments = (theirs, task, self._written.name)
@@ -70,23 +71,37 @@ class Contender:
     def entry(self) -> Entry:
         """Return the result for the model; if the process has ended, the entry is a failure."""
         try:
-            found, self.can_run = self._connection.recv()
+            found, self.can_run = self._answer()
         except EOFError:
             return Entry(self._backend, failure=self._end())
+        except TimeoutError as late:
+            return Entry(self._backend, failure=str(late))
         entry: Entry = found
         return entry
 
     def lap(self) -> float:
         """Return the duration of one run in seconds.
 
-        Raises ``VerificationError`` if the process ends instead.
+        Raises ``VerificationError`` if the process ends instead, or does not answer.
         """
         try:
             self._connection.send(LAP)
-            seconds: float = self._connection.recv()
+            seconds: float = self._answer()
+        except TimeoutError as late:
+            raise VerificationError(str(late)) from late
         except (EOFError, OSError) as cause:
             raise VerificationError(self._end()) from cause
         return seconds
+
+    def _answer(self) -> Any:
+        """Return what the process sends; end it and raise ``TimeoutError`` if it is late."""
+        if self._connection.poll(self._timeout):
+            return self._connection.recv()
+        self._process.kill()
+        raise TimeoutError(
+            f"its process had no answer after {self._timeout:g} s, and was ended. Allow more time "
+            "with timeout="
+        )
 
     def _end(self) -> str:
         self._process.join()

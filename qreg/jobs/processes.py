@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # Imported once, in a server that new processes are forked from. It computes nothing, so it has no
 # threads that a fork would lose.
 PRELOADED = ["qreg.jobs.preloaded", "qreg.pipeline.quantize"]
+TIMEOUT = 3600.0  # seconds that another process waits for an answer, by default
 # Variables that pytest and libraries set themselves while they run.
 NOT_SET_BY_USERS = {
     *("PYTEST_CURRENT_TEST", "KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -101,7 +102,11 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def compared(
-    model: nn.Module, batches: list[tuple[torch.Tensor]], registry: Registry, *names: str
+    model: nn.Module,
+    batches: list[tuple[torch.Tensor]],
+    registry: Registry,
+    *names: str,
+    **options: Any,
 ) -> Comparison:
     return compare(
         model,
@@ -111,6 +116,7 @@ def compared(
         rounds=3,
         progress=False,
         registry=registry,
+        **options,
     )
 
 
@@ -129,6 +135,17 @@ def test_every_backend_is_a_row_whatever_becomes_of_it(
     failures = {name: rows[name].failure or "" for name in ("crashing", "raising")}
     assert "its process ended with the code 7, after 'illegal instruction" in failures["crashing"]
     assert "no such kernel" in failures["raising"]
+
+
+def test_a_process_without_an_answer_in_time_is_ended(
+    model: nn.Module, batches: list[tuple[torch.Tensor]], plugins: Registry
+) -> None:
+    found = compared(model, batches, plugins, "toy", timeout=0.001)
+    for entry in found.entries:
+        assert entry.failure == (
+            "its process had no answer after 0.001 s, and was ended. Allow more time with timeout="
+        )
+    assert not multiprocessing.active_children()
 
 
 class Scored(NamedTuple):

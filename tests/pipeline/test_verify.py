@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -166,6 +167,10 @@ def crashing(program: bytes) -> Any:
     os.abort()
 
 
+def hanging(program: bytes) -> Any:
+    time.sleep(3600)
+
+
 def refusing(program: bytes) -> Any:
     raise RuntimeError("0x23")
 
@@ -177,7 +182,7 @@ SAMPLES: Sequence[Any] = [(torch.ones(2),)]
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """This module's functions are found by the process that runs them."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    for function in (doubled, crashing, refusing):
+    for function in (doubled, crashing, hanging, refusing):
         monkeypatch.setattr(function, "__module__", "test_verify")
 
 
@@ -195,6 +200,14 @@ def test_a_runtime_that_crashes_is_an_error_and_not_the_end() -> None:
 
     with pytest.raises(VerificationError, match="the runtime crashed on the program"):
         run_isolated(test_verify.crashing, Lowered(b"", 0), SAMPLES)
+
+
+@pytest.mark.usefixtures("_importable")
+def test_a_runtime_that_hangs_is_ended() -> None:
+    import test_verify
+
+    with pytest.raises(VerificationError, match=r"has not run the program after 0\.5 s, and was"):
+        run_isolated(test_verify.hanging, Lowered(b"", 0), SAMPLES, timeout=0.5)
 
 
 @pytest.mark.usefixtures("_importable")
