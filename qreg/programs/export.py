@@ -23,6 +23,7 @@ from qreg.inputs.misfits import for_array
 from qreg.inputs.signature import Signature
 from qreg.inputs.specs import split
 from qreg.programs.aliases import named_by_buffers
+from qreg.programs.caches import has_caches, without_caches
 from qreg.programs.leaf_types import unknown_type
 from qreg.programs.models import check_model
 from qreg.programs.training import check_eval
@@ -154,7 +155,10 @@ def exported(
 
 
 def _helped(model: torch.nn.Module, given: Arguments, shapes: Any) -> ExportedProgram:
-    """Export a module; if that fails, the error names an unknown type, or a change that helps."""
+    """Export a module, without the caches that it returns if torch.export does not know their type.
+
+    If that fails, the error names an unknown type, or a change that helps.
+    """
 
     def exports(example: Arguments, shapes: Any = None) -> ExportedProgram:
         args, keywords = example
@@ -164,7 +168,11 @@ def _helped(model: torch.nn.Module, given: Arguments, shapes: Any) -> ExportedPr
     try:
         return exports(example, shapes)
     except ExportError as error:
-        change = unknown_type(model, example) or what_helps(model, example, exports)
+        unknown = unknown_type(model, example)
+        if unknown and has_caches(model):
+            with without_caches(model):
+                return _helped(model, given, shapes)
+        change = unknown or what_helps(model, example, exports)
         if change is None:
             raise
         if has_arrays(given):
