@@ -109,6 +109,7 @@ BACKEND = Backend(
     runtime="torch",
     suffix=".toy",
     load=load,
+    quantized_io=True,
 )
 
 MOVING = "FusedMovingAvgObsFakeQuantize"

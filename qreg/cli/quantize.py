@@ -46,6 +46,11 @@ class Options(JobOptions, ReportOptions):
 )
 @click.option("--allow-float", is_flag=True, help="Lower the float model if nothing is quantized.")
 @EVALUATE
+@click.option(
+    "--io",
+    **NAMES,
+    help="Take and give quantized tensors: int8 for all, or the names of inputs and outputs.",
+)
 @click.option("--no-verify", is_flag=True, help="Do not load and run the program.")
 @report_options
 @reports_errors
@@ -57,6 +62,7 @@ def quantize(
     bits_from: list[str] | None,
     evaluate: str | None,
     allow_float: bool,
+    io: list[str] | None,
     no_verify: bool,
     **given: Unpack[Options],
 ) -> None:
@@ -91,7 +97,11 @@ def quantize(
     with judging(given["strict"]):
         job.arguments["verify"] = not no_verify
         result = qreg.quantize(
-            job.inputs.model, job.inputs.example, allow_float=allow_float, **job.arguments
+            job.inputs.model,
+            job.inputs.example,
+            allow_float=allow_float,
+            io=_tensors(io),
+            **job.arguments,
         )
     report = report_of(result, **measured(given))
     compared = metric.of(result) if metric else None
@@ -101,6 +111,15 @@ def quantize(
     put(report, given, compared, operators=given["numerics"])
     size = f"({len(result.program)} bytes)"
     click.echo(f"wrote {' and '.join(map(str, written))} {size}", err=given["as_json"])
+
+
+def _tensors(names: list[str] | None) -> str | dict[str, str]:
+    """Return the argument ``io`` for the names of an option, or for ``int8``."""
+    from qreg.inputs.quantized_io import FLOAT, INT8
+
+    if names is None:
+        return FLOAT
+    return INT8 if names == [INT8] else dict.fromkeys(names, INT8)
 
 
 def _check_bits(

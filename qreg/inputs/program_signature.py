@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.fx import Node
 from torch.utils import _pytree as pytree
 
+from qreg.graph.boundary import QParams
 from qreg.graph.compat import least_and_largest_size, signature_of
 from qreg.inputs.structure import names, plain_structure
 from qreg.utils.shapes import spelled
@@ -25,13 +26,15 @@ class TensorInfo:
 
     ``shape`` has None for a dynamic dimension. ``dtype`` is the name of a dtype of torch, such as
     ``"float32"``. ``limits`` are the least and the largest size of each dynamic dimension, by its
-    position; the largest is None for a dimension without a limit.
+    position; the largest is None for a dimension without a limit. ``qparams`` are the scale and the
+    zero point of a tensor that is quantized; None for any other.
     """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
     limits: Mapping[int, tuple[int, int | None]] = field(factory=dict)
+    qparams: QParams | None = None
 
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype} {spelled(self.shape)}"

@@ -43,7 +43,7 @@ def combine(results: Mapping[str, Result]) -> dict[str, Result]:
     _check(results)
     target = next(iter(results.values())).target
     programs = {
-        name: export_again(each.converted, each.example, each.dynamic_shapes)
+        name: export_again(each.converted, each.example, each.dynamic_shapes, each.boundary)
         for name, each in results.items()
     }
     reads = {name: each.reads for name, each in results.items()}
@@ -107,7 +107,7 @@ def _verified(result: Result) -> Verification | None:
     if before is None:
         return None
     return verify(
-        result.target.loader,
+        result.target.loader.in_float(result.boundary, result.lowered.changed_inputs),
         result.lowered,
         result.samples,
         runtime=before.runtime,

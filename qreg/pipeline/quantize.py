@@ -10,6 +10,7 @@ import torch
 from torch.export import ExportedProgram
 
 from qreg.errors import CalibrationError, ConfigError
+from qreg.inputs.quantized_io import FLOAT, IO, check_io
 from qreg.jobs.running import check_count
 from qreg.pipeline.arguments import names_unknown
 from qreg.pipeline.lower import chosen
@@ -47,6 +48,7 @@ def quantize(
     algorithms: Algorithms = (),
     workers: int | None = None,
     allow_float: bool = False,
+    io: IO = FLOAT,
     verify: bool = True,
     min_sqnr: float = MIN_SQNR,
     options: Mapping[str, Any] | None = None,
@@ -84,6 +86,10 @@ def quantize(
             on. They differ from those of None, one pass in this process, for configs with
             histograms. See "Several processes" in the docs for clusters.
         allow_float: accept a model in which nothing is quantized.
+        io: ``"int8"`` for a program that takes and gives quantized tensors, int8 or uint8 as the
+            config has it, instead of float ones; or a dict of ``"int8"`` and ``"float"`` by the
+            names of inputs and outputs in ``result.signature``, which has their scales and zero
+            points. The others are as in the model.
         verify: run the program and compare it with the float and the converted model.
         min_sqnr: the SQNR in dB that each output, and each slice of it, should reach against the
             float model. A program below it is returned with a
@@ -107,12 +113,13 @@ def quantize(
     """
     check_min_sqnr(min_sqnr)
     check_count("workers", workers)
-    given = Request(backend, config, quantizer, algorithms, options)
+    given = Request(backend, config, quantizer, algorithms, options, io=io)
     if recipe is not None:
         given = request_of(recipe, given, registry)
     quantizer = chosen(given.quantizer, given.backend, given.config, registry)
     quantizer = quantizer.for_one_run(allow_float=allow_float)
     goal = target(quantizer.registry, quantizer.backend, given.options)
+    check_io(given.io, goal.backend, quantizer.modes)
     _check_modes(quantizer, calibration, given.record)
     selection = Selection() if given.record else selected(quantizer.registry, given.algorithms)
     asked = _named(given, selection, quantizer.registry)
@@ -120,12 +127,13 @@ def quantize(
     data = Data(calibration, max_batches, wide.transform)
     with Stages(progress) as stages:
         load = goal.load if verify else None
-        run = Run(quantizer, goal, load, stages, given.seed, workers, wide.notes)
+        run = Run(quantizer, goal, load, stages, given.seed, workers, wide.notes, given.io)
         source = run.export(wide.model, wide.example_inputs, dynamic_shapes)
         if given.record:
             graphs = replayed(run, source, data, given.record)
         else:
             graphs = run.quantize(source, data, selection)
+        graphs = run.bounded(graphs)
         lowered, verification = run.lower(source, graphs, min_sqnr)
     if verification is not None:
         warn_if_poor(verification, tried=bool(asked))

@@ -9,6 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from qreg.errors import ConfigError, InputError
+from qreg.inputs.quantized_io import FLOAT, IO
 from qreg.pipeline.selection import Algorithms
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry
 from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
@@ -29,6 +30,7 @@ class Request:
     options: Mapping[str, Any] | None = None
     record: Record | None = None
     seed: int = 0
+    io: IO = FLOAT
 
 
 def loaded(recipe: Recipe | str | Path) -> Recipe:
@@ -54,6 +56,7 @@ def request_of(recipe: Recipe | str | Path, others: Request, registry: Registry 
         options=found.options,
         record=found.record,
         seed=found.seed,
+        io=found.io,
     )
 
 
@@ -64,6 +67,7 @@ def _check_alone(others: Request, recipe: Recipe) -> None:
         "quantizer": others.quantizer is not None,
         "algorithms": bool(others.algorithms),
         "options": bool(others.options),
+        "io": others.io != FLOAT,
     }
     for name, is_given in given.items():
         if is_given:

@@ -20,9 +20,11 @@ from qreg.analysis.sensitivity import PatternNoise
 from qreg.analysis.sensitivity import sensitivity as sensitivity_of
 from qreg.bundles.writing import Content
 from qreg.errors import ConfigError, InputError, QregError
+from qreg.graph.boundary import Boundary
 from qreg.graph.nodes import called
 from qreg.inputs.batches import BY_HAND, called_with, placed
 from qreg.inputs.program_signature import ProgramSignature
+from qreg.inputs.quantized_io import FLOAT, IO, in_integers, taking_integers
 from qreg.inputs.signature import Signature
 from qreg.plugins.blame import call
 from qreg.plugins.processor import described
@@ -161,8 +163,10 @@ def _timing(result: Result) -> Timing:
         )
     alone = result.target.of_method(None)
     plain = alone.lower(_exported(result, result.reference))
-    programs = [(alone.loader, plain.program), (result.target.loader, result.program)]
-    in_float, quantized = in_turns(programs, result.samples[0])
+    sample, changed = result.samples[0], result.lowered.changed_inputs
+    loader = result.target.loader.in_float(result.boundary, changed)
+    programs = [(alone.loader, plain.program), (loader, result.program)]
+    in_float, quantized = in_turns(programs, sample)
     return Timing(1000 * in_float, 1000 * quantized, ROUNDS)
 
 
@@ -189,12 +193,13 @@ class Made:
     algorithms: str | tuple[Named, ...]
     record: Record
     seed: int
+    io: IO = FLOAT
     _digest: dict[str, str | None] = field(factory=dict, init=False, repr=False, eq=False)
 
     @property
     def recipe(self) -> Recipe:
-        record, seed = self.record, self.seed
-        return recipe_of(self.quantizer, self.options, self.algorithms, record=record, seed=seed)
+        parts = self.quantizer, self.options, self.algorithms
+        return recipe_of(*parts, record=self.record, seed=self.seed, io=self.io)
 
     @property
     def digest(self) -> str | None:
@@ -223,7 +228,8 @@ class Result:
     quantized values. ``parameter_bytes`` is the size of the float model's parameters and buffers.
     ``notes`` are for the report: the effects of the processor on the configs. ``seconds`` is the
     time of each stage. ``algorithms`` are the outcomes of the algorithms that were asked for.
-    ``made`` are the parts of ``recipe``.
+    ``made`` are the parts of ``recipe``. ``boundary`` has the qparams of the inputs and outputs
+    that are integers in the program, and float in ``converted``.
     """
 
     backend: str
@@ -245,6 +251,7 @@ class Result:
     notes: Sequence[str] = ()
     algorithms: Sequence[Outcome] = ()
     made: Made | None = field(default=None, repr=False, eq=False)
+    boundary: Boundary = field(factory=Boundary, repr=False)
     _loaded: dict[str, Runner] = field(init=False, repr=False, eq=False, factory=dict)
 
     @property
@@ -294,14 +301,15 @@ class Result:
         if "program" not in self._loaded:
             self._loaded["program"] = self.target.loader(self.program)
         batch = called_with(inputs, named)
-        given = placed(batch, Signature.of_graph(self.converted), "run()", remedy=BY_HAND)
+        signature = taking_integers(Signature.of_graph(self.converted), self.boundary)
+        given = placed(batch, signature, "run()", remedy=BY_HAND)
         outputs = run_once(self._loaded["program"], self.lowered, given)
-        return structured(outputs, self.converted, given)
+        return structured(outputs, self.converted, self.boundary.given(given))
 
     @property
     def signature(self) -> ProgramSignature:
         """The names, shapes and dtypes of the inputs and outputs, with the dynamic dimensions."""
-        return ProgramSignature.of_graph(self.reference)
+        return in_integers(ProgramSignature.of_graph(self.reference), self.boundary)
 
     def save_bundle(self, folder: str | Path, *, data: bool = True) -> None:
         """Write a folder that :func:`qreg.load` reads, to run, verify and explain the program.
@@ -315,6 +323,11 @@ class Result:
         be written, for a model with an output that only the model can compute, and for a program
         with several methods.
         """
+        if self.boundary.present:
+            raise InputError(
+                f"{folder}: the program takes or gives integers, which bundles do not describe "
+                "(expected io='float'). Save the program alone, with result.save."
+            )
         if self.target.method is not None:
             raise InputError(
                 f"{folder}: the program has several methods (expected one in a bundle). Save the "

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
@@ -19,10 +19,12 @@ from qreg.analysis.fault_localization import name_suspect
 from qreg.analysis.ranges import Range, concerns
 from qreg.analysis.sizes import parameter_bytes
 from qreg.errors import ProgramError
+from qreg.graph.boundary import Boundary
 from qreg.graph.mutation import own_state
 from qreg.graph.observed import take_observers
 from qreg.graph.prepared import float_graph
 from qreg.inputs.fingerprint import Hashed
+from qreg.inputs.quantized_io import FLOAT, IO, boundary_of
 from qreg.inputs.signature import Signature
 from qreg.pipeline.calibrate import check_observers, converted_for
 from qreg.pipeline.calibration import Calibrator
@@ -60,7 +62,8 @@ class Graphs:
     """The float graph that was annotated and the converted one, with the samples for both.
 
     ``outcomes`` are those of the algorithms that were tried. ``record`` has what makes the
-    converted graph again from the source.
+    converted graph again from the source. ``boundary`` has the inputs and outputs of the program
+    that are integers.
     """
 
     quantizer: RegistryQuantizer
@@ -70,6 +73,7 @@ class Graphs:
     ranges: Sequence[Range]
     record: Record
     outcomes: Sequence[Outcome] = ()
+    boundary: Boundary = field(factory=Boundary)
 
 
 @frozen
@@ -79,6 +83,7 @@ class Run:
     ``load`` loads a program to verify it; None skips verification. ``seed`` is that of torch's
     random numbers in algorithms. ``workers`` is the number of processes that calibrate shards of
     the data; None calibrates in this process, in one pass. ``notes`` are for the report.
+    ``io`` is which inputs and outputs of the program are to be integers.
     """
 
     quantizer: RegistryQuantizer
@@ -88,6 +93,7 @@ class Run:
     seed: int = 0
     workers: int | None = None
     notes: Sequence[str] = ()
+    io: IO = FLOAT
 
     @property
     def floor(self) -> float:
@@ -171,6 +177,15 @@ class Run:
             seed=self.seed,
         )
 
+    def bounded(self, graphs: Graphs) -> Graphs:
+        """Return the same, with the inputs and outputs that are to be integers.
+
+        Raises as :func:`qreg.inputs.quantized_io.boundary_of`.
+        """
+        decisions = graphs.quantizer.decisions
+        boundary = boundary_of(self.io, graphs.reference, graphs.converted, decisions)
+        return evolve(graphs, boundary=boundary)
+
     def lower(
         self, source: Source, graphs: Graphs, min_sqnr: float
     ) -> tuple[Lowered, Verification | None]:
@@ -178,7 +193,7 @@ class Run:
         with self._naming_suspects(graphs):
             with self.stages.stage("lower"):
                 lowered = self.goal.lower(
-                    export_again(graphs.converted, source.example, source.shapes)
+                    export_again(graphs.converted, source.example, source.shapes, graphs.boundary)
                 )
                 return_freed()
             verification = self._verify(source, graphs, lowered, min_sqnr)
@@ -209,7 +224,7 @@ class Run:
             return None
         with self.stages.stage("verify"):
             verification = verify(
-                self.load,
+                self.load.in_float(graphs.boundary, lowered.changed_inputs),
                 lowered,
                 graphs.samples,
                 runtime=self.goal.backend.runtime,
@@ -266,7 +281,10 @@ class Run:
             seconds=self.stages.seconds,
             notes=(*self.quantizer.notes, *self.notes),
             algorithms=graphs.outcomes,
-            made=Made(self.quantizer, self.goal.options, algorithms, graphs.record, self.seed),
+            made=Made(
+                self.quantizer, self.goal.options, algorithms, graphs.record, self.seed, self.io
+            ),
+            boundary=graphs.boundary,
         )
 
 

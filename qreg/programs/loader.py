@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 from qreg.errors import LoadError, QregError, RunError, VerificationError
+from qreg.graph.boundary import Boundary
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +22,9 @@ class Loader:
 
     ``function`` is for programs with one method. ``of_methods`` is for others, and ``method`` is
     the method that is run; None for a program with one. ``origin`` is the name of the plugin's
-    function in errors.
+    function in errors. ``boundary`` has the inputs and outputs that are integers in the program and
+    float in what a call accepts and returns, and ``changed`` is the number of inputs that the
+    program changes.
     """
 
     function: Callable[..., Runner]
@@ -29,6 +32,12 @@ class Loader:
     origin: str
     of_methods: Callable[..., Mapping[str, Runner]] | None = None
     method: str | None = None
+    boundary: Boundary = field(factory=Boundary)
+    changed: int = 0
+
+    def in_float(self, boundary: Boundary, changed: int) -> Loader:
+        """Return a loader whose functions accept and return the float tensors of the model."""
+        return evolve(self, boundary=boundary, changed=changed)
 
     def __call__(self, program: bytes) -> Runner:
         """Return a function from the flat input tensors to the flat output tensors.
@@ -77,12 +86,13 @@ class Loader:
 
         def attributed(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
             try:
-                return run(inputs)
+                outputs = run(list(self.boundary.taken(tuple(inputs))))
             except QregError:
                 raise
             except Exception as cause:  # raised by the runtime
                 raise RunError(
                     f"the lowered program does not run: {cause} (in what {self.origin} returned)"
                 ) from cause
+            return self.boundary.outputs_in_float(outputs, self.changed)
 
         return attributed

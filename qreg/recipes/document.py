@@ -32,11 +32,15 @@ def dumped(values: Mapping[str, Any]) -> str:
 
     document = tomlkit.document()
     document.add(tomlkit.comment(HEADER.format("recipe.toml")))
-    plain = {name: each for name, each in values.items() if name in FIRST}
-    tables = {name: each for name, each in values.items() if name not in FIRST}
+    plain = {name: each for name, each in values.items() if _is_plain(name, each)}
+    tables = {name: each for name, each in values.items() if name not in plain}
     for name, each in (*plain.items(), *tables.items()):
         document.add(name, _inline(each) if name == "algorithms" else each)
     return tomlkit.dumps(document)
+
+
+def _is_plain(name: str, value: Any) -> bool:
+    return name in FIRST or isinstance(value, str)
 
 
 def _inline(algorithms: Any) -> Any:

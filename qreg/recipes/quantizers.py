@@ -68,6 +68,7 @@ def recipe_of(
     algorithms: str | Sequence[Named] = (),
     record: Record | None = None,
     seed: int = 0,
+    io: str | Mapping[str, str] = "float",
 ) -> Recipe:
     """Return the recipe of a quantizer, with the other arguments of a run.
 
@@ -90,6 +91,7 @@ def recipe_of(
         algorithms=algorithms if isinstance(algorithms, str) else tuple(algorithms),
         options=dict(options),
         seed=seed,
+        io=io if isinstance(io, str) else dict(io),
         allow_float=quantizer.allow_float,
         unknown_modules=quantizer.unknown_modules,
         versions=versions_for(quantizer.registry, quantizer.backend),

@@ -31,9 +31,10 @@ class Recipe:
     a config or None; the key of a call is its module, operator and ordinal. ``configs`` are
     configs by value, as tables of plain values, by the names that scopes use. ``algorithms`` are
     names, or tables of a name and the parameters that do not have their default, or ``"auto"``.
-    ``seed`` is that of torch's random numbers while algorithms run. ``versions`` are those of the
-    distributions that made the program. ``record`` has the quantization parameters and the changes
-    of algorithms: with it, no calibration data is needed.
+    ``seed`` is that of torch's random numbers while algorithms run. ``io`` is which inputs and
+    outputs of the program are quantized tensors. ``versions`` are those of the distributions that
+    made the program. ``record`` has the quantization parameters and the changes of algorithms: with
+    it, no calibration data is needed.
     """
 
     backend: str
@@ -46,6 +47,7 @@ class Recipe:
     options: Mapping[str, str | int | float | bool] = Factory(dict)
     configs: Mapping[str, Mapping[str, Any]] = Factory(dict)
     seed: int = 0
+    io: str | Mapping[str, str] = "float"
     allow_float: bool = False
     unknown_modules: str = "error"
     versions: Mapping[str, str] = Factory(dict)
@@ -53,8 +55,9 @@ class Recipe:
 
     @property
     def intent(self) -> str:
-        """The SHA-256 of what the values in ``record`` depend on: all but options and versions."""
-        fields = asdict(evolve(self, options={}, versions={}, record=None), recurse=False)
+        """The SHA-256 of what ``record`` depends on: all but options, io and versions."""
+        known = evolve(self, options={}, io="float", versions={}, record=None)
+        fields = asdict(known, recurse=False)
         return hashlib.sha256(dumped(plain(fields)).encode()).hexdigest()
 
     @property

@@ -25,6 +25,7 @@ KEYS: dict[str, type | tuple[type, ...]] = {
     "seed": int,
     "allow_float": bool,
     "unknown_modules": str,
+    "io": (str, dict),
     "options": dict,
     **dict.fromkeys(SCOPES, dict),
     "calls": list,
@@ -43,6 +44,7 @@ def plain(recipe: Mapping[str, Any]) -> dict[str, Any]:
         "config": _named(recipe["config"]),
         "algorithms": algorithms if isinstance(algorithms, str) else _listed(algorithms),
         **{name: recipe[name] for name in ("seed", "allow_float", "unknown_modules")},
+        "io": recipe["io"],
         "options": dict(recipe["options"]),
         **{name: _scopes(recipe[name]) for name in SCOPES},
         "calls": [
@@ -53,7 +55,7 @@ def plain(recipe: Mapping[str, Any]) -> dict[str, Any]:
         "versions": dict(recipe["versions"]),
     }
     needed = ("schema", "backend", "config", "seed")
-    default = {"allow_float": False, "unknown_modules": "error"}
+    default = {"allow_float": False, "unknown_modules": "error", "io": "float"}
     return {
         name: each
         for name, each in found.items()
@@ -83,6 +85,8 @@ def fields_of(data: Mapping[str, Any], where: str) -> dict[str, Any]:
         given[name] = _read_scopes(data.get(name, {}), f"{where}: [{name}]")
     for name, kind in (("options", PLAIN), ("configs", dict), ("versions", str)):
         _check_values(data.get(name, {}), kind, f"{where}: [{name}]")
+    if isinstance(data.get("io"), dict):
+        _check_values(data["io"], str, f"{where}: [io]")
     if "config" in data:
         given["config"] = _config(data["config"])
     given["calls"] = _calls(data.get("calls", ()), where)

@@ -77,6 +77,21 @@ def test_quantize_can_leave_a_model_in_float(tmp_path: Path, data: Path) -> None
     assert "has no annotator for aten.sigmoid.default" in succeeded(*command, "--allow-float")
 
 
+@pytest.mark.parametrize(
+    ("asked", "types"),
+    [("int8", ["int8", "int8"]), ("output", ["float32", "int8"])],
+)
+def test_quantize_takes_and_gives_integers_where_it_is_told(
+    asked: str, types: list[str], model: Path, data: Path
+) -> None:
+    succeeded("quantize", model, "--backend", "toy", "--calibration", data, "--io", asked)
+    graph = torch.export.load(model.with_suffix(".toy")).graph
+    (given,) = (node for node in graph.nodes if node.op == "placeholder" and node.name == "x")
+    (returned,) = graph.output_node().args[0]
+    found = [str(node.meta["val"].dtype) for node in (given, returned)]
+    assert found == [f"torch.{each}" for each in types]
+
+
 def test_quantize_without_calibration_data_asks_for_it(model: Path) -> None:
     message = failed("quantize", model, "--backend", "toy")
     assert "needs calibration data" in message

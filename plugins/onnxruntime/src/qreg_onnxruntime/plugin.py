@@ -40,6 +40,7 @@ ONNXRUNTIME = Backend(
     transforms=(with_whole_recurrence(WHOLE), simplified, separate_odd_biases),
     stateless="an ONNX program keeps no state from one run to the next",
     load=load,
+    quantized_io=True,
     profile=profile,
 )
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from qreg import Lowered
 from qreg.backends.exported import changed_inputs
+from qreg.graph.boundary import Boundary
 from qreg.graph.decompositions import into_products
+from qreg_openvino.border import described, spell_out_border
 from qreg_openvino.checks import check_lowerable
 from qreg_openvino.container import GRAPH, WEIGHTS, join
 from qreg_openvino.converting import convert
@@ -36,7 +38,9 @@ def lower(program: ExportedProgram) -> Lowered:
     keep_reductions_apart(functional)
     drop_undone_permutations(functional)
     move_quantizations_upstream(functional)
-    written = serialized(convert(functional))
+    boundary = Boundary.of_program(functional)
+    spell_out_border(functional)
+    written = serialized(described(convert(functional), boundary))
     compiled = Compiled.of(compiled_model(written).get_runtime_model())
     return Lowered(
         program=written,

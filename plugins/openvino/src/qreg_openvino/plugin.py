@@ -39,6 +39,7 @@ OPENVINO = Backend(
     fold_quantize=False,  # OpenVINO's frontend expects float weights with their quantization
     stateless="an OpenVINO program keeps no state from one run to the next",
     load=load,
+    quantized_io=True,
     files=Files((WEIGHTS,), split, join),
 )
 

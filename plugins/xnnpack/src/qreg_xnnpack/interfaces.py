@@ -25,7 +25,12 @@ def interfaces(program: bytes) -> dict[str, Interface]:
         plans = program_of(program).execution_plan
     except Exception as cause:  # raised by the parser
         raise InputError(f"it is damaged: {cause}") from cause
-    return {plan.name: _interface(plan) for plan in plans}
+    return {plan.name: _interface(plan) for plan in plans if _computes(plan)}
+
+
+def _computes(plan: Any) -> bool:
+    """Whether a method is more than a constant, such as the scale of an input."""
+    return any(part.instructions for part in plan.chains)
 
 
 def _interface(plan: Any) -> Interface:

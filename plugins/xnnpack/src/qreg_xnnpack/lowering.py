@@ -12,6 +12,7 @@ from qreg.backends.exported import changed_inputs, float_conversions
 from qreg.backends.memory import return_freed
 from qreg.backends.patching import quiet
 from qreg.backends.unsupported import naming_unsupported
+from qreg_xnnpack.border import constant_methods
 from qreg_xnnpack.clamps import one_clamp_in_a_row
 from qreg_xnnpack.compat import release_payloads, without_bilinear_patterns, without_kernel
 from qreg_xnnpack.copies import without_copies
@@ -120,6 +121,7 @@ def to_edge(
             {name: ready(each) for name, each in programs.items()},
             transform_passes=passes,
             partitioner=[partitioner],
+            constant_methods=constant_methods(programs),
         )
 
 

@@ -38,6 +38,7 @@ XNNPACK = Backend(
     ),
     finish=finished,
     load=load,
+    quantized_io=True,
     load_methods=load_methods,
     interfaces=interfaces,
     profile=profile,

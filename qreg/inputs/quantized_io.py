@@ -1,0 +1,169 @@
+"""Which inputs and outputs of a program are integers, as its user asks, with their qparams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+from attrs import evolve
+
+from qreg.errors import ConfigError, InputError, UnknownNameError
+from qreg.graph.boundary import (
+    DEQUANTIZE,
+    Boundary,
+    QParams,
+    float_readers,
+    output_tensors,
+    placeholders,
+    quantizations,
+)
+from qreg.graph.nodes import called
+from qreg.graph.provenance import origin, producer
+from qreg.inputs.program_signature import ProgramSignature, TensorInfo
+from qreg.inputs.signature import Signature
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule, Node
+
+    from qreg.plugins.types.backend import Backend
+    from qreg.plugins.types.decision import Decision
+
+IO: TypeAlias = str | Mapping[str, str]
+
+FLOAT, INT8 = "float", "int8"
+
+
+def check_io(io: IO, backend: Backend, modes: Iterable[str]) -> None:
+    """Raise for a request that cannot be met by any model, ahead of any work.
+
+    Raises ``InputError`` for a value of another form, and ``ConfigError`` for a backend whose
+    programs take float tensors, and for activations that are not static.
+    """
+    values = io.values() if isinstance(io, Mapping) else [io]
+    for value in values:
+        if value not in (FLOAT, INT8):
+            raise InputError(
+                f"io: {value!r} is not a kind of tensors (expected 'int8' or 'float', or a dict of "
+                "these by the names in result.signature)"
+            )
+    if INT8 not in values:
+        return
+    if not backend.quantized_io:
+        raise ConfigError(
+            f"io: programs of backend {backend.name!r} take and give float tensors only (expected "
+            "'float'). Omit io."
+        )
+    if not set(modes) & {"static"}:
+        raise ConfigError(
+            f"io: the config is {' and '.join(sorted(modes)) or 'float'}, so that no scale of an "
+            "input or output is known ahead (expected a static one). Choose a static config, or "
+            "omit io."
+        )
+
+
+def boundary_of(
+    io: IO, reference: GraphModule, converted: GraphModule, decisions: Sequence[Decision]
+) -> Boundary:
+    """Return the qparams of the inputs and outputs that are to be integers.
+
+    ``"int8"`` stands for all that are floating-point tensors in the model. Raises
+    ``UnknownNameError`` for a name that the model does not have, and ``InputError`` for a tensor
+    that an operator computes or reads in float, with the operator and the reason.
+    """
+    signature = ProgramSignature.of_graph(reference)
+    wanted = _wanted(io, signature)
+    reasons = {each.node: each for each in decisions}
+    inputs = zip(signature.inputs, placeholders(converted.graph), strict=True)
+    outputs = zip(signature.outputs, output_tensors(converted.graph), strict=True)
+    return Boundary(
+        {
+            number: _qparams_of_input(info.name, node, reasons)
+            for number, (info, node) in enumerate(inputs)
+            if info.name in wanted
+        },
+        {
+            number: _qparams_of_output(info.name, node, reasons)
+            for number, (info, node) in enumerate(outputs)
+            if info.name in wanted
+        },
+    )
+
+
+def in_integers(signature: ProgramSignature, boundary: Boundary) -> ProgramSignature:
+    """Return the signature of a program with the dtypes and the qparams of a boundary."""
+    return ProgramSignature(
+        _retyped(signature.inputs, boundary.inputs), _retyped(signature.outputs, boundary.outputs)
+    )
+
+
+def taking_integers(signature: Signature, boundary: Boundary) -> Signature:
+    """Return the signature of a model with the dtypes that its program takes."""
+    known = boundary.inputs
+    return evolve(
+        signature,
+        specs=[
+            evolve(spec, dtype=getattr(torch, known[number].dtype)) if number in known else spec
+            for number, spec in enumerate(signature.specs)
+        ],
+    )
+
+
+def _retyped(infos: Sequence[TensorInfo], known: Mapping[int, QParams]) -> tuple[TensorInfo, ...]:
+    return tuple(
+        evolve(info, dtype=known[number].dtype, qparams=known[number]) if number in known else info
+        for number, info in enumerate(infos)
+    )
+
+
+def _wanted(io: IO, signature: ProgramSignature) -> set[str]:
+    infos = [*signature.inputs, *signature.outputs]
+    if not isinstance(io, Mapping):
+        return {each.name for each in infos if io == INT8 and each.dtype.startswith("float")}
+    for name in io:
+        if name not in {each.name for each in infos}:
+            remedy = "Pass names that result.signature has."
+            raise UnknownNameError("input or output in io", name, [i.name for i in infos], remedy)
+    return {name for name, kind in io.items() if kind == INT8}
+
+
+def _qparams_of_input(name: str, node: Node, reasons: Mapping[str, Decision]) -> QParams:
+    if readers := float_readers(node):
+        raise _kept(f"input {name!r} is read", readers[0], reasons, name)
+    found = quantizations(node)
+    if not found:
+        raise InputError(f"io: input {name!r} has no reader (expected one in int8). {_omit(name)}")
+    if len(found) > 1:
+        listed = "; ".join(sorted(map(str, found)))
+        raise InputError(
+            f"io: the readers of input {name!r} quantize it differently, with {listed} (expected "
+            f"equal scales and zero points). {_omit(name)}"
+        )
+    return found.pop()
+
+
+def _qparams_of_output(name: str, node: Node, reasons: Mapping[str, Decision]) -> QParams:
+    if called(node) != DEQUANTIZE:
+        raise _kept(f"output {name!r} is computed", node, reasons, name)
+    return QParams.of(node)
+
+
+def _kept(what: str, node: Node, reasons: Mapping[str, Decision], name: str) -> InputError:
+    if node.op in ("output", "placeholder"):
+        return InputError(
+            f"io: {what} as it is, by no operator (expected one in int8). {_omit(name)}"
+        )
+    operator = node if origin(node) else producer(node)
+    decision = reasons.get(origin(operator) or operator.name)
+    if decision is None:
+        return InputError(f"io: {what} in float by {operator.name}. {_omit(name)}")
+    left = "the config leaves it in float there"
+    why = left if decision.quantized else decision.reason
+    return InputError(
+        f"io: {what} in float by {decision.node} ({decision.operator}): {why} (expected an "
+        f"operator that is quantized there). {_omit(name)}"
+    )
+
+
+def _omit(name: str) -> str:
+    return f"Leave {name!r} in float: pass io as a dict of the other names."
