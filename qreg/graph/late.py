@@ -18,7 +18,7 @@ def with_late_weights(model: GraphModule) -> GraphModule:
     """
     made = copied(model)
     order = {node: number for number, node in enumerate(made.graph.nodes)}
-    for node in reversed(made.graph.nodes):
+    for node in reversed(list(order)):  # a list: fx would follow nodes to where they are moved
         if _dequantizes_a_constant(node) and node.users:
             min(node.users, key=order.__getitem__).prepend(node)
     return made

@@ -84,3 +84,24 @@ def test_weights_are_dequantized_where_they_are_read(capture: Callable[..., Grap
     assert torch.equal(ByRows(late).run(x), model(x))
     assert [node.name for node in model.graph.nodes] == before
     assert late.one is model.one
+
+
+class Both(Two):
+    """One operator reads both constants, as a convolution reads its weight and its bias."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        qparams = ([1, 4], self.scale, self.zero, torch.int8, -8, 7)
+        first = AFFINE.dequantize_affine(self.one, *qparams)
+        second = AFFINE.dequantize_affine(self.two, *qparams)
+        return torch.addmm(first, x, second)
+
+
+def test_two_constants_of_one_operator_are_dequantized_ahead_of_it(
+    capture: Callable[..., GraphModule],
+) -> None:
+    x = torch.randn(4, 4)
+    model = capture(Both(), x)
+    late = with_late_weights(model)
+    kinds = [str(n.target).split(".")[1] for n in late.graph.nodes if n.op == "call_function"]
+    assert kinds == ["dequantize_affine", "dequantize_affine", "addmm"]
+    assert torch.equal(ByRows(late).run(x), model(x))
