@@ -9,18 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
 from attrs import asdict, field, frozen
-from torch import Tensor
-from torch.fx import Node
-from torch.utils import _pytree as pytree
 
 from qreg.graph.nodes import called
-from qreg.graph.prepared import copied
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.export import ExportedProgram
-    from torch.fx import Graph, GraphModule
+    from torch.fx import Graph, GraphModule, Node
 
 QUANTIZE = "quantized_decomposed.quantize_per_tensor.default"
 DEQUANTIZE = "quantized_decomposed.dequantize_per_tensor.default"
@@ -48,17 +44,23 @@ class QParams:
 
     @property
     def _arguments(self) -> tuple[Any, ...]:
+        import torch
+
         ends = self.quant_min, self.quant_max
         return self.scale, self.zero_point, *ends, getattr(torch, self.dtype)
 
     def quantized(self, values: Tensor) -> Tensor:
         """Return float32 values as integers: rounded to even, and clamped to the range."""
+        import torch
+
         quantize = torch.ops.quantized_decomposed.quantize_per_tensor.default
         found: Tensor = quantize(values, *self._arguments)
         return found
 
     def dequantized(self, integers: Tensor) -> Tensor:
         """Return the float32 values of integers."""
+        import torch
+
         dequantize = torch.ops.quantized_decomposed.dequantize_per_tensor.default
         found: Tensor = dequantize(integers, *self._arguments)
         return found
@@ -89,6 +91,8 @@ class Boundary:
     def _mapped(self, sample: tuple[Any, ...], change: Callable[[QParams], Any]) -> tuple[Any, ...]:
         if not self.inputs:
             return sample
+        from torch.utils import _pytree as pytree
+
         leaves, structure = pytree.tree_flatten(sample)
         known = self.inputs
         changed = [change(known[n])(x) if n in known else x for n, x in enumerate(leaves)]
@@ -134,6 +138,10 @@ def placeholders(graph: Graph) -> list[Node]:
 
 def output_tensors(graph: Graph) -> list[Node]:
     """Return the outputs that are tensors, in order, without sizes and constants."""
+    import torch
+    from torch.fx import Node
+    from torch.utils import _pytree as pytree
+
     leaves = pytree.tree_leaves(graph.output_node().args)
     nodes = [leaf for leaf in leaves if isinstance(leaf, Node)]
     return [
@@ -157,6 +165,10 @@ def without_border(model: GraphModule, boundary: Boundary) -> GraphModule:
     Each input of the boundary is read by quantizations only, with its qparams. Each output is a
     dequantization.
     """
+    from torch.utils import _pytree as pytree
+
+    from qreg.graph.prepared import copied
+
     made = copied(model)
     inputs, outputs = placeholders(made.graph), output_tensors(made.graph)
     end = made.graph.output_node()
@@ -177,6 +189,8 @@ def without_border(model: GraphModule, boundary: Boundary) -> GraphModule:
 
 
 def _take(node: Node, qparams: QParams) -> None:
+    import torch
+
     node.meta["val"] = node.meta["val"].to(getattr(torch, qparams.dtype))
     for user in list(node.users):
         if called(user) == QUANTIZE:
