@@ -60,7 +60,6 @@ def plain() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("backend", "make", "batch"),
     [
-        ("xnnpack", gpt2, plain),
         ("onnxruntime", vit, processed),
         ("onnxruntime", gpt2, plain),
         ("openvino", distilbert, tokenized),

@@ -1,4 +1,4 @@
-"""How files of images, text and arrays become batches: options, and checks of them."""
+"""How folders become models, and images, text and arrays batches: options, and checks of them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from qreg.errors import InputError
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 OPTIONS = (
+    click.option("--hf", is_flag=True, help="The model is a folder of transformers, for --task."),
+    click.option("--task", metavar="NAME", help="What it was trained for, as text-classification."),
     click.option(
         "--batch-size",
         type=click.IntRange(min=1),
@@ -31,8 +33,10 @@ OPTIONS = (
 
 
 class DataOptions(TypedDict):
-    """The arguments of a command on the form of its data."""
+    """The arguments of a command on the forms of its model and data."""
 
+    hf: bool
+    task: str | None
     batch_size: int
     image_size: str | None
     mean: str | None
@@ -49,7 +53,7 @@ def data_options(command: Command) -> Command:
 
 
 def taken(options: dict[str, Any]) -> DataOptions:
-    """Take the arguments on the form of data out of those of a command, and return them."""
+    """Take the arguments on the forms of model and data out of a command's, and return them."""
     found: Any = {name: options.pop(name) for name in DataOptions.__annotations__}
     form: DataOptions = found
     return form

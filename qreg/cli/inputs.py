@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from qreg.cli.data import read_data
+from qreg.cli.data import data_file, read_data
 from qreg.cli.forms import DataOptions
 from qreg.cli.models import Model, read_model
+from qreg.cli.pretrained import read_pretrained
+from qreg.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,12 +36,31 @@ class Inputs:
 def read_inputs(model: str, data: str | None, option: str, given: DataOptions) -> Inputs:
     """Return the model and the batches that a command names.
 
-    Raises ``InputError`` as :func:`read_model` and :func:`read_data`.
+    A text is read with the tokenizer in the folder of the model, if no other is given.
+
+    Raises ``InputError`` as :func:`read_model`, :func:`read_pretrained` and :func:`read_data`.
     """
-    found = read_model(model)
+    found = _model(model, given)
+    if given["hf"]:
+        given = _with_tokenizer(given, model, data)
     batches = read_data(data, option, given, _names(found)) if data else None
     found = found.with_example(batches, f"MODEL {model!r}")
     return Inputs(found.model, found.example, batches)
+
+
+def _model(text: str, given: DataOptions) -> Model:
+    if given["hf"]:
+        return read_pretrained(Path(text), given["task"])
+    if given["task"] is not None:
+        raise InputError("--task: it is only for a folder of transformers. Pass --hf.")
+    return read_model(text)
+
+
+def _with_tokenizer(given: DataOptions, folder: str, data: str | None) -> DataOptions:
+    path = data_file(data)
+    if given["tokenizer"] or path is None or path.suffix != ".txt":
+        return given
+    return {**given, "tokenizer": Path(folder)}
 
 
 def _names(model: Model) -> set[str]:

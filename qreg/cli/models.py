@@ -55,6 +55,8 @@ def beside(text: str, suffix: str) -> Path:
         return Path(text.rpartition(":")[2] + suffix)
     if not file.name:  # a folder, which is reported when it is read
         return file / f"model{suffix}"
+    if file.is_dir():  # a dot in its name begins no suffix
+        return file.with_name(file.name + suffix)
     return file.with_suffix(f".quantized{suffix}" if file.suffix == suffix else suffix)
 
 

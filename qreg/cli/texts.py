@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qreg.cli.packages import needed
 from qreg.errors import InputError
@@ -30,6 +30,7 @@ def read_texts(path: Path, tokenizer: Path, tokens: int) -> Iterator[dict[str, T
         )
     except Exception as cause:  # files that are missing or damaged fail in many ways
         raise InputError(f"--tokenizer {tokenizer}: it cannot be read: {cause}") from cause
+    _check_files(made, tokenizer)
     try:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError as cause:
@@ -42,3 +43,15 @@ def read_texts(path: Path, tokenizer: Path, tokens: int) -> Iterator[dict[str, T
     for line in lines:
         found = made(line, return_tensors="pt", **options)
         yield {name: value[0] for name, value in found.items()}
+
+
+def _check_files(tokenizer: Any, folder: Path) -> None:
+    """Raise ``InputError`` for a tokenizer without files, which transformers makes from a config.
+
+    Every word is unknown to such a tokenizer.
+    """
+    names = list(dict.fromkeys(tokenizer.vocab_files_names.values()))
+    if names and not any((folder / name).is_file() for name in names):
+        raise InputError(
+            f"--tokenizer {folder}: it has no tokenizer (expected {' or '.join(names)})"
+        )

@@ -83,7 +83,8 @@ def _folder(path: Path) -> Found:
     if (path / "config.json").exists():
         return Found(
             "the folder of a pretrained model",
-            f"Load it with from_pretrained({str(path)!r}), and export the model: {EXPORT}.",
+            f"Load it with from_pretrained({str(path)!r}), and export the model: {EXPORT}. "
+            "On the command line, pass --hf and --task.",
         )
     way = f"Name a file in it, such as {path / programs[0]}." if programs else "Name a file."
     return Found("a folder", way, "Name a file.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -55,4 +56,8 @@ def raw(tmp_path: Path) -> tuple[Path, Path]:
 @pytest.fixture
 def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The toy backend's loader knows torchao's operators only where they were imported."""
-    monkeypatch.setattr("qreg.verification.isolation.run_isolated", run_program)
+
+    def here(*arguments: Any, timeout: float | None) -> Any:
+        return run_program(*arguments)
+
+    monkeypatch.setattr("qreg.verification.isolation.run_isolated", here)

@@ -15,6 +15,7 @@ from torch import nn
 
 import qreg
 from qreg.cli.main import main
+from qreg.verification.metrics import compare
 
 ROOT = Path(__file__).parents[3]
 
@@ -169,6 +170,19 @@ def test_the_guide_to_language_models_runs(tmp_path: Path) -> None:
     outside = set(result.lowered.outside)
     assert not outside & {"aten.bmm.default", "aten._softmax.default", "aten.full_like.default"}
     assert (tmp_path / "decoder.pte").stat().st_size > 0
+
+
+def test_the_guide_to_transformers_runs(tmp_path: Path) -> None:
+    """The part on exporters is slow, and tested in ``plugins/tests`` with the sweep."""
+    namespace: dict[str, Any] = {}
+    run_page(ROOT / "docs" / "transformers.md", namespace)
+    batch = namespace["batches"][1]
+    float_model = torch.export.export(namespace["model"], (), dict(batch))
+    with torch.no_grad():
+        expected = namespace["model"](**batch).logits
+    assert compare(expected, namespace["outputs"].logits).sqnr > 15
+    written = (tmp_path / "encoder.pte").read_bytes()
+    assert qreg.verify(written, float_model, namespace["batches"]).to_float[0].sqnr > 15
 
 
 def test_the_comparison_lists_every_row_that_is_tested() -> None:
