@@ -12,7 +12,7 @@ from qreg.plugins.types.fields import strings
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
-RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
+RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 AFFINE = ("torch.per_tensor_affine", "None")
 LABELS = {
     "input_activation": "input activations",
@@ -28,7 +28,7 @@ class ConfigLimits:
     ``runtime`` is the name of the runtime in messages. ``activations`` are the dtypes that
     activations may have, without ``torch.``, and ``dynamic`` those of activations whose ranges are
     computed at run time; if it is empty, only static activations are accepted. ``whole_range``
-    requires all 256 values of activations. ``symmetric_dynamic`` is whether dynamic
+    requires all values of the dtype of activations. ``symmetric_dynamic`` is whether dynamic
     activations may be symmetric, and ``dynamic_scheme`` the scheme that weights must have with
     dynamic activations. Weights are int8, of the quantization scheme ``scheme``
     if one is given, and with at least ``weight_span`` between the ends of their range. ``groups``

@@ -89,14 +89,14 @@ def _by_own_noise(result: Result) -> Report:
 def finer(registry: Registry, variant: Variant) -> Iterator[str]:
     """Yield configs of the backend that lose less than that of a variant, one of each kind.
 
-    These are dynamic ones, which compute the range of each activation, and static ones with more
-    bits in the activations.
+    These are the ones with more bits in the activations, and dynamic ones with as many as a static
+    variant, since they compute the range of each activation.
     """
     mode, bits = _kind(registry, variant.backend, variant.config)
     seen = {(mode, bits)}
     for name in registry.configs(variant.backend):
         kind = _kind(registry, variant.backend, name)
-        is_finer = (kind[0] == "dynamic" and mode == "static") or kind[1] > bits
+        is_finer = kind[1] > bits or (kind == ("dynamic", bits) and mode == "static")
         if kind[0] not in ("qat", "weight") and kind not in seen and is_finer:
             seen.add(kind)
             yield name

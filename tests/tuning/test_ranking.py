@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import ModuleType
 
 import torch
 from torch import nn
 
-from qreg import Registry
+from qreg import Registry, SupportedConfig, hookimpl
 from qreg.algorithms import stock
+from qreg.configs.factory import Codes, config
 from qreg.pipeline.selection import selected
 from qreg.tuning.making import Subject
-from qreg.tuning.ranking import noises
+from qreg.tuning.ranking import finer, noises
 from qreg.tuning.values import Variant
 
 
@@ -39,3 +41,19 @@ def test_noises_in_another_config_are_those_with_the_algorithms_of_the_program(
     assert not isinstance(smooth, str)
     (place,) = [each for each in plain if each.module == "1"]
     assert smooth[place] < plain[place] / 10
+
+
+class Wide:
+    """A config of int16 activations for the toy backend."""
+
+    @hookimpl
+    def qreg_supported_configs(self, backend: str) -> Iterable[SupportedConfig]:
+        if backend == "toy":
+            made = config(activation=Codes("int16", -(2**15), 2**15 - 1))
+            yield SupportedConfig("wide", "int16 activations", "static", lambda: made)
+
+
+def test_more_bits_of_activations_are_a_finer_step(toy: ModuleType) -> None:
+    registry = Registry({"toy": toy, "wide": Wide()}, entry_points=False)
+    assert "wide" in finer(registry, Variant("toy", "minmax"))
+    assert list(finer(registry, Variant("toy", "wide"))) == []

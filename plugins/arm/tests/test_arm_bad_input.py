@@ -95,7 +95,7 @@ def test_inputs_of_another_shape_or_type(program: bytes) -> None:
 
 CHANGES = {
     "dynamic": {"is_dynamic": True},
-    "int16": {"dtype": torch.int16, "quant_min": -32768, "quant_max": 32767},
+    "int16 has no zero point": {"dtype": torch.int16, "quant_min": -32768, "quant_max": 32767},
     r"in \[-64, 63\] \(expected \[-128, 127\] for Arm": {"quant_min": -64, "quant_max": 63},
 }
 

@@ -29,12 +29,15 @@ def test_the_reference_model_is_there() -> None:
 
 def test_the_names_that_are_replaced_are_used_where_they_are() -> None:
     from executorch.backends.arm._passes import decompose_quant_nodes, insert_table_ops
+    from executorch.backends.arm._passes.rewrite_conv_pass import RewriteConvPass
     from executorch.backends.arm.operators import node_visitor
     from executorch.backends.arm.tosa import backend
 
     assert "aten.round.default" in inspect.getsource(decompose_quant_nodes)
     assert "create_node(" in inspect.getsource(decompose_quant_nodes.DecomposeQuantNodesPass.call)
     assert '"b_" + node.name + "_table_constant"' in inspect.getsource(insert_table_ops)
+    conversion = inspect.getsource(RewriteConvPass._insert_output_conversion)
+    assert "self._has_int32_rescale_user(node)" in conversion
     assert "DebugHook(" in inspect.getsource(backend)
     assert "json.dumps(debug_info.to_dict())" in inspect.getsource(node_visitor)
 

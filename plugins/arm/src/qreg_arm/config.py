@@ -1,4 +1,4 @@
-"""The symmetric int8 configs of Arm's quantizer, converted to torchao's form and back to Arm's.
+"""The symmetric int8 and int16 configs of Arm's quantizer, converted to torchao's form and back to Arm's.
 
 Arm's config class differs from that of qreg and torchao. The values are Arm's. Only its histogram
 observer is replaced by qreg's, which finds the same qparams in a fraction of the time.
@@ -7,15 +7,18 @@ observer is replaced by qreg's, which finds the same qparams in a fraction of th
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from qreg.backends.limits import ConfigLimits
+from qreg.backends.limits import LABELS, RANGES, ConfigLimits
 from qreg.configs.factory import STATIC_VARIANTS, named
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
 
+INT16 = RANGES["int16"]
+EPS = 2**-16  # the smallest scale of Arm's int8 config
 
 @functools.cache
 def symmetric(is_per_channel: bool = True, is_qat: bool = False) -> QuantizationConfig:
@@ -29,6 +32,30 @@ def symmetric(is_per_channel: bool = True, is_qat: bool = False) -> Quantization
     arm: Any = get_symmetric_quantization_config(is_per_channel=is_per_channel, is_qat=is_qat)
     activation = arm.input_activation if is_qat else _with_our_histogram(arm.input_activation)
     return QuantizationConfig(activation, activation, arm.weight, None, is_qat)
+
+
+@functools.cache
+def symmetric_int16(is_per_channel: bool = True, is_qat: bool = False) -> QuantizationConfig:
+    """Return a config of symmetric int16 activations per tensor, and the weights of ``symmetric``.
+
+    Activations are observed by their minimum and maximum: among 65,536 quantized values, none is
+    gained by clipping, and the search of a histogram would take minutes. Arm's config
+    begins at -32767 and has a smallest scale of 2**-12, which leaves values up to 1 only 4096
+    quantized values. This one has the range that TOSA clamps to, and the smallest scale of int8.
+    """
+    import torch
+    from torchao.quantization.pt2e import MinMaxObserver
+
+    base = symmetric(is_per_channel, is_qat)
+    activation = replace(
+        base.input_activation,
+        dtype=torch.int16,
+        quant_min=INT16[0],
+        quant_max=INT16[1],
+        qscheme=torch.per_tensor_symmetric,
+        observer_or_fake_quant_ctr=MinMaxObserver.with_args(eps=EPS),
+    )
+    return replace(base, input_activation=activation, output_activation=activation)
 
 
 def _with_our_histogram(spec: QuantizationSpec) -> QuantizationSpec:
@@ -59,8 +86,28 @@ def _is_per_channel(config: QuantizationConfig) -> bool:
 
 LIMITS = ConfigLimits(
     "Arm",
+    activations=("int8", "int16"),
     whole_range=True,  # TOSA clamps to no other
     required=("input_activation", "output_activation", "weight"),
     unchecked=("bias",),  # Arm derives it and ignores the config's
 )
-CONFIGS = tuple(named(symmetric, STATIC_VARIANTS))
+CONFIGS = (
+    *named(symmetric, STATIC_VARIANTS),
+    *named(symmetric_int16, STATIC_VARIANTS[:2], "int16"),
+)
+
+
+def refused(config: QuantizationConfig) -> str | None:
+    """Return why TOSA would not compute in integers with a config, or None."""
+    return LIMITS(config) or next(_with_zero_points(config), None)
+
+
+def _with_zero_points(config: QuantizationConfig) -> Iterator[str]:
+    """Yield the activations that would have zero points, which TOSA has for int8 only."""
+    import torch
+
+    for role, label in LABELS.items():
+        spec: Any = getattr(config, role)
+        if spec.dtype == torch.int16 and spec.qscheme != torch.per_tensor_symmetric:
+            wanted = "torch.per_tensor_symmetric for Arm, whose int16 has no zero point"
+            yield f"its {label} are torch.int16 of {spec.qscheme} (expected {wanted})"

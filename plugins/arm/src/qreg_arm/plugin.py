@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qreg import Backend, Lowered, Option, Requirement, SupportedConfig, hookimpl
-from qreg_arm.config import CONFIGS, LIMITS
+from qreg_arm.config import CONFIGS, refused
 from qreg_arm.runtime import load
 from qreg_arm.targets import ETHOS_U, TARGETS, TOSA, Target
 
@@ -38,7 +38,7 @@ def _backend(target: Target, **others: Any) -> Backend:
         name=target.name,
         summary=target.summary,
         default_config="int8_static_per_channel",
-        refuses=LIMITS,
+        refuses=refused,
         dynamic_shapes=False,
         quantizer=make,
         **others,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 IDENTIFIER = slice(4, 8)
 CONSTANTS = frozenset({"CONST", "CONST_SHAPE"})
-QUANTIZED = frozenset({"INT8", "INT4"})
+QUANTIZED = frozenset({"INT8", "INT4", "INT16"})
 AROUND = frozenset({"RESCALE", "TRANSPOSE", "RESHAPE"})  # inserted by Arm around other operators
 OPERANDS = 2  # operands after the first two are shifts, zero points and similar
 UNREADABLE = (struct.error, ValueError, IndexError, TypeError, OverflowError)
@@ -117,7 +117,7 @@ def _kernels(blocks: Sequence[Any], dtypes: Mapping[str, str]) -> Iterator[Kerne
     """Yield the operators, without constants.
 
     An operator computes on quantized values if none of its tensors is float, and an operand is int8
-    or was computed from int8 in integers.
+    or int16, or was computed from these in integers.
     """
     from tosa.Op import Op
 
@@ -144,7 +144,8 @@ def _conversions(kind: str, read: str, given: str) -> tuple[Kind, ...]:
         return ("quantize",)
     if kind == "CAST" and given == "FP32":
         return ("dequantize",)
-    return ("requantize",) if kind == "RESCALE" and read == given else ()
+    ends = QUANTIZED.intersection((read, given))
+    return ("requantize",) if kind == "RESCALE" and (read == given or len(ends) > 1) else ()
 
 
 def _names(table: Any, what: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from attrs import frozen
 
 # A program accepts and returns float tensors and may keep operators in float, so it needs both
 # profiles. executorch 1.4.1 lowers a float model to the same program with "TOSA-1.0+FP" alone.
-PROFILE = "TOSA-1.0+INT+FP"
+PROFILE = "TOSA-1.0+INT+FP+int16"
 
 
 @frozen
