@@ -1,4 +1,4 @@
-"""The symmetric int8 and int16 configs of Arm's quantizer, converted to torchao's form and back to Arm's.
+"""The symmetric configs of Arm's quantizer, converted to torchao's form and back to Arm's.
 
 Arm's config class differs from that of qreg and torchao. The values are Arm's. Only its histogram
 observer is replaced by qreg's, which finds the same qparams in a fraction of the time.
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 INT16 = RANGES["int16"]
 EPS = 2**-16  # the smallest scale of Arm's int8 config
+
 
 @functools.cache
 def symmetric(is_per_channel: bool = True, is_qat: bool = False) -> QuantizationConfig:
