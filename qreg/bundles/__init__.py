@@ -1,4 +1,5 @@
 """Bundles: folders with a program and what is known of it, which need no model to be used.
 
-``manifest`` has what is in a folder, ``contents`` what is written, ``bundle`` what is read.
+``writing`` and ``reading`` write and check the files that ``manifest`` lists; ``bundle`` is what
+was read.
 """

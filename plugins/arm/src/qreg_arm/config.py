@@ -39,10 +39,10 @@ def symmetric(is_per_channel: bool = True, is_qat: bool = False) -> Quantization
 def symmetric_int16(is_per_channel: bool = True, is_qat: bool = False) -> QuantizationConfig:
     """Return a config of symmetric int16 activations per tensor, and the weights of ``symmetric``.
 
-    Activations are observed by their minimum and maximum: among 65,536 quantized values, none is
-    gained by clipping, and the search of a histogram would take minutes. Arm's config
-    begins at -32767 and has a smallest scale of 2**-12, which leaves values up to 1 only 4096
-    quantized values. This one has the range that TOSA clamps to, and the smallest scale of int8.
+    Activations are observed by their minimum and maximum: with 65,536 quantized values, clipping
+    gains nothing. Arm's config begins at -32767 and has a smallest scale of 2**-12, which leaves
+    values up to 1 only 4096 quantized values. This one has the range that TOSA clamps to, and the
+    smallest scale of int8.
     """
     import torch
     from torchao.quantization.pt2e import MinMaxObserver
