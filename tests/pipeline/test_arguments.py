@@ -23,7 +23,10 @@ OWN = {
     "quantize": {"allow_float", "io"},
     "explain": {"numerics", "sensitivity", "timing", "profile"},
     "lower": set(),
-    "compare": {"backends", "configs", "threads", "rounds", "keep_in_float", "on_entry"},
+    "compare": {
+        *("backends", "configs", "threads", "rounds", "timeout"),
+        *("keep_in_float", "on_entry"),
+    },
     "verify": {"floor", "method", "run"},
 }
 STRICTER = {("compare", "calibration")}  # None is not accepted
