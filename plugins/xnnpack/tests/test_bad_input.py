@@ -62,9 +62,10 @@ def test_a_tensor_without_dimensions_works() -> None:
     assert result.decided == {"annotated": 2}
 
 
-def test_a_half_precision_model_says_what_to_pass_instead() -> None:
-    with pytest.raises(qreg.errors.InputError, match=r"in float16.*Pass model\.float\(\)"):
-        quantize(nn.Linear(8, 4).half(), ROW.half())
+def test_a_half_precision_program_says_what_to_pass_instead() -> None:
+    program = torch.export.export(nn.Linear(8, 4).half().eval(), (ROW.half(),))
+    with pytest.raises(qreg.errors.InputError, match=r"in float16.*model\.float\(\)"):
+        qreg.quantize(program, calibration=[(ROW.half(),)])
 
 
 def test_an_empty_graph_says_that_it_is_empty() -> None:

@@ -1,104 +1,26 @@
-"""Weights are held once: in float by the model, in int8 by the converted one, and in the program.
-
-Counted are the bytes of live tensors. What a process has resident depends on its allocator.
-"""
+"""Weights are held once: as floats in the model, in int8 in the converted one and the program."""
 
 from __future__ import annotations
 
 import gc
 import weakref
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
+import held as memory
 import pytest
-import torch
-from attrs import define, field
-from torch import Tensor, nn
+from held import LAYERS, LEAST, WIDTH, Held
+from torch import nn
 
-import qreg
-from qreg.utils.progress import Stages
-from qreg.verification import runner
+from qreg.jobs.processes import new_processes
 from qreg_xnnpack import compat
-
-WIDTH, LAYERS = 256, 6
-FILE = LAYERS * WIDTH * WIDTH * 4  # bytes of the weights in float32
-LEAST = WIDTH * WIDTH  # bytes of what is counted: one weight in int8
-
-
-def live() -> Counter[str]:
-    """Return the bytes of all storages by dtype, as shares of ``FILE``."""
-    storages: dict[int, tuple[str, int]] = {}
-    for each in gc.get_objects():
-        if type(each) in (Tensor, nn.Parameter) and each.device.type == "cpu":
-            storage = each.untyped_storage()
-            if storage.nbytes() >= LEAST:
-                storages[storage.data_ptr()] = str(each.dtype), storage.nbytes()
-    found: Counter[str] = Counter()
-    for dtype, count in storages.values():
-        found[dtype] += count / FILE  # type: ignore[assignment]
-    return found
-
-
-@define
-class Held:
-    """What is live more than before, after each stage, and at most while the program is judged."""
-
-    before: Counter[str] = field(factory=live)
-    after: dict[str, Counter[str]] = field(factory=dict)
-    judging: float = 0.0
-    delegated: set[int] = field(factory=set)  # addresses of the weights that a delegate is given
-    converted: set[int] = field(factory=set)
-
-    def more(self, dtype: str) -> float:
-        return live()[dtype] - self.before[dtype]
-
-
-def addresses(tensors: Any) -> set[int]:
-    return {each.data_ptr() for each in tensors if each.dtype == torch.int8}
 
 
 @pytest.fixture(scope="module")
 def held() -> Held:
-    """Quantize a chain of linears."""
-    model = nn.Sequential(*(nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(LAYERS))).eval()
-    found = Held()
-    with pytest.MonkeyPatch.context() as patch:
-        watch(patch, found)
-        batches = [(torch.randn(2, WIDTH),) for _ in range(2)]
-        config = "int8_dynamic_per_channel"
-        result = qreg.quantize(model, batches[0], calibration=batches, config=config)
-    found.converted = addresses(result.converted.buffers())
-    return found
-
-
-def watch(patch: pytest.MonkeyPatch, found: Held) -> None:
-    from executorch.backends.xnnpack.xnnpack_preprocess import XnnpackBackend
-
-    stage, evaluate = Stages.stage, runner.ByRows.call_function
-    preprocess = XnnpackBackend.preprocess
-
-    @contextmanager
-    def watched(itself: Any, name: str, *total: Any) -> Iterator[Any]:
-        with stage(itself, name, *total) as step:
-            yield step
-        gc.collect()
-        found.after[name] = live() - found.before
-
-    def evaluated(itself: Any, target: Any, *given: Any) -> Any:
-        result = evaluate(itself, target, *given)
-        if "dequantize_per_channel" in str(target):
-            found.judging = max(found.judging, found.more("torch.float32"))
-        return result
-
-    def preprocessed(program: Any, *given: Any) -> Any:
-        found.delegated |= addresses(program.state_dict.values())
-        return preprocess(program, *given)
-
-    patch.setattr(Stages, "stage", watched)
-    patch.setattr(runner.ByRows, "call_function", evaluated)
-    patch.setattr(XnnpackBackend, "preprocess", staticmethod(preprocessed))
+    """What a new process holds: this one has the garbage and the caches of other tests."""
+    with ProcessPoolExecutor(1, mp_context=new_processes()) as pool:
+        return pool.submit(memory.measured).result()
 
 
 def test_no_stage_holds_the_weights_in_float_again(held: Held) -> None:
