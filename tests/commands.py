@@ -21,9 +21,10 @@ def run(*arguments: object) -> Result:
 
 
 def succeeded(*arguments: object) -> str:
+    """What a command prints; faults of installed plugins are on standard error."""
     result = run(*arguments)
     assert result.exit_code == 0, result.output
-    return result.output
+    return result.stdout
 
 
 def failed(*arguments: object) -> str:

@@ -165,7 +165,7 @@ def test_a_fault_of_a_plugin_is_one_line_with_the_line_of_its_author(
     distribution: Callable[..., Path],
 ) -> None:
     folder = distribution("qreg-faulty", FAULT)
-    (warning,) = run("list").stderr.splitlines()
+    (warning,) = (line for line in run("list").stderr.splitlines() if "'faulty'" in line)
     assert warning.startswith(
         "Warning: plugin 'faulty' of distribution 'qreg-faulty' 1.0 is broken"
     )
