@@ -43,7 +43,7 @@ def test_the_code_on_the_page_runs(
 
 def test_every_stock_backend_has_a_page_and_a_row_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for folder in (ROOT / "plugins").glob("*/pyproject.toml"):
-        name = folder.parent.name
+    for sources in (ROOT / "plugins").glob("*/src"):
+        name = sources.parent.name
         assert (ROOT / "docs" / "backends" / f"{name}.md").is_file(), name
         assert f"(docs/backends/{name}.md)" in readme, name

@@ -62,7 +62,7 @@ def keep_transposes_apart(model: Any) -> None:
     for operation in list(model.get_ordered_ops()):
         if operation.get_type_name() != TRANSPOSE or not _keeps_shape(operation):
             continue
-        if _meets_product(operation):
+        if _depends_on_inputs(operation) and _meets_product(operation):
             value, order = (each for each in operation.input_values())
             rank = len(_shape(value))
             added = list(range(DIMENSIONS - rank))
@@ -103,8 +103,12 @@ def _is_layer(node: Any) -> bool:
     """Whether an operation is a product of a matrix and a constant."""
     if node.get_type_name() != PRODUCT or len(_shape(node.input_value(0))) != 2:
         return False
-    sources = reachable([node.input_value(1).get_node()], _sources)
-    return not any(each.get_type_name() == "Parameter" for each in sources)
+    return not _depends_on_inputs(node.input_value(1).get_node())
+
+
+def _depends_on_inputs(node: Any) -> bool:
+    """Whether a value is computed from the model's inputs; a weight may be transposed too."""
+    return any(each.get_type_name() == "Parameter" for each in reachable([node], _sources))
 
 
 def _keeps_shape(transpose: Any) -> bool:
