@@ -22,7 +22,7 @@ def is_code(text: str) -> bool:
 
 
 def imported(name: str, option: str) -> Callable[..., Any]:
-    """Return the function of that name. Raises as :func:`found`, and for what is no function."""
+    """Return the function of that name. Raises as :func:`found`, and for other values."""
     function = found(name, option, "FUNCTION")
     if not callable(function):
         raise InputError(f"{option} {name!r}: it is {function!r}, not a function")

@@ -1,4 +1,4 @@
-"""Packages that only some forms of data need, and that are no dependencies."""
+"""Optional packages, which some forms of data need."""
 
 from __future__ import annotations
 

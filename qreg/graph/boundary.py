@@ -1,4 +1,4 @@
-"""The border of a converted graph: quantizations of its inputs, dequantizations of its outputs.
+"""The boundary of a converted graph: quantized inputs, and outputs that are dequantized.
 
 A program takes and gives integers if these are left to its caller. The values that the operators
 read do not change by that.
@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 from attrs import asdict, field, frozen
 
 from qreg.graph.nodes import called
+from qreg.graph.operators import DEQUANTIZE, QUANTIZE
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.export import ExportedProgram
     from torch.fx import Graph, GraphModule, Node
-
-QUANTIZE = "quantized_decomposed.quantize_per_tensor.default"
-DEQUANTIZE = "quantized_decomposed.dequantize_per_tensor.default"
 
 
 @frozen
@@ -159,7 +157,7 @@ def float_readers(node: Node) -> list[Node]:
     return [user for user in node.users if called(user) != QUANTIZE]
 
 
-def without_border(model: GraphModule, boundary: Boundary) -> GraphModule:
+def without_boundary(model: GraphModule, boundary: Boundary) -> GraphModule:
     """Return a converted graph that takes and gives the integers of a boundary.
 
     Each input of the boundary is read by quantizations only, with its qparams. Each output is a

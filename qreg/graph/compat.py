@@ -7,11 +7,10 @@ moves.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial, wraps
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -46,9 +45,6 @@ DEDUCE = "_deduce_value"  # torchao 0.18.0: a method of ConstantFolder
 FUSE, FOLD = "_fuse_conv_bn_qat_helper", "_fold_conv_bn_qat_helper"
 PATTERNS = ("_get_quantized_qat_conv_bn_pattern", "_get_folded_quantized_qat_conv_bn_pattern")
 EXPORT, REPLACE = "_get_aten_graph_module_for_pattern", "replace_pattern_with_filters"
-KINDS = ("conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d")
-CONVOLUTIONS = {getattr(torch.ops.aten, name) for name in KINDS}
-QUANTIZE = "quantized_decomposed.quantize_per_"
 # Affine observers that observe a range; other affine observers are placeholders.
 AFFINE_RANGED = (AffineQuantizedMinMaxObserver, AffineQuantizedMovingAverageMinMaxObserver)
 
@@ -163,97 +159,14 @@ def _except_nested_bodies(delete: Callable[[GraphModule], None]) -> Callable[[Gr
 
 
 @contextmanager
-def fusing_present_convolutions() -> Iterator[None]:
-    """Make ``prepare_qat_pt2e`` search only for the kinds of convolution that the graph has.
-
-    torchao 0.18.0 exports three patterns for each of four kinds if the graph has a batch norm.
-    """
-    with _replaced(FUSE, partial(_only_where_possible, ())):
-        yield
-
-
-@contextmanager
-def folding_where_qat_scaled() -> Iterator[None]:
-    """Make ``convert_pt2e`` search only for scaled convolutions of QAT that there may be.
-
-    torchao 0.18.0 exports 24 patterns for each of four kinds of convolution if the graph has a
-    batch norm, whether or not the model comes from QAT. The export lasts 27 s. Each pattern
-    contains the convolution, and the division by the scale that ``prepare_qat_pt2e`` inserts
-    upstream of the batch norm. Without a match the graph does not change.
-    """
-    with _replaced(
-        FOLD, lambda fold: _only_where_possible((torch.ops.aten.div,), _in_present_variants(fold))
-    ):
-        yield
-
-
-@contextmanager
-def _replaced(name: str, change: Callable[[Any], Any]) -> Iterator[None]:
-    """Replace a function of torchao's QAT with what ``change`` makes of it."""
+def replaced_in_qat(name: str, change: Callable[[Any], Any]) -> Iterator[None]:
+    """Replace a function of ``qat_utils`` with what ``change`` makes of it."""
     present = getattr(qat_utils, name)
     setattr(qat_utils, name, change(present))
     try:
         yield
     finally:
         setattr(qat_utils, name, present)
-
-
-def _only_where_possible(needed: Collection[Any], search: Callable[..., GraphModule]) -> Any:
-    """Return a search for patterns of a convolution that skips graphs without the operators."""
-
-    @wraps(search)
-    def searched(graph_module: GraphModule, conv: Any, *others: Any, **options: Any) -> GraphModule:
-        operators = {getattr(n.target, "overloadpacket", None) for n in graph_module.graph.nodes}
-        if not {*needed, getattr(torch.ops.aten, conv.__name__)} <= operators:
-            return graph_module
-        return search(graph_module, conv, *others, **options)
-
-    return searched
-
-
-def _in_present_variants(fold: Callable[..., GraphModule]) -> Callable[..., GraphModule]:
-    """Return a fold that exports and searches only for variants that the graph may have."""
-
-    @wraps(fold)
-    def folded(graph_module: GraphModule, *others: Any, **options: Any) -> GraphModule:
-        variants = _variants(graph_module)
-        with ExitStack() as stack:
-            for name in PATTERNS:
-                stack.enter_context(_replaced(name, partial(_none_unless_in, variants)))
-            stack.enter_context(_replaced(EXPORT, partial(_unless_none, None)))
-            stack.enter_context(_replaced(REPLACE, partial(_unless_none, [])))
-            return fold(graph_module, *others, **options)
-
-    return folded
-
-
-def _variants(graph_module: GraphModule) -> set[tuple[bool, ...]]:
-    """Return the variants of scaled convolutions that a converted graph may have.
-
-    A variant tells whether the weight is quantized per channel, whether there is a bias, whether
-    it is quantized, and whether the batch norm is in training mode.
-    """
-    aten, nodes = torch.ops.aten, list(graph_module.graph.nodes)
-    read = [(str(n.target), n.args[0].target) for n in nodes if str(n.target).startswith(QUANTIZE)]
-    weights = {"channel" in target for target, source in read if source is aten.mul.Tensor}
-    convolutions = [n for n in nodes if getattr(n.target, "overloadpacket", None) in CONVOLUTIONS]
-    biased = {len(n.args) > 2 and n.args[2] is not None for n in convolutions}
-    rounded = aten.zeros_like.default in {source for _, source in read}
-    modes = {bool(n.args[5]) for n in nodes if n.target is aten.batch_norm.default}
-    return set(product(weights, biased, {False, rounded}, modes))
-
-
-def _none_unless_in(variants: Collection[tuple[bool, ...]], make: Callable[..., Any]) -> Any:
-    def made(*flags: Any) -> Any:
-        *kind, _, mode = flags  # a convolution between them
-        return make(*flags) if (*kind, mode) in variants else None
-
-    return made
-
-
-def _unless_none(otherwise: Any, call: Callable[..., Any]) -> Any:
-    """Return a call that is skipped for a pattern that is None, which it gets first or second."""
-    return lambda *of, **named: otherwise if None in of[:2] else call(*of, **named)
 
 
 def forget_models() -> None:

@@ -10,7 +10,6 @@ from attrs import evolve
 
 from qreg.errors import ConfigError, InputError, UnknownNameError
 from qreg.graph.boundary import (
-    DEQUANTIZE,
     Boundary,
     QParams,
     float_readers,
@@ -19,6 +18,7 @@ from qreg.graph.boundary import (
     quantizations,
 )
 from qreg.graph.nodes import called
+from qreg.graph.operators import DEQUANTIZE
 from qreg.graph.provenance import origin, producer
 from qreg.inputs.program_signature import ProgramSignature, TensorInfo
 from qreg.inputs.signature import Signature

@@ -20,7 +20,6 @@ from qreg.errors import CalibrationError, InputError
 from qreg.graph.compat import (
     AFFINE_RANGED,
     folding_by_rows,
-    folding_where_qat_scaled,
     forget_models,
     keeping_nested_bodies,
 )
@@ -28,6 +27,7 @@ from qreg.graph.mutation import keeping_state
 from qreg.graph.overloads import with_overloads
 from qreg.graph.prepared import OBSERVERS, is_prepared
 from qreg.graph.provenance import module_path
+from qreg.graph.qat_patterns import folding_where_qat_scaled
 from qreg.inputs.batches import Transform, capped, check_batches, checked, length, transformed
 from qreg.inputs.signature import Signature
 from qreg.inputs.specs import called, cloned

@@ -11,12 +11,9 @@ from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e, prepare_qat_pt
 from torchao.quantization.pt2e.quantizer import Quantizer
 
 from qreg.folding.fold import folded
-from qreg.graph.compat import (
-    forget_models,
-    fusing_present_convolutions,
-    restore_annotation,
-)
+from qreg.graph.compat import forget_models, restore_annotation
 from qreg.graph.prepared import float_graph
+from qreg.graph.qat_patterns import fusing_present_convolutions
 from qreg.programs.export import dynamic_shapes_of, export_again, exported
 from qreg.programs.stateless import check_state
 from qreg.quantizer.registry_quantizer import RegistryQuantizer, get_quantizer

@@ -12,7 +12,7 @@ from torch.nn.modules.module import register_module_buffer_registration_hook
 from torch.utils import _pytree as pytree
 
 from qreg.errors import ExportError, InputError
-from qreg.graph.boundary import Boundary, without_border
+from qreg.graph.boundary import Boundary, without_boundary
 from qreg.graph.prepared import is_prepared
 from qreg.graph.provenance import module_stack
 from qreg.inputs.arrays import as_tensors, check_precision, has_arrays
@@ -67,7 +67,7 @@ def export_again(
     The inputs and outputs in ``boundary`` are integers in what is exported.
     """
     if boundary is not None and boundary.present:
-        model, sample = without_border(model, boundary), boundary.taken(sample)
+        model, sample = without_boundary(model, boundary), boundary.taken(sample)
     args, keywords = split(model, sample)
     return export(model, args, dynamic_shapes, keywords)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from attrs import frozen
 
-from qreg.report.page.labels import Circle, placed
+from qreg.report.page.labels import Circle, Label, placed
 from qreg.report.page.scale import Scale, Tick
 
 BROAD, NARROW = 860.0, 400.0  # widths, of which a page shows the one that fits the window
@@ -98,33 +98,10 @@ def scatter(
     up = Scale.of(heights, HEIGHT - BOTTOM, TOP, unit=unit)
     left = 20.0 + LETTER * max(len(each.text) for each in up.ticks)
     across = Scale.of([each.x for each in spots], left, width - RIGHT, from_zero=True)
-    most = max(each.bytes for each in spots) or 1.0
-    ordered = sorted(spots, key=lambda each: -each.bytes)
-    circles = [
-        Circle(
-            across(each.x),
-            up(each.y),
-            round(max(LEAST, LARGEST * math.sqrt(each.bytes / most)), 2),
-            each.label,
-        )
-        for each in ordered
-    ]
+    ordered = sorted(spots, key=lambda each: -each.bytes)  # small circles on top of large ones
+    circles = list(_circles(ordered, across, up))
     area = (left, TOP, width - 4.0, HEIGHT - BOTTOM)
-    points = [
-        Point(
-            x=circle.x,
-            y=circle.y,
-            radius=circle.radius,
-            label=spot.label,
-            label_x=label.x,
-            label_y=label.y,
-            inside=label.inside,
-            leader=label.leader,
-            title=spot.title,
-            kinds=spot.kinds,
-        )
-        for spot, circle, label in zip(ordered, circles, placed(circles, area), strict=True)
-    ]
+    points = map(_point, ordered, circles, placed(circles, area))
     return Scatter(
         points=tuple(points),
         across=across.ticks,
@@ -145,4 +122,27 @@ def _lines(levels: Sequence[Level], up: Scale) -> tuple[Line, ...]:
         Line(at, each.text, at + (-5 if at == highest else 14), each.plain)
         for each in levels
         for at in [up(each.value)]
+    )
+
+
+def _circles(spots: Sequence[Spot], across: Scale, up: Scale) -> Iterator[Circle]:
+    """Yield a circle for each spot, whose area shows the size of the program."""
+    most = max(each.bytes for each in spots) or 1.0
+    for each in spots:
+        radius = round(max(LEAST, LARGEST * math.sqrt(each.bytes / most)), 2)
+        yield Circle(across(each.x), up(each.y), radius, each.label)
+
+
+def _point(spot: Spot, circle: Circle, label: Label) -> Point:
+    return Point(
+        x=circle.x,
+        y=circle.y,
+        radius=circle.radius,
+        label=spot.label,
+        label_x=label.x,
+        label_y=label.y,
+        inside=label.inside,
+        leader=label.leader,
+        title=spot.title,
+        kinds=spot.kinds,
     )

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from qreg import Lowered
 from qreg.graph.boundary import Boundary
-from qreg_onnxruntime.border import describe_border
 from qreg_onnxruntime.checks import check_lowerable
 from qreg_onnxruntime.exporting import export
 from qreg_onnxruntime.global_pools import with_global_pools
 from qreg_onnxruntime.kept_float import with_kept_float
 from qreg_onnxruntime.packed_weights import with_packed_weights
 from qreg_onnxruntime.passes import ready
+from qreg_onnxruntime.quantized_io import describe_quantized_io
 from qreg_onnxruntime.reading import Optimized
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def lower(program: ExportedProgram, opset: int = 21) -> Lowered:
     absorbed = ready(functional)
     model = with_packed_weights(export(functional, opset))
     model = with_kept_float(with_global_pools(model))
-    describe_border(model, Boundary.of_program(functional))
+    describe_quantized_io(model, Boundary.of_program(functional))
     onnx.checker.check_model(model, full_check=True)
     written: bytes = model.SerializeToString()
     optimized = Optimized.of(model.graph, written, absorbed)

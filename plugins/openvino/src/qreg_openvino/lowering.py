@@ -10,13 +10,13 @@ from qreg import Lowered
 from qreg.backends.exported import changed_inputs
 from qreg.graph.boundary import Boundary
 from qreg.graph.decompositions import into_products
-from qreg_openvino.border import described, spell_out_border
 from qreg_openvino.checks import check_lowerable
 from qreg_openvino.container import GRAPH, WEIGHTS, join
 from qreg_openvino.converting import convert
 from qreg_openvino.fusions import keep_apart_from_activations, keep_reductions_apart
 from qreg_openvino.passes import copies, pad_ahead_of_averages
 from qreg_openvino.permutations import drop_undone_permutations
+from qreg_openvino.quantized_io import describe_quantized_io, spell_out_quantized_io
 from qreg_openvino.reading import Compiled
 from qreg_openvino.runtime import compiled_model
 from qreg_openvino.upstream import move_quantizations_upstream
@@ -39,8 +39,10 @@ def lower(program: ExportedProgram) -> Lowered:
     drop_undone_permutations(functional)
     move_quantizations_upstream(functional)
     boundary = Boundary.of_program(functional)
-    spell_out_border(functional)
-    written = serialized(described(convert(functional), boundary))
+    spell_out_quantized_io(functional)
+    model = convert(functional)
+    describe_quantized_io(model, boundary)
+    written = serialized(model)
     compiled = Compiled.of(compiled_model(written).get_runtime_model())
     return Lowered(
         program=written,

@@ -12,7 +12,6 @@ from qreg.backends.exported import changed_inputs, float_conversions
 from qreg.backends.memory import return_freed
 from qreg.backends.patching import quiet
 from qreg.backends.unsupported import naming_unsupported
-from qreg_xnnpack.border import constant_methods
 from qreg_xnnpack.clamps import one_clamp_in_a_row
 from qreg_xnnpack.compat import release_payloads, without_bilinear_patterns, without_kernel
 from qreg_xnnpack.copies import without_copies
@@ -24,6 +23,7 @@ from qreg_xnnpack.merging import merged_by_bits
 from qreg_xnnpack.neighbours import float_beside_int8, taken_for_int8
 from qreg_xnnpack.partitions import without_cycles
 from qreg_xnnpack.passes import ready
+from qreg_xnnpack.quantized_io import constant_methods
 from qreg_xnnpack.reading import delegate_graphs, outside_nodes
 from qreg_xnnpack.recomputing import computed_once, decomposed_once
 from qreg_xnnpack.retracing import checked_once, traced_once

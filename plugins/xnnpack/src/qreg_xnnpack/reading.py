@@ -18,8 +18,8 @@ from qreg.backends.exported import conversion_of, name_of
 from qreg.backends.program_graph import Kernel, Kind, ProgramGraph, within
 from qreg.graph.provenance import origin
 from qreg.graph.walks import reachable
-from qreg_xnnpack.border import check_border
 from qreg_xnnpack.compat import delegates_of, graph_of, program_of
+from qreg_xnnpack.quantized_io import check_quantized_io
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -57,7 +57,7 @@ def delegate_graphs(program: bytes, edge: ExportedProgram, method: str) -> list[
     payloads = [bytes(each.data) for each in description.backend_delegate_data]
     sources = [each.original_module for each in delegates_of(edge)]
     graphs = [graph_of(payloads[delegate.processed.index]) for delegate in delegates]
-    check_border(plan, graphs)
+    check_quantized_io(plan, graphs)
     return [
         _delegate_graph(number, graph, source.graph)
         for number, (graph, source) in enumerate(zip(graphs, sources, strict=True))

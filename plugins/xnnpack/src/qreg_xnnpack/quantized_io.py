@@ -41,7 +41,7 @@ def _methods(method: str, program: ExportedProgram) -> Iterator[tuple[str, float
         yield f"{prefix}{name}_zero_point", qparams.zero_point
 
 
-def check_border(plan: Any, graphs: Sequence[Mapping[str, Any]]) -> None:
+def check_quantized_io(plan: Any, graphs: Sequence[Mapping[str, Any]]) -> None:
     """Raise ``LoweringError`` if a delegate has another type or size of a tensor that it is given.
 
     XNNPACK reads and writes as many bytes as its own description says. The serializer of executorch

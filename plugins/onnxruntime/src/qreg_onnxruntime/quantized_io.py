@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 KEY = "qreg.quantized_io"
 
 
-def describe_border(model: Any, boundary: Boundary) -> None:
+def describe_quantized_io(model: Any, boundary: Boundary) -> None:
     """Write the qparams of the inputs and outputs that are integers to the metadata, as JSON."""
     if not boundary.present:
         return

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import qreg
 from qreg.errors import LoweringError
-from qreg_xnnpack.border import check_border
 from qreg_xnnpack.compat import graph_of, program_of
+from qreg_xnnpack.quantized_io import check_quantized_io
 
 GUARD = 64
 
@@ -82,7 +82,7 @@ def test_a_delegate_with_another_type_or_size_of_a_tensor_is_refused(
     program = program_of(result.program)
     plan, payload = program.execution_plan[0], program.backend_delegate_data[0].data
     graph = graph_of(bytes(payload))
-    check_border(plan, [graph])
+    check_quantized_io(plan, [graph])
     (tensor,) = (
         each["xvalue_union"]["tensor_value"]
         for each in graph["xvalues"]
@@ -90,4 +90,4 @@ def test_a_delegate_with_another_type_or_size_of_a_tensor_is_refused(
     )
     tensor[field] = value
     with pytest.raises(LoweringError, match=r"a tensor of CHAR \[5, 7\] is .* past its end"):
-        check_border(plan, [graph])
+        check_quantized_io(plan, [graph])

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 INFO = ["qreg", "quantized_io"]
 
 
-def spell_out_border(program: ExportedProgram) -> None:
+def spell_out_quantized_io(program: ExportedProgram) -> None:
     """Write dequantizations of inputs and quantizations of outputs as arithmetic.
 
-    The frontend of openvino 2025.4 converts a quantization and the dequantization behind it to one
-    FakeQuantize, and drops a conversion that stands alone.
+    The frontend of openvino 2025.4 converts a quantization followed by a dequantization to one
+    FakeQuantize, and drops either of them if it is alone.
     """
     boundary = Boundary.of_program(program)
     wanted = program.graph_signature.user_inputs
@@ -32,20 +32,19 @@ def spell_out_border(program: ExportedProgram) -> None:
     program.graph_module.recompile()
 
 
-def described(model: Any, boundary: Boundary) -> Any:
+def describe_quantized_io(model: Any, boundary: Boundary) -> None:
     """Write the qparams of inputs and outputs to the runtime information of a model, as JSON."""
-    if boundary.present:
-        inputs, outputs = (
-            [port.get_any_name() for port in side] for side in (model.inputs, model.outputs)
-        )
-        model.set_rt_info(json.dumps(boundary.table(inputs, outputs)), INFO)
-    return model
+    if not boundary.present:
+        return
+    sides = (model.inputs, model.outputs)
+    inputs, outputs = ([port.get_any_name() for port in side] for side in sides)
+    model.set_rt_info(json.dumps(boundary.table(inputs, outputs)), INFO)
 
 
 def _dequantize(node: Node, qparams: QParams) -> None:
-    """Put a dequantization in arithmetic and a quantization ahead of a dequantization.
+    """Insert a dequantization as arithmetic, and a quantization, ahead of a dequantization.
 
-    The quantization changes no value. It is what OpenVINO finds the operators in int8 by.
+    The quantization changes no value. OpenVINO needs the pair to run the operators in int8.
     """
     import torch
 
@@ -59,9 +58,10 @@ def _dequantize(node: Node, qparams: QParams) -> None:
 
 
 def _quantize(node: Node, qparams: QParams) -> None:
-    """Put a dequantization behind a quantization of an output, and find its integers from that.
+    """Dequantize an output after its quantization, and compute its integers from the result.
 
-    They are floats near integers then, which openvino 2025.4 has no conversion of a rounding for.
+    The computed values are close to integers, and ``floor(x + 0.5)`` rounds them: openvino 2025.4
+    has no conversion of ``aten.round``.
     """
     import torch
 
