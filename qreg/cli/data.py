@@ -103,9 +103,11 @@ def _samples(
         return _images(path, given)
     if given["tokenizer"] or path.suffix == ".txt":
         return _texts(path, given, takes)
-    if path.suffix not in (".npz", ".safetensors") or not path.is_file():
+    if path.suffix not in (".npz", ".safetensors"):
         return None
     check_form(given, "arrays")
+    if not path.is_file():
+        raise InputError(f"{path} is not a file (expected arrays, with a sample in each row)")
     return partial(_rows, _arrays(path), path)
 
 

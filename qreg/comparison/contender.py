@@ -99,8 +99,8 @@ class Contender:
             return self._connection.recv()
         self._process.kill()
         raise TimeoutError(
-            f"its process had no answer after {self._timeout:g} s, and was ended. Allow more time "
-            "with timeout="
+            f"its process had no answer after {self._timeout:g} s, and was ended. Pass a longer "
+            "timeout."
         )
 
     def _end(self) -> str:

@@ -62,14 +62,22 @@ def check_io(io: IO, backend: Backend, modes: Iterable[str]) -> None:
         )
 
 
+def check_names(io: IO, signature: ProgramSignature) -> None:
+    """Raise ``UnknownNameError`` for a name that no input or output of the model has."""
+    known = [each.name for each in (*signature.inputs, *signature.outputs)]
+    for name in io if isinstance(io, Mapping) else ():
+        if name not in known:
+            remedy = "Pass names of inputs and outputs, or int8 for all."
+            raise UnknownNameError("input or output in io", name, known, remedy)
+
+
 def boundary_of(
     io: IO, reference: GraphModule, converted: GraphModule, decisions: Sequence[Decision]
 ) -> Boundary:
     """Return the qparams of the inputs and outputs that are to be integers.
 
-    ``"int8"`` stands for all that are floating-point tensors in the model. Raises
-    ``UnknownNameError`` for a name that the model does not have, and ``InputError`` for a tensor
-    that an operator computes or reads in float, with the operator and the reason.
+    ``"int8"`` stands for all that are floating-point tensors in the model. Raises ``InputError``
+    for a tensor that an operator computes or reads in float, with the operator and the reason.
     """
     signature = ProgramSignature.of_graph(reference)
     wanted = _wanted(io, signature)
@@ -117,13 +125,9 @@ def _retyped(infos: Sequence[TensorInfo], known: Mapping[int, QParams]) -> tuple
 
 
 def _wanted(io: IO, signature: ProgramSignature) -> set[str]:
-    infos = [*signature.inputs, *signature.outputs]
     if not isinstance(io, Mapping):
+        infos = (*signature.inputs, *signature.outputs)
         return {each.name for each in infos if io == INT8 and each.dtype.startswith("float")}
-    for name in io:
-        if name not in {each.name for each in infos}:
-            remedy = "Pass names that result.signature has."
-            raise UnknownNameError("input or output in io", name, [i.name for i in infos], remedy)
     return {name for name, kind in io.items() if kind == INT8}
 
 

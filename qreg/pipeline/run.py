@@ -24,7 +24,8 @@ from qreg.graph.mutation import own_state
 from qreg.graph.observed import take_observers
 from qreg.graph.prepared import float_graph
 from qreg.inputs.fingerprint import Hashed
-from qreg.inputs.quantized_io import FLOAT, IO, boundary_of
+from qreg.inputs.program_signature import ProgramSignature
+from qreg.inputs.quantized_io import FLOAT, IO, boundary_of, check_names
 from qreg.inputs.signature import Signature
 from qreg.pipeline.calibrate import check_observers, converted_for
 from qreg.pipeline.calibration import Calibrator
@@ -101,7 +102,11 @@ class Run:
         return floor_of(self.quantizer.modes)
 
     def export(self, model: torch.nn.Module | ExportedProgram, inputs: Any, shapes: Any) -> Source:
-        """Export the model. Raises ``ExportError``, and ``InputError`` for inputs and shapes."""
+        """Export the model.
+
+        Raises ``ExportError``, ``InputError`` for inputs and shapes, and ``UnknownNameError`` for
+        names in ``io``.
+        """
         with self.stages.stage("export"):
             dtypes, allow_float = self.goal.backend.dtypes, self.quantizer.allow_float
             check_weights(model, dtypes, allow_float=allow_float)
@@ -111,6 +116,7 @@ class Run:
             signature = Signature.of_program(program)
             dynamic = supported_shapes(self.goal, program, example)
             graph = own_state(program.module(check_guards=False))
+            check_names(self.io, ProgramSignature.of_graph(graph))
         return Source(program, example, dynamic, signature, graph)
 
     def quantize(self, source: Source, data: Data, selection: Selection = NONE) -> Graphs:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 
 import torch
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from torch import Tensor
 
 NEGLIGIBLE = 1e-6  # differences that count as rounding, for any signal
@@ -89,11 +89,13 @@ class Tally:
         """The slice with the lowest SQNR along the axes that may hold channels.
 
         These are axis 1 (of images and rows) and the last axis (of sequences, and of channels-last
-        images). None for a tensor of fewer than two dimensions, for axes of size 1, and for axes
-        whose size changes from sample to sample.
+        images). It is never above that of the whole tensor: where no slice stands out, it equals
+        that. None for a tensor of fewer than two dimensions, for axes of size 1, and for axes whose
+        size changes from sample to sample.
         """
         found = [sums.worst(axis) for axis, sums in self._slices.items() if sums]
-        return min(found, key=lambda each: each.sqnr, default=None)
+        worst = min(found, key=lambda each: each.sqnr, default=None)
+        return worst and evolve(worst, sqnr=min(worst.sqnr, self.sqnr))
 
 
 def _axes(tensor: Tensor) -> Iterator[int]:

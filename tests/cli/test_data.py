@@ -98,6 +98,12 @@ def test_a_damaged_file_is_named(name: str, tmp_path: Path) -> None:
         read(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["lost.npz", "lost.safetensors"])
+def test_arrays_that_are_missing_are_named(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"{name} is not a file \(expected arrays"):
+        read(tmp_path / name)
+
+
 def test_arrays_of_different_lengths_are_rejected(tmp_path: Path) -> None:
     numpy.savez(tmp_path / "data.npz", x=numpy.zeros((3, 2)), y=numpy.ones((2, 2)))
     with pytest.raises(InputError, match=r"different numbers of samples .*found 2, 3"):

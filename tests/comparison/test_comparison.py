@@ -143,7 +143,7 @@ def test_a_process_without_an_answer_in_time_is_ended(
     found = compared(model, batches, plugins, "toy", timeout=0.001)
     for entry in found.entries:
         assert entry.failure == (
-            "its process had no answer after 0.001 s, and was ended. Allow more time with timeout="
+            "its process had no answer after 0.001 s, and was ended. Pass a longer timeout."
         )
     assert not multiprocessing.active_children()
 

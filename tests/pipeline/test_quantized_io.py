@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,22 @@ def test_requests_that_cannot_be_met_are_errors(
 ) -> None:
     with pytest.raises(error, match=message):
         made(registry, Doubled(), **given)
+
+
+def test_a_name_that_is_unknown_is_an_error_ahead_of_the_calibration(registry: Any) -> None:
+    def untouched() -> Iterator[tuple[Tensor, ...]]:
+        pytest.fail("the calibration data were read")
+        yield from DATA
+
+    with pytest.raises(UnknownNameError, match="input or output in io 'z'"):
+        qreg.quantize(
+            Doubled(),
+            DATA[0],
+            backend="toy",
+            calibration=untouched(),
+            registry=registry,
+            io={"z": "int8"},
+        )
 
 
 def test_readers_with_different_scales_are_an_error(registry: Any) -> None:

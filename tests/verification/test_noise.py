@@ -210,6 +210,13 @@ def test_even_noise_just_above_the_floor_has_no_slice_below_it(shape: tuple[int,
     assert judged(values, noisy).good
 
 
+def test_the_worst_slice_is_never_closer_than_the_whole() -> None:
+    values = drawn(8, 4)
+    output = rounded(values, 0.02)
+    slices = [sqnr(values[:, each], output[:, each]) for each in range(4)]
+    assert min(slices) < found(values, output).sqnr == pytest.approx(sqnr(values, output))
+
+
 @pytest.mark.parametrize("columns", [1, 2])
 def test_a_bad_column_of_a_few_rows_is_not_taken_for_chance(columns: int) -> None:
     values = drawn(4, 24)
