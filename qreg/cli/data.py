@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from qreg.cli.code import called, found, is_code, raised
-from qreg.cli.forms import DataOptions, check_form, numbers
+from qreg.cli.forms import DataOptions, check_form, numbers, positive
 from qreg.errors import InputError, QregError
 
 if TYPE_CHECKING:
@@ -52,6 +52,11 @@ def read_data(
     """
     subject = f"{option} {text!r}"
     path = data_file(text)
+    if path is not None and not path.exists():
+        raise InputError(
+            f"{subject}: there is no such file or folder (expected batches, arrays, a text or a "
+            "folder of images)"
+        )
     batches = _of_code(text, option, given) if path is None else _of_file(path, given, takes)
     if isinstance(batches, list):
         return batches
@@ -106,8 +111,6 @@ def _samples(
     if path.suffix not in (".npz", ".safetensors"):
         return None
     check_form(given, "arrays")
-    if not path.is_file():
-        raise InputError(f"{path} is not a file (expected arrays, with a sample in each row)")
     return partial(_rows, _arrays(path), path)
 
 
@@ -115,9 +118,9 @@ def _images(folder: Path, given: DataOptions) -> Callable[[], Iterable[Sample]]:
     from qreg.cli.images import read_images
 
     check_form(given, f"a folder of images, {folder}", "--image-size", "--mean", "--std")
-    height, width = numbers(given["image_size"] or "", "--image-size", (2,))
+    height, width = positive(given["image_size"] or "", "--image-size", (2,))
     mean = numbers(given["mean"] or "", "--mean", (1, 3))
-    std = numbers(given["std"] or "", "--std", (len(mean),))
+    std = positive(given["std"] or "", "--std", (len(mean),))
     size = int(height), int(width)
     return lambda: ((each,) for each in read_images(folder, size, mean, std))
 
@@ -129,8 +132,6 @@ def _texts(
 
     check_form(given, f"a text, {path}", "--tokenizer", "--tokens")
     tokenizer, tokens = given["tokenizer"] or Path(), given["tokens"] or 0
-    if not path.is_file():
-        raise InputError(f"{path} is not a file (expected a text, with a sample in each line)")
 
     def fitting() -> Iterator[Sample]:
         for each in read_texts(path, tokenizer, tokens):

@@ -81,3 +81,11 @@ def numbers(text: str, option: str, counts: tuple[int, ...]) -> tuple[float, ...
         expected = " or ".join(map(str, counts))
         raise InputError(f"{option} {text!r}: expected {expected} numbers, separated by commas")
     return found
+
+
+def positive(text: str, option: str, counts: tuple[int, ...]) -> tuple[float, ...]:
+    """Return the same as :func:`numbers`, of which each must be above 0."""
+    found = numbers(text, option, counts)
+    if not all(each > 0 for each in found):
+        raise InputError(f"{option} {text!r}: expected numbers above 0")
+    return found

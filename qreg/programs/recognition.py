@@ -191,6 +191,12 @@ def _by_bytes(path: Path, head: bytes) -> Found | None:
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
         load = f"safetensors.torch.load_file({path.name!r})"
         return Found("a safetensors file, which has weights without code", WEIGHTS.format(load))
+    if path.suffix == ".py":
+        return Found(
+            "code",
+            f"On the command line, name a model in it: {path}:NAME.",
+            f"On the command line, name batches in it: {path}:NAME.",
+        )
     is_onnx = head[0] == 8 and head[1] < 64 and head[2] in ONNX_FIELDS
     if is_onnx or path.suffix == ".onnx":
         return Found("an ONNX model", f"Export the PyTorch model that it was made from: {EXPORT}.")

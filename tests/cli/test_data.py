@@ -98,10 +98,12 @@ def test_a_damaged_file_is_named(name: str, tmp_path: Path) -> None:
         read(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["lost.npz", "lost.safetensors"])
-def test_arrays_that_are_missing_are_named(name: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=rf"{name} is not a file \(expected arrays"):
-        read(tmp_path / name)
+@pytest.mark.parametrize("name", ["lost.npz", "lost.safetensors", "lost.pt", "lost.txt", "lost"])
+def test_data_that_are_missing_are_named_whatever_options_are_given(
+    name: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=rf"{name}': there is no such file or folder \(expected"):
+        read(tmp_path / name, image_size="4,4")
 
 
 def test_arrays_of_different_lengths_are_rejected(tmp_path: Path) -> None:
@@ -157,6 +159,8 @@ def test_an_image_that_cannot_be_read_is_named(images: Path) -> None:
         ({}, "--image-size and --mean and --std must be given"),
         (IMAGES | {"mean": "0.5,0.4"}, "--mean '0.5,0.4': expected 1 or 3 numbers"),
         (IMAGES | {"std": "1"}, "--std '1': expected 3 numbers"),
+        (IMAGES | {"std": "1,0,1"}, "--std '1,0,1': expected numbers above 0"),
+        (IMAGES | {"image_size": "8,-8"}, "--image-size '8,-8': expected numbers above 0"),
         (IMAGES | {"image_size": "large"}, "--image-size 'large': expected 2 numbers"),
         (IMAGES | {"tokens": 8}, "--tokens: it has no effect on a folder of images"),
     ],

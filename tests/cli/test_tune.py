@@ -122,5 +122,5 @@ def test_data_and_files_are_checked_first(raw: tuple[Path, Path], metric: str) -
     assert "is an input" in failed(*given, "--calibration", data, "-o", model)
     mistaken = failed(*given, "--calibration", data, "-o", "best.pte")
     assert "not a name for a program of toy (expected a name that ends with .toy)" in mistaken
-    assert "nothing.pt is not a file" in failed(*given, "--calibration", "nothing.pt")
+    assert "'nothing.pt': there is no such file" in failed(*given, "--calibration", "nothing.pt")
     assert "Did you mean 'toy'" in failed(*given[:-1], "tay", "--calibration", data)

@@ -113,6 +113,15 @@ def test_a_file_in_place_of_a_program_is_named_with_the_way_out(
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
+def test_code_without_a_name_in_it_is_named_with_the_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "net.py"
+    path.write_text("model = None")
+    with pytest.raises(InputError, match=r"it is code .*name a model in it: .*net\.py:NAME"):
+        read_program(path)
+    with pytest.raises(InputError, match=r"it is code .*name batches in it: .*net\.py:NAME"):
+        read_batches(path)
+
+
 def numpy_batches(path: Path) -> None:
     torch.save([(np.zeros(4),)], path)
 
