@@ -6,6 +6,8 @@ torchao and executorch's quantizer export the patterns that they search for anew
 Graphs create so many objects that Python's garbage collector takes a tenth of the time: it goes
 through all modules of torch and all tests again and again. And pytest 9.2 captures what loggers
 that do not propagate write. Torch then describes each tensor of a trace, with the stack of calls.
+
+Programs are not cached: a test sees what is lowered now, and writes nothing into the user's home.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import copy
 import functools
 import gc
 import logging
+import os
 import sys
 from collections.abc import Hashable, Iterator
 from types import FunctionType
@@ -27,7 +30,8 @@ EXPORT = "_get_aten_graph_module_for_pattern"  # torchao 0.18.0
 
 
 def pytest_configure() -> None:
-    """Collect garbage after 50,000 allocations instead of 700, and let torch write no trace."""
+    """Collect garbage after 50,000 allocations instead of 700; write no trace and no cache."""
+    os.environ["QREG_CACHE"] = ""
     gc.set_threshold(50_000, 20, 100)
     logging.getLogger(TRACE).propagate = True
 

@@ -36,6 +36,7 @@ from qreg.plugins.registry import Registry
     default=None,
     help="Print each call of a hook, and the traceback of each error.",
 )
+@click.option("--no-cache", is_flag=True, help="Lower anew what an earlier run has lowered.")
 @click.option("-v", "--verbose", is_flag=True, help="Print what other libraries report, too.")
 @click.option("-q", "--quiet", is_flag=True, help="Print results and errors alone.")
 @click.pass_context
@@ -46,6 +47,7 @@ def main(
     disable_plugins: list[str] | None,
     strict: bool | None,
     trace: bool | None,
+    no_cache: bool,
     verbose: bool,
     quiet: bool,
 ) -> None:
@@ -53,7 +55,13 @@ def main(
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO
     context.with_resource(logged(level))
     check_own()
-    context.obj = Registry(load=load_plugins, disable=disable_plugins, strict=strict, trace=trace)
+    context.obj = Registry(
+        load=load_plugins,
+        disable=disable_plugins,
+        strict=strict,
+        trace=trace,
+        cache="" if no_cache else None,
+    )
 
 
 for command in (list_, ops, quantize, explain, verify, compare, tune, generate, new_plugin):

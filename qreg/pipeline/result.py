@@ -26,6 +26,7 @@ from qreg.inputs.batches import BY_HAND, called_with, placed
 from qreg.inputs.program_signature import ProgramSignature
 from qreg.inputs.quantized_io import FLOAT, IO, in_integers, taking_integers
 from qreg.inputs.signature import Signature
+from qreg.pipeline import cached
 from qreg.plugins.blame import call
 from qreg.plugins.processor import described
 from qreg.plugins.types.backend import Runner
@@ -162,7 +163,7 @@ def _timing(result: Result) -> Timing:
             f"{result.target.backend.runtime} is a simulator, so its times are meaningless"
         )
     alone = result.target.of_method(None)
-    plain = alone.lower(_exported(result, result.reference))
+    plain = cached.lowered(alone, _exported(result, result.reference))
     sample, changed = result.samples[0], result.lowered.changed_inputs
     loader = result.target.loader.in_float(result.boundary, changed)
     programs = [(alone.loader, plain.program), (loader, result.program)]

@@ -27,6 +27,7 @@ from qreg.inputs.fingerprint import Hashed
 from qreg.inputs.program_signature import ProgramSignature
 from qreg.inputs.quantized_io import FLOAT, IO, boundary_of, check_names
 from qreg.inputs.signature import Signature
+from qreg.pipeline import cached
 from qreg.pipeline.calibrate import check_observers, converted_for
 from qreg.pipeline.calibration import Calibrator
 from qreg.pipeline.improvement import Trials
@@ -198,8 +199,9 @@ class Run:
         """Lower the converted program and verify it. Raises ``ProgramError`` with suspects."""
         with self._naming_suspects(graphs):
             with self.stages.stage("lower"):
-                lowered = self.goal.lower(
-                    export_again(graphs.converted, source.example, source.shapes, graphs.boundary)
+                lowered = cached.lowered(
+                    self.goal,
+                    export_again(graphs.converted, source.example, source.shapes, graphs.boundary),
                 )
                 return_freed()
             verification = self._verify(source, graphs, lowered, min_sqnr)

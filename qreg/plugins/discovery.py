@@ -43,6 +43,7 @@ class Found:
     problem: str | None = None
     cause: Exception | None = None
     fault: str | None = None
+    module: str = ""
 
 
 def discover() -> Iterator[Found]:
@@ -139,7 +140,14 @@ def _plugins_of(distribution: Distribution, fault: str | None) -> Iterator[Found
         return
     problem, raised = _misfit(distribution)
     for point in points:
-        yield Found(point.name, name, number, point.load, problem, raised, fault)
+        yield Found(
+            point.name, name, number, point.load, problem, raised, fault, _module(point.value)
+        )
+
+
+def _module(value: str) -> str:
+    """Return the module that an entry point names; ``EntryPoint.module`` raises if it is none."""
+    return value.partition(":")[0].strip()
 
 
 def _unreadable(distribution: Distribution, cause: Exception) -> Iterator[Found]:

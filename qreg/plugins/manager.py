@@ -53,7 +53,9 @@ class PluginHost:
             raise UnknownNameError("plugin", name, known, "`qreg list` shows what is installed.")
 
     def _add(self, found: Found) -> None:
-        plugin = Plugin(found.name, found.distribution, found.version, found.load)
+        plugin = Plugin(
+            found.name, found.distribution, found.version, found.load, module=found.module
+        )
         plugin.left_out = self._switches.why_not(plugin.name, plugin.distribution)
         rival = self._in_force(plugin.name)
         self.plugins.append(plugin)

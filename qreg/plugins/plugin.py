@@ -15,7 +15,8 @@ class Plugin:
 
     A plugin with an ``error`` is broken and skipped. ``faults`` are reported, and leave the plugin
     in force. ``left_out`` is why the plugin is not loaded. ``unused`` says which of its values are
-    for a backend that is not installed.
+    for a backend that is not installed. ``module`` is that of its entry point, empty for a plugin
+    that was passed as an object.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Plugin:
     left_out: str | None = None
     unused: str | None = None
     faults: list[PluginError] = field(factory=list)
+    module: str = ""
 
     @property
     def works(self) -> bool:

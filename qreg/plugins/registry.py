@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qreg.errors import (
@@ -52,9 +53,10 @@ class Registry:
 
     ``plugins`` are in-process plugins by name; ``entry_points`` adds those of the installed
     distributions. ``load`` and ``disable`` name the plugins to load and to skip. ``strict`` makes a
-    broken plugin an error. ``trace`` prints each call of a hook. The defaults of these four are in
-    the environment variables ``QREG_LOAD_PLUGINS``, ``QREG_DISABLE_PLUGINS``, ``QREG_STRICT`` and
-    ``QREG_TRACE``.
+    broken plugin an error. ``trace`` prints each call of a hook. ``cache`` is the folder in which
+    lowered programs are kept, empty for none. The defaults of these five are in the environment
+    variables ``QREG_LOAD_PLUGINS``, ``QREG_DISABLE_PLUGINS``, ``QREG_STRICT``, ``QREG_TRACE`` and
+    ``QREG_CACHE``.
 
     Raises ``UnknownNameError`` for a plugin in ``load`` that is not installed, and, if ``strict``,
     ``PluginError`` for a broken one.
@@ -69,8 +71,9 @@ class Registry:
         disable: Iterable[str] | None = None,
         strict: bool | None = None,
         trace: bool | None = None,
+        cache: str | Path | None = None,
     ) -> None:
-        self.switches = from_environment(load, disable, strict, trace)
+        self.switches = from_environment(load, disable, strict, trace, cache)
         self._host = PluginHost(plugins or {}, entry_points=entry_points, switches=self.switches)
         self._configs: dict[str, dict[str, Supplied[SupportedConfig]]] = {}
         self._annotators: dict[str, tuple[Supplied[Annotator], ...]] = {}

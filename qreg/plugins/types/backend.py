@@ -138,7 +138,10 @@ class Backend:
     what the backend computes in another way than ``convert_pt2e`` writes, such as dynamic qparams
     for each row; None if there is nothing. ``profile`` returns the time of each operator of an
     exported program in seconds, by its origin; ``None`` if times of operators are not available.
-    ``quantized_io`` is whether programs may take and give quantized tensors instead of float ones.
+    ``reproducible`` is whether a program depends on nothing but the exported program, the options,
+    the processor, and the code and the versions of the plugin and of ``requires``, so that it may
+    be kept in the cache. ``quantized_io`` is whether programs may take and give quantized tensors
+    instead of float ones.
     ``quantizer`` makes a third-party torchao Quantizer for a config; it annotates the operators
     that the annotators of this backend leave.
     """
@@ -158,6 +161,7 @@ class Backend:
     dynamic_shapes: bool = True
     stateless: str | None = None
     simulated: bool = False
+    reproducible: bool = False
     quantized_io: bool = False
     load: Callable[..., Runner] | None = None
     load_methods: Callable[..., Mapping[str, Runner]] | None = None

@@ -39,6 +39,7 @@ ONNXRUNTIME = Backend(
     refuses=refuses,
     transforms=(with_whole_recurrence(WHOLE), simplified, separate_odd_biases),
     stateless="an ONNX program keeps no state from one run to the next",
+    reproducible=True,
     load=load,
     quantized_io=True,
     profile=profile,

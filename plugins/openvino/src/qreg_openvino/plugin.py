@@ -38,6 +38,7 @@ OPENVINO = Backend(
     transforms=(with_whole_recurrence(WHOLE), transform),
     fold_quantize=False,  # OpenVINO's frontend expects float weights with their quantization
     stateless="an OpenVINO program keeps no state from one run to the next",
+    reproducible=True,
     load=load,
     quantized_io=True,
     files=Files((WEIGHTS,), split, join),

@@ -10,6 +10,7 @@ import functools
 import json
 import re
 import tempfile
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -245,6 +246,32 @@ def without_bilinear_patterns() -> AbstractContextManager[None]:
     from executorch.backends.xnnpack.partition.graphs import bilinear_2d
 
     return patched((bilinear_2d, "get_graphs_dict", lambda _: dict))
+
+
+def without_attention_patterns() -> AbstractContextManager[None]:
+    """Skip the export of two patterns of attention, 1 s per process, where neither can match.
+
+    Both have ``any.dim`` in them, of the softmax that attends to nothing in rows that are masked.
+    The partitioner leaves that operator out of delegates.
+    """
+    # executorch 1.4.1
+    from executorch.backends.xnnpack._passes.convert_to_sdpa import ConvertToSDPAPass
+
+    return patched((ConvertToSDPAPass, "call", _without_patterns))
+
+
+def _without_patterns(call: Callable[..., Any]) -> Callable[..., Any]:
+    # executorch 1.4.1
+    from executorch.backends.xnnpack.partition.graphs import sdpa
+    from executorch.exir.dialects._ops import ops
+
+    def replacement(itself: Any, graph_module: Any) -> Any:
+        if any(node.target == ops.edge.aten.any.dim for node in graph_module.graph.nodes):
+            return call(itself, graph_module)
+        with patched((sdpa, "get_graphs", lambda _: list)):
+            return call(itself, graph_module)
+
+    return replacement
 
 
 def is_absorbed(node: Any) -> bool:

@@ -13,7 +13,12 @@ from qreg.backends.memory import return_freed
 from qreg.backends.patching import quiet
 from qreg.backends.unsupported import naming_unsupported
 from qreg_xnnpack.clamps import one_clamp_in_a_row
-from qreg_xnnpack.compat import release_payloads, without_bilinear_patterns, without_kernel
+from qreg_xnnpack.compat import (
+    release_payloads,
+    without_attention_patterns,
+    without_bilinear_patterns,
+    without_kernel,
+)
 from qreg_xnnpack.copies import without_copies
 from qreg_xnnpack.embeddings import operators_outside
 from qreg_xnnpack.held_once import forgetting_delegates, weights_shared
@@ -44,6 +49,7 @@ PATCHES = (
     layouts_put_right,
     float_beside_int8,
     without_bilinear_patterns,
+    without_attention_patterns,
     activations_by_table,
     without_cycles,
     *SHORTCUTS,

@@ -37,6 +37,7 @@ XNNPACK = Backend(
         with_linears,
     ),
     finish=finished,
+    reproducible=True,
     load=load,
     quantized_io=True,
     load_methods=load_methods,
