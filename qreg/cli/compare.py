@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from attrs import define
 
+from qreg.cli import completion
 from qreg.cli.data import data_file
 from qreg.cli.forms import DataOptions, data_options
 from qreg.cli.inputs import read_inputs
@@ -41,7 +42,13 @@ if TYPE_CHECKING:
 @MODEL
 @DATA
 @data_options
-@click.option("--backends", required=True, help="The backends to compare.", **NAMES)
+@click.option(
+    "--backends",
+    required=True,
+    help="The backends to compare.",
+    shell_complete=completion.backends,
+    **NAMES,
+)
 @CONFIGS
 @KEPT
 @MAX_BATCHES

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from qreg.cli import forms
+from qreg.cli import completion, forms
 from qreg.cli.scopes import SCOPES, ScopeOptions
 from qreg.jobs import processes
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND
@@ -25,7 +25,11 @@ def listed(context: click.Context, option: click.Parameter, text: str | None) ->
 FILE = click.Path(path_type=Path)
 NAMES: Any = {"metavar": "NAME,...", "callback": listed}
 BACKEND = click.option(
-    "--backend", default=DEFAULT_BACKEND, show_default=True, help="A name from `qreg list`."
+    "--backend",
+    default=DEFAULT_BACKEND,
+    show_default=True,
+    help="A name from `qreg list`.",
+    shell_complete=completion.backends,
 )
 OPTIONS = click.option(
     "--option",
@@ -61,6 +65,7 @@ STRICT = click.option("--strict", is_flag=True, help="Treat a program far from f
 ALGORITHMS = click.option(
     "--algorithms",
     **NAMES,
+    shell_complete=completion.algorithms,
     help="Names from `qreg ops` to try, or auto: kept where they improve the outputs.",
 )
 WORKERS = click.option(
@@ -85,7 +90,13 @@ FORMAT = click.option("--json", "as_json", is_flag=True, help="Print JSON instea
 JOB = (
     MODEL,
     BACKEND,
-    click.option("--config", default=DEFAULT, show_default=True, help="A name from `qreg ops`."),
+    click.option(
+        "--config",
+        default=DEFAULT,
+        show_default=True,
+        help="A name from `qreg ops`.",
+        shell_complete=completion.configs,
+    ),
     *SCOPES,
     click.option("--calibration", metavar="DATA", help=FORMS),
     *forms.OPTIONS,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qreg.cli import completion
 from qreg.cli.options import FORMAT
 from qreg.cli.reporting import current_registry, reports_errors
 from qreg.identity import HOST
@@ -38,7 +39,7 @@ def list_(as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("backend")
+@click.argument("backend", shell_complete=completion.backends)
 @FORMAT
 @reports_errors
 def ops(backend: str, as_json: bool) -> None:

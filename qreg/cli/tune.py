@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from attrs import define, field
 
+from qreg.cli import completion
 from qreg.cli.code import imported
 from qreg.cli.data import data_file
 from qreg.cli.forms import data_options, taken
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     default=DEFAULT_BACKEND,
     show_default=True,
     help="The backends to search.",
+    shell_complete=completion.backends,
     **NAMES,
 )
 @CONFIGS
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     default="auto",
     show_default=True,
     help="Names from `qreg ops` to try, auto, or none.",
+    shell_complete=completion.algorithms,
     **NAMES,
 )
 @click.option(

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -93,16 +90,3 @@ def test_help_is_printed(arguments: tuple[str, ...]) -> None:
 )
 def test_exit_codes_are_as_documented(arguments: tuple[str, ...], code: int) -> None:
     assert run(*arguments).exit_code == code
-
-
-def test_a_shell_completes_commands_and_options() -> None:
-    for words, wanted in (("qreg quan", "quantize"), ("qreg quantize --config-f", "--config-for")):
-        environment = {"_QREG_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "1"}
-        environment["COMP_CWORD"] = str(words.count(" "))
-        ran = subprocess.run(
-            [sys.executable, "-c", "from qreg.cli.main import main; main(prog_name='qreg')"],
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-        )
-        assert ran.stdout == f"plain,{wanted}\n"
