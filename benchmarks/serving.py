@@ -14,13 +14,18 @@ from torch import Tensor
 
 
 def serve(run: Callable[[], object], outputs: Sequence[Tensor], folder: Path, size: int) -> None:
-    """Print the SQNR of the outputs and the size in bytes, then a run's milliseconds per line."""
+    """Write the SQNR of the outputs and the size in bytes, then a run's milliseconds per line."""
     wanted = torch.load(folder / "outputs.pt", weights_only=True)
-    print(json.dumps({"sqnr": sqnr(wanted, outputs), "bytes": size}), flush=True)
+    _send({"sqnr": sqnr(wanted, outputs), "bytes": size})
     for _ in sys.stdin:
         started = time.perf_counter()
         run()
-        print((time.perf_counter() - started) * 1000, flush=True)
+        _send((time.perf_counter() - started) * 1000)
+
+
+def _send(value: object) -> None:
+    sys.stdout.write(f"{json.dumps(value)}\n")
+    sys.stdout.flush()
 
 
 def sqnr(wanted: Sequence[Tensor], outputs: Sequence[Tensor]) -> float:
