@@ -12,11 +12,9 @@ from torch import Tensor, nn
 
 import qreg
 from qreg.errors import ConfigError
-from qreg.plugins.registry import installed
 
 SHAPE = (1, 3, 9, 7)
 BACKENDS = ("xnnpack", "onnxruntime", "openvino")
-REFUSING = [name for name in ("arm", "x86_inductor") if name in installed().backends()]
 
 
 class Net(nn.Module):
@@ -123,7 +121,6 @@ def test_pte_programs_have_the_qparams_in_constant_methods() -> None:
     assert list(interfaces(result.program)) == ["forward"]
 
 
-@pytest.mark.parametrize("backend", REFUSING)
-def test_other_backends_refuse(backend: str) -> None:
+def test_a_backend_whose_programs_take_float_tensors_refuses() -> None:
     with pytest.raises(ConfigError, match="take and give float tensors only"):
-        made(nn.Linear(4, 4), backend, (1, 4), io="int8")
+        made(nn.Linear(4, 4), "x86_inductor", (1, 4), io="int8")

@@ -104,6 +104,22 @@ class Boundary:
             "outputs": {outputs[n]: asdict(each) for n, each in self.outputs.items()},
         }
 
+    def constants(self, inputs: Sequence[str], prefix: str = "") -> dict[str, float | int]:
+        """Return each scale and zero point by a name, for a format with constant methods.
+
+        ``x_scale`` and ``x_zero_point`` are those of input ``x``, ``output_0_scale`` that of the
+        first output.
+        """
+        known = {
+            **{inputs[number]: each for number, each in self.inputs.items()},
+            **{f"output_{number}": each for number, each in self.outputs.items()},
+        }
+        found: dict[str, float | int] = {}
+        for name, qparams in known.items():
+            found[f"{prefix}{name}_scale"] = qparams.scale
+            found[f"{prefix}{name}_zero_point"] = qparams.zero_point
+        return found
+
     def outputs_in_float(self, outputs: tuple[Tensor, ...], changed: int) -> tuple[Tensor, ...]:
         """Return what a program returned in float; first come the ``changed`` inputs."""
         if not self.outputs:

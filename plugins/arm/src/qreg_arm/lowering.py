@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from qreg import Conversion, Lowered, LoweredOperator
 from qreg.backends.exported import changed_inputs, float_conversions, float_operators, name_of
 from qreg.backends.patching import quiet
 from qreg.backends.unsupported import naming_unsupported
+from qreg.graph.boundary import Boundary
 from qreg_arm.compat import delegates_of, traced_and_exact, without_kernel
 from qreg_arm.reading import absorbed, read
 from qreg_arm.repairs import spell_out_float, spell_out_strides
@@ -53,7 +54,8 @@ def lower_to_ethos_u(program: ExportedProgram, spec: Any) -> Lowered:
     import executorch.kernels.quantized  # noqa: F401  # the out variants of quantize and dequantize
     from executorch.backends.arm.ethosu import EthosUPartitioner
 
-    edge, flatbuffers = _to_edge(program, spec, EthosUPartitioner)
+    constants = Boundary.of_program(program).constants(program.graph_signature.user_inputs)
+    edge, flatbuffers = _to_edge(program, spec, EthosUPartitioner, constants)
     source = edge.exported_program()
     delegates = delegates_of(source)
     operators, conversions = _read([flatbuffers[_tag(each)] for each in delegates], delegates)
@@ -71,9 +73,15 @@ def lower_to_ethos_u(program: ExportedProgram, spec: Any) -> Lowered:
 
 
 def _to_edge(
-    program: ExportedProgram, spec: Any, partitioner: Any
+    program: ExportedProgram,
+    spec: Any,
+    partitioner: Any,
+    constants: Mapping[str, float | int] | None = None,
 ) -> tuple[EdgeProgramManager, dict[str, bytes]]:
-    """Return the program with Arm's delegates, and the TOSA flatbuffer of each delegate by tag."""
+    """Return the program with Arm's delegates, and the TOSA flatbuffer of each delegate by tag.
+
+    ``constants`` are what further methods of the program return, by their names.
+    """
     from executorch.exir import to_edge_transform_and_lower
 
     spell_out_strides(program)
@@ -82,7 +90,9 @@ def _to_edge(
         spec.dump_intermediate_artifacts_to(name).dump_debug_info(spec.DebugMode.TOSA)
         named = naming_unsupported("ExecuTorch has no kernel", [program], without_kernel)
         with _quiet(), named, traced_and_exact():
-            edge = to_edge_transform_and_lower(program, partitioner=[partitioner(spec)])
+            edge = to_edge_transform_and_lower(
+                program, partitioner=[partitioner(spec)], constant_methods=constants
+            )
         files = {path.name: path.read_bytes() for path in Path(name).glob("output_*.tosa")}
     return edge, {name.split("_")[1]: content for name, content in files.items()}
 

@@ -40,6 +40,7 @@ def _backend(target: Target, **others: Any) -> Backend:
         default_config="int8_static_per_channel",
         refuses=refused,
         dynamic_shapes=False,
+        quantized_io=True,
         quantizer=make,
         **others,
     )

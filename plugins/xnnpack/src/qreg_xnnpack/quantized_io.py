@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from qreg.errors import LoweringError
-from qreg.graph.boundary import Boundary, QParams
+from qreg.graph.boundary import Boundary
 from qreg_xnnpack.runtime import ONLY
 
 if TYPE_CHECKING:
@@ -23,22 +23,16 @@ INTERNAL = 2**32 - 1  # XNN_INVALID_VALUE_ID
 def constant_methods(programs: Mapping[str, ExportedProgram]) -> dict[str, float | int]:
     """Return the qparams of inputs and outputs by the names of methods that return them.
 
-    ``x_scale`` and ``x_zero_point`` are those of input ``x``, ``output_0_scale`` that of the first
-    output. In a program of several methods the name of the method and ``_`` come first.
+    They are those of :meth:`Boundary.constants`. In a program of several methods the name of the
+    method and ``_`` come first.
     """
-    return dict(chain.from_iterable(map(_methods, programs, programs.values())))
+    return dict(chain.from_iterable(_constants(*each).items() for each in programs.items()))
 
 
-def _methods(method: str, program: ExportedProgram) -> Iterator[tuple[str, float | int]]:
-    boundary, inputs = Boundary.of_program(program), program.graph_signature.user_inputs
-    known: dict[str, QParams] = {
-        **{str(inputs[number]): each for number, each in boundary.inputs.items()},
-        **{f"output_{number}": each for number, each in boundary.outputs.items()},
-    }
+def _constants(method: str, program: ExportedProgram) -> dict[str, float | int]:
     prefix = "" if method == ONLY else f"{method}_"
-    for name, qparams in known.items():
-        yield f"{prefix}{name}_scale", qparams.scale
-        yield f"{prefix}{name}_zero_point", qparams.zero_point
+    inputs = program.graph_signature.user_inputs
+    return Boundary.of_program(program).constants([str(each) for each in inputs], prefix)
 
 
 def check_quantized_io(plan: Any, graphs: Sequence[Mapping[str, Any]]) -> None:
