@@ -98,7 +98,8 @@ class Bundle:
             )
         known, goal = self._check, self._target
         samples = [tuple(each) for each in self._data.inputs]
-        outputs = run_program(goal.loader, self._whole, samples, known.repeats)
+        loader = goal.loader.in_float(self._interface.boundary, self._lowered.changed_inputs)
+        outputs = run_program(loader, self._whole, samples, known.repeats)
         found = compared(
             outputs,
             self._data.of_float,

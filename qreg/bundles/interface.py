@@ -13,8 +13,10 @@ from torch.fx import Node
 from torch.utils import _pytree as pytree
 
 from qreg.errors import InputError
+from qreg.graph.boundary import Boundary, QParams
 from qreg.graph.compat import signature_of
 from qreg.inputs.program_signature import ProgramSignature, TensorInfo
+from qreg.inputs.quantized_io import in_integers
 from qreg.inputs.signature import Signature
 from qreg.inputs.specs import InputSpec
 from qreg.inputs.structure import nested, plain_structure, spec_of
@@ -41,8 +43,10 @@ class Interface:
     constants: Mapping[int, str | int | float | bool | None]
 
     @classmethod
-    def of(cls, reference: GraphModule, converted: GraphModule) -> Interface:
+    def of(cls, reference: GraphModule, converted: GraphModule, boundary: Boundary) -> Interface:
         """Return the interface of a program that was made from a model.
+
+        ``boundary`` has the inputs and outputs that are integers in the program.
 
         Raises ``InputError`` for an output that only the model can compute.
         """
@@ -52,7 +56,7 @@ class Interface:
         info = signature_of(converted)
         returned = info.out_spec if info is not None and info.out_spec is not None else structure
         return cls(
-            ProgramSignature.of_graph(reference),
+            in_integers(ProgramSignature.of_graph(reference), boundary),
             plain_structure(called.structure),
             tuple(called.names),
             plain_structure(returned),
@@ -85,6 +89,14 @@ class Interface:
             )
         except (KeyError, TypeError, AttributeError) as cause:
             raise ValueError(repr(cause)) from cause
+
+    @property
+    def boundary(self) -> Boundary:
+        """The qparams of the inputs and outputs that are integers."""
+        sides = self.signature.inputs, self.signature.outputs
+        return Boundary(
+            *({n: each.qparams for n, each in enumerate(side) if each.qparams} for side in sides)
+        )
 
     @property
     def accepted(self) -> Signature:
@@ -123,4 +135,15 @@ def _info(values: Mapping[str, Any]) -> TensorInfo:
     if not all(size is None or type(size) is int for size in values["shape"]):
         raise ValueError(f"{values['shape']!r} is not a shape")
     limits = {int(at): tuple(each) for at, each in values["limits"].items()}
-    return TensorInfo(values["name"], tuple(values["shape"]), values["dtype"], limits)
+    qparams = _qparams(values.get("qparams"))
+    return TensorInfo(values["name"], tuple(values["shape"]), values["dtype"], limits, qparams)
+
+
+def _qparams(values: Mapping[str, Any] | None) -> QParams | None:
+    if values is None:
+        return None
+    found = QParams(**values)
+    numbers = found.zero_point, found.quant_min, found.quant_max
+    if not isinstance(found.scale, float) or not all(type(each) is int for each in numbers):
+        raise ValueError(f"{found!r} are not qparams")
+    return found

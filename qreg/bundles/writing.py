@@ -21,6 +21,7 @@ from qreg.verification.runner import outputs_of, repeats_for
 if TYPE_CHECKING:
     from torch.fx import GraphModule
 
+    from qreg.graph.boundary import Boundary
     from qreg.plugins.types.program import Lowered
     from qreg.programs.lowering import Target
     from qreg.recipes.recipe import Recipe
@@ -33,8 +34,10 @@ LOWERED = ("delegates", "outside", "changed_inputs")  # what running a program n
 class Content:
     """What a bundle is made of.
 
-    ``floor`` is the SQNR in dB to the converted model below which verification fails, ``min_sqnr``
-    that of the verdict. ``recipe`` is the recipe, or the reason why there is none.
+    ``boundary`` has the inputs and outputs of the program that are integers. ``samples`` are in
+    float, as the models take them. ``floor`` is the SQNR in dB to the converted model below which
+    verification fails, ``min_sqnr`` that of the verdict. ``recipe`` is the recipe, or the reason
+    why there is none.
     """
 
     target: Target
@@ -43,6 +46,7 @@ class Content:
     recipe: Recipe | str
     reference: GraphModule
     converted: GraphModule
+    boundary: Boundary
     samples: Sequence[tuple[Any, ...]]
     floor: float
     min_sqnr: float
@@ -83,7 +87,7 @@ class Content:
             "model": self.report.model,
             "lowered": {name: getattr(self.lowered, name) for name in LOWERED},
             "options": dict(self.target.options),
-            **Interface.of(self.reference, self.converted).plain(),
+            **Interface.of(self.reference, self.converted, self.boundary).plain(),
             "verification": {
                 "samples": len(self.samples),
                 "repeats": repeats_for(self.converted),

@@ -324,11 +324,6 @@ class Result:
         be written, for a model with an output that only the model can compute, and for a program
         with several methods.
         """
-        if self.boundary.present:
-            raise InputError(
-                f"{folder}: the program takes or gives integers, which bundles do not describe "
-                "(expected io='float'). Save the program alone, with result.save."
-            )
         if self.target.method is not None:
             raise InputError(
                 f"{folder}: the program has several methods (expected one in a bundle). Save the "
@@ -342,6 +337,7 @@ class Result:
             recipe=self._recipe_or_reason,
             reference=self.reference,
             converted=self.converted,
+            boundary=self.boundary,
             samples=self.samples if data else (),
             floor=floor_of(modes),
             min_sqnr=found.min_sqnr if found else MIN_SQNR,

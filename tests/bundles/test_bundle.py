@@ -83,6 +83,37 @@ def test_it_verifies_with_the_numbers_of_the_result(
     assert found.to_converted == expected.to_converted
 
 
+def test_programs_that_take_integers_run_and_verify(registry: Registry, tmp_path: Path) -> None:
+    result = quantize(registry, Net(), (X,), calibration=[(x,) for x in batches()], io="int8")
+    result.save_bundle(tmp_path / "integers")
+    bundle = qreg.load(tmp_path / "integers", registry=registry)
+    assert bundle.signature == result.signature
+    (given,), (returned,) = bundle.signature.inputs, bundle.signature.outputs
+    assert given.qparams is not None
+    assert returned.qparams is not None
+    values = given.qparams.quantized(X)
+    found = bundle.run(values)
+    assert found.dtype == values.dtype == torch.int8
+    assert found.equal(result.run(values))
+    assert result.verification is not None
+    assert bundle.verify().to_converted == result.verification.to_converted
+    with pytest.raises(CalibrationError, match=r"run\(\): input 'x': .*int8"):
+        bundle.run(X)
+
+
+@pytest.mark.parametrize("bad", [{"scale": "much"}, {"zero_point": 0.5}, {"unit": 1}], ids=str)
+def test_qparams_of_another_form_are_damage(
+    bad: dict[str, Any], registry: Registry, tmp_path: Path
+) -> None:
+    result = quantize(registry, Net(), (X,), calibration=[(x,) for x in batches()], io="int8")
+    result.save_bundle(tmp_path)
+    manifest = json.loads((tmp_path / "bundle.json").read_text())
+    manifest["inputs"][0]["qparams"] |= bad
+    (tmp_path / "bundle.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="values cannot be read: .*QParams.*Copy the whole"):
+        qreg.load(tmp_path, registry=registry)
+
+
 def test_it_explains_again_without_the_backend(
     result: Result, folder: Path, tmp_path: Path
 ) -> None:

@@ -190,8 +190,3 @@ def test_backends_take_float_tensors_unless_they_say_otherwise() -> None:
     registry = variant("toy", quantized_io=False)
     with pytest.raises(ConfigError, match="backend 'toy' take and give float tensors only"):
         made(registry, nn.Linear(4, 4), io="int8")
-
-
-def test_a_bundle_of_integers_is_refused(registry: Any, model: Both, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="takes or gives integers"):
-        made(registry, model, BATCHES, io="int8").save_bundle(tmp_path / "bundle")
