@@ -110,7 +110,7 @@ def test_qparams_of_another_form_are_damage(
     manifest = json.loads((tmp_path / "bundle.json").read_text())
     manifest["inputs"][0]["qparams"] |= bad
     (tmp_path / "bundle.json").write_text(json.dumps(manifest))
-    with pytest.raises(BundleError, match="values cannot be read: .*QParams.*Copy the whole"):
+    with pytest.raises(BundleError, match=r"values cannot be read: .*QParams.*Copy the whole"):
         qreg.load(tmp_path, registry=registry)
 
 
