@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING
 from attrs import define, field, frozen
 
 from qreg.annotators.annotate import output_spec, standard, with_channel_axis
-from qreg.graph.index import GraphIndex
 from qreg.graph.joined import JoinedDimension
-from qreg.graph.nodes import called
+from qreg.graph.nodes import called, constants_of, unchanged
 from qreg.plugins.types.annotator import Annotation, Match, Refusal
 
 if TYPE_CHECKING:
@@ -35,7 +34,8 @@ def one_pass(graph: Graph, kept: Collection[Node]) -> Iterator[None]:
     """
     token = _current.set(_Facts(graph, frozenset(kept)))
     try:
-        yield
+        with unchanged(graph):
+            yield
     finally:
         _current.reset(token)
 
@@ -125,7 +125,7 @@ class _Facts:
 
     @cached_property
     def constants(self) -> set[Node]:
-        return GraphIndex(self.graph).constants
+        return constants_of(self.graph)
 
     def reached(self, islands: Islands) -> set[Node]:
         """Return the nodes that compute operators read, directly or through passing operators."""

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from qreg.graph.nodes import called
+from qreg.graph.nodes import called, follows_constants
 from qreg.plugins.operator_names import operator_name
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class GraphIndex:
         self._by_operator: dict[str, list[Node]] = defaultdict(list)
         for position, node in enumerate(graph.nodes):
             self.position[node] = position
-            if _follows_constants(node, self.constants) and not is_state(node):
+            if follows_constants(node, self.constants) and not is_state(node):
                 self.constants.add(node)
             if _is_fixed(node, self.fixed) and not is_state(node):
                 self.fixed.add(node)
@@ -47,13 +47,6 @@ class GraphIndex:
         """Return the nodes of these operators, in the order of the graph."""
         found = (self._by_operator[name] for name in operators if name in self._by_operator)
         return heapq.merge(*found, key=self.position.__getitem__)
-
-
-def _follows_constants(node: Node, constants: set[Node]) -> bool:
-    if node.op == "get_attr":
-        return True
-    inputs = node.all_input_nodes
-    return node.op == "call_function" and bool(inputs) and constants.issuperset(inputs)
 
 
 def _is_fixed(node: Node, fixed: set[Node]) -> bool:

@@ -7,6 +7,7 @@ model's buffers.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -140,9 +141,8 @@ def _storage(node: Node) -> int | None:
 
 def attribute_of(node: Node) -> Any:
     """Return the attribute that a ``get_attr`` node reads: a tensor, or a loop or branch body."""
-    owner, _, name = str(node.target).rpartition(".")
     module = node.graph.owning_module
-    return getattr(module.get_submodule(owner), name) if module is not None else None
+    return operator.attrgetter(str(node.target))(module) if module is not None else None
 
 
 def _shared_with(node: Node) -> Iterator[Node]:
@@ -150,11 +150,24 @@ def _shared_with(node: Node) -> Iterator[Node]:
     if _is_inactive_dropout(node):
         yield node.args[0]  # type: ignore[misc]
         return
-    schema = getattr(node.target, "_schema", None)
-    returned = {name for value in schema.returns for name in _sets(value)} if schema else set()
-    for declared, value in _declared(node) if schema else ():
-        if returned & _sets(declared) or _goes_into_a_list(declared):
-            yield from _nodes(value)
+    for position, name in _sharing(node.target):
+        yield from _nodes(
+            node.args[position] if position < len(node.args) else node.kwargs.get(name)
+        )
+
+
+@functools.cache
+def _sharing(target: Any) -> tuple[tuple[int, str], ...]:
+    """Return the positions and names of the arguments whose memory a result may share."""
+    schema = getattr(target, "_schema", None)
+    if schema is None:
+        return ()
+    returned = {name for value in schema.returns for name in _sets(value)}
+    return tuple(
+        (position, each.name)
+        for position, each in enumerate(schema.arguments)
+        if returned & _sets(each) or _goes_into_a_list(each)
+    )
 
 
 def _goes_into_a_list(declared: Any) -> bool:

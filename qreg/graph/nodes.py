@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cached_property
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeGuard
+
+from attrs import define
 
 from qreg.graph.operators import PERMUTES
 from qreg.graph.walks import reachable
@@ -49,13 +55,54 @@ def sole_user(node: Node) -> Node | None:
 def is_constant(node: Node) -> bool:
     """Whether a node is a parameter or buffer, or computed from these alone.
 
-    Walks upstream until it reaches an input of the graph. ``GraphIndex.constants`` has all
-    constants of a graph.
+    Walks upstream until it reaches an input of the graph, unless the graph is :func:`unchanged`.
     """
+    known = _unchanged.get()
+    if known is not None and known.graph is node.graph:
+        return node in known.constants
     return all(
         each.op == "get_attr" or (each.op == "call_function" and bool(each.all_input_nodes))
         for each in reachable([node], sources)
     )
+
+
+def follows_constants(node: Node, constants: Collection[Node]) -> bool:
+    """Whether a node is a constant, given the constants upstream of it."""
+    if node.op == "get_attr":
+        return True
+    inputs = node.all_input_nodes
+    return node.op == "call_function" and bool(inputs) and all(each in constants for each in inputs)
+
+
+def constants_of(graph: Graph) -> set[Node]:
+    """Return the nodes of a graph that are constants (:func:`is_constant`)."""
+    found: set[Node] = set()
+    for node in graph.nodes:
+        if follows_constants(node, found):
+            found.add(node)
+    return found
+
+
+@contextmanager
+def unchanged(graph: Graph) -> Iterator[None]:
+    """Find the constants of a graph once: the operators of the graph must not change meanwhile."""
+    token = _unchanged.set(_Unchanged(graph))
+    try:
+        yield
+    finally:
+        _unchanged.reset(token)
+
+
+@define(eq=False, slots=False)
+class _Unchanged:
+    graph: Graph
+
+    @cached_property
+    def constants(self) -> set[Node]:
+        return constants_of(self.graph)
+
+
+_unchanged: ContextVar[_Unchanged | None] = ContextVar("a graph that does not change", default=None)
 
 
 def sources(node: Node) -> list[Node]:
@@ -65,10 +112,7 @@ def sources(node: Node) -> list[Node]:
 
 def tensor_at(node: Node) -> Tensor:
     """Return the parameter or buffer that a ``get_attr`` node reads."""
-    owner, _, name = str(node.target).rpartition(".")
-    module = node.graph.owning_module
-    assert module is not None
-    found: Tensor = getattr(module.get_submodule(owner), name)
+    found: Tensor = attrgetter(str(node.target))(node.graph.owning_module)
     return found
 
 

@@ -61,9 +61,15 @@ def sizes_known_before_the_data(match: Match, config: QuantizationConfig) -> str
     from torch.fx.experimental.symbolic_shapes import has_free_unbacked_symbols
 
     for node in (*match.inputs, match.output):
-        if has_free_unbacked_symbols(node.meta.get("val", ())):
+        value = node.meta.get("val", ())
+        if _has_symbols(value) and has_free_unbacked_symbols(value):
             return f"{node.name} has a data-dependent size, which the delegate does not support"
     return None
+
+
+def _has_symbols(value: object) -> bool:
+    """Whether a value may have symbolic sizes; most tensors have numbers, which is quick to see."""
+    return any(type(size) is not int for size in getattr(value, "shape", (value,)))
 
 
 def int8_weight(match: Match, config: QuantizationConfig) -> str | None:
