@@ -15,7 +15,7 @@ from qreg.errors import BundleError
 from qreg.inputs.specs import flat
 from qreg.programs.loading import contents_of
 from qreg.report.stored import stored
-from qreg.utils.files import write_folder_atomically
+from qreg.utils.files import check_folder_writable, write_folder_atomically
 from qreg.verification.runner import outputs_of, repeats_for
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Content:
         Without samples, it holds no data. Raises ``BundleError`` for a folder with other files, and
         ``InputError`` for one that cannot be written.
         """
-        _check_replaceable(folder)
+        check_replaceable(folder)
         files = dict(self._files())
         values = {**self._values(), "program": [each for each in files if _is_program(each)]}
         manifest = Manifest(values, {name: digest(each) for name, each in files.items()})
@@ -102,12 +102,15 @@ def _is_program(name: str) -> bool:
     return Path(name).stem == "program"
 
 
-def _check_replaceable(folder: Path) -> None:
-    """Raise ``BundleError`` for a path that something else than a bundle is at."""
-    if folder.is_dir() and ((folder / NAME).is_file() or not any(folder.iterdir())):
-        return
-    if folder.exists():
+def check_replaceable(folder: Path) -> None:
+    """Raise ``BundleError`` for a path that something else than a bundle is at.
+
+    Raises ``InputError`` for a folder that cannot be written.
+    """
+    is_bundle = folder.is_dir() and ((folder / NAME).is_file() or not any(folder.iterdir()))
+    if folder.exists() and not is_bundle:
         raise BundleError(
             f"{folder} is there, and is not a bundle (expected an empty folder, a bundle to "
             "replace, or a new name). Choose another name."
         )
+    check_folder_writable(folder)

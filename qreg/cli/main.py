@@ -6,6 +6,7 @@ import logging
 
 import click
 
+from qreg.cli.bundle import bundle
 from qreg.cli.compare import compare
 from qreg.cli.explain import explain
 from qreg.cli.generate import generate
@@ -64,5 +65,6 @@ def main(
     )
 
 
-for command in (list_, ops, quantize, explain, verify, compare, tune, generate, new_plugin):
+COMMANDS = (list_, ops, quantize, explain, verify, bundle, compare, tune, generate, new_plugin)
+for command in COMMANDS:
     main.add_command(command)

@@ -35,6 +35,9 @@ class Options(JobOptions, ReportOptions):
 @RECIPE
 @click.option("--save-recipe", type=FILE, help="Also write the recipe of the program, as TOML.")
 @click.option(
+    "--bundle", type=FILE, help="Also write the program with all that is known of it to a folder."
+)
+@click.option(
     "--bits",
     type=float,
     help="Choose a config for each layer, with this many bits per weight on average.",
@@ -58,6 +61,7 @@ def quantize(
     output: Path | None,
     recipe: Path | None,
     save_recipe: Path | None,
+    bundle: Path | None,
     bits: float | None,
     bits_from: list[str] | None,
     evaluate: str | None,
@@ -71,6 +75,7 @@ def quantize(
     MODEL is a file written by torch.export.save, or MODULE:NAME or FILE.py:NAME, which names a
     module, a program, or a function that returns either.
     """
+    from qreg.bundles.writing import check_replaceable
     from qreg.plugins.options import parsed
     from qreg.programs.loading import paths
     from qreg.programs.lowering import target
@@ -86,6 +91,8 @@ def quantize(
     check_outputs([output], *sources)
     written = paths(kind, output)
     outputs = [*written, *files(given), *([save_recipe] if save_recipe else [])]
+    if bundle:
+        check_replaceable(bundle)
     job = recipe_job(given, follow, outputs) if follow else resolve_job(given, outputs)
 
     import qreg
@@ -107,6 +114,8 @@ def quantize(
     compared = metric.of(result) if metric else None
     if save_recipe:
         result.recipe.save(save_recipe)
+    if bundle:
+        result.save_bundle(bundle)
     result.save(output)
     put(report, given, compared, operators=given["numerics"])
     size = f"({len(result.program)} bytes)"

@@ -59,6 +59,7 @@ def verify(
     check_decibels(min_sqnr, floor)
     options = _checked_options(backend, texts)
 
+    from qreg.pipeline.verify import REFERENCE
     from qreg.pipeline.verify import verify as compare
     from qreg.programs.loading import read_lowered
     from qreg.verification.isolation import run_isolated
@@ -78,7 +79,7 @@ def verify(
             registry=current_registry(),
             run=partial(run_isolated, timeout=timeout or None),
         )
-    _print(found, as_json)
+    print_verification(found, as_json, REFERENCE)
 
 
 def _checked_options(backend: str, texts: tuple[str, ...]) -> dict[str, Any]:
@@ -103,10 +104,10 @@ def _reference(given: Inputs) -> ExportedProgram:
     return given.model
 
 
-def _print(found: Verification, as_json: bool) -> None:
+def print_verification(found: Verification, as_json: bool, reference: str = "float") -> None:
+    """Print how far a program is from a reference, and from the converted model if it is known."""
     from attrs import asdict
 
-    from qreg.pipeline.verify import REFERENCE
     from qreg.report.text import output_rows, verified_line
     from qreg.report.values import plain
     from qreg.utils.tables import print_table
@@ -114,5 +115,5 @@ def _print(found: Verification, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(found, value_serializer=plain), indent=2))
         return
-    click.echo(verified_line(found, REFERENCE))
-    print_table(output_rows(found, REFERENCE))
+    click.echo(verified_line(found, reference))
+    print_table(output_rows(found, reference))

@@ -80,6 +80,8 @@ def _folder(path: Path) -> Found:
     programs = sorted(each.name for each in path.glob("*.pt2"))
     if (path / "saved_model.pb").exists():
         return Found("the folder of a TensorFlow SavedModel")
+    if (path / "bundle.json").exists():
+        return Found("a bundle of qreg", "Read it with `qreg bundle` or with qreg.load.")
     if (path / "config.json").exists():
         return Found(
             "the folder of a pretrained model",

@@ -24,6 +24,15 @@ def check_writable(path: Path) -> None:
         raise InputError(f"{path} cannot be written: it is read-only")
 
 
+def check_folder_writable(folder: Path) -> None:
+    """Raise ``InputError`` if a folder cannot be made or replaced, by trying in its parent."""
+    try:
+        with tempfile.TemporaryDirectory(dir=folder.resolve().parent, prefix=f".{folder.name}."):
+            pass
+    except OSError as cause:
+        raise InputError(f"{folder} cannot be written: {cause}") from cause
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file in full or not at all; an old file is kept until the new one is complete."""
     write_all_atomically({path: data})

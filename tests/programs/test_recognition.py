@@ -91,6 +91,7 @@ WRITERS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "folder": (folder, "a folder", "Name a file"),
     "folder of programs": (lambda p: folder(p, "net.pt2"), "a folder", r"such as .*net\.pt2"),
     "pretrained": (lambda p: folder(p, "config.json"), "a pretrained model", "from_pretrained"),
+    "bundle": (lambda p: folder(p, "bundle.json"), "a bundle", "with `qreg bundle`"),
     "saved model": (lambda p: folder(p, "saved_model.pb"), "TensorFlow SavedModel", "PyTorch"),
     "batches": (lambda p: torch.save([(torch.zeros(1),)], p), "a list of batches", "Export"),
     "tensor": (lambda p: torch.save(torch.zeros(1), p), "a tensor", "Export"),
