@@ -82,6 +82,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Processes that make trials; 0: one for each core.",
 )
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds after which a trial is ended, and a failed row; default: never.",
+)
 @KEPT
 @MAX_BATCHES
 @click.option(

@@ -29,7 +29,8 @@ def needs(registry: Registry, backend: str) -> dict[str, str]:
         if each.distribution == IN_PROCESS:
             raise InputError(
                 f"plugin {each.plugin!r}: it was passed as an object (expected an installed "
-                "distribution, which other processes can load). Install it, or use workers=1."
+                "distribution, which other processes can load). Install it, or use workers=1 "
+                "without a timeout."
             )
     required = (Requirement(each.pip).name for each in registry.backend(backend).value.requires)
     versions = {name: version(name) for name in (*ALWAYS, *required)}

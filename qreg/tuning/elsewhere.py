@@ -8,6 +8,8 @@ from typing import Any
 from attrs import asdict, evolve, frozen
 from joblib import effective_n_jobs
 
+from qreg.errors import WorkerError
+from qreg.jobs.limited import value_within
 from qreg.jobs.needs import needs
 from qreg.jobs.packing import (
     packed,
@@ -41,14 +43,19 @@ class Job:
     algorithms: tuple[Named, ...]
     variant: Variant
     metrics: Mapping[str, float]
+    timeout: float | None = None
 
 
 @frozen
 class Elsewhere:
-    """Makes several trials at once, in ``workers`` processes or where joblib is configured to."""
+    """Makes several trials at once, in ``workers`` processes or where joblib is configured to.
+
+    With a ``timeout`` in seconds, each trial has a process that is ended after it.
+    """
 
     subject: Subject
     workers: int | None
+    timeout: float | None = None
 
     @property
     def at_once(self) -> int:
@@ -82,6 +89,7 @@ class Elsewhere:
             algorithms=algorithms,
             variant=variants[0],
             metrics=metrics,
+            timeout=self.timeout,
         )
         return [evolve(shared, variant=each) for each in variants]
 
@@ -93,11 +101,32 @@ class Elsewhere:
 
 
 def _made(job: Job) -> tuple[Trial, Product | None]:
+    if job.timeout is None:
+        return _made_here(job)
+    try:
+        return value_within(_made_here, job, job.timeout)
+    except (TimeoutError, WorkerError) as error:
+        return Trial(job.variant, failure=str(error), evaluated=True), None
+
+
+def _made_here(job: Job) -> tuple[Trial, Product | None]:
     trial, result = made(_subject(job), job.variant, job.metrics)
     return trial, None if result is None else Product.of(result)
 
 
 def _measured(given: tuple[Job, bool]) -> Base | Noises | str:
+    job, is_base = given
+    if job.timeout is None:
+        return _measured_here(given)
+    try:
+        return value_within(_measured_here, given, job.timeout)
+    except (TimeoutError, WorkerError) as error:
+        if is_base:
+            raise
+        return str(error)
+
+
+def _measured_here(given: tuple[Job, bool]) -> Base | Noises | str:
     job, is_base = given
     subject = _subject(job)
     if is_base:

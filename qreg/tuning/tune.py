@@ -59,6 +59,7 @@ def tune(
     minimize: Minimize = "latency",
     budget: int = BUDGET,
     workers: int | None = 1,
+    timeout: float | None = None,
     work: str | Path | None = None,
     missed: Literal["warn", "error"] = "warn",
     keep_in_float: Sequence[str] = (),
@@ -95,6 +96,11 @@ def tune(
         workers: the number of processes that make trials, each of which loads the plugins itself;
             ``evaluate`` is pickled for them. Several trials of a step are made at once then. None
             is one for each core, or what ``joblib.parallel_config`` says, for example a cluster.
+        timeout: the seconds after which a trial is ended that has not been made and evaluated,
+            because its runtime or ``evaluate`` hangs. It is a trial that failed, and the search
+            goes on. Each trial then runs in a separate process, which imports the script again and
+            loads the plugins itself; one that crashes is a failed trial too. The confirmation of
+            the best program runs in this process. None waits without limit.
         work: a folder for the trials, with their programs and reports. A search that was stopped
             goes on from there. ``best.*`` in it is the best program so far.
         missed: whether a limit that is not met is a warning or an error.
@@ -118,6 +124,7 @@ def tune(
     check_evaluate(evaluate)
     _check(minimize, budget, missed)
     check_count("workers", workers)
+    _check_timeout(timeout)
     folder = _folder(work)
     registry = registry or installed()
     in_float = several("keep_in_float", keep_in_float)
@@ -135,7 +142,8 @@ def tune(
         batches = kept(calibration, Signature.of_program(program), max_batches, given.transform)
         subject = Subject(program, batches, evaluate, registry, in_float, selection)
         store = Store(folder, subject.identity, subject.versions) if folder else None
-        elsewhere = None if workers == 1 else Elsewhere(subject, workers)
+        here = workers == 1 and timeout is None
+        elsewhere = None if here else Elsewhere(subject, workers, timeout)
         with store.opened() if store else contextlib.nullcontext():
             with stages.stage("evaluate float"):
 
@@ -162,6 +170,11 @@ def _check(minimize: str, budget: object, missed: str) -> None:
             f"budget: it is {budget!r} (expected a number of evaluations, at least {LEAST}: one of "
             "a program, and one to confirm it)"
         )
+
+
+def _check_timeout(seconds: object) -> None:
+    if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
+        raise InputError(f"timeout: it is {seconds!r} (expected seconds above 0, or None)")
 
 
 def _folder(work: object) -> Path | None:
