@@ -34,6 +34,7 @@ from serving import serve
 from torch import Tensor, nn
 
 import qreg
+from qreg.graph.boundary import Boundary
 from qreg.plugins.registry import installed
 from qreg.utils.tables import print_table
 from qreg.verification.latency import latency
@@ -41,7 +42,9 @@ from qreg.verification.latency import latency
 HERE = Path(__file__).parent
 BACKENDS = ("xnnpack", "onnxruntime", "openvino", "x86_inductor")
 OWN = [f"{each} {kind}" for each in BACKENDS for kind in ("float", "int8")]
-SIDES = (*OWN, "executorch float", "executorch int8")
+# As LiteRT's, which takes and gives integers. BERT's last layer norm is in float on xnnpack.
+IN_INTEGERS, WITHOUT = "xnnpack int8, io", "BERT-small"
+SIDES = (*OWN, IN_INTEGERS, "executorch float", "executorch int8")
 LITERT = ("litert float", "litert int8")
 BATCHES, WARM_UP = 4, 5
 REAL = "EfficientNet-Lite0"  # the others have random weights
@@ -64,35 +67,35 @@ def write(name: str, folder: Path) -> None:
         torch.save([model(each) for each in batches], folder / "outputs.pt")
 
 
-def made(side: str, folder: Path) -> tuple[Callable[[list[Tensor]], Any], int]:
-    """Return a function that runs the program of a side, and the program's bytes."""
-    engine, kind = side.split()
+Program = tuple[bytes, Boundary]
+
+
+def program_of(side: str, folder: Path, batches: list[tuple[Tensor]]) -> Program:
+    """Return the program of a side, and which inputs and outputs of it are integers."""
+    engine, kind, *io = side.replace(",", "").split()
     model = torch.export.load(folder / "model.pt2")
-    batches = torch.load(folder / "data.pt", weights_only=True)
-    backend = "xnnpack" if engine == "executorch" else engine
     if engine == "executorch":
-        module = model.module(check_guards=False)
-        flat = [each for (each,) in batches]
-        found = lowered(model) if kind == "float" else theirs(module, flat)
-        program = found.code
-    elif kind == "float":
-        program = qreg.lower(model, backend=backend).program
-    else:
-        given: dict[str, Any] = {"calibration": batches, "verify": False, "progress": False}
-        program = qreg.quantize(model, batches[0], backend=backend, **given).program
-    plugin = installed().backend(backend).value
-    threads = {"threads": 1} if "threads" in {each.name for each in plugin.options} else {}
-    return plugin.load(program, **threads), len(program)
+        module, flat = model.module(check_guards=False), [each for (each,) in batches]
+        return (lowered(model) if kind == "float" else theirs(module, flat)).code, Boundary()
+    if kind == "float":
+        return qreg.lower(model, backend=engine).program, Boundary()
+    given: dict[str, Any] = {"calibration": batches, "verify": False, "progress": False}
+    result = qreg.quantize(model, batches[0], backend=engine, io="int8" if io else "float", **given)
+    return result.program, result.boundary
 
 
 def answer(side: str, folder: Path) -> None:
     """Run the program of a side each time that a line is read."""
     torch.set_num_threads(1)
     batches = torch.load(folder / "data.pt", weights_only=True)
-    run, size = made(side, folder)
+    program, boundary = program_of(side, folder, batches)
+    plugin = installed().backend(side.split()[0].replace("executorch", "xnnpack")).value
+    threads = {"threads": 1} if "threads" in {each.name for each in plugin.options} else {}
+    run = plugin.load(program, **threads)
+    ready = [list(boundary.taken(batch)) for batch in batches]
     with torch.no_grad():
-        outputs = [run(list(batch))[0] for batch in batches]
-        serve(partial(run, list(batches[0])), outputs, folder, size)
+        outputs = [boundary.outputs_in_float(tuple(run(each)), 0)[0] for each in ready]
+        serve(partial(run, ready[0]), outputs, folder, len(program))
 
 
 class Engine:
@@ -142,7 +145,8 @@ def measure(name: str, rounds: int, python: str | None) -> Iterator[dict[str, An
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         write(name, folder)
-        sides = (*SIDES, *(LITERT if python else ()))
+        sides = [each for each in SIDES if (each, name) != (IN_INTEGERS, WITHOUT)]
+        sides += LITERT if python else ()
         engines = [Engine(side, folder, python) for side in sides]
         times: list[list[float]] = [[] for _ in engines]
         for turn in range(WARM_UP + rounds):
