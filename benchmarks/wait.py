@@ -4,8 +4,11 @@
 and prints the median of their seconds of processor time, and ratios. Trust the ratios. Needs
 qreg-xnnpack. ``benchmarks/lowering.py`` compares the lowering alone with executorch's.
 
-- import torch, ``get_quantizer``, ``qreg quantize``: fresh processes; the last one quantizes the
-  digits network with random weights, and writes its program
+- import torch, imports, ``get_quantizer``, ``qreg quantize``: fresh processes; ``imports`` are
+  those of a script of executorch's own path, with an export of one operator; the last one quantizes
+  the digits network with random weights, and writes its program
+- again: the same with the program of an earlier run in the cache; the others have no cache
+- export, explain: in one process, of MobileNetV2, without calibration data
 - before: the same from a checkout of another commit, ``git worktree add FOLDER COMMIT``, with
   executorch's table of operators parsed in Python, as without ruamel.yaml.clib
 - convert: ``qreg.convert`` and torchao's, of a model that was prepared with executorch's quantizer
@@ -29,6 +32,7 @@ from typing import Any
 
 import torch
 from executorch.backends.xnnpack.quantizer import xnnpack_quantizer as upstream
+from models import MODELS
 from torch import nn
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
@@ -37,8 +41,19 @@ from qreg.utils.tables import print_table
 
 HERE = Path(__file__).parents[1]
 QUANTIZE = ("-m", "qreg", "quantize", "model.pt2", "--calibration", "data.pt", "-o", "model.pte")
+IMPORTS = """
+import torch
+from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
+from executorch.exir import to_edge_transform_and_lower
+from executorch.runtime import Runtime
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+torch.export.export(torch.nn.ReLU(), (torch.ones(1),))
+"""
 PROCESSES = {
     "import torch": ("-c", "import torch"),
+    "imports": ("-c", IMPORTS),
     "get_quantizer": ("-c", "import qreg; qreg.get_quantizer('xnnpack')"),
     "qreg quantize": QUANTIZE,
 }
@@ -58,7 +73,7 @@ def write_digits(folder: Path) -> None:
 def environment(checkout: Path, *first: Path) -> dict[str, str]:
     """Return the environment in which processes import qreg from a checkout."""
     paths = [*first, checkout, checkout / "plugins" / "xnnpack" / "src"]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    return {**os.environ, "QREG_CACHE": "", "PYTHONPATH": os.pathsep.join(map(str, paths))}
 
 
 def without_parser(folder: Path) -> Path:
@@ -90,6 +105,36 @@ def fresh(before: Path | None, rounds: int, folder: Path) -> Iterator[dict[str, 
             for _ in range(rounds)
         ]
         yield row(name, {s: statistics.median(each[s] for each in taken) for s in sides})
+    yield again(sides["qreg"], rounds, folder)
+
+
+def again(variables: dict[str, str], rounds: int, folder: Path) -> dict[str, Any]:
+    """Time ``qreg quantize`` with the program in the cache, and anew, in turns."""
+    cached = {**variables, "QREG_CACHE": str(folder / "cache")}
+    seconds(QUANTIZE, cached, folder)
+    taken = [
+        [seconds(QUANTIZE, each, folder) for each in (cached, variables)] for _ in range(rounds)
+    ]
+    known, anew = (statistics.median(column) for column in zip(*taken, strict=True))
+    return row("again", {"qreg": known, "without cache": anew})
+
+
+def explained(rounds: int) -> Iterator[dict[str, Any]]:
+    """Time the decisions of a model next to its export alone, in turns."""
+    make, batch = MODELS["MobileNetV2"]
+    model, inputs = make().eval(), (batch(),)
+    ways: dict[str, Callable[[], Any]] = {
+        "qreg": lambda: qreg.explain(model, inputs, progress=False),
+        "export": lambda: torch.export.export(model, inputs),
+    }
+    taken: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(rounds + 1):
+        for way, run in ways.items():
+            started = time.process_time()
+            run()
+            taken[way].append(time.process_time() - started)
+    found = {way: statistics.median(each[1:]) for way, each in taken.items()}
+    yield {**row("explain", found), "qreg / export": found["qreg"] / found["export"]}
 
 
 def quantizer() -> Any:
@@ -126,7 +171,11 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as name:
-        rows = [*fresh(arguments.before, arguments.rounds, Path(name)), converted(arguments.rounds)]
+        rows = [
+            *fresh(arguments.before, arguments.rounds, Path(name)),
+            *explained(arguments.rounds),
+            converted(arguments.rounds),
+        ]
     columns = dict.fromkeys(column for each in rows for column in each)
     print_table([{name: _short(each.get(name, "")) for name in columns} for each in rows])
     if arguments.json:

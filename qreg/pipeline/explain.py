@@ -24,6 +24,7 @@ from qreg.plugins.options import complete
 from qreg.plugins.processor import described
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry
 from qreg.programs.export import exported, name_of
+from qreg.programs.shortcuts import shortcuts
 from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
 from qreg.recipes.recipe import Recipe
 from qreg.recipes.versions import versions_for
@@ -126,7 +127,7 @@ def _decisions(
 ) -> Report:
     kind = quantizer.registry.backend(quantizer.backend).value
     given = to_float32(model, example_inputs, None, [kind])
-    with Stages(progress) as stages:
+    with Stages(progress) as stages, shortcuts():  # no graph leaves this function
         with stages.stage("export"):
             program, example = exported(given.model, given.example_inputs, dynamic_shapes)
         with stages.stage("annotate"):

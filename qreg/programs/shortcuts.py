@@ -1,6 +1,7 @@
 """Shortcuts through what torch and Python repeat in each pass over a program while it is lowered.
 
-``benchmarks/lowering.py`` measures them. The program stays the same byte for byte. Each shortcut
+``benchmarks/lowering.py`` measures them. The program stays the same byte for byte. ``explain``
+takes them too, whose graphs are neither kept nor pickled. Each shortcut
 replaces a private name of torch, listed with the version that it was verified in.
 ``tests/programs/test_shortcuts.py`` fails if torch does not use the name any more.
 """
@@ -19,7 +20,7 @@ from typing import Any, TypeAlias
 import torch
 from torch.fx import GraphModule
 
-from qreg.programs.lazy_recompile import lazily
+from qreg.graph.lazy_recompile import lazily
 
 # torch 2.13.0: the operators that it decomposes by kernels in C++, and who looks them up
 COLLECT = "_collect_all_valid_cia_ops"

@@ -6,6 +6,7 @@ import copy
 import gc
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch._ops import OperatorBase
 from torch.export import ExportedProgram, exported_program
 from torch.fx import GraphModule, symbolic_trace, traceback
 
+import qreg
+from qreg import Registry
 from qreg.programs.shortcuts import COLLECT, COLLECTING, COMMON, OVERRIDDEN, shortcuts
 
 PATCHED = [(OperatorBase, "py_impl"), (traceback, "copy"), (GraphModule, "recompile")]
@@ -261,3 +264,13 @@ def test_what_a_program_has_exempted_stays_so() -> None:
         assert len(created) == 1000
     finally:
         gc.unfreeze()
+
+
+def test_explain_decides_alike_with_and_without_them(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Tanh()).eval(), torch.randn(2, 4)
+    found = qreg.explain(model, x, backend="toy", registry=registry, progress=False)
+    monkeypatch.setattr(import_module("qreg.pipeline.explain"), "shortcuts", nullcontext)
+    wanted = qreg.explain(model, x, backend="toy", registry=registry, progress=False)
+    assert found.operators == wanted.operators
