@@ -493,6 +493,10 @@ class RunError(VerificationError):
     """A lowered program that its runtime loads but fails to run."""
 
 
+class HangError(VerificationError):
+    """A lowered program whose runtime had no outputs in time, and was ended."""
+
+
 class NaNError(VerificationError):
     """A lowered program that returns NaN."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qreg.analysis.bisection import Found, Search, suspect
 from qreg.analysis.interpreter import first_nan
 from qreg.errors import (
+    HangError,
     LoweringError,
     NaNError,
     ProgramError,
@@ -39,9 +40,10 @@ def name_suspect(
     """Return the error, with the operator at which it starts if one is found.
 
     ``reference`` is the float graph: if it fails too, no scope helps, and none is offered.
-    Skip the search if the backend has named operators itself.
+    Skip the search if the backend has named operators itself, and if parts of the program might
+    hang as the program did.
     """
-    if isinstance(error, UnsupportedOperatorError):
+    if isinstance(error, (UnsupportedOperatorError, HangError)):
         return error
     if isinstance(error, LoweringError) and _remedy(error.suspects, decisions):
         return _kept_in_float(error, error.suspects, decisions)

@@ -56,6 +56,7 @@ def resolve_job(given: JobOptions, outputs: Sequence[Path] = ()) -> Job:
         "min_sqnr": least_sqnr(given["min_sqnr"]),
         "algorithms": asked(given["algorithms"]),
         "workers": given["workers"],
+        "timeout": given["timeout"],
     }
     return Job(inputs, arguments)
 
@@ -108,6 +109,7 @@ def recipe_job(given: JobOptions, recipe: Recipe, outputs: Sequence[Path] = ()) 
         "max_batches": given["max_batches"],
         "min_sqnr": least_sqnr(given["min_sqnr"]),
         "workers": given["workers"],
+        "timeout": given["timeout"],
     }
     return Job(inputs, arguments)
 

@@ -85,6 +85,11 @@ TIMEOUT = click.option(
     show_default=True,
     help="Seconds after which a process without an answer is ended; 0: none.",
 )
+TIMEOUT_OF_RUNTIME = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds after which a runtime that does not run the program is ended; default: never.",
+)
 FORMAT = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 JOB = (
@@ -103,6 +108,7 @@ JOB = (
     MAX_BATCHES,
     ALGORITHMS,
     WORKERS,
+    TIMEOUT_OF_RUNTIME,
     OPTIONS,
     MIN_SQNR,
     STRICT,
@@ -119,6 +125,7 @@ class JobOptions(ScopeOptions, forms.DataOptions):
     max_batches: int | None
     algorithms: list[str] | None
     workers: int | None
+    timeout: float | None
     texts: tuple[str, ...]
     min_sqnr: float | None
     strict: bool

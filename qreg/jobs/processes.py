@@ -8,6 +8,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from qreg.errors import InputError
+
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
 
@@ -34,6 +36,12 @@ def new_processes() -> ForkServerContext | SpawnContext:
         if variables == _variables():
             return context
     return multiprocessing.get_context("spawn")
+
+
+def check_timeout(seconds: object) -> None:
+    """Raise ``InputError`` unless a timeout is a number of seconds above 0, or None."""
+    if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
+        raise InputError(f"timeout: it is {seconds!r} (expected seconds above 0, or None)")
 
 
 @functools.cache

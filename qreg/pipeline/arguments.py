@@ -43,6 +43,7 @@ class QuantizeOptions(LowerOptions, total=False):
     workers: int | None
     verify: bool
     min_sqnr: float
+    timeout: float | None
     recipe: Recipe | str | Path | None
     progress: bool | None
 

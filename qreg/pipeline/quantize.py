@@ -11,6 +11,7 @@ from torch.export import ExportedProgram
 
 from qreg.errors import CalibrationError, ConfigError
 from qreg.inputs.quantized_io import FLOAT, IO, check_io
+from qreg.jobs.processes import check_timeout
 from qreg.jobs.running import check_count
 from qreg.pipeline.arguments import names_unknown
 from qreg.pipeline.lower import chosen
@@ -51,6 +52,7 @@ def quantize(
     io: IO = FLOAT,
     verify: bool = True,
     min_sqnr: float = MIN_SQNR,
+    timeout: float | None = None,
     options: Mapping[str, Any] | None = None,
     recipe: Recipe | str | Path | None = None,
     progress: bool | None = None,
@@ -94,6 +96,9 @@ def quantize(
         min_sqnr: the SQNR in dB that each output, and each slice of it, should reach against the
             float model. A program below it is returned with a
             :class:`~qreg.errors.QualityWarning` that names the operators at which the SQNR drops.
+        timeout: the seconds after which a runtime is ended that hangs when ``verify`` runs the
+            program. The program then runs in a separate process, which imports the script again.
+            None runs it in this process, without limit.
         options: the options of the backend by name; ``qreg ops`` lists them.
         recipe: a :class:`~qreg.Recipe`, or the path of one, instead of ``backend``, ``config``,
             ``quantizer``, ``algorithms`` and ``options``. One with the values of a calibration
@@ -113,6 +118,7 @@ def quantize(
     """
     check_min_sqnr(min_sqnr)
     check_count("workers", workers)
+    check_timeout(timeout)
     given = Request(backend, config, quantizer, algorithms, options, io=io)
     if recipe is not None:
         given = request_of(recipe, given, registry)
@@ -127,7 +133,7 @@ def quantize(
     data = Data(calibration, max_batches, wide.transform)
     with Stages(progress) as stages:
         load = goal.load if verify else None
-        run = Run(quantizer, goal, load, stages, given.seed, workers, wide.notes, given.io)
+        run = Run(quantizer, goal, load, stages, given.seed, workers, wide.notes, given.io, timeout)
         source = run.export(wide.model, wide.example_inputs, dynamic_shapes)
         if given.record:
             graphs = replayed(run, source, data, given.record)

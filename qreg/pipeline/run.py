@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -54,6 +54,9 @@ from qreg.utils.memory import return_freed
 from qreg.utils.progress import Stages
 from qreg.verification.agreement import check_agreement
 from qreg.verification.drops import largest_drops
+from qreg.verification.isolation import run_isolated
+from qreg.verification.metrics import Outputs
+from qreg.verification.runner import run_program
 from qreg.verification.verify import Verification, floor_of, verify
 
 NONE = Selection()
@@ -85,7 +88,8 @@ class Run:
     ``load`` loads a program to verify it; None skips verification. ``seed`` is that of torch's
     random numbers in algorithms. ``workers`` is the number of processes that calibrate shards of
     the data; None calibrates in this process, in one pass. ``notes`` are for the report.
-    ``io`` is which inputs and outputs of the program are to be integers.
+    ``io`` is which inputs and outputs of the program are to be integers. ``timeout`` is when the
+    process of the runtime is ended, in seconds; None runs the program in this process.
     """
 
     quantizer: RegistryQuantizer
@@ -96,6 +100,7 @@ class Run:
     workers: int | None = None
     notes: Sequence[str] = ()
     io: IO = FLOAT
+    timeout: float | None = None
 
     @property
     def floor(self) -> float:
@@ -240,9 +245,14 @@ class Run:
                 min_sqnr=min_sqnr,
                 float_model=source.model,
                 converted=graphs.converted,
+                run=self._run_program,
             )
         return_freed()
         return verification
+
+    @property
+    def _run_program(self) -> Callable[..., Outputs]:
+        return partial(run_isolated, timeout=self.timeout) if self.timeout else run_program
 
     def _with_drops(self, found: Verification | None, graphs: Graphs) -> Verification | None:
         """Add the operators at which the SQNR of a poor program drops most."""

@@ -19,6 +19,7 @@ from qreg.errors import (
 )
 from qreg.inputs.batches import check_batches, kept
 from qreg.inputs.signature import Signature
+from qreg.jobs.processes import check_timeout
 from qreg.jobs.running import check_count
 from qreg.pipeline.arguments import names_unknown
 from qreg.pipeline.precision import to_float32
@@ -124,7 +125,7 @@ def tune(
     check_evaluate(evaluate)
     _check(minimize, budget, missed)
     check_count("workers", workers)
-    _check_timeout(timeout)
+    check_timeout(timeout)
     folder = _folder(work)
     registry = registry or installed()
     in_float = several("keep_in_float", keep_in_float)
@@ -170,11 +171,6 @@ def _check(minimize: str, budget: object, missed: str) -> None:
             f"budget: it is {budget!r} (expected a number of evaluations, at least {LEAST}: one of "
             "a program, and one to confirm it)"
         )
-
-
-def _check_timeout(seconds: object) -> None:
-    if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
-        raise InputError(f"timeout: it is {seconds!r} (expected seconds above 0, or None)")
 
 
 def _folder(work: object) -> Path | None:

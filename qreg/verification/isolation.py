@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from qreg.errors import VerificationError
+from qreg.errors import HangError, VerificationError
 from qreg.jobs.processes import TIMEOUT, new_processes
 from qreg.utils.logging import quiet_imports
 from qreg.verification.metrics import Outputs
@@ -35,7 +35,8 @@ def run_isolated(
     The new process imports the ``__main__`` module again, so importing it must have no side
     effects. It is ended if it has no outputs after ``timeout`` seconds; None waits without limit.
 
-    Raises ``VerificationError`` also if the runtime ends its process, and after the timeout.
+    Raises ``VerificationError`` also if the runtime ends its process, and ``HangError`` after the
+    timeout.
     """
     processes = new_processes()
     here, there = processes.Pipe()
@@ -44,9 +45,9 @@ def run_isolated(
     there.close()
     try:
         if not here.poll(timeout):
-            raise VerificationError(
+            raise HangError(
                 f"the runtime has not run the program after {timeout:g} s, and was ended (expected "
-                "outputs by then). Allow more time with --timeout, or pass fewer inputs"
+                "outputs by then). Pass a longer timeout, or fewer inputs"
             )
         outputs, error = here.recv()
     except EOFError as cause:

@@ -101,14 +101,17 @@ def verify(
     min_sqnr: float = MIN_SQNR,
     float_model: Callable[..., Any],
     converted: Callable[..., Any],
+    run: Callable[..., Outputs] = run_program,
 ) -> Verification:
     """Run a program on samples and compare it with the float and the converted model.
+
+    ``run`` is :func:`~qreg.verification.isolation.run_isolated` for a runtime that may hang.
 
     Raises ``VerificationError`` if the program does not load or run, and as :func:`compared`.
     Raises it also if outputs change from call to call, which is allowed only for a model with
     state.
     """
-    outputs = run_program(load, lowered, samples, repeats_for(converted))
+    outputs = run(load, lowered, samples, repeats_for(converted))
     return_freed()  # what the runtime packed the weights into
     wanted = outputs_of(float_model, samples), outputs_of(converted, samples)
     return compared(outputs, *wanted, runtime=runtime, floor=floor, min_sqnr=min_sqnr)

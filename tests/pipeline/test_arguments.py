@@ -24,7 +24,7 @@ OWN = {
     "explain": {"numerics", "sensitivity", "timing", "profile"},
     "lower": set(),
     "compare": {
-        *("backends", "configs", "threads", "rounds", "timeout"),
+        *("backends", "configs", "threads", "rounds"),
         *("keep_in_float", "on_entry"),
     },
     "verify": {"floor", "method", "run"},

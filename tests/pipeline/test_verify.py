@@ -17,7 +17,7 @@ from torch.export import ExportedProgram
 
 import qreg
 from qreg import Lowered, Registry
-from qreg.errors import CalibrationError, InputError, QualityWarning, VerificationError
+from qreg.errors import CalibrationError, HangError, InputError, QualityWarning, VerificationError
 from qreg.verification.isolation import run_isolated
 
 
@@ -206,7 +206,7 @@ def test_a_runtime_that_crashes_is_an_error_and_not_the_end() -> None:
 def test_a_runtime_that_hangs_is_ended() -> None:
     import test_verify
 
-    with pytest.raises(VerificationError, match=r"has not run the program after 0\.5 s, and was"):
+    with pytest.raises(HangError, match=r"has not run the program after 0\.5 s, and was"):
         run_isolated(test_verify.hanging, Lowered(b"", 0), SAMPLES, timeout=0.5)
 
 
