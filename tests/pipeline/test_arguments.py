@@ -29,7 +29,8 @@ OWN = {
     },
     "verify": {"floor", "method", "run"},
 }
-STRICTER = {("compare", "calibration")}  # None is not accepted
+# of compare: None is not accepted; processes that it has anyway end after an hour
+STRICTER = {("compare", "calibration"), ("compare", "timeout")}
 
 
 def named(function: Callable[..., Any]) -> dict[str, Parameter]:
