@@ -78,8 +78,10 @@ def test_a_model_is_quantized_on_a_dict_of_its_tokenizer(
         expected = model(**batches[1])
     found = result.run(batches[1])
     assert type(found) is type(expected)
-    names = set(expected) - {"past_key_values"}  # the program omits the cache of a decoder
-    assert set(found) == names
+    # A decoder's cache is a type that torch.export knows once an exporter of transformers ran.
+    caches = {"cache", "past_key_values"}  # transformers 5.24 and earlier
+    names = set(expected) - caches
+    assert set(found) - caches == names
     for name in names:
         assert compare_all([[found[name]]], [[expected[name]]])[0].sqnr > 15
     assert result.decided["annotated"]

@@ -1,6 +1,6 @@
 """Export language models without the caches that they return.
 
-A language model of transformers (5.23) returns the keys and values of its layers, in a type that
+A language model of transformers (5.24) returns the keys and values of its layers, in a type that
 torch.export (2.13) does not know, if ``use_cache`` of its config is true, which is the default.
 A program that does not accept a cache has no use for one that it returned.
 """

@@ -29,6 +29,8 @@ from qreg.programs.leaf_types import unknown_type
 from qreg.programs.models import check_model
 from qreg.programs.training import check_eval
 
+CONTAINERS = frozenset({tuple, list, dict})
+
 
 def export(
     model: torch.nn.Module,
@@ -213,7 +215,16 @@ def dynamic_shapes_of(program: ExportedProgram, example_inputs: tuple[Any, ...])
     shapes = [_dynamic_dimensions(value, program.range_constraints) for value in values]
     if not any(shapes):
         return None
-    return pytree.tree_unflatten(shapes, pytree.tree_structure(example_inputs))
+    return pytree.tree_unflatten(shapes, _with_lists(pytree.tree_structure(example_inputs)))
+
+
+def _with_lists(structure: pytree.TreeSpec) -> pytree.TreeSpec:
+    """Replace registered types by lists, as torch.export (2.13) wants them in dynamic shapes."""
+    if structure.is_leaf():
+        return structure
+    known = structure.type in CONTAINERS
+    kind, context = (structure.type, structure.context) if known else (list, None)
+    return pytree.TreeSpec(kind, context, list(map(_with_lists, structure.children())))
 
 
 def _dynamic_dimensions(value: Any, ranges: Any) -> dict[int, Any]:
