@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,6 +33,7 @@ from qreg.plugins.processor import described
 from qreg.plugins.types.backend import Runner
 from qreg.plugins.types.decision import Decision
 from qreg.plugins.types.program import Lowered
+from qreg.programs.copying import copied
 from qreg.programs.export import export_again
 from qreg.programs.loading import write_program
 from qreg.programs.lowering import Target
@@ -80,12 +82,13 @@ def report_of(
         result.reference, result.decisions, placements, noise, isolated, result.converted
     )
     timed = None
+    float_program = cache(partial(_exported, result, result.reference))
     if profile:
         with _noted(notes, "times of operators"):
-            listed = _profiled(result, listed)
+            listed = _profiled(result, listed, float_program)
     if timing:
         with _noted(notes, "latency"):
-            timed = _timing(result)
+            timed = _timing(result, float_program)
     if timed and timed.is_slower and _computes_ranges(result.converted):
         notes.append(STATIC_IS_FASTER)
     return Report(
@@ -132,14 +135,16 @@ def _isolated(result: Result, notes: list[str]) -> Sequence[PatternNoise]:
     return measured
 
 
-def _profiled(result: Result, listed: Sequence[Operator]) -> tuple[Operator, ...]:
+def _profiled(
+    result: Result, listed: Sequence[Operator], float_program: Callable[[], ExportedProgram]
+) -> tuple[Operator, ...]:
     """Return the operators with their times; a fused pattern has its time at its first operator."""
     measure = result.target.backend.profile
     if measure is None:
         raise InputError(f"backend {result.backend!r} cannot time operators one by one")
     times = [
-        call(result.target.supplied, "profile", measure, _exported(result, model), expected=Mapping)
-        for model in (result.converted, result.reference)
+        call(result.target.supplied, "profile", measure, program, expected=Mapping)
+        for program in (_exported(result, result.converted), copied(float_program()))
     ]
     return tuple(
         evolve(each, microseconds=_time(each, times[0]), float_microseconds=_time(each, times[1]))
@@ -157,13 +162,13 @@ def _time(operator: Operator, seconds: Mapping[str, float]) -> float | None:
     return sum(found) * 1e6 if found and names[0] == operator.name else None
 
 
-def _timing(result: Result) -> Timing:
+def _timing(result: Result, float_program: Callable[[], ExportedProgram]) -> Timing:
     if result.target.backend.simulated:
         raise InputError(
             f"{result.target.backend.runtime} is a simulator, so its times are meaningless"
         )
     alone = result.target.of_method(None)
-    plain = cached.lowered(alone, _exported(result, result.reference))
+    plain = cached.lowered(alone, copied(float_program()))
     sample, changed = result.samples[0], result.lowered.changed_inputs
     loader = result.target.loader.in_float(result.boundary, changed)
     programs = [(alone.loader, plain.program), (loader, result.program)]

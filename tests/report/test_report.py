@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from pathlib import Path
@@ -13,10 +14,12 @@ import torch
 from attrs import evolve
 from jsonschema import Draft202012Validator
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 import qreg
 from qreg import Registry, Report
 from qreg.errors import InputError, UnknownNameError
+from qreg.programs.export import export_again
 from qreg.report.values import Operator, Sizes
 from qreg.verification.latency import Timing
 
@@ -170,6 +173,27 @@ def test_each_operator_is_timed_by_itself_where_the_backend_can(
     assert found["softmax"].microseconds == pytest.approx(5)
 
 
+def test_the_float_program_is_exported_once_for_all_times(
+    toy: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported: list[GraphModule] = []
+
+    def noting(model: GraphModule, *given: Any) -> Any:
+        exported.append(model)
+        return export_again(model, *given)
+
+    def profile(program: torch.export.ExportedProgram) -> dict[str, float]:
+        for node in reversed(program.graph.nodes):  # it may do with the program what it likes
+            node.meta.clear()
+        return {}
+
+    monkeypatch.setattr(importlib.import_module("qreg.pipeline.result"), "export_again", noting)
+    found = explained(toy.variant("toy", profile=profile), profile=True, timing=True)
+    assert len({id(each) for each in exported}) == len(exported) == 2
+    assert found.timing is not None
+    assert found.notes == ()
+
+
 def test_operators_that_are_slower_in_int8_are_named(report: Report) -> None:
     def timed(each: Operator) -> Operator:
         times = {"linear": (3.0, 9.0), "linear_1": (7.0, 4.0), "softmax": (9.0, 1.0)}
@@ -261,7 +285,7 @@ def test_a_static_config_is_advised_where_a_dynamic_one_is_slower(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, config: str, milliseconds: float
 ) -> None:
     timing = Timing(1.0, milliseconds, 50)
-    monkeypatch.setattr("qreg.pipeline.result._timing", lambda result: timing)
+    monkeypatch.setattr("qreg.pipeline.result._timing", lambda *_: timing)
     found = explained(registry, timing=True, **({"config": config} if config else {}))
     advised = any("Try a static config" in note for note in found.notes)
     assert advised is (bool(config) and timing.is_slower)
