@@ -197,6 +197,25 @@ def test_a_linear_that_is_read_in_float_gives_float(quantized: Any) -> None:
     assert {each.kind for each in result.lowered.conversions} == {"quantize"}
 
 
+class Scaled(nn.Module):
+    """A residual convolution without a bias, scaled by a factor for each channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.factors = nn.Conv2d(4, 4, 3, 1, 1, bias=False), torch.rand(4, 1, 1) + 0.5
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.conv(x) * self.factors
+
+
+def test_a_convolution_that_takes_a_factor_into_its_weights_is_counted(quantized: Any) -> None:
+    """OpenVINO names what is left after the multiplication."""
+    result = quantized(Scaled(), IMAGE)
+    placements = result.audit.placements
+    assert [placements[each].operator for each in ("conv2d", "mul")] == ["Convolution"] * 2
+    assert result.report.int8_share == 1
+
+
 def test_an_opted_out_layer_stays_float_between_integer_ones() -> None:
     module = nn.Sequential(conv(), conv(), conv()).eval()
     batch = (torch.randn(IMAGE),)

@@ -47,6 +47,10 @@ def lines(function: Callable[..., Any]) -> nn.Module:
     return Between(nn.Conv1d(4, 8, 3, padding=1), function, nn.Linear(8, 4))
 
 
+def pooled_with_channels_last(y: Tensor) -> Tensor:
+    return F.adaptive_avg_pool2d(y.permute(0, 3, 1, 2), 1).flatten(1)
+
+
 def half_changed(y: Tensor) -> Tensor:
     y[:, :4] = F.relu(y[:, :4]) * 1.5
     return y
@@ -104,6 +108,10 @@ CASES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     ),
     "pool of the whole line": (lines(lambda y: F.avg_pool1d(y, 16).flatten(1)), LINE),
     "adaptive pool of a line": (lines(lambda y: F.adaptive_avg_pool1d(y, 1).squeeze(-1)), LINE),
+    "adaptive pool of channels that are last in memory": (
+        Between(nn.Linear(4, 8), pooled_with_channels_last, nn.Linear(8, 4)),
+        (2, 8, 8, 4),
+    ),
     "mean of images": (pooled(lambda y: y.mean((2, 3))), IMAGE),
     "mean from the end": (pooled(lambda y: y.mean([-1, -2])), IMAGE),
     "mean in two steps": (pooled(lambda y: y.mean(3).mean(2)), IMAGE),

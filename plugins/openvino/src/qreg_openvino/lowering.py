@@ -14,7 +14,7 @@ from qreg_openvino.checks import check_lowerable
 from qreg_openvino.container import GRAPH, WEIGHTS, join
 from qreg_openvino.converting import convert
 from qreg_openvino.fusions import keep_apart_from_activations, keep_reductions_apart
-from qreg_openvino.passes import copies, pad_ahead_of_averages
+from qreg_openvino.passes import copies, pad_ahead_of_averages, scaled
 from qreg_openvino.permutations import drop_undone_permutations
 from qreg_openvino.quantized_io import describe_quantized_io, spell_out_quantized_io
 from qreg_openvino.reading import Compiled
@@ -48,7 +48,7 @@ def lower(program: ExportedProgram) -> Lowered:
         program=written,
         delegates=1,
         changed_inputs=changed_inputs(functional),
-        operators=tuple(compiled.operators(copies(functional))),
+        operators=tuple(compiled.operators(copies(functional), scaled(functional))),
         conversions=tuple(compiled.graph.conversions()),
     )
 

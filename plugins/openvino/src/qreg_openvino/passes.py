@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from qreg.graph.insertion import call_before
 from qreg.graph.nodes import argument, called, calls
-from qreg.graph.operators import COPIES
+from qreg.graph.operators import CONVOLUTIONS, COPIES, DIV, LINEAR, MATMUL, MUL, TRANSPOSED
 from qreg.graph.provenance import origin, producer
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Graph, GraphModule, Node
 
+FACTORS = (*MUL, *DIV)
+PRODUCTS = (*CONVOLUTIONS, *TRANSPOSED, *LINEAR, *MATMUL, "aten.convolution.default")
 AVERAGES = {f"aten.avg_pool{planes}d.default": planes for planes in (1, 2, 3)}
 
 
@@ -26,6 +28,20 @@ def copies(program: ExportedProgram) -> dict[str, str]:
         name: origin(producer(node)) or ""
         for node in calls(program.graph, COPIES)
         if (name := origin(node))
+    }
+
+
+def scaled(program: ExportedProgram) -> dict[str, str]:
+    """Return the origin of each product that one factor scales, with the origin of the scaling.
+
+    OpenVINO multiplies the weights of a convolution by the factor, and names what is left after the
+    scaling.
+    """
+    return {
+        name: origin(node) or ""
+        for node in calls(program.graph, FACTORS)
+        for product in node.all_input_nodes
+        if called(product) in PRODUCTS and len(product.users) == 1 and (name := origin(product))
     }
 
 

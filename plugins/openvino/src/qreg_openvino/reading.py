@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from qreg import LoweredOperator
 from qreg.backends.naming import origin_in
@@ -16,6 +16,7 @@ EIGHT_BITS = frozenset({"u8", "i8"})
 NO_KERNELS = frozenset({"Input", "Output"})
 QUANTIZE, SNIPPET = "FakeQuantize", "Subgraph"
 PRODUCT = "FullyConnected"
+PRODUCTS = (PRODUCT, "Convolution", "Deconvolution", "MatMul")
 INT8 = "_i8"
 DEQUANTIZATION = "/Dequantization"  # in the name of one moved downstream of its operator
 
@@ -57,10 +58,14 @@ class Compiled:
                 scaled[kernel] = frozenset(kernel.origins) - set(_origins(names, DEQUANTIZATION))
         return Compiled(ProgramGraph(list(scaled), dtypes), scaled)
 
-    def operators(self, copies: Mapping[str, str]) -> Iterator[LoweredOperator]:
+    def operators(
+        self, copies: Mapping[str, str], scaled: Mapping[str, str]
+    ) -> Iterator[LoweredOperator]:
         """Yield each operator of the annotated graph with the kernel that computes it.
 
-        No kernel is left of ``copies``: each is reported with the kernel of its producer.
+        No kernel is left of ``copies``: each is reported with the kernel of its producer. A product
+        that no kernel is named after is computed by the product that is named after its scaling:
+        ``scaled`` maps the one to the other.
         """
         found: dict[str, LoweredOperator] = {}
         for operator in self._computed():
@@ -70,6 +75,9 @@ class Compiled:
             if producer in found and name not in found:
                 found[name] = passed_on(found[producer], name)
                 yield found[name]
+        for name, scaling in scaled.items():
+            if name not in found and scaling in found and found[scaling].operator in PRODUCTS:
+                yield evolve(found[scaling], origin=name)
 
     def _computed(self) -> Iterator[LoweredOperator]:
         pairs = [(kernel, name) for kernel in self.scaled for name in kernel.origins]

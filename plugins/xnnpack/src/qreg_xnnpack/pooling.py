@@ -88,6 +88,22 @@ def adaptive_pool_as_global_pool(node: Node) -> bool:
     return _global_pool(node, torch.ops.aten.adaptive_avg_pool2d.default)
 
 
+def pool_of_channels_last(node: Node) -> bool:
+    """Rewrite a pool to one value of an image whose channels are last in memory as a mean.
+
+    The lowering would spell it out as a mean and an ``as_strided``, which the delegate has not.
+    """
+    import torch
+
+    source: Any = node.args[0]
+    value = source.meta["val"]
+    last = value.dim() == IMAGE and value.is_contiguous(memory_format=torch.channels_last)
+    if not last or set(listed(argument(node, 1))) != {1}:
+        return False
+    node.target, node.args = torch.ops.aten.mean.dim, (source, SPATIAL, True)
+    return True
+
+
 def _global_pool(node: Node, pool: Any) -> bool:
     import torch
 

@@ -15,6 +15,7 @@ from qreg_xnnpack.pooling import (
     SPATIAL,
     adaptive_pool_as_global_pool,
     mean_as_global_pool,
+    pool_of_channels_last,
     whole_pool_as_global_pool,
 )
 
@@ -36,6 +37,7 @@ SPELLED: dict[str, Callable[[Node], bool]] = {
     "aten.avg_pool2d.default": whole_pool_as_global_pool,
     "aten.avg_pool1d.default": whole_pool_as_global_pool,
     "aten.adaptive_avg_pool1d.default": adaptive_pool_as_global_pool,
+    "aten.adaptive_avg_pool2d.default": pool_of_channels_last,
 }
 
 
