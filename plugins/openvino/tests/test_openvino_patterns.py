@@ -216,6 +216,16 @@ def test_a_convolution_that_takes_a_factor_into_its_weights_is_counted(quantized
     assert result.report.int8_share == 1
 
 
+def test_a_linear_of_four_dimensions_is_int8_and_its_activation_is_not(quantized: Any) -> None:
+    """The kernel adds the bias and computes the activation in another one."""
+    mlp = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
+    result = quantized(mlp, (2, 4, 4, 8))
+    places = {name: each.place for name, each in result.audit.placements.items()}
+    assert places == {"linear": "int8", "gelu": "float", "linear_1": "int8"}
+    assert [each.quantized for each in result.decisions] == [True, False, True]
+    assert result.audit.defects == ()
+
+
 def test_an_opted_out_layer_stays_float_between_integer_ones() -> None:
     module = nn.Sequential(conv(), conv(), conv()).eval()
     batch = (torch.randn(IMAGE),)

@@ -32,7 +32,7 @@ from qreg.graph.operators import (
     MOVES,
     RELU,
 )
-from qreg_openvino.rules import bounded, plain_average, plain_maximum, rows
+from qreg_openvino.rules import bounded, fused_dimensions, plain_average, plain_maximum, rows
 from qreg_openvino.transposed import transposed
 
 if TYPE_CHECKING:
@@ -71,7 +71,13 @@ def joined(match: Match, config: QuantizationConfig) -> Sequence[Annotation] | R
 ANNOTATORS: tuple[Annotator, ...] = (
     *convolutions(full_range(ISLANDS.product), ACTIVATIONS, "act", fused_rules=(bounded,)),
     *transposed(ISLANDS, ACTIVATIONS, bounded),
-    *products(ISLANDS, ACTIVATIONS, "act", linear_rules=(rows,), fused_rules=(bounded,)),
+    *products(
+        ISLANDS,
+        ACTIVATIONS,
+        "act",
+        linear_rules=(rows,),
+        fused_rules=(bounded, fused_dimensions),
+    ),
     Annotator(
         "linear_weight",
         LINEAR,

@@ -18,6 +18,7 @@ QUANTIZE, SNIPPET = "FakeQuantize", "Subgraph"
 PRODUCT = "FullyConnected"
 PRODUCTS = (PRODUCT, "Convolution", "Deconvolution", "MatMul")
 INT8 = "_i8"
+BIAS = "::Add"  # in the name of a sum
 DEQUANTIZATION = "/Dequantization"  # in the name of one moved downstream of its operator
 
 
@@ -26,7 +27,7 @@ class Compiled:
     """The kernels of a compiled model.
 
     ``scaled`` maps each kernel to those of its operators for which the kernel may compute only the
-    dequantization.
+    dequantization and the bias.
     """
 
     graph: ProgramGraph
@@ -55,7 +56,8 @@ class Compiled:
                 reads = [each for each in producers if each in dtypes]
                 kernel = _kernel(told, reads, gives, dtypes)
                 names = told["originalLayersNames"].split(",")
-                scaled[kernel] = frozenset(kernel.origins) - set(_origins(names, DEQUANTIZATION))
+                skipped = (DEQUANTIZATION, *([] if kernel.kind in PRODUCTS else [BIAS]))
+                scaled[kernel] = frozenset(kernel.origins) - set(_origins(names, *skipped))
         return Compiled(ProgramGraph(list(scaled), dtypes), scaled)
 
     def operators(
@@ -130,10 +132,10 @@ def _conversions(quantizes: bool, read: Sequence[str], given: Sequence[str]) -> 
     return ("dequantize",) if entered else ("quantize",)
 
 
-def _origins(names: Sequence[str], without: str | None = None) -> tuple[str, ...]:
+def _origins(names: Sequence[str], *without: str) -> tuple[str, ...]:
     """Return the operators of the annotated graph in the names of fused operations.
 
-    Operations with ``without`` in their names are skipped.
+    Operations with one of ``without`` in their names are skipped.
     """
-    kept = (each for each in names if without is None or without not in each)
+    kept = (each for each in names if not any(part in each for part in without))
     return tuple(dict.fromkeys(filter(None, map(origin_in, kept))))

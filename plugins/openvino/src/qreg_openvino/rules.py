@@ -33,6 +33,14 @@ def rows(match: Match, config: QuantizationConfig) -> str | None:
     return f"{entering.name} is a vector: the kernel requires a matrix" if vector else None
 
 
+def fused_dimensions(match: Match, config: QuantizationConfig) -> str | None:
+    """Require a result of up to three dimensions, after which the kernel fuses an activation."""
+    dimensions = len(shape_of(match.output))
+    if dimensions <= 3:
+        return None
+    return f"a result of {dimensions} dimensions: OpenVINO fuses activations into up to 3"
+
+
 def plain_maximum(match: Match, config: QuantizationConfig) -> str | None:
     """Require max pooling without ceil mode and without dilation."""
     if argument(match.anchor, 5):
