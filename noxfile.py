@@ -91,6 +91,7 @@ assert (folder / "py.typed").is_file(), f"{sys.argv[1]} has no py.typed"
 """
 OLDEST = ("pluggy==1.5.0", "attrs==23.1.0")
 NEWEST = ("executorch==1.5.1",)  # that goes with torch 2.13
+OLDER = ("openvino==2025.4.1",)  # the first that the plugin accepts
 # What 1.5.1 has and 1.4.1 has not: its own quantizer shares the qparams of slices and annotates
 # dropouts, and it copies the weights of each delegate elsewhere.
 ANNOTATED = "test_small_modules_are_annotated_as_upstream_does_or_for_a_reason"
@@ -237,6 +238,14 @@ def newest(session: nox.Session) -> None:
     session.install("--no-deps", "--ignore-installed", *NEWEST)
     tests = "plugins/xnnpack/tests"
     check(session, tests, *(f"--deselect={tests}/{each}" for each in DIFFERENT))
+
+
+@nox.session(default=False)
+def older(session: nox.Session) -> None:
+    """Run the tests of the OpenVINO plugin with the oldest openvino that it accepts."""
+    install(session, plugin("openvino"), layers=("openvino",))
+    session.install("--no-deps", "--ignore-installed", *OLDER)
+    check(session, "plugins/openvino/tests")
 
 
 @nox.session(default=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -56,8 +57,8 @@ def test_the_exporter_of_qreg_gives_the_program_of_quantize(backend: str) -> Non
 def test_an_exporter_quantizes_with_the_quantizer_of_a_backend(form: str, backend: str) -> None:
     if backend not in installed().backends():
         pytest.skip(f"{backend} is not installed")
-    if form == "OpenVINO":
-        pytest.importorskip("openvino", minversion="2026")  # which transformers needs
+    if form == "OpenVINO" and version("openvino") < "2026":
+        pytest.skip("transformers needs openvino 2026")
     torch.manual_seed(0)
     exporter = getattr(exporters, f"{form}Exporter")()
     float_model, batches = model(), [batch() for _ in range(4)]

@@ -14,14 +14,18 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import GraphModule
 
-NO_RULE = re.compile(r"No conversion rule found for operations: (.*)")  # openvino 2025.4.1
+# openvino 2025.4.1 and 2026.4.1; the second line names operators with a conversion that failed.
+NOT_CONVERTED = re.compile(
+    r"(?:No conversion rule found for operations|Conversion is failed for): (.*)"
+)
+QUANTIZE = "FakeQuantize"
 
 
 def decomposed(program: ExportedProgram) -> ExportedProgram:
     """Decompose a program into the operators that OpenVINO's frontend converts."""
     import torch
     from openvino.frontend.pytorch.torchdynamo.decompositions import (
-        ops_to_not_decompose,  # openvino 2025.4.1
+        ops_to_not_decompose,  # openvino 2026.4.1
     )
 
     kept = ops_to_not_decompose()
@@ -36,12 +40,12 @@ def converted(model: GraphModule) -> Any:
 
     ``convert_model`` drops the names of the operations that its transformations replace.
     """
-    from openvino._offline_transformations import (  # openvino 2025.4.1
+    from openvino._offline_transformations import (  # openvino 2026.4.1
         apply_moc_transformations,
         compress_quantize_weights_transformation,
     )
     from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder  # openvino 2025.4.1
+    from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder  # openvino 2026.4.1
 
     frontend = FrontEndManager().load_by_framework("pytorch")
     decoder = TorchFXPythonDecoder(model, dynamic_shapes=True)  # the frontend does not keep it
@@ -56,28 +60,34 @@ def fx_node_names(operation: Any) -> list[str]:
 
     An operation that a transformation of OpenVINO added has the names of those that it replaces.
     """
-    # openvino 2025.4.1: the decoder names operations "conv2d/aten.conv2d.default/Convolution".
+    # openvino 2026.4.1: the decoder names operations "conv2d/aten.conv2d.default/Convolution".
     name, told = operation.get_friendly_name(), operation.get_rt_info()
     fused = told["fused_names_0"].astype(str).split(",") if "fused_names_0" in told else []
-    return [each.partition("/")[0] for each in ([name] if "/" in name else fused) if "/" in each]
+    kind = operation.get_type_name()
+    if name.endswith(f"/{QUANTIZE}") and kind != QUANTIZE:
+        # openvino 2026.4.1 moves a transpose downstream of a quantization, whose name it takes.
+        found = [each for each in fused if each.endswith(f"/{kind}")] or [name]
+    else:
+        found = [name] if "/" in name else fused
+    return [each.partition("/")[0] for each in found if "/" in each]
 
 
 def drop_fused_names(model: Any) -> None:
     """Drop the names of fused operations, whose numbers differ in each conversion."""
-    from openvino._offline_transformations import apply_fused_names_cleanup  # openvino 2025.4.1
+    from openvino._offline_transformations import apply_fused_names_cleanup  # openvino 2026.4.1
 
     apply_fused_names_cleanup(model)
 
 
 def unconverted(error: BaseException) -> list[str]:
     """Return the operators without a conversion, parsed from the frontend's error."""
-    found = NO_RULE.search(str(error))
-    return found[1].split(", ") if found else []
+    found = NOT_CONVERTED.findall(str(error))
+    return [each for names in found for each in names.split(", ")]
 
 
 def layer(operation: Any) -> Mapping[str, str]:
     """Return the kernel info in a compiled model: layer type, precisions and original layers."""
-    # openvino 2025.4.1: ExecModelInfo's names.
+    # openvino 2026.4.1: ExecModelInfo's names.
     told = operation.get_rt_info()
     keys = ("layerType", "primitiveType", "outputPrecisions", "originalLayersNames")
     return {key: told[key].astype(str) if key in told else "" for key in keys}

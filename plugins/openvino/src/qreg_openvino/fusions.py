@@ -1,4 +1,4 @@
-"""Operators kept apart, so that openvino 2025.4 does not fuse them with wrong results.
+"""Operators kept apart, so that openvino 2025.4 and 2026.4 do not fuse them with wrong results.
 
 A Maximum between the two prevents the fusion and changes no value.
 """

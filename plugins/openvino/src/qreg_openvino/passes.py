@@ -100,8 +100,9 @@ def _again(graph: Graph, value: Node) -> Node:
 def pad_ahead_of_averages(program: ExportedProgram) -> None:
     """Rewrite padding that an average pooling counts as a separate operator.
 
-    openvino 2025.4 moves dequantizations downstream of an average. It then counts the padding as
-    the quantized value 0 instead of the zero point, even if the program averages in float.
+    openvino 2025.4 and 2026.4 move dequantizations downstream of an average. They then count the
+    padding as the quantized value 0 instead of the zero point, even if the program averages in
+    float.
     """
     for node in calls(program.graph, AVERAGES):
         padding = _padding(node, AVERAGES[called(node)])

@@ -1,8 +1,8 @@
 """Pairs of inverse permutations around elementwise functions.
 
-openvino 2025.4 fuses such functions into an int8 convolution upstream of the first permutation,
-drops one permutation too few, and returns values in the wrong places. Without both permutations,
-its output matches the program.
+openvino 2025.4 and 2026.4 fuse such functions into an int8 convolution upstream of the first
+permutation, drop one permutation too few, and return values in the wrong places. Without both
+permutations, the output matches the program.
 """
 
 from __future__ import annotations

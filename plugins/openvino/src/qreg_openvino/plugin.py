@@ -22,8 +22,8 @@ OPENVINO = Backend(
     reduced_config="int8_static_per_channel_reduced",
     runtime="OpenVINO on the CPU",
     suffix=".xml",
-    # openvino 2026 is untested, and crashes if ExecuTorch's OpenVINO backend (1.4.1) is loaded.
-    requires=(Requirement("openvino", "openvino>=2025.4,<2026"),),
+    # 2026.5 drops the table of decompositions that ``compat`` reads.
+    requires=(Requirement("openvino", "openvino>=2025.4,<2026.5"),),
     options=(
         Option(
             "precision",

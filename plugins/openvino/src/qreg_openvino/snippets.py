@@ -1,11 +1,11 @@
-"""Operators kept out of the snippets of openvino 2025.4 that are wrong, by more dimensions.
+"""Operators kept out of the snippets of openvino that are wrong, by more dimensions.
 
-A snippet is one kernel for several operators. Matrix products in two dimensions with only
-elementwise functions between them are one; it is wrong for many int8 layers, for example if all
-elements of a bias are equal, and fails to compile for some layers of width 1. Attention is another
-one; it is wrong for as many heads as rows, if it is computed on. No
-snippet has products in three dimensions with a constant, or transposes in five. They run in the
-same kernels as without.
+A snippet is one kernel for several operators (openvino 2025.4 and 2026.4). Matrix products in two
+dimensions with only elementwise functions between them are one; it is wrong for many int8 layers,
+for example if all elements of a bias are equal, and fails to compile for some layers of width 1.
+Attention is another one; it is wrong for as many heads as rows, if it is computed on. No snippet
+has products in three dimensions with a constant, or transposes in five. They run in the same
+kernels as without.
 """
 
 from __future__ import annotations

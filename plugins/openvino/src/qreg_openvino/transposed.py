@@ -60,7 +60,7 @@ def transposed(islands: Islands, fused: Sequence[str], *fused_rules: Rule) -> It
 
 
 def supported(match: Match, config: QuantizationConfig) -> str | None:
-    """Require what the integer kernel of openvino 2025.4 computes, and computes right."""
+    """Require what the integer kernel (openvino 2025.4, 2026.4) computes, and computes right."""
     node, sizes = match.anchor, shape_of(match.weight)[2:]
     if argument(node, GROUPS) not in (None, 1):
         return "a transposed convolution in groups is computed in float"
