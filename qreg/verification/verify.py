@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,7 @@ from qreg.verification.metrics import (
     is_far,
     judge,
 )
+from qreg.verification.noise import NEGLIGIBLE
 from qreg.verification.runner import check_alike, outputs_of, repeats_for, run_program
 
 if TYPE_CHECKING:
@@ -76,10 +78,16 @@ class Verification:
 
     @property
     def worst_sqnr(self) -> float | None:
-        """The lowest SQNR to float of any output or slice in dB; None if no output is float."""
+        """The lowest SQNR to float of any output or slice in dB; None if no output is float.
+
+        Outputs that differ by rounding alone count as equal: if they are nearly zero, their ratio
+        says nothing.
+        """
         found = [each for each in self.to_float if each.floating_point]
-        parts = [each.worst_slice.sqnr for each in found if each.worst_slice]
-        return min([*parts, *(each.sqnr for each in found)], default=None)
+        apart = [each for each in found if not each.max_difference <= NEGLIGIBLE]  # NaN is apart
+        parts = [each.worst_slice.sqnr for each in apart if each.worst_slice]
+        equal = [math.inf] if found else []
+        return min([*parts, *(each.sqnr for each in apart), *equal], default=None)
 
 
 FLOOR = 20.0  # dB to the converted model; a correct program is above 35

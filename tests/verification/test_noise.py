@@ -199,7 +199,12 @@ def test_the_verdict_is_poor_for_a_far_output_and_for_a_lost_slice() -> None:
 def test_the_verdict_passes_over_integers_and_rounding() -> None:
     classes = torch.tensor([[1, 2], [3, 4]])
     assert judged(classes, classes + 5).good
-    assert judged(torch.zeros(2, 2), torch.full((2, 2), 1e-9)).good
+    tiny = judged(torch.full((2, 2), 1e-9), torch.full((2, 2), 2e-9))
+    assert tiny.good
+    assert tiny.to_float[0].sqnr == pytest.approx(0.0)
+    assert tiny.worst_sqnr == math.inf
+    assert judged(torch.zeros(2, 2), torch.full((2, 2), 1e-9)).worst_sqnr == math.inf
+    assert judged(torch.zeros(2, 2), torch.full((2, 2), math.nan)).worst_sqnr == -math.inf
 
 
 @pytest.mark.parametrize("shape", [(4, 1000), (32, 1000), (4, 64), (1, 64, 384)], ids=str)
