@@ -58,7 +58,6 @@ def _cache(target: Target) -> Cache | None:
 
 
 def _key(target: Target, program: ExportedProgram) -> str:
-    tensors = {**program.state_dict, **program.constants}
     parts = [
         target.name,
         json.dumps(dict(target.options), sort_keys=True),
@@ -69,9 +68,21 @@ def _key(target: Target, program: ExportedProgram) -> str:
         [line for each in program.graph_module.modules() for line in _lines(each)],
         str(program.graph_signature),
         str(program.range_constraints),
-        dict(sorted(tensors.items())),
+        dict(sorted(_read_by(program).items())),
     ]
     return hash_of(parts)
+
+
+def _read_by(program: ExportedProgram) -> dict[str, Any]:
+    """Return the tensors that a program reads; a converted one has its weights in float too."""
+    tensors = {**program.state_dict, **program.constants}
+    read = {node.name for node in program.graph.find_nodes(op="placeholder") if node.users}
+    specs = program.graph_signature.input_specs
+    return {
+        each.target: tensors[each.target]
+        for each in specs
+        if each.arg.name in read and each.target in tensors
+    }
 
 
 def _lines(module: object) -> Iterator[str]:

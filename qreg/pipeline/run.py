@@ -50,14 +50,14 @@ from qreg.quantizer.registry_quantizer import RegistryQuantizer
 from qreg.recipes.pinned import pin
 from qreg.recipes.record import Record, Step, hashes, operators
 from qreg.recipes.values import Named
-from qreg.utils.memory import return_freed
+from qreg.utils.memory import return_freed, return_mapped
 from qreg.utils.progress import Stages
 from qreg.verification.agreement import check_agreement
 from qreg.verification.drops import largest_drops
 from qreg.verification.isolation import run_isolated
 from qreg.verification.metrics import Outputs
 from qreg.verification.runner import run_program
-from qreg.verification.verify import Verification, floor_of, verify
+from qreg.verification.verify import Expected, Verification, floor_of
 
 NONE = Selection()
 
@@ -203,13 +203,16 @@ class Run:
     ) -> tuple[Lowered, Verification | None]:
         """Lower the converted program and verify it. Raises ``ProgramError`` with suspects."""
         with self._naming_suspects(graphs):
+            expected = self._expected(source, graphs)
+            return_freed()
+            return_mapped(source.program.state_dict.values())
             with self.stages.stage("lower"):
                 lowered = cached.lowered(
                     self.goal,
                     export_again(graphs.converted, source.example, source.shapes, graphs.boundary),
                 )
                 return_freed()
-            verification = self._verify(source, graphs, lowered, min_sqnr)
+            verification = self._verify(expected, graphs, lowered, min_sqnr)
         return lowered, self._with_drops(verification, graphs)
 
     @contextmanager
@@ -230,25 +233,29 @@ class Run:
         except Exception as trouble:  # the search must not hide the error it is for
             return error.suspecting(f"the search for the operator failed: {trouble!r}")
 
-    def _verify(
-        self, source: Source, graphs: Graphs, lowered: Lowered, min_sqnr: float
-    ) -> Verification | None:
+    def _expected(self, source: Source, graphs: Graphs) -> Expected | None:
+        """Run the models ahead of the lowering, which then needs no weights in float."""
         if self.load is None:
             return None
+        with self.stages.stage("run the models"):
+            return Expected.of_models(source.model, graphs.converted, graphs.samples)
+
+    def _verify(
+        self, expected: Expected | None, graphs: Graphs, lowered: Lowered, min_sqnr: float
+    ) -> Verification | None:
+        if self.load is None or expected is None:
+            return None
         with self.stages.stage("verify"):
-            verification = verify(
+            found = expected.verified(
                 self.load.in_float(graphs.boundary, lowered.changed_inputs),
                 lowered,
-                graphs.samples,
                 runtime=self.goal.backend.runtime,
                 floor=self.floor,
                 min_sqnr=min_sqnr,
-                float_model=source.model,
-                converted=graphs.converted,
                 run=self._run_program,
             )
         return_freed()
-        return verification
+        return found
 
     @property
     def _run_program(self) -> Callable[..., Outputs]:

@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from attrs import frozen
 from torch import Tensor
-from torch.fx import GraphModule, Interpreter, Node
+from torch.fx import GraphModule, Node
 
+from qreg.graph.by_rows import ByRows
+from qreg.graph.late import with_late_weights
 from qreg.graph.mutation import keeping_state
 from qreg.graph.provenance import numbered, origin
 from qreg.inputs.specs import cloned
+from qreg.utils.memory import return_freed, return_mapped
 from qreg.verification.noise import Tally
 from qreg.verification.remedies import anchor_of, scope_of
 
@@ -181,15 +184,21 @@ def _tallied(
         for sample in samples:
             wanted.clear()
             _Values(reference, keep).run(*cloned(sample))
+            return_mapped(reference.parameters())
             to_compute, to_read = set(wanted), set(wanted)
             _Values(converted, compare).run(*cloned(sample))
+            return_freed()
     return given, read
 
 
-class _Values(Interpreter):
-    """Call ``seen`` with the value of each operator and input, and again with its rounded value."""
+class _Values(ByRows):
+    """Call ``seen`` with the value of each operator and input, and again with its rounded value.
+
+    A run holds few weights in float at once.
+    """
 
     def __init__(self, module: GraphModule, seen: Callable[[str, Tensor, bool], None]) -> None:
+        module = with_late_weights(module)
         super().__init__(module)
         self._seen, self._names = seen, numbered(module.graph)
 

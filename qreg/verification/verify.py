@@ -99,6 +99,46 @@ def floor_of(modes: Collection[str]) -> float:
     return DYNAMIC_FLOOR if "dynamic" in modes else FLOOR
 
 
+@frozen
+class Expected:
+    """The outputs of the float and of the converted model for some samples.
+
+    A program is run again ``repeats`` times on the first sample, to check that it does not change.
+    """
+
+    samples: Sequence[tuple[Any, ...]]
+    of_float: Outputs
+    of_converted: Outputs
+    repeats: int
+
+    @classmethod
+    def of_models(
+        cls,
+        float_model: Callable[..., Any],
+        converted: Callable[..., Any],
+        samples: Sequence[tuple[Any, ...]],
+    ) -> Expected:
+        """Run both models on the samples; neither is modified."""
+        outputs = outputs_of(float_model, samples), outputs_of(converted, samples)
+        return cls(samples, *outputs, repeats_for(converted))
+
+    def verified(
+        self,
+        load: Callable[[bytes], Runner],
+        lowered: Lowered,
+        *,
+        runtime: str,
+        floor: float,
+        min_sqnr: float,
+        run: Callable[..., Outputs] = run_program,
+    ) -> Verification:
+        """Run a program on the samples, and compare it. Raises as :func:`verify`."""
+        outputs = run(load, lowered, self.samples, self.repeats)
+        return_freed()  # what the runtime packed the weights into
+        wanted = self.of_float, self.of_converted
+        return compared(outputs, *wanted, runtime=runtime, floor=floor, min_sqnr=min_sqnr)
+
+
 def verify(
     load: Callable[[bytes], Runner],
     lowered: Lowered,
@@ -119,10 +159,10 @@ def verify(
     Raises it also if outputs change from call to call, which is allowed only for a model with
     state.
     """
-    outputs = run(load, lowered, samples, repeats_for(converted))
-    return_freed()  # what the runtime packed the weights into
-    wanted = outputs_of(float_model, samples), outputs_of(converted, samples)
-    return compared(outputs, *wanted, runtime=runtime, floor=floor, min_sqnr=min_sqnr)
+    expected = Expected.of_models(float_model, converted, samples)
+    return expected.verified(
+        load, lowered, runtime=runtime, floor=floor, min_sqnr=min_sqnr, run=run
+    )
 
 
 def compared(

@@ -57,6 +57,7 @@ def test_every_stage_is_timed(result: Result) -> None:
         "prepare",
         "calibrate",
         "convert",
+        "run the models",
         "lower",
         "verify",
     ]

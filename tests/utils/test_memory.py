@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,8 +37,38 @@ def test_freed_memory_is_returned() -> None:
 
 def test_nothing_is_done_without_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: object())
-    memory._malloc_trim.cache_clear()
+    memory._from_c.cache_clear()
     try:
         memory.return_freed()
     finally:
-        memory._malloc_trim.cache_clear()
+        memory._from_c.cache_clear()
+
+
+MAPPED = """
+import torch
+from qreg.utils.memory import return_mapped
+
+def resident():
+    with open("/proc/self/smaps_rollup") as file:
+        return int(next(line for line in file if line.startswith("Rss")).split()[1]) << 10
+
+size = 1 << 25
+mapped = torch.from_file(PATH, size=size, dtype=torch.uint8)
+mapped[0] = 7  # which is in memory alone
+own = torch.ones(size, dtype=torch.uint8)
+assert mapped.sum() == size + 6
+before = resident()
+return_mapped([mapped, own])
+print(size * 0.9 < before - resident() < size * 1.1, int(mapped.sum()) == size + 6)
+"""
+
+
+@pytest.mark.skipif(not memory.MAPPINGS.exists(), reason="the system lists no mappings")
+def test_files_are_read_again_where_their_tensors_are_used(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(b"\x01" * (1 << 25))
+    with path.open("rb") as file:
+        os.fsync(file)  # the kernel does not drop what is not yet written
+    program = MAPPED.replace("PATH", repr(str(path)))
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert found.stdout == "True True\n", found.stderr
