@@ -37,11 +37,19 @@ def tune(registry: Registry, evaluate: Callable[..., float], **options: Any) -> 
     )
 
 
-def mean(run: Callable[..., Tensor]) -> float:
-    return float(run(X).abs().mean())
+@pytest.fixture
+def mean() -> Callable[..., float]:
+    """A metric that travels by value: processes cannot import the modules of tests."""
+
+    def measure(run: Callable[..., Tensor]) -> float:
+        return float(run(X).abs().mean())
+
+    return measure
 
 
-def test_a_trial_in_time_is_as_one_in_this_process(toy_alone: Registry) -> None:
+def test_a_trial_in_time_is_as_one_in_this_process(
+    toy_alone: Registry, mean: Callable[..., float]
+) -> None:
     here, there = (tune(toy_alone, mean, timeout=each) for each in (None, ENOUGH))
     assert here.trials
     assert here.met
@@ -50,7 +58,9 @@ def test_a_trial_in_time_is_as_one_in_this_process(toy_alone: Registry) -> None:
     assert there.confirmed == here.confirmed
 
 
-def test_a_trial_that_hangs_is_a_failed_row(toy_alone: Registry) -> None:
+def test_a_trial_that_hangs_is_a_failed_row(
+    toy_alone: Registry, mean: Callable[..., float]
+) -> None:
     ours = os.getpid()
 
     def hanging(run: Callable[..., Tensor]) -> float:
@@ -66,7 +76,9 @@ def test_a_trial_that_hangs_is_a_failed_row(toy_alone: Registry) -> None:
     assert trial.evaluated
 
 
-def test_a_trial_that_crashes_is_a_failed_row(toy_alone: Registry) -> None:
+def test_a_trial_that_crashes_is_a_failed_row(
+    toy_alone: Registry, mean: Callable[..., float]
+) -> None:
     ours = os.getpid()
 
     def crashing(run: Callable[..., Tensor]) -> float:
@@ -82,12 +94,16 @@ def test_a_trial_that_crashes_is_a_failed_row(toy_alone: Registry) -> None:
     assert "its process ended with the code -9" in trial.failure
 
 
-def test_a_plugin_that_processes_cannot_load_is_an_error(registry: Registry) -> None:
+def test_a_plugin_that_processes_cannot_load_is_an_error(
+    registry: Registry, mean: Callable[..., float]
+) -> None:
     with pytest.raises(InputError, match="without a timeout"):
         tune(registry, mean, timeout=ENOUGH)
 
 
 @pytest.mark.parametrize("timeout", [0, -1.0, "10"])
-def test_a_timeout_is_a_number_of_seconds(registry: Registry, timeout: Any) -> None:
+def test_a_timeout_is_a_number_of_seconds(
+    registry: Registry, mean: Callable[..., float], timeout: Any
+) -> None:
     with pytest.raises(InputError, match="expected seconds above 0"):
         tune(registry, mean, timeout=timeout)
