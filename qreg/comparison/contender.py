@@ -22,6 +22,7 @@ from qreg.comparison.values import FLOAT, Entry
 from qreg.errors import QregError, UnknownOperatorWarning, VerificationError
 from qreg.inputs.specs import cloned, flat, split
 from qreg.jobs.processes import new_processes
+from qreg.programs.copying import module_of
 from qreg.programs.files import read_batches, read_program
 from qreg.utils.logging import quiet_imports
 from qreg.verification.latency import timed
@@ -156,7 +157,7 @@ def _float(task: Task) -> tuple[Entry, Callable[[], object]]:
     from qreg.analysis.sizes import parameter_bytes
 
     program = read_program(task.model)
-    model = program.module(check_guards=False)
+    model = module_of(program)
     (sample, *_) = read_batches(task.calibration)
     arguments, named = split(model, sample)
     entry = Entry(FLOAT, runtime="torch", bytes=parameter_bytes(program), threads=task.threads)

@@ -6,13 +6,12 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch.fx import Node
 
 from qreg.graph.mutation import Mutations
-from qreg.graph.nodes import tensor_at
+from qreg.graph.nodes import is_random, tensor_at
 from qreg.graph.walks import reachable
 
 if TYPE_CHECKING:
@@ -59,10 +58,8 @@ def _is_pure(node: Node) -> bool:
         return True
     if not isinstance(node.target, OpOverload) or node.target.namespace != "aten":
         return False
-    tags, schema = node.target.tags, node.target._schema
-    if torch.Tag.nondeterministic_seeded in tags or (
-        schema.is_mutable and str(node.target) != DETACHES
-    ):
+    writes = node.target._schema.is_mutable and str(node.target) != DETACHES
+    if writes or is_random(node.target):
         return False
     return _base_name(node) not in UNDEFINED and _is_static(node.meta.get("val"))
 

@@ -22,6 +22,7 @@ from qreg.pipeline.result import Result
 from qreg.plugins.blame import call
 from qreg.plugins.types.interface import Interface
 from qreg.plugins.types.program import Lowered
+from qreg.programs.copying import module_of
 from qreg.programs.loading import read_lowered
 from qreg.programs.lowering import Target
 from qreg.verification.runner import run_once
@@ -54,7 +55,7 @@ def source_of(model: Model, target: Callable[[], Target]) -> Source:
     if isinstance(model, Result):
         return _of_results({model.target.method or ONLY: model})
     if isinstance(model, ExportedProgram):
-        model = own_state(model.module(check_guards=False))
+        model = own_state(module_of(model))
     if isinstance(model, GraphModule):
         graph = model
         return Source({ONLY: interface_of(graph)}, lambda: _of_graph(graph))

@@ -32,6 +32,8 @@ from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 from torchao.utils import _assert_and_get_unique_device
 
 from qreg.graph.by_rows import evaluated
+from qreg.graph.mutation import Mutations
+from qreg.graph.nodes import is_random
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
 
 
 DELETE = "delete_all_unused_submodules"  # torch 2.13.0
-DEDUCE = "_deduce_value"  # torchao 0.18.0: a method of ConstantFolder
+DEDUCE = "_deduce_value"  # torchao 0.18.0: a method of ConstantFolder, as the next one
+WRITTEN = "_find_mutable_buffers"
 # torchao 0.18.0, of qat_utils: the searches for each kind of convolution, and what they call
 FUSE, FOLD = "_fuse_conv_bn_qat_helper", "_fold_conv_bn_qat_helper"
 PATTERNS = ("_get_quantized_qat_conv_bn_pattern", "_get_folded_quantized_qat_conv_bn_pattern")
@@ -176,24 +179,35 @@ def forget_models() -> None:
 
 
 @contextmanager
-def folding_by_rows() -> Iterator[None]:
-    """Make ``convert_pt2e`` quantize weights in parts, and not dequantize them.
+def folding_constants() -> Iterator[None]:
+    """Make ``convert_pt2e`` fold what is constant, in parts, and not dequantize it.
 
-    torchao 0.18.0 evaluates all operators on constants, and folds those that quantize. It also
-    evaluates those that dequantize, and then leaves them in the graph.
+    torchao 0.18.0 evaluates all operators without inputs, and folds those that quantize. It takes
+    random values for constants, and buffers that ``add_`` writes to: only ``copy_`` and ``put_``
+    are known to it. It also evaluates those that dequantize, and then leaves them in the graph.
     """
     folder = constant_fold.ConstantFolder
-    deduce = getattr(folder, DEDUCE)
-    setattr(folder, DEDUCE, _by_rows(deduce))
+    before = {name: getattr(folder, name) for name in (DEDUCE, WRITTEN)}
+    setattr(folder, DEDUCE, _deducing(before[DEDUCE]))
+    setattr(folder, WRITTEN, _state_of)
     try:
         yield
     finally:
-        setattr(folder, DEDUCE, deduce)
+        for name, method in before.items():
+            setattr(folder, name, method)
 
 
-def _by_rows(deduce: Callable[[Any, Node], Any]) -> Callable[[Any, Node], Any]:
+def _state_of(folder: Any) -> set[Node]:
+    graph = folder.module.graph
+    found = Mutations.of(graph)
+    return {node for node in graph.nodes if found.is_state(node)}
+
+
+def _deducing(deduce: Callable[[Any, Node], Any]) -> Callable[[Any, Node], Any]:
     @wraps(deduce)
     def deduced(folder: Any, node: Node) -> Any:
+        if node in folder.mutable_buffers or is_random(node.target):
+            return folder.unknown_value
         if node.op != "call_function":
             return deduce(folder, node)
         if ".dequantize_" in str(node.target) and folder.is_impure(node):

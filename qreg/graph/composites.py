@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 from qreg.graph.clamping import BY_TENSORS, ONE_SIDED, as_clamp, clamp_by_numbers
 from qreg.graph.lists import fill_lists
 from qreg.graph.mutation import Mutations
+from qreg.graph.nodes import is_random
 from qreg.plugins.operator_names import operator_name
 
 # Composites of torch that kernels, tables, exporters or formulas support directly, by packet.
@@ -99,8 +100,7 @@ def _is_candidate(node: Node, known: Container[str]) -> bool:
 
 
 def _is_composite(target: Any) -> bool:
-    seeded = torch.Tag.nondeterministic_seeded in target.tags
-    return target.namespace == "aten" and not seeded and target._can_decompose()
+    return target.namespace == "aten" and not is_random(target) and target._can_decompose()
 
 
 def _is_copy(target: Any) -> bool:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from qreg.graph.nodes import called, follows_constants
+from qreg.graph.nodes import called, follows_constants, is_random
 from qreg.plugins.operator_names import operator_name
 
 if TYPE_CHECKING:
@@ -55,15 +55,9 @@ def _is_fixed(node: Node, fixed: set[Node]) -> bool:
         return True
     return (
         node.op == "call_function"
-        and not _is_random(node)
+        and not is_random(node.target)
         and fixed.issuperset(node.all_input_nodes)
     )
-
-
-def _is_random(node: Node) -> bool:
-    import torch
-
-    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
 def _counts(graph: Graph) -> set[Node]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qreg.graph.nodes import is_random
+
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.export import ExportedProgram
@@ -36,10 +38,7 @@ def known_value(node: Node, known: dict[Node, Tensor | None]) -> Tensor | None:
 
 
 def _is_repeatable(node: Node) -> bool:
-    import torch
-
-    random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-    return node.op == "call_function" and not random
+    return node.op == "call_function" and not is_random(node.target)
 
 
 def _computed(node: Node, known: dict[Node, Tensor | None]) -> Tensor | None:

@@ -60,10 +60,7 @@ def is_constant(node: Node) -> bool:
     known = _unchanged.get()
     if known is not None and known.graph is node.graph:
         return node in known.constants
-    return all(
-        each.op == "get_attr" or (each.op == "call_function" and bool(each.all_input_nodes))
-        for each in reachable([node], sources)
-    )
+    return all(follows_constants(each, each.all_input_nodes) for each in reachable([node], sources))
 
 
 def follows_constants(node: Node, constants: Collection[Node]) -> bool:
@@ -71,7 +68,9 @@ def follows_constants(node: Node, constants: Collection[Node]) -> bool:
     if node.op == "get_attr":
         return True
     inputs = node.all_input_nodes
-    return node.op == "call_function" and bool(inputs) and all(each in constants for each in inputs)
+    if node.op != "call_function" or not inputs or is_random(node.target):
+        return False
+    return all(each in constants for each in inputs)
 
 
 def constants_of(graph: Graph) -> set[Node]:
@@ -108,6 +107,13 @@ _unchanged: ContextVar[_Unchanged | None] = ContextVar("a graph that does not ch
 def sources(node: Node) -> list[Node]:
     """Return the nodes that a node reads; ``reachable([node], sources)`` are all it depends on."""
     return node.all_input_nodes
+
+
+def is_random(target: Any) -> bool:
+    """Whether an operator returns other values in each call, such as ``aten.rand``."""
+    import torch
+
+    return torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())
 
 
 def tensor_at(node: Node) -> Tensor:

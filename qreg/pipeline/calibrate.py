@@ -19,7 +19,7 @@ from qreg.annotators.rules import LARGEST_SCALAR
 from qreg.errors import CalibrationError, InputError
 from qreg.graph.compat import (
     AFFINE_RANGED,
-    folding_by_rows,
+    folding_constants,
     forget_models,
     keeping_nested_bodies,
 )
@@ -139,7 +139,7 @@ def convert(prepared: GraphModule, *, fold_quantize: bool = True) -> GraphModule
     try:
         # To fold constants, torchao also runs operators that write to buffers.
         with keeping_state(prepared), ExitStack() as stack:
-            for patch in (keeping_nested_bodies, folding_where_qat_scaled, folding_by_rows):
+            for patch in (keeping_nested_bodies, folding_where_qat_scaled, folding_constants):
                 stack.enter_context(patch())
             converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold_quantize)
     except AssertionError as cause:

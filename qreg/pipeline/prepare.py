@@ -14,6 +14,7 @@ from qreg.folding.fold import folded
 from qreg.graph.compat import forget_models, restore_annotation
 from qreg.graph.prepared import float_graph
 from qreg.graph.qat_patterns import fusing_present_convolutions
+from qreg.programs.copying import module_of
 from qreg.programs.export import dynamic_shapes_of, export_again, exported
 from qreg.programs.stateless import check_state
 from qreg.quantizer.registry_quantizer import RegistryQuantizer, get_quantizer
@@ -73,7 +74,7 @@ def prepare_checked(
     """
     prepared = prepare_program(program, quantizer)
     if not _is_trained(quantizer):
-        check_agreement(program.module(check_guards=False), float_graph(prepared), example)
+        check_agreement(module_of(program), float_graph(prepared), example)
     return prepared
 
 
@@ -84,7 +85,7 @@ def prepare_program(program: ExportedProgram, quantizer: Quantizer) -> GraphModu
     """
     if isinstance(quantizer, RegistryQuantizer):
         check_state(quantizer.registry.backend(quantizer.backend).value, program)
-    model = program.module(check_guards=False)
+    model = module_of(program)
     if _is_trained(quantizer):
         with fusing_present_convolutions():
             prepared: GraphModule = prepare_qat_pt2e(model, quantizer)
@@ -114,7 +115,7 @@ def folded_program(program: ExportedProgram, example: tuple[Any, ...]) -> Export
     """
     if any(str(node.target).startswith(QUANTIZED) for node in program.graph.nodes):
         return program
-    model = program.module(check_guards=False)
+    model = module_of(program)
     before = _operators(model)
     if _operators(folded(model)) == before:
         return program

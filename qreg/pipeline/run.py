@@ -40,6 +40,7 @@ from qreg.pipeline.selection import Selection
 from qreg.pipeline.shards import check_shards
 from qreg.pipeline.source import Batch, Data, Source
 from qreg.plugins.types.program import Lowered
+from qreg.programs.copying import module_of
 from qreg.programs.export import export_again, exported
 from qreg.programs.loader import Loader
 from qreg.programs.lowering import Target
@@ -121,7 +122,7 @@ class Run:
                 check_still(program, model)
             signature = Signature.of_program(program)
             dynamic = supported_shapes(self.goal, program, example)
-            graph = own_state(program.module(check_guards=False))
+            graph = own_state(module_of(program))
             check_names(self.io, ProgramSignature.of_graph(graph))
         return Source(program, example, dynamic, signature, graph)
 

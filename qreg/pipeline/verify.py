@@ -15,6 +15,7 @@ from qreg.inputs.signature import Signature
 from qreg.pipeline.arguments import names_unknown
 from qreg.plugins.registry import DEFAULT_BACKEND, Registry, installed
 from qreg.plugins.types.program import Lowered
+from qreg.programs.copying import module_of
 from qreg.programs.loading import read_lowered
 from qreg.programs.lowering import Target, target
 from qreg.programs.training import check_eval
@@ -79,7 +80,7 @@ def verify(
     goal = target(registry or installed(), backend, options).of_method(method)
     lowered = Lowered(_read(program, goal), delegates=0)
     samples = _samples(inputs, transform, reference)
-    model = own_state(reference.module(check_guards=False))
+    model = own_state(module_of(reference))
     outputs = run(goal.loader, lowered, samples, repeats_for(model))
     compared = _compared(outputs, outputs_of(model, samples), floor)
     found = Verification(goal.backend.runtime, len(samples), compared, min_sqnr=min_sqnr)

@@ -1,10 +1,13 @@
-"""Copy a program, to rewrite the copy."""
+"""Copy a program, or take its graph, to rewrite it."""
 
 from __future__ import annotations
 
 import copy
 
 from torch.export import ExportedProgram
+from torch.fx import GraphModule
+
+from qreg.graph.prepared import copied as copied_graph
 
 
 def copied(program: ExportedProgram) -> ExportedProgram:
@@ -18,3 +21,15 @@ def copied(program: ExportedProgram) -> ExportedProgram:
     for node, original in zip(found.graph.nodes, program.graph.nodes, strict=True):
         node.name = original.name
     return found
+
+
+def module_of(program: ExportedProgram) -> GraphModule:
+    """Return the graph module of a program, which can be rewritten; both share their tensors.
+
+    ``ExportedProgram.module`` (torch 2.13) copies the graph, but not the bodies of loops in it.
+    """
+    module: GraphModule = program.module(check_guards=False)
+    for name, body in list(module.named_children()):
+        if isinstance(body, GraphModule):
+            setattr(module, name, copied_graph(body))
+    return module

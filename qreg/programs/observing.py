@@ -13,6 +13,7 @@ from torch import Tensor
 from qreg.graph.marks import seeing
 from qreg.jobs.packing import packed, unpacked, unpacked_program
 from qreg.observers.observation import Observation, Range
+from qreg.programs.copying import module_of
 
 
 @frozen
@@ -43,7 +44,7 @@ def observed(shard: Shard) -> Observed:
     The shard is computed with one thread, because the sums of some operators depend on the number
     of threads. The run ends after a batch with NaN.
     """
-    module = unpacked_program(shard.program).module(check_guards=False)
+    module = module_of(unpacked_program(shard.program))
     found: list[Any] = [None] * len(shard.observations)
     strange = False
 

@@ -16,6 +16,7 @@ from qreg.graph.compat import annotation_of
 from qreg.plugins.operator_names import operator_name
 from qreg.plugins.types.backend import SupportedConfig
 from qreg.plugins.types.decision import Decision
+from qreg.programs.copying import module_of
 from qreg.quantizer.annotation_pass import AnnotatorWarning, annotate_with
 from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
 from qreg.testing.graphs import Annotated, annotated, described, graph_of, structure
@@ -177,9 +178,7 @@ class AnnotatorTests(Suite):
     def _odd_models(self, annotator: str, config: SupportedConfig) -> Iterator[str]:
         registry = self.subject().registry
         samples = self.subject().samples_of(annotator)
-        graphs = [
-            (what, program.module(check_guards=False)) for what, program in odd_models().items()
-        ]
+        graphs = [(what, module_of(program)) for what, program in odd_models().items()]
         graphs += [each for sample in samples for each in variants(sample)]
         for what, graph_module in graphs:
             quantizer = RegistryQuantizer(self.subject().backend, config.name, registry=registry)

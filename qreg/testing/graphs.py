@@ -15,6 +15,7 @@ from qreg.inputs.specs import arguments
 from qreg.plugins.operator_names import operator_name
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry
 from qreg.plugins.types.decision import Decision
+from qreg.programs.copying import module_of
 from qreg.programs.export import export
 from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
 
@@ -70,7 +71,7 @@ def graph_of(
         program = torch.export.export(copied.train(), example, dynamic_shapes=dynamic_shapes)
     else:
         program = export(copied, example, dynamic_shapes)
-    graph_module: GraphModule = program.module(check_guards=False)
+    graph_module = module_of(program)
     return graph_module
 
 

@@ -18,6 +18,7 @@ from qreg.errors import ConfigError, QregError, VerificationError
 from qreg.plugins.registry import Registry
 from qreg.plugins.types.backend import Backend, Mode, Runner
 from qreg.plugins.types.program import Lowered
+from qreg.programs.copying import module_of
 from qreg.programs.export import export
 from qreg.programs.lowering import target
 from qreg.testing.odd import odd_models
@@ -102,7 +103,7 @@ class BackendTests(Suite):
         for what, program in self._programs(supplied_backend):
             assert program.example_inputs is not None
             inputs = [program.example_inputs[0]]
-            before = outputs_of(program.module(check_guards=False), inputs)
+            before = outputs_of(module_of(program), inputs)
             for mode in MODES:
                 after = outputs_of(_transformed(backend, program, mode, what), inputs)
                 assert _same(before, after), (
@@ -127,7 +128,7 @@ class BackendTests(Suite):
 
 
 def _transformed(backend: Backend, program: ExportedProgram, mode: Mode, what: str) -> GraphModule:
-    graph_module: GraphModule = program.module(check_guards=False)
+    graph_module = module_of(program)
     for transform in backend.transforms:
         try:
             graph_module = transform(graph_module, frozenset({mode}))
@@ -169,7 +170,7 @@ def _check_runs(
     load: Callable[[bytes], Runner], lowered: Lowered, module: Module, sample: Sample
 ) -> None:
     try:
-        graph = export(copy.deepcopy(module), sample.inputs).module(check_guards=False)
+        graph = module_of(export(copy.deepcopy(module), sample.inputs))
         outputs = run_program(load, lowered, [sample.inputs], repeats_for(graph))
         wanted = outputs_of(module, [sample.inputs])
         check_alike(outputs, wanted)

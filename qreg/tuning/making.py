@@ -29,6 +29,7 @@ from qreg.pipeline.quantize import quantize
 from qreg.pipeline.result import Result
 from qreg.pipeline.selection import Selection, named
 from qreg.plugins.registry import Registry
+from qreg.programs.copying import module_of
 from qreg.quantizer.registry_quantizer import RegistryQuantizer, keep_in_float
 from qreg.recipes.recipe import Recipe
 from qreg.recipes.values import Named
@@ -190,7 +191,7 @@ def loaded_again(result: Result) -> Result:
 def float_model(program: ExportedProgram) -> Model:
     """Return the float model as a function that is called like :meth:`qreg.Result.run`."""
     signature = Signature.of_program(program)
-    model = own_state(program.module(check_guards=False))
+    model = own_state(module_of(program))
 
     def run(*inputs: Any, **named: Any) -> Any:
         given = placed(called_with(inputs, named), signature, "evaluate", remedy=BY_HAND)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule
@@ -13,6 +14,8 @@ import qreg
 from qreg import Registry
 from qreg.graph.mutation import changed_buffers, keeping_state
 from qreg.verification.runner import repeats_for
+
+Write = Callable[[Tensor], object]
 
 
 class Summing(nn.Module):
@@ -97,3 +100,69 @@ def test_a_buffer_that_is_written_through_a_view_is_given_back(
         assert model.kept.sum() == 2
     assert model.kept.sum() == 0
     assert repeats_for(model) == 0
+
+
+class Counting(nn.Module):
+    """Adds a layer of what it reads from a table, at a position that each call counts on."""
+
+    def __init__(self, read: Callable[[Tensor, Tensor], Tensor], write: Write) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.read, self.write = read, write
+        self.fc, self.of_table = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.table = nn.Parameter(torch.randn(4, 4))
+        self.count = nn.Buffer(torch.zeros((), dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.fc(x) + self.of_table(self.read(self.table, self.count))
+        self.write(self.count)
+        return y
+
+
+READS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "index": lambda table, count: table[(count % 4).reshape(1)],
+    "embedding": lambda table, count: nn.functional.embedding(count % 4, table),
+    "product": lambda table, count: table[0] * (count % 4 + 1),
+    "view": lambda table, count: table[0] + count.reshape(1),
+}
+WRITES: dict[str, Write] = {
+    "add_": lambda count: count.add_(1),
+    "copy_": lambda count: count.copy_(count + 1),
+    "put_": lambda count: count.put_(torch.tensor([0]), count.reshape(1) + 1),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("write", WRITES)
+def test_what_is_computed_from_state_is_not_folded(
+    read: str, write: str, registry: Registry
+) -> None:
+    model = Counting(READS[read], WRITES[write])
+    result = qreg.quantize(
+        model, batches()[0], backend="toy", calibration=batches(), registry=registry, progress=False
+    )
+    assert [each.status for each in result.decisions].count("annotated") == 3
+    assert result.verification is not None
+    assert result.verification.to_float[0].sqnr > 25
+
+
+class Random(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc, self.noise = nn.Linear(4, 4), nn.Parameter(torch.randn(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + self.fc(torch.rand_like(self.noise))
+        return y
+
+
+def test_random_values_are_not_folded(registry: Registry) -> None:
+    x = batches()[0]
+    quantizer = qreg.get_quantizer("toy", registry=registry)
+    prepared = qreg.prepare(torch.export.export(Random().eval(), (x,)), quantizer)
+    prepared(x)
+    converted = qreg.convert(prepared)
+    targets = [str(node.target) for node in converted.graph.nodes]
+    assert targets.count("quantized_decomposed.quantize_per_tensor.default") == 4
+    assert not torch.equal(converted(x), converted(x))

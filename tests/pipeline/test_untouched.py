@@ -13,6 +13,7 @@ import pytest
 import torch
 from attrs import define
 from torch import Tensor, nn
+from torch._higher_order_ops import scan
 from torch.export import ExportedProgram
 from toy import Extension
 
@@ -178,6 +179,35 @@ def test_an_error_in_the_lowering_leaves_everything_as_it_was(name: str, toy: Mo
 
     values = Extension([toy.BACKEND], toy.CONFIGS, toy.ANNOTATORS, broken)
     check_untouched(IN_THE_LOWERING[name], Registry({"toy": values}, entry_points=False))
+
+
+class Loop(nn.Module):
+    """A linear layer in the body of a loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows: Tensor = scan(lambda carry, row: (carry + 1, self.linear(row)), torch.zeros(4), x)[1]
+        return rows
+
+
+def test_a_body_in_a_program_stays_float(registry: Registry) -> None:
+    x = torch.randn(3, 2, 4)
+    program = torch.export.export(Loop().eval(), (x,))
+    (body,) = [each for each in program.graph_module.modules() if _calls_linear(each)]
+    before, expected = str(body), program.module()(x)
+    prepared = qreg.prepare(program, get_quantizer("toy", registry=registry))
+    qreg.calibrate(prepared, [x], progress=False)
+    qreg.convert(prepared)
+    assert str(body) == before
+    assert torch.equal(program.module()(x), expected)
+
+
+def _calls_linear(module: nn.Module) -> bool:
+    targets = [node.target for node in module.graph.nodes] if hasattr(module, "graph") else []
+    return torch.ops.aten.linear.default in targets
 
 
 class Net(nn.Module):
