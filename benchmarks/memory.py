@@ -1,10 +1,11 @@
 """Peak memory and time of quantizing a Llama with random weights, by stage, next to executorch's.
 
-``python benchmarks/memory.py [--layers 24] [--width 1024] [--config NAME ...] [--json FILE]``
-writes the model to a .safetensors file, quantizes it in fresh processes, from the file to a saved
-``.pte``, and prints for each stage the peak resident memory as a multiple of the file, and the
-seconds of processor time. A model of 24 layers of 1,024 has 374 million parameters. With several
-``--layers 2,4,8`` the seconds per layer show whether a stage is linear.
+``python benchmarks/memory.py [--layers 24] [--width 1024] [--config NAME ...]
+[--algorithms NAME ...] [--json FILE]`` writes the model to a .safetensors file, quantizes it in
+fresh processes, from the file to a saved ``.pte``, and prints for each stage the peak resident
+memory as a multiple of the file, and the seconds of processor time. A model of 24 layers of 1,024
+has 374 million parameters. With several ``--layers 2,4,8`` the seconds per layer show whether a
+stage is linear.
 
 - qreg: ``qreg.quantize`` with 4 batches of 32 tokens, the verification included
 - executorch: ``quantize_``, export, the partitioner, and nothing is verified
@@ -24,7 +25,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def loaded(folder: Path) -> nn.Module:
     return Logits(model).eval()
 
 
-def ours(folder: Path, config: str, measured: Measured) -> None:
+def ours(folder: Path, config: str, measured: Measured, *algorithms: str) -> None:
     with measured.stage("import"):
         import qreg
         from qreg.utils.progress import Stages
@@ -118,12 +119,14 @@ def ours(folder: Path, config: str, measured: Measured) -> None:
 
     Stages.stage = watched  # type: ignore[method-assign, assignment]
     first, *_ = data = batches()
-    result = qreg.quantize(model, first, calibration=data, config=config, progress=False)
+    result = qreg.quantize(
+        model, first, calibration=data, config=config, algorithms=algorithms, progress=False
+    )
     with measured.stage("save"):
         result.save(folder / "qreg.pte")
 
 
-def theirs(folder: Path, config: str, measured: Measured) -> None:
+def theirs(folder: Path, config: str, measured: Measured, *_: str) -> None:
     with measured.stage("import"):
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
@@ -147,18 +150,20 @@ def theirs(folder: Path, config: str, measured: Measured) -> None:
         executable.write_to_file(file)
 
 
-def measure(maker: str, config: str, folder: Path) -> dict[str, Any]:
+def measure(maker: str, config: str, folder: Path, *algorithms: str) -> dict[str, Any]:
     """Quantize in this process, and return its peaks and seconds."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     measured = Measured()
-    {"qreg": ours, "executorch": theirs}[maker](folder, config, measured)
+    {"qreg": ours, "executorch": theirs}[maker](folder, config, measured, *algorithms)
     program = (folder / f"{maker}.pte").stat().st_size
     return {"peaks": measured.peaks, "seconds": measured.seconds, "program": program}
 
 
-def in_a_fresh_process(maker: str, config: str, folder: Path) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--measure", maker, config, str(folder)]
+def in_a_fresh_process(
+    maker: str, config: str, folder: Path, algorithms: Sequence[str]
+) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--measure", maker, config, str(folder), *algorithms]
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     found: dict[str, Any] = json.loads(printed.splitlines()[-1])
     return found
@@ -186,11 +191,12 @@ def main() -> None:
     parser.add_argument("--config", nargs="+", default=CONFIGS)
     parser.add_argument("--makers", nargs="+", default=MAKERS, choices=MAKERS)
     parser.add_argument("--json", type=Path, help="write the measurements to this file too")
-    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--algorithms", nargs="+", default=(), help="for qreg to try")
+    parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
-        maker, config, folder = given.measure
-        sys.stdout.write(json.dumps(measure(maker, config, Path(folder))))
+        maker, config, folder, *algorithms = given.measure
+        sys.stdout.write(json.dumps(measure(maker, config, Path(folder), *algorithms)))
         return
     kept = []
     for layers in map(int, given.layers.split(",")):
@@ -198,7 +204,7 @@ def main() -> None:
             size = write_model(layers, given.width, Path(name))
             for config in given.config:
                 for maker in given.makers:
-                    found = in_a_fresh_process(maker, config, Path(name))
+                    found = in_a_fresh_process(maker, config, Path(name), given.algorithms)
                     known = {"layers": layers, "config": config, "maker": maker, "bytes": size}
                     kept.append({**known, **found})
     for maker in given.makers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from attrs import Factory, frozen
@@ -29,14 +29,21 @@ class Collecting(Interpreter):
     """Run a prepared model, whose observers observe, and update statistics with each operator.
 
     While ``updating`` is False, the observers alone see the batches. With ``observing=False`` they
-    see none.
+    see none. ``only`` has the operators that a statistic is updated with, by its name, for those
+    that are not updated with all.
     """
 
     def __init__(
-        self, prepared: GraphModule, statistics: Iterable[Statistic], *, observing: bool = True
+        self,
+        prepared: GraphModule,
+        statistics: Iterable[Statistic],
+        *,
+        observing: bool = True,
+        only: Mapping[str, Container[str]] | None = None,
     ) -> None:
         super().__init__(prepared)
         self._observing = observing
+        self._only = only or {}
         self._statistics = {each.name: each for each in statistics}
         self._values: dict[str, dict[Node, Any]] = {name: {} for name in self._statistics}
         self._failed: dict[str, str] = {}
@@ -50,6 +57,17 @@ class Collecting(Interpreter):
         }
         strange = {name: problem for name in values if (problem := _not_finite(values[name]))}
         return Collected(values, {**strange, **self._failed})
+
+    def run_to(self, last: str, batch: tuple[Any, ...]) -> None:
+        """Run a batch as far as the operator of this name."""
+        self.env, self.args_iter = {}, iter(self.graph.process_inputs(*batch))
+        for node in self.graph.nodes:
+            self.env[node] = self.run_node(node)
+            if node.name == last:
+                break
+            for done in self.user_to_last_uses.get(node, []):
+                del self.env[done]
+        self.env = {}
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
         if not self._observing and isinstance(self.fetch_attr(target), OBSERVERS):
@@ -65,7 +83,7 @@ class Collecting(Interpreter):
     def _update(self, node: Node, output: Tensor) -> None:
         inputs = [v for each in node.all_input_nodes if isinstance(v := self.env[each], Tensor)]
         for name, statistic in self._statistics.items():
-            if name in self._failed:
+            if name in self._failed or node.name not in self._only.get(name, (node.name,)):
                 continue
             values = self._values[name]
             try:

@@ -23,6 +23,7 @@ from qreg.observers.layout import spread
 from qreg.plugins.types.algorithm import Candidate
 
 LARGEST = 4096  # columns, beyond which a layer is left out: its moments take 64 MiB
+ITEM = 4  # bytes of a moment in float32
 CHUNK = 1 << 22  # values of patches that are in memory at once
 
 
@@ -51,10 +52,19 @@ class Rounded:
         return of_rows(self.layer, found).to(self.layer.weight.dtype)
 
 
+def size(node: Node) -> int:
+    """Return the bytes of the moments of a node, 0 for a node without."""
+    layer = layer_at(node)
+    if layer is None or not _is_rounded(node):
+        return 0
+    columns = layer.weight.numel() // layer.outputs
+    return layer.groups * columns**2 * ITEM if columns <= LARGEST else 0
+
+
 def update(value: Tensor | None, node: Node, inputs: Sequence[Tensor], _: Tensor) -> Tensor | None:
     """Add ``X^T X`` of the inputs of a layer, of shape (groups, columns, columns), in float32."""
     layer = layer_at(node)
-    if layer is None or not _is_rounded(node) or layer.weight[0].numel() > LARGEST:
+    if layer is None or not size(node):
         return None
     with torch.no_grad():
         moments = torch.stack([_moments(layer, x) for x in _chunks(layer, inputs[0])]).sum(0)

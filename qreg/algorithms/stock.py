@@ -28,8 +28,12 @@ def _moments(*values: Any) -> Any:
     return import_module("qreg.algorithms.hessian").update(*values)
 
 
+def _moments_size(node: Any) -> int:
+    return import_module("qreg.algorithms.hessian").size(node)  # type: ignore[no-any-return]
+
+
 CHANNEL_RANGES = Statistic("channel_ranges", _channel_ranges)
-MOMENTS = Statistic("moments", _moments)
+MOMENTS = Statistic("moments", _moments, size=_moments_size)
 
 
 @hookimpl

@@ -55,16 +55,20 @@ def copied(model: GraphModule) -> GraphModule:
     return made
 
 
-def independent(model: GraphModule) -> GraphModule:
+def independent(model: GraphModule, known: dict[int, Any] | None = None) -> GraphModule:
     """Return a copy of a graph with separate tensors and observers.
 
-    ``copy.deepcopy`` of a graph also copies the structure of its inputs, with a warning of torch.
+    ``known`` is the memo of ``copy.deepcopy``: graphs that are copied with the same one share what
+    their originals share. ``copy.deepcopy`` of a graph also copies the structure of its inputs,
+    with a warning of torch.
     """
-    made, known = copied(model), dict[int, Any]()
+    made, known = copied(model), {} if known is None else known
     for name, child in list(made.named_modules(remove_duplicate=False)):
         if name and "." not in name:
             nested = isinstance(child, GraphModule)
-            setattr(made, name, independent(child) if nested else copy.deepcopy(child, known))
+            setattr(
+                made, name, independent(child, known) if nested else copy.deepcopy(child, known)
+            )
     parameters = made.named_parameters(recurse=False, remove_duplicate=False)
     buffers = made.named_buffers(recurse=False, remove_duplicate=False)
     for name, tensor in [*parameters, *buffers]:

@@ -8,12 +8,14 @@ from functools import partial
 from attrs import evolve, frozen
 
 from qreg.algorithms.collecting import Collecting
+from qreg.algorithms.parts import budget, divided
+from qreg.analysis.sizes import parameter_bytes
 from qreg.pipeline.calibrate import feed
 from qreg.pipeline.kept import Kept
 from qreg.pipeline.plan import Model, Plan
 from qreg.pipeline.shards import Sharded
 from qreg.pipeline.source import Batch, Data, Source
-from qreg.pipeline.storage import stored
+from qreg.pipeline.storage import stored, temporary
 from qreg.utils.progress import Stages
 from qreg.verification.agreement import check_agreement, checking_first
 
@@ -43,10 +45,17 @@ class Calibrator:
         given = self.data.batches(self.source) if batches is None else batches
         kept = Kept(checking_first(given, check), bool(self.plan.algorithms))
         observing = self.workers is None  # or shards observe
-        collecting = Collecting(model.graph, self.plan.statistics, observing=observing)
+        most = budget(parameter_bytes(self.source.program))
+        division = divided(model.graph, self.plan.statistics, most)
+        collecting = Collecting(
+            model.graph, self.plan.statistics, observing=observing, only=division.first
+        )
+        again = None if division.is_whole else temporary()
 
         def run(batch: Batch) -> None:
             collecting.updating = not kept.is_holding_back
+            if again is not None and collecting.updating:
+                again.add(batch)
             collecting.run(*batch)
 
         collect = run if self.plan.statistics else None
@@ -55,7 +64,10 @@ class Calibrator:
                 feed(model.graph, kept, each, collect)
         else:
             self._calibrate_shards(model, kept, collect, self.workers)
-        return evolve(model, collected=collecting.collected), kept
+        found = collecting.collected
+        if again is not None:
+            found = division.completed(found, again)
+        return evolve(model, collected=found), kept
 
     def _calibrate_shards(
         self, model: Model, kept: Kept, collect: Callable[[Batch], None] | None, workers: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
+from typing import Any
 
 from attrs import Factory, field, frozen
 from torch.fx import GraphModule
@@ -43,9 +44,10 @@ class Model:
 
     def candidate(self, backend: Backend) -> Candidate:
         """Return what algorithms see: a copy, so that one which modifies it does no harm."""
+        known = dict[int, Any]()  # the two graphs share their weights
         return Candidate(
-            model=independent(self.graph),
-            reference=independent(self.reference),
+            model=independent(self.graph, known),
+            reference=independent(self.reference, known),
             decisions=tuple(self.quantizer.decisions),
             kept=self.quantizer.kept_in_float(self.reference),
             backend=backend,

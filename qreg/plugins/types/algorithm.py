@@ -30,6 +30,7 @@ REWRITES = frozenset({"float", "precision"})  # change the float model, which is
 Applies: TypeAlias = "Callable[[Candidate], str | None]"
 Run: TypeAlias = "Callable[[Candidate, Calibration], Iterable[Change]]"
 Update: TypeAlias = "Callable[[Any, Node, Sequence[Tensor], Tensor], Any]"
+Size: TypeAlias = "Callable[[Node], int]"
 
 
 @frozen(eq=False)
@@ -71,11 +72,14 @@ class Statistic:
     ``update`` is called for each operator that returns a tensor, with the value so far (None at
     first), the node, its input tensors and its output in float, and returns the next value, or None
     for an operator without one. Algorithms whose statistics have the same name share one pass over
-    the data; the value must not grow with the number of batches.
+    the data; the value must not grow with the number of batches. ``size`` returns the bytes of the
+    value of a node of the prepared graph, 0 for one without: large values are then collected in
+    several passes, so that those in memory fit. Read them in the order of the operators.
     """
 
     name: str = field(validator=non_empty)
     update: Update = field(validator=is_callable)
+    size: Size | None = field(default=None, validator=validators.optional(is_callable))
 
 
 @frozen(eq=False)
