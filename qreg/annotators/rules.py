@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
+from qreg.annotators.masks import Masks, reach
 from qreg.graph.clamping import bounds_of
 from qreg.graph.nodes import argument, called, is_constant, shape_of, tensor_at
 from qreg.graph.operators import CLAMPS
 
 if TYPE_CHECKING:
-    from torch.fx import Graph, Node
+    from torch.fx import Node
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
     from qreg.plugins.types.annotator import Match
@@ -25,29 +25,11 @@ if TYPE_CHECKING:
 # number and other values. The bound is HISTC_UPPER_BOUND of executorch's quantizers, a limit of
 # torch.histc; torch 2.13's histc supports any finite float32 range.
 LARGEST_SCALAR = 3.4028235e15
-# A tensor with a larger magnitude is a mask of "minus infinity" rather than values: in the sum with
-# such a mask, all other values would share one quantized value.
-LARGEST_ELEMENT = 1e4
 UNQUANTIZED_ACTIVATIONS = (
     "the config does not quantize activations: the operator would compute in float"
 )
 NO_SCALE = "no scale represents it and smaller values"
-
-# Operators that fill in a mask's "minus infinity", and operators that pass it on.
-MASKING = frozenset(
-    {
-        *("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf"),
-        *("aten.where.Scalar", "aten.masked_fill.Scalar", "aten.masked_fill.Tensor"),
-        *("aten.mul.Tensor", "aten.full.default", "aten.scalar_tensor.default"),
-    }
-)
-CARRYING_MASKS = frozenset(
-    {
-        *("aten.expand.default", "aten.slice.Tensor", "aten.unsqueeze.default"),
-        *("aten.view.default", "aten.reshape.default", "aten.add.Tensor", "aten.sub.Tensor"),
-        *("aten.to.dtype", "aten._to_copy.default", "aten.clone.default", "aten.alias.default"),
-    }
-)
+NO_RANGE = "what it hides may be lower than in the calibration data"
 
 
 def quantized_operands(match: Match, config: QuantizationConfig) -> str | None:
@@ -81,59 +63,18 @@ def unscaled(match: Match, config: QuantizationConfig) -> str | None:
 
 
 def moderate_constants(match: Match, config: QuantizationConfig) -> str | None:
-    """Reject constants so large that no scale fits both them and the other operand."""
+    """Reject masks, and constants so large that no scale fits both them and the other operand."""
+    masks = Masks.of(match.anchor.graph)
     for node in match.inputs:
-        reach, limit = _reach(node), LARGEST_ELEMENT
-        if node.op == "get_attr" and tensor_at(node).numel() == 1:
-            limit = LARGEST_SCALAR
-        if not reach <= limit:
-            return f"the constant {node.target} reaches {reach:g}: {NO_SCALE}"
-        if _is_masked(node):
+        number = node.op == "get_attr" and tensor_at(node).numel() == 1
+        largest, reached = masks.limit(match.anchor), reach(node)
+        if reached > (LARGEST_SCALAR if number else largest):
+            return f"the constant {node.target} reaches {reached:g}: {NO_SCALE}"
+        if node in masks.filled:
             return f"{node.name} contains the minus infinity of a mask: {NO_SCALE}"
+        if node in masks.computed:
+            return f"{node.name} is a mask, computed from inputs or state: {NO_RANGE}"
     return None
-
-
-def _is_masked(node: Node) -> bool:
-    """Whether a node's value may include the minus infinity of a mask, filled in upstream."""
-    graph = node.graph
-    size, masked = _masked.get(graph, (0, set()))
-    if size != len(graph.nodes):
-        masked = _find_masked(graph)
-        _masked[graph] = len(graph.nodes), masked
-    return node in masked
-
-
-_masked: WeakKeyDictionary[Graph, tuple[int, set[Node]]] = WeakKeyDictionary()
-
-
-def forget_masks(graph: Graph) -> None:
-    """Clear the cached masks of a graph, which are valid for one pass over the graph."""
-    _masked.pop(graph, None)
-
-
-def _find_masked(graph: Graph) -> set[Node]:
-    """Find the nodes that the minus infinity of a mask reaches, in one walk."""
-    found: set[Node] = set()
-    for node in graph.nodes:
-        name = called(node)
-        filled = name in MASKING and any(_reach(value) > LARGEST_ELEMENT for value in node.args)
-        passed_on = name in MASKING or name in CARRYING_MASKS
-        if filled or (passed_on and not found.isdisjoint(node.all_input_nodes)):
-            found.add(node)
-    return found
-
-
-def _reach(value: Any) -> float:
-    """Return the largest magnitude of a number or floating-point constant; otherwise 0."""
-    if isinstance(value, (int, float)):
-        return abs(value)
-    if getattr(value, "op", "") != "get_attr":
-        return 0.0
-    tensor = tensor_at(value).detach()
-    if not tensor.is_floating_point() or not tensor.numel():
-        return 0.0
-    low, high = tensor.aminmax()
-    return max(-float(low), float(high))
 
 
 def with_dimensions(match: Match, config: QuantizationConfig) -> str | None:

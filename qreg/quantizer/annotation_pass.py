@@ -16,8 +16,8 @@ from torch.fx import Node
 from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
 
 from qreg.annotators.annotate import output_spec
+from qreg.annotators.masks import forget_masks
 from qreg.annotators.profitability import one_pass
-from qreg.annotators.rules import forget_masks
 from qreg.configs.validation import mode_of
 from qreg.errors import AnnotatorError
 from qreg.graph.layers import part_of, row_of, rows

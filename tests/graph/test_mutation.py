@@ -8,10 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from qreg.annotators import rules
 from qreg.graph.mutation import Mutations, own_state, written_buffers
-from qreg.graph.nodes import called
-from qreg.plugins.types.annotator import Match
 
 
 class Call(nn.Module):
@@ -77,36 +74,6 @@ def test_a_written_buffer_is_known_by_all_of_its_names() -> None:
     own = own_state(model)
     own(torch.ones(2, 4))
     assert own.first.sum() == 4
-
-
-def test_finding_masks_visits_each_node_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    visits = []
-    monkeypatch.setattr(rules, "called", lambda node: visits.append(node) or called(node))
-
-    def chain(x: Tensor, length: int) -> Tensor:
-        for _ in range(length):
-            x = x + x.relu()
-        return x
-
-    for length in (10, 40):
-        visits.clear()
-        module = Call(lambda x, length=length: chain(x, length))
-        graph = torch.export.export(module, (torch.ones(2, 4),)).module().graph
-        sums = graph.find_nodes(op="call_function", target=torch.ops.aten.add.Tensor)
-        assert [rules.moderate_constants(Match((n,), (n.args[0],)), None) for n in sums] == (
-            [None] * length
-        )
-        assert visits == list(graph.nodes)
-
-
-def test_a_mask_is_seen_through_sums() -> None:
-    def masked(x: Tensor) -> Tensor:
-        return x + ((x > 0) * -1e9 + x.relu()).view(2, 4)
-
-    graph = torch.export.export(Call(masked), (torch.ones(2, 4),)).module().graph
-    (last,) = graph.find_nodes(op="output")[0].all_input_nodes
-    reason = rules.moderate_constants(Match((last,), tuple(last.all_input_nodes)), None)
-    assert "minus infinity" in reason
 
 
 def test_a_norm_that_trains_is_quantized_though_it_writes_its_statistics() -> None:

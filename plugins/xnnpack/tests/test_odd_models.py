@@ -106,6 +106,7 @@ def test_a_dynamic_linear_over_the_channels_of_a_convolution_runs_in_int8() -> N
 LOWEST = torch.finfo(torch.float32).min
 MASKS: dict[str, Callable[[Tensor], Tensor]] = {
     "by a factor": lambda keep: (1 - keep) * LOWEST,
+    "by the factor of BERT": lambda keep: (1 - keep) * -10000.0,
     "by where": lambda keep: torch.where(keep > 0, 0.0, LOWEST),
     "by filling": lambda keep: torch.zeros(2, 1).masked_fill(keep == 0, -torch.inf),
     "by filling a bias": lambda keep: keep * 2 + (1 - keep).masked_fill(keep == 0, LOWEST)[:, :1],
