@@ -377,6 +377,10 @@ class AlgorithmWarning(UserWarning):
     """An algorithm that failed on a model and was undone."""
 
 
+class WorkWarning(UserWarning):
+    """Work that cannot be kept in its folder, so that a run that is stopped does it again."""
+
+
 class PreparationError(QregError):
     """A prepared model whose output does not match that of its float model.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -35,6 +36,22 @@ class TwoLinears(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.second(self.first(x).tanh()) + x
+
+
+WIDTHS = (4, 6, 8, 5, 3)  # of the inputs of the linears of Deep, and of the output
+
+
+class Deep(nn.Module):
+    """Four linears, each with a ReLU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        pairs = pairwise(WIDTHS)
+        self.layers = nn.Sequential(*(nn.Sequential(nn.Linear(*each), nn.ReLU()) for each in pairs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)  # type: ignore[no-any-return]
 
 
 def batches(count: int = 4, *shape: int) -> list[Tensor]:

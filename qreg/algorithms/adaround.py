@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from qreg.algorithms.hessian import Rounded, damped, rounded_layers
-from qreg.algorithms.layers import WEIGHT
+from qreg.algorithms.hessian import Rounded, rounded_anew
 from qreg.plugins.types.algorithm import Calibration, Candidate, Change
 
 ZETA, GAMMA = 1.1, -0.1  # the range of the stretched sigmoid
@@ -29,14 +29,8 @@ WEIGHT_OF_REGULARIZER = 1.0  # lambda, for errors as _normalized scales them
 def changes(
     candidate: Candidate, calibration: Calibration, *, steps: int, damping: float
 ) -> Iterator[Change]:
-    """Yield the weights of each layer, on the grid of its observer, after ``steps`` steps each."""
-    moments = calibration.statistics["moments"]
-    with torch.no_grad():
-        for each in rounded_layers(candidate):
-            name = each.layer.name
-            if name in moments:
-                chosen = integers(each, damped(moments[name], damping), steps)
-                yield Change(name, constants={WEIGHT: each.values(chosen)})
+    """Return the weights of each layer, on the grid of its observer, after ``steps`` steps each."""
+    return rounded_anew(candidate, calibration, damping, partial(integers, steps=steps))
 
 
 def integers(layer: Rounded, hessian: Tensor, steps: int) -> Tensor:

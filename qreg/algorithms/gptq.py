@@ -12,30 +12,24 @@ them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from qreg.algorithms.hessian import Rounded, damped, rounded_layers
-from qreg.algorithms.layers import WEIGHT
+from qreg.algorithms.hessian import Rounded, rounded_anew
 from qreg.plugins.types.algorithm import Calibration, Candidate, Change
 
 
 def changes(
     candidate: Candidate, calibration: Calibration, *, damping: float, block: int
 ) -> Iterator[Change]:
-    """Yield the weights of each layer, on the grid of its observer.
+    """Return the weights of each layer, on the grid of its observer.
 
     ``damping`` is the share of the mean of the Hessian's diagonal that is added to it. Columns that
     are more than ``block`` apart are changed in one product of matrices.
     """
-    moments = calibration.statistics["moments"]
-    with torch.no_grad():
-        for each in rounded_layers(candidate):
-            name = each.layer.name
-            if name in moments:
-                chosen = integers(each, damped(moments[name], damping), block)
-                yield Change(name, constants={WEIGHT: each.values(chosen)})
+    return rounded_anew(candidate, calibration, damping, partial(integers, block=block))
 
 
 def integers(layer: Rounded, hessian: Tensor, block: int) -> Tensor:

@@ -7,8 +7,9 @@ Brain Compression, 2022, section 3).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 from attrs import frozen
@@ -20,7 +21,7 @@ from qreg.algorithms.products import columns, of_rows, rows
 from qreg.graph.nodes import argument
 from qreg.graph.values import constant_at
 from qreg.observers.layout import spread
-from qreg.plugins.types.algorithm import Candidate
+from qreg.plugins.types.algorithm import Calibration, Candidate, Change
 
 LARGEST = 4096  # columns, beyond which a layer is left out: its moments take 64 MiB
 ITEM = 4  # bytes of a moment in float32
@@ -49,7 +50,10 @@ class Rounded:
     def values(self, integers: Tensor) -> Tensor:
         """Return integers of shape (groups, rows, columns) as values in the weight's shape."""
         found = (integers - self.zero) * self.scale + 0.0  # without -0.0, which no integer gives
-        return of_rows(self.layer, found).to(self.layer.weight.dtype)
+        return of_rows(self.layer, found).to(self.layer.weight.dtype).contiguous()
+
+
+Integers: TypeAlias = Callable[[Rounded, Tensor], Tensor]
 
 
 def size(node: Node) -> int:
@@ -82,6 +86,25 @@ def _chunks(layer: Layer, x: Tensor) -> Iterator[Tensor]:
     if kernel == 1 or x.dim() < layer.weight.dim():
         return iter([x])
     return iter(torch.split(x, max(1, CHUNK // (kernel * x[0].numel()))))
+
+
+def rounded_anew(
+    candidate: Candidate, calibration: Calibration, damping: float, integers: Integers
+) -> Iterator[Change]:
+    """Yield the weights of each layer, on the grid of its observer, as ``integers`` rounds them.
+
+    ``integers`` is called with a layer and its damped Hessian.
+    """
+    moments = calibration.statistics["moments"]
+
+    def change(each: Rounded) -> Change:
+        chosen = integers(each, damped(moments[each.layer.name], damping))
+        return Change(each.layer.name, constants={WEIGHT: each.values(chosen)})
+
+    with torch.no_grad():
+        for each in rounded_layers(candidate):
+            if each.layer.name in moments:
+                yield calibration.once(each.layer.name, partial(change, each))
 
 
 def rounded_layers(candidate: Candidate) -> Iterator[Rounded]:

@@ -54,6 +54,9 @@ class Options(JobOptions, ReportOptions):
     **NAMES,
     help="Take and give quantized tensors: int8 for all, or the names of inputs and outputs.",
 )
+@click.option(
+    "--work", type=FILE, help="A folder for what is finished, from which a stopped run goes on."
+)
 @click.option("--no-verify", is_flag=True, help="Do not load and run the program.")
 @report_options
 @reports_errors
@@ -67,6 +70,7 @@ def quantize(
     evaluate: str | None,
     allow_float: bool,
     io: list[str] | None,
+    work: Path | None,
     no_verify: bool,
     **given: Unpack[Options],
 ) -> None:
@@ -108,6 +112,7 @@ def quantize(
             job.inputs.example,
             allow_float=allow_float,
             io=_tensors(io),
+            work=work,
             **job.arguments,
         )
     report = report_of(result, **measured(given))

@@ -32,7 +32,9 @@ def reports_errors(command: Callable[..., None]) -> Callable[..., None]:
                 LOG.error("%s", "".join(format_exception(error)).rstrip())
             raise click.ClickException(as_options(str(error))) from error
         except KeyboardInterrupt as interrupt:
-            click.echo(f"{interrupt or 'stopped'}; nothing was written", err=True)
+            work = options.get("work")
+            kept = f"what is finished is in {work}" if work else "nothing was written"
+            click.echo(f"{interrupt or 'stopped'}; {kept}", err=True)
             raise SystemExit(INTERRUPTED) from interrupt
 
     return wrapped

@@ -30,13 +30,13 @@ from qreg.utils.logging import LOG
 HOST = "qreg"  # the package whose code a program depends on, too
 
 
-def lowered(target: Target, program: ExportedProgram) -> Lowered:
+def lowered(target: Target, program: ExportedProgram, work: Cache | None = None) -> Lowered:
     """Return a lowered program, of the cache if it is there.
 
-    Backends say whether their programs may be kept, by ``Backend.reproducible``. Raises as
-    :meth:`Target.lower`.
+    ``work`` is used in place of the cache of the registry. Backends say whether their programs may
+    be kept, by ``Backend.reproducible``. Raises as :meth:`Target.lower`.
     """
-    cache = _cache(target)
+    cache = _cache(target, work)
     if cache is None:
         return target.lower(program)
     key = _key(target, program)
@@ -49,12 +49,12 @@ def lowered(target: Target, program: ExportedProgram) -> Lowered:
     return made
 
 
-def _cache(target: Target) -> Cache | None:
+def _cache(target: Target, work: Cache | None) -> Cache | None:
     """Return the cache; None without one, or for a plugin whose code is not known."""
-    folder = target.registry.switches.cache
-    if not folder or not target.backend.reproducible or not target.supplied.source.module:
+    if not target.backend.reproducible or not target.supplied.source.module:
         return None
-    return Cache(Path(folder))
+    folder = target.registry.switches.cache
+    return work or (Cache(Path(folder)) if folder else None)
 
 
 def _key(target: Target, program: ExportedProgram) -> str:

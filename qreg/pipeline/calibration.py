@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 
 from attrs import evolve, frozen
@@ -10,6 +10,7 @@ from attrs import evolve, frozen
 from qreg.algorithms.collecting import Collecting
 from qreg.algorithms.parts import budget, divided
 from qreg.analysis.sizes import parameter_bytes
+from qreg.inputs.fingerprint import Hashed
 from qreg.pipeline.calibrate import feed
 from qreg.pipeline.kept import Kept
 from qreg.pipeline.plan import Model, Plan
@@ -33,17 +34,14 @@ class Calibrator:
     stages: Stages
     workers: int | None
 
-    def calibrated(
-        self, model: Model, batches: Iterable[Batch] | None = None
-    ) -> tuple[Model, Kept]:
+    def calibrated(self, model: Model) -> tuple[Model, Kept]:
         """Run the batches, and collect statistics; compare the graph with the model on one batch.
 
-        ``batches`` are those of the data, if they are watched while they are read. Returns the
-        model with the statistics, and the batches that are kept.
+        Returns the model with the statistics, and the batches that are kept.
         """
         check = partial(check_agreement, self.source.model, model.reference)
-        given = self.data.batches(self.source) if batches is None else batches
-        kept = Kept(checking_first(given, check), bool(self.plan.algorithms))
+        read = Hashed(self.data.batches(self.source))
+        kept = Kept(checking_first(read, check), bool(self.plan.algorithms))
         observing = self.workers is None  # or shards observe
         most = budget(parameter_bytes(self.source.program))
         division = divided(model.graph, self.plan.statistics, most)
@@ -67,7 +65,8 @@ class Calibrator:
         found = collecting.collected
         if again is not None:
             found = division.completed(found, again)
-        return evolve(model, collected=found), kept
+        data = None if self.data.calibration is None else read.fingerprint
+        return evolve(model, collected=found, data=data), kept
 
     def _calibrate_shards(
         self, model: Model, kept: Kept, collect: Callable[[Batch], None] | None, workers: int

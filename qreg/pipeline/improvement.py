@@ -23,6 +23,7 @@ from qreg.graph.prepared import copied
 from qreg.graph.provenance import numbered
 from qreg.pipeline.plan import Model, Plan, outcome, source_of
 from qreg.pipeline.score import Score, scored
+from qreg.pipeline.work import Work
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.algorithm import (
     REWRITES,
@@ -30,6 +31,7 @@ from qreg.plugins.types.algorithm import (
     Calibration,
     Candidate,
     Change,
+    Once,
     Stage,
 )
 from qreg.plugins.types.backend import Backend
@@ -47,8 +49,8 @@ class Trials:
     ``fitting`` are the batches that algorithms are run on, ``held_back`` those that decide.
     ``prepare_again`` returns the calibrated model of a changed float graph, with the observers of
     another model that computes the same, if one is given and has them, else in one pass over the
-    calibration data. ``strict`` makes a failing algorithm an error. ``seed`` is that of torch's
-    random numbers in each algorithm.
+    calibration data. ``strict`` makes a failing algorithm an error. ``work`` keeps changes for a
+    run that goes on. ``seed`` is that of torch's random numbers in each algorithm.
     """
 
     plan: Plan
@@ -58,6 +60,7 @@ class Trials:
     prepare_again: Callable[[GraphModule, Model | None], Model]
     strict: bool
     stages: Stages
+    work: Work | None = None
     seed: int = 0
 
     def improved(
@@ -189,8 +192,9 @@ class Trials:
         for name in names:
             if name in model.collected.failed:
                 raise AlgorithmError(model.collected.failed[name])
-        given = Calibration(self.fitting, {name: model.collected.values[name] for name in names})
         candidate = model.candidate(self.backend)
+        given = Calibration(self.fitting, {name: model.collected.values[name] for name in names})
+        given = evolve(given, once=self._once(model, supplied, candidate))
         untouched = _identity(candidate)
         try:
             with torch.random.fork_rng(devices=[]):
@@ -210,6 +214,16 @@ class Trials:
             if each.node in candidate.kept:
                 raise AlgorithmError(f"it changes {each.node!r}, which is kept in float by request")
         return changes
+
+    def _once(self, model: Model, supplied: Supplied[Algorithm], candidate: Candidate) -> Once:
+        """Return what makes a change, whose random numbers do not depend on others, or reads it."""
+        kept = self.work and self.work.once(supplied, candidate, model.data)
+
+        def once(node: str, make: Callable[[], Change]) -> Change:
+            torch.manual_seed(self.seed)
+            return kept(node, make) if kept else make()
+
+        return once
 
     def _better(
         self, model: Model, supplied: Supplied[Algorithm], changes: Sequence[Change]

@@ -15,6 +15,7 @@ from qreg.algorithms.simulation import not_simulated
 from qreg.errors import AlgorithmError, AlgorithmWarning, PluginError
 from qreg.graph.mutation import written_buffers
 from qreg.graph.prepared import independent
+from qreg.inputs.fingerprint import Fingerprint
 from qreg.pipeline.score import Score
 from qreg.pipeline.selection import Selection
 from qreg.plugins.blame import call
@@ -31,7 +32,8 @@ class Model:
 
     ``graph`` is prepared or converted, and ``calibrated`` the prepared graph without the changes of
     the stage ``"prepared"``. ``steps`` are the changes that it has, those of the float model first.
-    ``collected`` are the statistics of the pass that calibrated it.
+    ``collected`` are the statistics of the pass that calibrated it, and ``data`` identifies the
+    batches of that pass.
     """
 
     graph: GraphModule
@@ -40,6 +42,7 @@ class Model:
     steps: tuple[Step, ...] = ()
     collected: Collected = field(factory=Collected)
     score: Score = field(factory=partial(Score, ()))
+    data: Fingerprint | None = None
     calibrated: GraphModule = field(default=Factory(lambda self: self.graph, takes_self=True))
 
     def candidate(self, backend: Backend) -> Candidate:

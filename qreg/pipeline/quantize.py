@@ -22,6 +22,7 @@ from qreg.pipeline.result import Result
 from qreg.pipeline.run import Run
 from qreg.pipeline.selection import AUTO, Algorithms, Selection, named, selected
 from qreg.pipeline.source import Data
+from qreg.pipeline.work import check_work_folder
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry
 from qreg.programs.export import name_of
 from qreg.programs.lowering import target
@@ -55,6 +56,7 @@ def quantize(
     timeout: float | None = None,
     options: Mapping[str, Any] | None = None,
     recipe: Recipe | str | Path | None = None,
+    work: str | Path | None = None,
     progress: bool | None = None,
     registry: Registry | None = None,
 ) -> Result:
@@ -104,6 +106,9 @@ def quantize(
             ``quantizer``, ``algorithms`` and ``options``. One with the values of a calibration
             gives the same program without calibration data; ``calibration`` is then only used to
             verify the program.
+        work: a folder for what takes long: the layers that algorithms have changed, and the lowered
+            program. A run that was stopped goes on from there and gives the same program. See
+            "Going on after a stop" in the docs for its size.
         progress: None shows a progress bar on a terminal, and elsewhere a line for each stage.
         registry: the registry to use instead of that of the installed plugins.
 
@@ -119,6 +124,7 @@ def quantize(
     check_min_sqnr(min_sqnr)
     check_count("workers", workers)
     check_timeout(timeout)
+    folder = None if work is None else check_work_folder(work)
     given = Request(backend, config, quantizer, algorithms, options, io=io)
     if recipe is not None:
         given = request_of(recipe, given, registry)
@@ -132,8 +138,18 @@ def quantize(
     wide = to_float32(model, example_inputs, transform, [goal.backend])
     data = Data(calibration, max_batches, wide.transform)
     with Stages(progress) as stages:
-        load = goal.load if verify else None
-        run = Run(quantizer, goal, load, stages, given.seed, workers, wide.notes, given.io, timeout)
+        run = Run(
+            quantizer=quantizer,
+            goal=goal,
+            load=goal.load if verify else None,
+            stages=stages,
+            seed=given.seed,
+            workers=workers,
+            notes=wide.notes,
+            io=given.io,
+            timeout=timeout,
+            work=folder,
+        )
         source = run.export(wide.model, wide.example_inputs, dynamic_shapes)
         if given.record:
             graphs = replayed(run, source, data, given.record)

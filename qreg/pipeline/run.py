@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +24,6 @@ from qreg.graph.boundary import Boundary
 from qreg.graph.mutation import own_state
 from qreg.graph.observed import take_observers
 from qreg.graph.prepared import float_graph
-from qreg.inputs.fingerprint import Hashed
 from qreg.inputs.program_signature import ProgramSignature
 from qreg.inputs.quantized_io import FLOAT, IO, boundary_of, check_names
 from qreg.inputs.signature import Signature
@@ -39,6 +39,7 @@ from qreg.pipeline.result import Made, Result
 from qreg.pipeline.selection import Selection
 from qreg.pipeline.shards import check_shards
 from qreg.pipeline.source import Batch, Data, Source
+from qreg.pipeline.work import Work, work_folder
 from qreg.plugins.types.program import Lowered
 from qreg.programs.copying import module_of
 from qreg.programs.export import export_again, exported
@@ -51,6 +52,7 @@ from qreg.quantizer.registry_quantizer import RegistryQuantizer
 from qreg.recipes.pinned import pin
 from qreg.recipes.record import Record, Step, hashes, operators
 from qreg.recipes.values import Named
+from qreg.utils.cache import Cache
 from qreg.utils.memory import return_freed, return_mapped
 from qreg.utils.progress import Stages
 from qreg.verification.agreement import check_agreement
@@ -90,7 +92,8 @@ class Run:
     random numbers in algorithms. ``workers`` is the number of processes that calibrate shards of
     the data; None calibrates in this process, in one pass. ``notes`` are for the report.
     ``io`` is which inputs and outputs of the program are to be integers. ``timeout`` is when the
-    process of the runtime is ended, in seconds; None runs the program in this process.
+    process of the runtime is ended, in seconds; None runs the program in this process. ``work`` is
+    a folder that keeps what is finished.
     """
 
     quantizer: RegistryQuantizer
@@ -102,6 +105,7 @@ class Run:
     notes: Sequence[str] = ()
     io: IO = FLOAT
     timeout: float | None = None
+    work: Path | None = None
 
     @property
     def floor(self) -> float:
@@ -135,9 +139,8 @@ class Run:
         backend = self.goal.backend
         plan = planned(model, selection, backend, readable_again=data.readable_again)
         calibrator = Calibrator(source, data, plan, self.stages, self.workers)
-        read = Hashed(data.batches(source))
-        model, kept = calibrator.calibrated(model, read)
-        fingerprint = None if data.calibration is None else read.fingerprint
+        model, kept = calibrator.calibrated(model)
+        fingerprint = model.data
         trials = self._trials(calibrator, kept)
         model, outcomes = trials.improved(model, "float", "prepared", "precision")
         with self.stages.stage("convert"):
@@ -177,8 +180,9 @@ class Run:
             if known is None or not take_observers(prepared, known.calibrated):
                 return calibrator.calibrated(model)[0]
             check_agreement(calibrator.source.model, model.reference, kept.samples[0])
-            return evolve(model, collected=known.collected)
+            return evolve(model, collected=known.collected, data=known.data)
 
+        entries = self._entries(calibrator.source)
         return Trials(
             plan=calibrator.plan,
             backend=self.goal.backend,
@@ -187,8 +191,14 @@ class Run:
             prepare_again=prepared_again,
             strict=self.quantizer.registry.switches.strict,
             stages=self.stages,
+            work=None if entries is None else Work(entries, self.goal, self.seed),
             seed=self.seed,
         )
+
+    def _entries(self, source: Source) -> Cache | None:
+        if self.work is None:
+            return None
+        return work_folder(self.work, parameter_bytes(source.program))
 
     def bounded(self, graphs: Graphs) -> Graphs:
         """Return the same, with the inputs and outputs that are to be integers.
@@ -211,6 +221,7 @@ class Run:
                 lowered = cached.lowered(
                     self.goal,
                     export_again(graphs.converted, source.example, source.shapes, graphs.boundary),
+                    self._entries(source),
                 )
                 return_freed()
             verification = self._verify(expected, graphs, lowered, min_sqnr)

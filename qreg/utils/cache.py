@@ -29,8 +29,9 @@ MOST_OF_ONE = MOST // 8
 class Cache:
     """A cache in a folder, which is made when the first entry is written.
 
-    Files that were not used for longest are removed beyond ``most`` bytes. A content of more than
-    ``most_of_one`` bytes is not kept. What the file system cannot do is logged for debugging.
+    Files that were not used for longest are removed beyond ``most`` bytes. ``write`` does not keep
+    a content of more than ``most_of_one`` bytes, and logs what the file system cannot do for
+    debugging.
     """
 
     folder: Path
@@ -60,17 +61,24 @@ class Cache:
             return None
 
     def write(self, key: str, description: Any, content: bytes) -> None:
-        """Keep an entry, and remove others that are too many."""
+        """Keep an entry if it is not too large and the file system can."""
         if len(content) > self.most_of_one:
             return
-        described = json.dumps(description).encode() + b"\n"
-        data = b"\n".join([_digest(described, content).encode(), described + content])
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_atomically(self.folder / key, data)
-            self._trim()
+            self.put(key, description, content)
         except (OSError, InputError) as cause:
             LOG.debug("cache: %s is not kept: %s", key, cause)
+
+    def put(self, key: str, description: Any, content: bytes) -> None:
+        """Keep an entry, and remove others that are too many.
+
+        Raises ``OSError`` or ``InputError`` if the file system cannot.
+        """
+        described = json.dumps(description).encode() + b"\n"
+        data = b"\n".join([_digest(described, content).encode(), described + content])
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomically(self.folder / key, data)
+        self._trim()
 
     def _trim(self) -> None:
         """Remove the files that were used first until the others fit."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 import weakref
 from collections.abc import Callable, Sequence
@@ -12,28 +11,16 @@ from typing import Any
 import pytest
 import torch
 from attrs import evolve
-from quantizing import batches, quantize
-from torch import Tensor, nn
+from quantizing import WIDTHS, Deep, batches, quantize
+from torch import Tensor
 
 from qreg import Algorithm, Calibration, Candidate, Change, Registry, Statistic
 from qreg.algorithms import hessian, stock
 from qreg.errors import AlgorithmError
 from qreg.pipeline import calibration
 
-WIDTHS = (4, 6, 8, 5, 3)  # of the inputs of four linears, and of the output
 SIZES = [4 * width**2 for width in WIDTHS[:-1]]
 EACH, TWO = 0, SIZES[1] + SIZES[2]  # bytes for one linear at a time, and for at most two
-
-
-class Deep(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        pairs = itertools.pairwise(WIDTHS)
-        self.layers = nn.Sequential(*(nn.Sequential(nn.Linear(*each), nn.ReLU()) for each in pairs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)  # type: ignore[no-any-return]
 
 
 @pytest.fixture

@@ -48,6 +48,24 @@ def test_an_interrupted_quantize_says_how_far_it_came_and_writes_nothing(
     assert list(tmp_path.glob("net.toy*")) == []
 
 
+def test_an_interrupted_quantize_goes_on_from_its_work_folder(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    options = ("--backend", "toy", "--calibration", data, "--algorithms", "gptq", "--work", work)
+    with monkeypatch.context() as patched:
+        patched.setattr("qreg.pipeline.improvement.write", _stopped)
+        result = run("quantize", model, *options)
+    assert result.exit_code == 130
+    assert f"stopped in try gptq; what is finished is in {work}" in result.output
+    monkeypatch.setattr("qreg.algorithms.gptq.integers", _stopped)
+    assert "wrote" in succeeded("quantize", model, *options)
+
+
+def _stopped(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_quantize_says_what_became_of_the_model(model: Path, data: Path) -> None:
     output = succeeded("quantize", model, "--backend", "toy", "--calibration", data)
     assert "aten.linear.default" in output

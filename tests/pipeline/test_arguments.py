@@ -20,7 +20,7 @@ from qreg.pipeline.arguments import LowerOptions, QuantizeOptions
 
 FUNCTIONS = [qreg.quantize, qreg.explain, qreg.lower, qreg.compare, qreg.verify]
 OWN = {
-    "quantize": {"allow_float", "io"},
+    "quantize": {"allow_float", "io", "work"},
     "explain": {"numerics", "sensitivity", "timing", "profile"},
     "lower": set(),
     "compare": {

@@ -30,6 +30,7 @@ REWRITES = frozenset({"float", "precision"})  # change the float model, which is
 Applies: TypeAlias = "Callable[[Candidate], str | None]"
 Run: TypeAlias = "Callable[[Candidate, Calibration], Iterable[Change]]"
 Update: TypeAlias = "Callable[[Any, Node, Sequence[Tensor], Tensor], Any]"
+Once: TypeAlias = "Callable[[str, Callable[[], Change]], Change]"
 Size: TypeAlias = "Callable[[Node], int]"
 
 
@@ -59,10 +60,16 @@ class Calibration:
     ``samples`` are a few batches, at most eight, each a tuple of the arguments of the graph.
     ``statistics`` has the values of each statistic that the algorithm requires, by its name and
     then by the name of the operator.
+
+    ``once`` is for changes that take long: ``once(node, make)`` returns the change that ``make``
+    returns, or the one that it returned for this operator in a run that was stopped. What ``make``
+    returns must not depend on the changes of other operators; torch's random numbers begin anew
+    with the seed of the run.
     """
 
     samples: Sequence[tuple[Any, ...]]
     statistics: Mapping[str, Mapping[str, Any]]
+    once: Once = field(default=lambda _, make: make())
 
 
 @frozen(eq=False)
