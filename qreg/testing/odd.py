@@ -172,25 +172,28 @@ def find_operator(name: str) -> Any:
 
 def odd_calls(operator: str) -> Iterator[tuple[str, GraphModule]]:
     """Yield graphs of one call of an operator, each with a description."""
-    for what, graph_module in _calls(operator):
-        yield what, GraphModule(graph_module, copy.deepcopy(graph_module.graph))
+    for what, root, graph in _calls(operator):
+        yield what, GraphModule(root, copy.deepcopy(graph))
 
 
 @functools.cache
-def _calls(operator: str) -> list[tuple[str, GraphModule]]:
-    """Return the graphs: annotators share operators, and torch rejects most candidates."""
+def _calls(operator: str) -> list[tuple[str, nn.Module, Graph]]:
+    """Return the graphs: annotators share operators, and torch rejects most candidates.
+
+    Each GraphModule has a class of its own, and each class makes tracing slower.
+    """
     return list(_made(operator))
 
 
-def _made(operator: str) -> Iterator[tuple[str, GraphModule]]:
+def _made(operator: str) -> Iterator[tuple[str, nn.Module, Graph]]:
     overload = find_operator(operator)
     for name, kind in KINDS.items():
         for full in (False, True):
             optional = "with optional arguments" if full else "with required arguments only"
             for sizes in _sizes(len(kind.shape)):
                 graphs = list(_graphs(overload, kind, full, sizes))
-                for how, graph_module in graphs:
-                    yield f"{operator} on {name}, {optional}, {how}", graph_module
+                for how, root, graph in graphs:
+                    yield f"{operator} on {name}, {optional}, {how}", root, graph
                 if graphs:
                     break
 
@@ -202,7 +205,7 @@ def _sizes(rank: int) -> list[list[int]]:
 
 def _graphs(
     overload: Any, kind: Kind, full: bool, sizes: list[int]
-) -> Iterator[tuple[str, GraphModule]]:
+) -> Iterator[tuple[str, nn.Module, Graph]]:
     """Yield the call with inputs, with constants, and with one tensor for all arguments.
 
     Yield nothing if torch rejects the call.
@@ -213,14 +216,14 @@ def _graphs(
         ("one input everywhere", _placeholder, True),
     ):
         try:
-            yield how, _graph(overload, kind, full, sizes, source, shared)
+            yield how, *_graph(overload, kind, full, sizes, source, shared)
         except Exception:  # torch rejects the call, with one of many errors
             return
 
 
 def _graph(
     overload: Any, kind: Kind, full: bool, sizes: list[int], source: Source, shared: bool
-) -> GraphModule:
+) -> tuple[nn.Module, Graph]:
     graph, root, mode = Graph(), nn.Module(), FakeTensorMode()
     call = _Call(graph, root, mode, kind, sizes, source, shared)
     args = [call.argument(each) for each in _asked(overload, full)]
@@ -230,7 +233,7 @@ def _graph(
     node = _given(graph.call_function(overload, tuple(args)), value)
     node.meta["nn_module_stack"] = {"root": ("", "Root")}
     graph.output((node,))
-    return GraphModule(root, graph)
+    return root, graph
 
 
 def _asked(overload: Any, full: bool) -> Iterator[Any]:

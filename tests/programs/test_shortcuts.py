@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from importlib import import_module
 from typing import Any
@@ -243,6 +243,17 @@ def test_graph_modules_are_still_recompiled_and_hardly_called(
     assert len(recompiled) - plain < plain / 3
 
 
+@pytest.fixture
+def _nothing_is_exempt() -> Iterator[None]:
+    """As for users; the tests have exempted their modules (``conftest.py``)."""
+    gc.unfreeze()
+    yield
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.mark.usefixtures("_nothing_is_exempt")
 def test_what_exists_is_exempt_from_the_search_for_garbage_until_the_lowering_ends() -> None:
     assert gc.get_freeze_count() == 0
     with shortcuts():
@@ -253,17 +264,15 @@ def test_what_exists_is_exempt_from_the_search_for_garbage_until_the_lowering_en
     assert gc.get_freeze_count() == 0
 
 
+@pytest.mark.usefixtures("_nothing_is_exempt")
 def test_what_a_program_has_exempted_stays_so() -> None:
     gc.freeze()
-    try:
-        frozen = gc.get_freeze_count()
-        created: list[list[int]] = [[] for _ in range(1000)]
-        with shortcuts():
-            assert 0 < gc.get_freeze_count() <= frozen  # less what is deleted meanwhile
-        assert 0 < gc.get_freeze_count() <= frozen
-        assert len(created) == 1000
-    finally:
-        gc.unfreeze()
+    frozen = gc.get_freeze_count()
+    created: list[list[int]] = [[] for _ in range(1000)]
+    with shortcuts():
+        assert 0 < gc.get_freeze_count() <= frozen  # less what is deleted meanwhile
+    assert 0 < gc.get_freeze_count() <= frozen
+    assert len(created) == 1000
 
 
 def test_explain_decides_alike_with_and_without_them(
