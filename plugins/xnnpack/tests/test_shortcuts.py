@@ -18,7 +18,7 @@ from architectures import ARCHITECTURES
 import qreg
 import qreg_xnnpack.lowering
 from qreg.programs import lowering
-from qreg_xnnpack.compat import dtype_check, export_pass
+from qreg_xnnpack.compat import dtype_check, export_pass, search_for_callers
 
 PATCHES, SHORTCUTS = qreg_xnnpack.lowering.PATCHES, qreg_xnnpack.lowering.SHORTCUTS
 WITHOUT = [each for each in PATCHES if each not in SHORTCUTS]
@@ -85,6 +85,20 @@ def test_programs_are_still_checked_after_each_pass(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(qreg_xnnpack.lowering, "PATCHES", WITHOUT)
     qreg.lower(program)
     assert 0 < once < len(checked) - once
+
+
+def test_the_stack_is_not_searched_for_a_deprecated_caller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    owner, name = search_for_callers()
+    search, found = getattr(owner, name), []
+    monkeypatch.setattr(owner, name, lambda itself: (found.append(search(itself)), found[-1])[1])
+    program = torch.export.export(nn.Linear(4, 4), (torch.randn(1, 4),))
+    qreg.lower(program)
+    assert found == []
+    monkeypatch.setattr(qreg_xnnpack.lowering, "PATCHES", WITHOUT)
+    qreg.lower(program)
+    assert set(found) == {False}  # what the shortcut answers
 
 
 def counted(call: Callable[..., Any], calls: Counter[str]) -> Callable[..., Any]:

@@ -12,6 +12,7 @@ import re
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,8 +131,16 @@ def release_payloads(edge: ExportedProgram) -> None:
         each._named_data_store_output = None
 
 
-def forget_delegates() -> None:
-    """Remove the calls of delegates from torch's cache of fake results.
+def newest_fake_result() -> Any:
+    """Return the key of the newest entry of torch's cache of fake results, or None."""
+    # torch 2.13.0
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    return next(reversed(FakeTensorMode.cache), None)
+
+
+def forget_delegates(since: Any) -> None:
+    """Remove the calls of delegates behind an entry from torch's cache of fake results.
 
     The cache holds the arguments of each call until the process ends: here, programs and weights.
     """
@@ -139,9 +148,18 @@ def forget_delegates() -> None:
     from executorch.exir.lowered_backend_module import LoweredBackendModule
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    for key in list(FakeTensorMode.cache):
+    newest_first = reversed(list(FakeTensorMode.cache))
+    for key in takewhile(lambda each: each is not since, newest_first):
         if any(isinstance(each, LoweredBackendModule) for each in key.key):
             FakeTensorMode.cache.pop(key, None)
+
+
+def search_for_callers() -> tuple[Any, str]:
+    """Return the partitioner and the name of its search for a deprecated caller on the stack."""
+    # executorch 1.4.1
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+
+    return XnnpackPartitioner, "_check_if_called_from_to_backend"
 
 
 def copying_programs() -> tuple[Any, str]:

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from qreg.backends.patching import patched
-from qreg_xnnpack.compat import copying_programs, forget_delegates
+from qreg_xnnpack.compat import copying_programs, forget_delegates, newest_fake_result
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -41,7 +41,8 @@ def _sharing_weights(module: ModuleType) -> SimpleNamespace:
 @contextmanager
 def forgetting_delegates() -> Iterator[None]:
     """Release, at the exit, the delegates that were called inside."""
+    before = newest_fake_result()
     try:
         yield
     finally:
-        forget_delegates()
+        forget_delegates(before)

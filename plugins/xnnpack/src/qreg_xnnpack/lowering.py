@@ -12,6 +12,7 @@ from qreg.backends.exported import changed_inputs, float_conversions
 from qreg.backends.memory import return_freed
 from qreg.backends.patching import quiet
 from qreg.backends.unsupported import naming_unsupported
+from qreg_xnnpack.callers import callers_known
 from qreg_xnnpack.clamps import one_clamp_in_a_row
 from qreg_xnnpack.compat import (
     release_payloads,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 # What a lowering does once, and executorch again and again. The program is the same without these.
 SHORTCUTS = (
     *(traced_once, checked_once, computed_once, decomposed_once),
-    *(merged_by_bits, weights_shared),
+    *(merged_by_bits, weights_shared, callers_known),
 )
 # What a lowering changes of executorch, or does without.
 PATCHES = (
