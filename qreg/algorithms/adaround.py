@@ -35,6 +35,7 @@ def changes(
 
 def integers(layer: Rounded, hessian: Tensor, steps: int) -> Tensor:
     """Return the integers for the weights, each rounded down or up, as (groups, rows, columns)."""
+    layer = layer.double()
     exact = layer.integers()
     floor = exact.floor()
     rest = (exact - floor).float()

@@ -33,17 +33,23 @@ def changes(
 
 
 def integers(layer: Rounded, hessian: Tensor, block: int) -> Tensor:
-    """Return the integers for the weights, of shape (groups, rows, columns).
+    """Return the integers for the weights, of shape (groups, rows, columns) and their dtype.
 
     ``hessian`` is positive definite, of shape (groups, columns, columns).
     """
     order = hessian.diagonal(dim1=1, dim2=2).argsort(stable=True, dim=1, descending=True)
     hessian = _gathered(_gathered(hessian, order, 1), order, 2)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
+    factor = torch.linalg.cholesky(inverse, upper=True)
+    found = (_integers(rows, order, factor, block) for rows in layer.parts())
+    return torch.cat([each.to(layer.weight.dtype) for each in found], 1)
+
+
+def _integers(layer: Rounded, order: Tensor, factor: Tensor, block: int) -> Tensor:
+    """Return the integers for some rows; columns are taken in the order of those of ``factor``."""
     weight, scale, zero = (
         _gathered(each, order, 2) for each in (layer.weight, layer.scale, layer.zero)
     )
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
-    factor = torch.linalg.cholesky(inverse, upper=True)
     chosen = torch.empty_like(weight)
     for start in range(0, weight.shape[2], block):
         end = min(start + block, weight.shape[2])

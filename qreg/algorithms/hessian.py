@@ -7,12 +7,13 @@ Brain Compression, 2022, section 3).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
@@ -25,6 +26,7 @@ from qreg.plugins.types.algorithm import Calibration, Candidate, Change
 
 LARGEST = 4096  # columns, beyond which a layer is left out: its moments take 64 MiB
 ITEM = 4  # bytes of a moment in float32
+PART = 1 << 22  # weights that are in memory in double precision at once
 CHUNK = 1 << 22  # values of patches that are in memory at once
 
 
@@ -32,8 +34,8 @@ CHUNK = 1 << 22  # values of patches that are in memory at once
 class Rounded:
     """A layer with an observer that rounds its weight, and the grid of that observer.
 
-    ``weight``, ``scale`` and ``zero`` have the shape (groups, rows, columns). ``lowest`` and
-    ``highest`` are the limits of the integers.
+    ``weight``, ``scale`` and ``zero`` have the shape (groups, rows, columns), and the dtypes of the
+    layer and its observer. ``lowest`` and ``highest`` are the limits of the integers.
     """
 
     layer: Layer
@@ -43,14 +45,36 @@ class Rounded:
     lowest: int
     highest: int
 
+    def double(self) -> Rounded:
+        """Return the same in double precision."""
+        weight, scale, zero = (each.double() for each in (self.weight, self.scale, self.zero))
+        return evolve(self, weight=weight, scale=scale, zero=zero)
+
+    def parts(self) -> Iterator[Rounded]:
+        """Yield some rows at a time in double precision.
+
+        The head of a language model has hundreds of millions of weights.
+        """
+        for each in zip(*map(self._split, (self.weight, self.scale, self.zero)), strict=True):
+            weight, scale, zero = each
+            yield evolve(self, weight=weight, scale=scale, zero=zero).double()
+
+    def _split(self, values: Tensor) -> Sequence[Tensor]:
+        return values.chunk(math.ceil(values.numel() / PART), 1)
+
     def integers(self) -> Tensor:
         """Return the weights in units of the scale, with the zero point added, before rounding."""
         return self.weight / self.scale + self.zero
 
     def values(self, integers: Tensor) -> Tensor:
         """Return integers of shape (groups, rows, columns) as values in the weight's shape."""
+        pairs = zip(self.parts(), self._split(integers), strict=True)
+        found = torch.cat([each._values(part) for each, part in pairs], 1)
+        return of_rows(self.layer, found).contiguous()
+
+    def _values(self, integers: Tensor) -> Tensor:
         found = (integers - self.zero) * self.scale + 0.0  # without -0.0, which no integer gives
-        return of_rows(self.layer, found).to(self.layer.weight.dtype).contiguous()
+        return found.to(self.layer.weight.dtype)
 
 
 Integers: TypeAlias = Callable[[Rounded, Tensor], Tensor]
@@ -134,9 +158,10 @@ def _readers(constant: Node) -> int:
 
 def _rounded(model: GraphModule, layer: Layer) -> Rounded:
     observer: Any = model.get_submodule(str(layer.node.args[WEIGHT].target))  # type: ignore[union-attr]
-    weight = layer.weight.detach().double()
-    scale, zero = (each.double() for each in observer.calculate_qparams())
-    scale, zero = (spread(observer, each, weight).expand_as(weight) for each in (scale, zero))
+    weight = layer.weight.detach()
+    scale, zero = (
+        spread(observer, each, weight).expand_as(weight) for each in observer.calculate_qparams()
+    )
     return Rounded(
         layer,
         weight=rows(layer, weight),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 QDQ = torch.ops.quantized_decomposed
+KEPT = 256 * 2**20  # bytes of rounded constants that are in memory next to the model
 Round = Callable[[Tensor], Tensor]
 
 
@@ -89,7 +90,8 @@ def _dynamic(observer: Any) -> Round:
 class Simulation(Interpreter):
     """Run a calibrated model with rounded values, on one batch after another.
 
-    ``seen`` is called with each node and its value. Constants are rounded once.
+    ``seen`` is called with each node and its value. Constants are rounded once, up to ``KEPT``
+    bytes of them, and others for each batch.
     """
 
     def __init__(self, model: GraphModule, seen: Callable[[Node, Any], None] | None = None) -> None:
@@ -97,6 +99,7 @@ class Simulation(Interpreter):
         self._seen = seen
         self._rounds = _rounds(model)
         self._constants: dict[Node, Tensor] = {}
+        self._room = KEPT
 
     def run_node(self, n: Node) -> Any:
         result = self._rounded(n) if n in self._rounds else super().run_node(n)
@@ -109,7 +112,8 @@ class Simulation(Interpreter):
             return self._constants[node]
         (source,) = node.all_input_nodes
         value = self._rounds[node](self.env[source])
-        if source.op == "get_attr":
+        if source.op == "get_attr" and value.nbytes <= self._room:
+            self._room -= value.nbytes
             self._constants[node] = value
         return value
 

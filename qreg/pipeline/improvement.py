@@ -18,6 +18,7 @@ from torch.fx import GraphModule
 
 from qreg.algorithms.changes import write
 from qreg.algorithms.outcome import Outcome
+from qreg.analysis.sizes import tensor_bytes
 from qreg.errors import AlgorithmError, AlgorithmWarning, CalibrationError, PreparationError
 from qreg.graph.prepared import copied
 from qreg.graph.provenance import numbered
@@ -36,6 +37,7 @@ from qreg.plugins.types.algorithm import (
 )
 from qreg.plugins.types.backend import Backend
 from qreg.recipes.record import Step
+from qreg.utils.memory import collect_large
 from qreg.utils.progress import Stages
 
 Batch = tuple[Any, ...]
@@ -98,6 +100,7 @@ class Trials:
         started = time.perf_counter()
         with self.stages.stage(f"try {given[0].value.name}"):
             model, found = attempt(model, *given)
+            _free_copies(model)
         return model, evolve(found, seconds=time.perf_counter() - started)
 
     def _too_few(self) -> str:
@@ -187,6 +190,11 @@ class Trials:
         return f"it failed and was undone: {found.problem}"
 
     def _changes(self, model: Model, supplied: Supplied[Algorithm]) -> list[Change]:
+        changes = self._made(model, supplied)
+        _free_copies(model)
+        return changes
+
+    def _made(self, model: Model, supplied: Supplied[Algorithm]) -> list[Change]:
         algorithm = supplied.value
         names = [each.name for each in algorithm.statistics]
         for name in names:
@@ -273,6 +281,11 @@ class Trials:
         else:
             changed = _written(model, supplied, changes)
         return evolve(changed, score=self._score(changed))
+
+
+def _free_copies(model: Model) -> None:
+    """Free the candidates of a model, and models that were not kept."""
+    collect_large(tensor_bytes(model.reference.state_dict().values()))
 
 
 def _rewrites(model: Model) -> tuple[Step, ...]:

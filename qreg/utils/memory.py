@@ -10,6 +10,7 @@ kernel reads pages again that are written nowhere else, so it can be asked to dr
 from __future__ import annotations
 
 import ctypes
+import gc
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -23,7 +24,18 @@ if TYPE_CHECKING:
 
 MAPPINGS = Path("/proc/self/maps")  # see proc_pid_maps(5)
 OF_A_FILE = re.compile(r"^(\w+)-(\w+) \S+ \w+ \S+ (?!0 )\d+ ", re.MULTILINE)  # has an inode
+LARGE = 256 * 2**20  # bytes, for which a collection is worth its time
 PAGEOUT = 21  # MADV_PAGEOUT of madvise(2), since Linux 5.4: no page loses what was written to it
+
+
+def collect_large(size: int) -> None:
+    """Free objects that refer to each other, as the nodes of a graph do, if they are of this size.
+
+    ``size`` is in bytes. Python frees them at some time later; that takes a tenth of a second.
+    """
+    if size >= LARGE:
+        gc.collect()
+        return_freed()
 
 
 def return_freed() -> None:

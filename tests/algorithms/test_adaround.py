@@ -18,7 +18,9 @@ ADAROUND = stock.adaround(steps=300, damping=DAMPING)
 
 def only(given: Subject) -> tuple[Rounded, Tensor]:
     (layer,) = rounded_layers(given.candidate)
-    return layer, damped(given.calibration.statistics["moments"][layer.layer.name], DAMPING)
+    return layer.double(), damped(
+        given.calibration.statistics["moments"][layer.layer.name], DAMPING
+    )
 
 
 def error(layer: Rounded, integers: Tensor, hessian: Tensor) -> Tensor:

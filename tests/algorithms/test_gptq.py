@@ -31,7 +31,9 @@ def made(kind: str, config: str) -> Subject:
 def only(given: Subject) -> tuple[Rounded, Tensor]:
     """Return the layer, and its damped Hessian."""
     (layer,) = rounded_layers(given.candidate)
-    return layer, damped(given.calibration.statistics["moments"][layer.layer.name], DAMPING)
+    return layer.double(), damped(
+        given.calibration.statistics["moments"][layer.layer.name], DAMPING
+    )
 
 
 def solved(weight: Tensor, step: Tensor, most: int, hessian: Tensor) -> Tensor:
@@ -172,3 +174,17 @@ def test_the_moments_do_not_grow_with_the_batches() -> None:
     few, many = (subject(model, batches(shape, n), "channel8", GPTQ) for n in (2, 20))
     (one,), (other,) = (each.calibration.statistics["moments"].values() for each in (few, many))
     assert one.shape == other.shape == (1, 4 * 3 * 2, 4 * 3 * 2)
+
+
+@pytest.mark.parametrize("kind", ["linear_3d", "grouped", "transposed_groups"])
+def test_rows_are_rounded_in_parts_with_the_same_result(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = made(kind, "channel4")
+    whole = given.changes(GPTQ)
+    (layer,) = rounded_layers(given.candidate)
+    monkeypatch.setattr("qreg.algorithms.hessian.PART", layer.weight.numel() // 2)
+    assert len([*layer.parts()]) > 1
+    assert layer.weight.dtype == torch.float32
+    for before, after in zip(whole, given.changes(GPTQ), strict=True):
+        assert torch.equal(before.constants[WEIGHT], after.constants[WEIGHT])

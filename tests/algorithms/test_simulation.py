@@ -50,6 +50,18 @@ def test_it_computes_what_the_converted_model_computes(registry: Registry, confi
         assert (found - exact).abs().max() > 1e-3  # so that equality means something
 
 
+@pytest.mark.parametrize("kept", [0, 4 * 6 * 8])
+def test_constants_that_are_not_kept_are_rounded_again(
+    registry: Registry, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = prepared(registry)
+    rounded = [Simulation(model).run(*batch) for batch in batches()]
+    monkeypatch.setattr("qreg.algorithms.simulation.KEPT", kept)
+    simulation = Simulation(model)
+    assert all(torch.equal(simulation.run(*x), y) for x, y in zip(batches(), rounded, strict=True))
+    assert sum(each.nbytes for each in simulation._constants.values()) == kept
+
+
 def test_converting_a_copy_leaves_the_model(registry: Registry) -> None:
     model = prepared(registry)
     before = str(model.graph)

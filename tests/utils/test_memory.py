@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,24 @@ print(before - resident() > (full >> 2))
 def test_freed_memory_is_returned() -> None:
     found = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
     assert found.stdout == "True\n", found.stderr
+
+
+class Cycle:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_refers_to_itself_is_freed_if_it_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "LARGE", 100)
+    alive = weakref.ref(Cycle())
+    gc.disable()
+    try:
+        memory.collect_large(99)
+        assert alive() is not None
+        memory.collect_large(100)
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 def test_nothing_is_done_without_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
