@@ -10,7 +10,6 @@ from attrs import evolve, frozen
 from torch.fx import GraphModule
 
 from qreg.analysis.sensitivity import sensitivity
-from qreg.configs.named import made_config
 from qreg.errors import QregError
 from qreg.graph.provenance import origin
 from qreg.pipeline.result import Result, report_of
@@ -19,6 +18,7 @@ from qreg.pipeline.source import Data
 from qreg.plugins.registry import Registry
 from qreg.programs.lowering import target
 from qreg.report.report import Report
+from qreg.tuning.kinds import Kind
 from qreg.tuning.making import Subject
 from qreg.tuning.patterns import Pattern, joined, patterns, power, with_guesses
 from qreg.tuning.values import Place, Variant
@@ -87,26 +87,14 @@ def _by_own_noise(result: Result) -> Report:
 
 
 def finer(registry: Registry, variant: Variant) -> Iterator[str]:
-    """Yield configs of the backend that lose less than that of a variant, one of each kind.
-
-    These are the ones with more bits in the activations, and dynamic ones with as many as a static
-    variant, since they compute the range of each activation.
-    """
-    mode, bits = _kind(registry, variant.backend, variant.config)
-    seen = {(mode, bits)}
+    """Yield configs of the backend that lose less than that of a variant, one of each kind."""
+    own = Kind.of(registry, variant.backend, variant.config)
+    seen = set[Kind]()
     for name in registry.configs(variant.backend):
-        kind = _kind(registry, variant.backend, name)
-        is_finer = kind[1] > bits or (kind == ("dynamic", bits) and mode == "static")
-        if kind[0] not in ("qat", "weight") and kind not in seen and is_finer:
+        kind = Kind.of(registry, variant.backend, name)
+        if kind not in seen and kind.is_finer(own):
             seen.add(kind)
             yield name
-
-
-def _kind(registry: Registry, backend: str, name: str) -> tuple[str, int]:
-    """Return the mode of a config, and the bits of its activations."""
-    activation = made_config(registry, backend, name).input_activation
-    bits = 32 if activation is None else activation.dtype.itemsize * 8
-    return registry.config(backend, name).mode, bits
 
 
 def _noises(subject: Subject, variant: Variant) -> dict[Place, float]:

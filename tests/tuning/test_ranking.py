@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from types import ModuleType
+from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
@@ -12,6 +14,7 @@ from qreg import Registry, SupportedConfig, hookimpl
 from qreg.algorithms import stock
 from qreg.configs.factory import Codes, config
 from qreg.pipeline.selection import selected
+from qreg.tuning.kinds import Kind
 from qreg.tuning.making import Subject
 from qreg.tuning.ranking import finer, noises
 from qreg.tuning.values import Variant
@@ -51,6 +54,36 @@ class Wide:
         if backend == "toy":
             made = config(activation=Codes("int16", -(2**15), 2**15 - 1))
             yield SupportedConfig("wide", "int16 activations", "static", lambda: made)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("dynamic", 8, 8), ("static", 8, 8)),
+        (("static", 16, 8), ("static", 8, 8)),
+        (("static", 16, 8), ("dynamic", 8, 8)),
+        (("dynamic", 8, 8), ("dynamic", 8, 4)),
+        (("weight", 32, 8), ("weight", 32, 4)),
+    ],
+)
+def test_kinds_that_lose_less(one: Any, other: Any) -> None:
+    assert Kind(*one).is_finer(Kind(*other))
+    assert not Kind(*other).is_finer(Kind(*one))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("static", 8, 8), ("static", 8, 8)),
+        (("dynamic", 8, 4), ("static", 8, 8)),
+        (("static", 8, 8), ("dynamic", 8, 4)),
+        (("static", 16, 4), ("static", 8, 8)),
+        (("weight", 32, 8), ("static", 8, 8)),
+        (("qat", 16, 8), ("static", 8, 8)),
+    ],
+)
+def test_kinds_that_may_lose_more(one: Any, other: Any) -> None:
+    assert not Kind(*one).is_finer(Kind(*other))
 
 
 def test_more_bits_of_activations_are_a_finer_step(toy: ModuleType) -> None:

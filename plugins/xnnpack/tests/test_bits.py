@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -59,6 +61,32 @@ def test_the_program_has_the_bits_and_less_noise_than_4_bits_alone(
     assert sorted(weights) == ["qbint4", "qbint4", "qbint4", "qcint8"]
     more = len(mixed.program) - len(small.program)
     assert more == pytest.approx(128 * 128 * (8.25 - 4.25) / 8, abs=1024)
+
+
+def test_a_search_from_4_bits_gives_8_to_the_layer_that_costs_most() -> None:
+    with torch.no_grad():
+        wanted = MODEL(BATCHES[0][0])
+
+    def error(run: Callable[..., Tensor]) -> float:
+        return float((run(BATCHES[0][0]) - wanted).norm() / wanted.norm())
+
+    tuned = qreg.tune(
+        MODEL,
+        BATCHES[0],
+        calibration=BATCHES,
+        evaluate=error,
+        target=0.06,
+        lower_is_better=True,
+        configs={"xnnpack": SMALL},
+        algorithms=(),
+        budget=3,
+        progress=False,
+    )
+    assert tuned.trials[0].metric > 0.06
+    assert tuned.best is not None
+    moves = {each.name: each.config for each in tuned.best.variant.moves}
+    assert tuned.best.met, (tuned.trials[0].metric, tuned.best.metric)
+    assert moves == {"first": LARGE}
 
 
 def test_mistakes_are_named_before_any_work() -> None:
