@@ -112,14 +112,17 @@ def means(islands: Islands) -> Iterator[Annotator]:
     yield continuing(islands, "mean", MEANS, spatial_mean, summary=mean)
 
 
-def moving(*, slices: Sequence[str] = SLICE, enlarging: Sequence[Rule] = ()) -> Iterator[Annotator]:
+def moving(
+    *rules: Rule, slices: Sequence[str] = SLICE, enlarging: Sequence[Rule] = ()
+) -> Iterator[Annotator]:
     """Yield annotators for the operators that only move values, ``MOVES``.
 
-    ``slices`` are the operators that cut out a part, ``enlarging`` the rules for enlarged images.
+    ``rules`` are for all of them but permutes and copies, which runtimes move or remove. ``slices``
+    are the operators that cut out a part, ``enlarging`` the rules for enlarged images.
     """
-    yield carrying("view", VIEWS, nonempty, output_with_dimensions)
+    yield carrying("view", VIEWS, nonempty, output_with_dimensions, *rules)
     yield carrying("permute", (*PERMUTES, "aten.t.default"), nonempty)
-    yield carrying("slice", slices, nonempty, output_with_dimensions)
+    yield carrying("slice", slices, nonempty, output_with_dimensions, *rules)
     yield carrying("clone", COPIES, nonempty)
-    yield carrying("upsample_nearest2d", UPSAMPLES, *enlarging, nonempty)
-    yield carrying("pixel_shuffle", SHUFFLES, nonempty)
+    yield carrying("upsample_nearest2d", UPSAMPLES, *enlarging, nonempty, *rules)
+    yield carrying("pixel_shuffle", SHUFFLES, nonempty, *rules)

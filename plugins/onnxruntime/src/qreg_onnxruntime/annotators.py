@@ -29,7 +29,6 @@ from qreg.graph.operators import (
     ADD,
     ADDMM,
     CAT,
-    CLAMPS,
     CONVOLUTIONS,
     GLOBAL_POOLS,
     LINEAR,
@@ -38,15 +37,11 @@ from qreg.graph.operators import (
     MEANS,
     MOVES,
     MUL,
-    RELU,
-    SLICE,
 )
+from qreg_onnxruntime.clamps import BOUNDED, EXPAND, SLICES, unclamped
 from qreg_onnxruntime.rules import doubled
 
 SIGMOID, LEAKY_RELU = ("aten.sigmoid.default",), ("aten.leaky_relu.default",)
-SLICES, EXPAND = (*SLICE, "aten.select.int"), ("aten.expand.default",)
-# Implied by a quantization downstream: no quantized value lies beyond the bounds.
-BOUNDED = (*RELU, *CLAMPS)
 ISLANDS = Islands(
     products=frozenset({*CONVOLUTIONS, *LINEAR, *ADDMM, *MATMUL}),
     passing=frozenset(
@@ -100,10 +95,10 @@ ANNOTATORS: tuple[Annotator, ...] = (
     # an input would no longer imply the relu upstream of it.
     chain("cat", CAT, patterns.listed(), rules=RULES, annotate=ISLANDS.continued),
     *means(ISLANDS),
-    carrying("max_pool", MAX_POOLS, batched_pool, nonempty),
+    carrying("max_pool", MAX_POOLS, batched_pool, nonempty, unclamped),
     continuing(ISLANDS, "sigmoid", SIGMOID),
     continuing(ISLANDS, "leaky_relu", LEAKY_RELU),
     continuing(ISLANDS, "relu", BOUNDED, clamped_around_zero),
-    *moving(slices=SLICES, enlarging=(doubled,)),
-    carrying("expand", EXPAND, nonempty),
+    *moving(unclamped, slices=SLICES, enlarging=(doubled,)),
+    carrying("expand", EXPAND, nonempty, unclamped),
 )
