@@ -24,7 +24,8 @@ from qreg.graph.values import constant_at
 from qreg.observers.layout import spread
 from qreg.plugins.types.algorithm import Calibration, Candidate, Change
 
-LARGEST = 4096  # columns, beyond which a layer is left out: its moments take 64 MiB
+LARGEST = 4096  # columns, beyond which a convolution is left out
+LARGEST_LINEAR = 8192  # of a linear layer: 2 GiB and 40 s are needed for 8,192
 ITEM = 4  # bytes of a moment in float32
 PART = 1 << 22  # weights that are in memory in double precision at once
 CHUNK = 1 << 22  # values of patches that are in memory at once
@@ -86,7 +87,8 @@ def size(node: Node) -> int:
     if layer is None or not _is_rounded(node):
         return 0
     columns = layer.weight.numel() // layer.outputs
-    return layer.groups * columns**2 * ITEM if columns <= LARGEST else 0
+    most = LARGEST_LINEAR if layer.weight.dim() == 2 else LARGEST
+    return layer.groups * columns**2 * ITEM if columns <= most else 0
 
 
 def update(value: Tensor | None, node: Node, inputs: Sequence[Tensor], _: Tensor) -> Tensor | None:
@@ -177,9 +179,9 @@ def damped(moments: Tensor, damping: float) -> Tensor:
 
     A column that is always 0 in the inputs gets the mean as its moment, or 1 if all are 0.
     """
-    found = moments.double()
+    found = moments.to(torch.float64, copy=True)
     diagonal = found.diagonal(dim1=1, dim2=2)
     mean = diagonal.mean(1, keepdim=True)
     mean = torch.where(mean > 0, mean, torch.ones_like(mean))
-    added = torch.where(diagonal > 0, damping * mean, mean)
-    return found + torch.diag_embed(added)
+    diagonal += torch.where(diagonal > 0, damping * mean, mean)
+    return found

@@ -188,3 +188,15 @@ def test_rows_are_rounded_in_parts_with_the_same_result(
     assert layer.weight.dtype == torch.float32
     for before, after in zip(whole, given.changes(GPTQ), strict=True):
         assert torch.equal(before.constants[WEIGHT], after.constants[WEIGHT])
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns"), [("linear", 7), ("conv2d", 24), ("transposed1d", 16), ("grouped", 18)]
+)
+def test_a_layer_with_too_many_columns_is_left(
+    kind: str, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "LARGEST_LINEAR" if kind == "linear" else "LARGEST"
+    for most, count in ((columns, 1), (columns - 1, 0)):
+        monkeypatch.setattr(f"qreg.algorithms.hessian.{name}", most)
+        assert len(made(kind, "channel8").changes(GPTQ)) == count
