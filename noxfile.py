@@ -57,7 +57,17 @@ WITH_OLDEST = [
 BESIDE = [each for each in NEXT_TO if each.removeprefix("tests/") not in SLOW]
 # Next to XNNPACK: that the kit finds faults of one distribution that adds to another. What else it
 # finds does not depend on what is installed.
-KIT = "tests/testing/test_conformance.py"
+_KIT = "tests/testing/test_conformance.py"
+_FAULT = f"{_KIT}::test_a_fault_is_caught_by_the_test_that_is_about_it"
+KIT = (
+    f"{_KIT}::test_a_good_plugin_passes_every_test_and_none_is_skipped",
+    *(
+        f"{_FAULT}[{each}]"
+        for each in ("takes a name of the stock plugin", "adds to every backend")
+    ),
+)
+# The registry's tests, which read what is installed.
+LISTED = ("tests/plugins", "tests/cli/test_listing.py")
 # The tests for wheels: those that read files and metadata. Other code is tested in combo(none).
 PAGES = "tests/comparison/test_comparison_pages.py"  # the others start a process for each backend
 PACKAGED = (*BESIDE, "tests/scaffold", PAGES, "tests/report", HOST[1])
@@ -120,12 +130,12 @@ COMBINATIONS: dict[str, tuple[list[str], list[str]]] = {
     "none": ([], ["tests", "--ignore=tests/scaffold"]),
     "oldest": ([], [*WITH_OLDEST]),
     # The session release runs the host's tests next to these two distributions, from wheels.
-    "xnnpack": ([XNNPACK], ["plugins/xnnpack/tests", KIT]),
-    # The host's tests run next to one plugin more in xnnpack+broken, next to four backends in
-    # shared. Next to examples that add to a backend, those of the registry are enough.
+    "xnnpack": ([XNNPACK], ["plugins/xnnpack/tests", *KIT]),
+    # The host's tests run next to one plugin more in xnnpack+broken, and next to all backends, from
+    # wheels, in the session release. Elsewhere, those of the registry are enough.
     "xnnpack+examples": (
         [XNNPACK, *EXAMPLES],
-        ["tests/plugins", "tests/cli/test_listing.py", *(f"{each}/tests" for each in EXAMPLES)],
+        [*LISTED, *(f"{each}/tests" for each in EXAMPLES)],
     ),
     "xnnpack+broken": ([XNNPACK, *BROKEN], [*BESIDE, f"{BROKEN[0]}/tests"]),
     # The host's tests run next to a broken plugin above, and from wheels in the session release.
@@ -154,13 +164,14 @@ def backend(session: nox.Session, name: str) -> None:
 
 @nox.session
 def shared(session: nox.Session) -> None:
-    """Run the tests of the host and of four backends in one environment.
+    """Run the tests of four backends, and of the registry, in one environment.
 
-    The tests of the XNNPACK plugin alone run in ``combo(xnnpack)``.
+    The tests of the XNNPACK plugin alone run in ``combo(xnnpack)``, the host's next to all backends
+    in ``release``.
     """
     install(session, *map(plugin, SHARED), layers=(*SHARED, "minilm", "dask"))
     tests = [f"plugins/{name}/tests" for name in SHARED[1:]]
-    check(session, TOGETHER, *tests, *BESIDE)
+    check(session, TOGETHER, *tests, *LISTED)
 
 
 @nox.session(default=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
+from functools import cache, partial
 from unittest import SkipTest
 
 from torch.fx import GraphModule
@@ -22,7 +22,7 @@ from qreg.quantizer.registry_quantizer import Config, RegistryQuantizer
 from qreg.testing.graphs import Annotated, annotated, described, graph_of, structure
 from qreg.testing.odd import find_operator, odd_calls, odd_models, variants
 from qreg.testing.running import Outcome, check_runs_here, outcome
-from qreg.testing.subject import Sample
+from qreg.testing.subject import Sample, Subject
 from qreg.testing.suite import Suite
 from qreg.testing.together import shared_outcome
 
@@ -176,18 +176,14 @@ class AnnotatorTests(Suite):
                         yield f"{annotator!r} fails on {what}: {error.problem}"
 
     def _odd_models(self, annotator: str, config: SupportedConfig) -> Iterator[str]:
-        registry = self.subject().registry
-        samples = self.subject().samples_of(annotator)
-        graphs = [(what, module_of(program)) for what, program in odd_models().items()]
-        graphs += [each for sample in samples for each in variants(sample)]
-        for what, graph_module in graphs:
-            quantizer = RegistryQuantizer(self.subject().backend, config.name, registry=registry)
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", AnnotatorWarning)
-                quantizer.annotate(graph_module)
-            for said in (str(warning.message) for warning in caught):
-                if said.startswith(f"annotator {annotator!r} ") and not _is_trespass(said):
-                    yield f"on {what}, {said}"
+        subject = self.subject()
+        found = [*_said_on_odd_models(subject, config.name)]
+        for sample in subject.samples_of(annotator):
+            for what, graph_module in variants(sample):
+                found += ((what, said) for said in _said(subject, config.name, graph_module))
+        for what, said in found:
+            if said.startswith(f"annotator {annotator!r} ") and not _is_trespass(said):
+                yield f"on {what}, {said}"
 
     def _outcome(self, annotator: str, sample: Sample, config: SupportedConfig) -> Outcome:
         try:
@@ -199,6 +195,24 @@ class AnnotatorTests(Suite):
             ) from error
 
 
+@cache  # what all annotators say
+def _said_on_odd_models(subject: Subject, config: str) -> list[tuple[str, str]]:
+    """Return the warnings of the annotators of a backend on each odd model."""
+    return [
+        (what, said)
+        for what, program in odd_models().items()
+        for said in _said(subject, config, module_of(program))
+    ]
+
+
+def _said(subject: Subject, config: str, graph_module: GraphModule) -> list[str]:
+    quantizer = RegistryQuantizer(subject.backend, config, registry=subject.registry)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", AnnotatorWarning)
+        quantizer.annotate(graph_module)
+    return [str(warning.message) for warning in caught]
+
+
 def _is_trespass(said: str) -> bool:
     return any(f": {beginning}" in said for beginning in TRESPASS)
 
@@ -207,7 +221,7 @@ def _graph(sample: Sample, train: bool) -> GraphModule:
     return copy.deepcopy(_exported(sample, train))
 
 
-@lru_cache(maxsize=16)  # each test exports the sample that the next one does
+@cache  # pytest runs a test for all samples, and then the next test
 def _exported(sample: Sample, train: bool) -> GraphModule:
     shapes = sample.dynamic_shapes
     return graph_of(sample.module, sample.inputs, train=train, dynamic_shapes=shapes)

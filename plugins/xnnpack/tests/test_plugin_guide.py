@@ -42,6 +42,10 @@ print(json.dumps({
     "sqnr": result.verification.to_converted[0].sqnr,
 }))
 """
+TEST = """
+import sys, pytest
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", sys.argv[1]]))
+"""
 
 
 def blocks(section: str, language: str = "python") -> list[str]:
@@ -74,9 +78,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
-def with_site(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def used(site: Path, tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    """A process that uses the shortest plugin, and then runs its tests in the guide."""
+    (tests,) = blocks("Testing a plugin")
+    path = tmp_path_factory.mktemp("tests") / "test_movedim.py"
+    path.write_text(tests, encoding="utf-8")
     return subprocess.run(
-        [sys.executable, *arguments],
+        [sys.executable, "-c", f"{USE}{TEST}", str(path)],
         env={**os.environ, "PYTHONPATH": str(site)},
         cwd=site,
         capture_output=True,
@@ -91,22 +100,20 @@ def test_the_shortest_plugin_is_as_short_as_promised() -> None:
     assert len(code.splitlines()) <= 12
 
 
-def test_the_shortest_plugin_runs_in_int8_as_an_installed_distribution(site: Path) -> None:
-    ran = with_site(site, "-c", USE)
-    assert ran.returncode == 0, ran.stderr
-    found = json.loads(ran.stdout.splitlines()[-1])
+def test_the_shortest_plugin_runs_in_int8_as_an_installed_distribution(
+    used: subprocess.CompletedProcess[str],
+) -> None:
+    (line,) = re.findall(r"^{.*}$", used.stdout, re.MULTILINE) or [f"no result: {used.stderr}"]
+    found = json.loads(line)
     assert found["by"] == ["shared", "movedim", "qreg-movedim"]
     assert found["program"] == ["int8", "XNNStaticTranspose", "qint8 -> qint8"]
     assert found["defects"] == 0
     assert found["sqnr"] > 40
 
 
-def test_its_tests_in_the_guide_pass(site: Path, tmp_path: Path) -> None:
-    (tests,) = blocks("Testing a plugin")
-    (tmp_path / "test_movedim.py").write_text(tests, encoding="utf-8")
-    ran = with_site(site, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path))
-    assert ran.returncode == 0, ran.stdout
-    assert re.search(r"\d+ passed", ran.stdout)
+def test_its_tests_in_the_guide_pass(used: subprocess.CompletedProcess[str]) -> None:
+    assert used.returncode == 0, (used.stdout, used.stderr)
+    assert re.search(r"\d+ passed", used.stdout)
 
 
 class Conv1D(nn.Module):
