@@ -14,8 +14,10 @@ from qreg_openvino.checks import check_lowerable
 from qreg_openvino.container import GRAPH, WEIGHTS, join
 from qreg_openvino.converting import convert
 from qreg_openvino.fusions import keep_apart_from_activations, keep_reductions_apart
+from qreg_openvino.named_weights import named_weights
 from qreg_openvino.passes import copies, pad_ahead_of_averages, scaled
 from qreg_openvino.permutations import drop_undone_permutations
+from qreg_openvino.products_of_activations import keep_from_products
 from qreg_openvino.quantized_io import describe_quantized_io, spell_out_quantized_io
 from qreg_openvino.reading import Compiled
 from qreg_openvino.runtime import compiled_model
@@ -38,12 +40,13 @@ def lower(program: ExportedProgram) -> Lowered:
     keep_reductions_apart(functional)
     drop_undone_permutations(functional)
     move_quantizations_upstream(functional)
+    keep_from_products(functional)
     boundary = Boundary.of_program(functional)
     spell_out_quantized_io(functional)
     model = convert(functional)
     describe_quantized_io(model, boundary)
     written = serialized(model)
-    compiled = Compiled.of(compiled_model(written).get_runtime_model())
+    compiled = Compiled.of(compiled_model(written).get_runtime_model(), named_weights(model))
     return Lowered(
         program=written,
         delegates=1,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from attrs import evolve, frozen
@@ -34,14 +35,15 @@ class Compiled:
     scaled: Mapping[Kernel, frozenset[str]]
 
     @staticmethod
-    def of(runtime_model: Any) -> Compiled:
+    def of(runtime_model: Any, weights: Mapping[str, str] = MappingProxyType({})) -> Compiled:
+        """Read the kernels; ``weights`` are the operators by the names of their constants."""
         dtypes: dict[str, str] = {}
         constant: set[str] = set()
         packed: dict[str, str] = {}  # the dtypes of constants of 8 bits
         scaled: dict[Kernel, frozenset[str]] = {}
         for operation in runtime_model.get_ordered_ops():
             told, name = layer(operation), operation.get_friendly_name()
-            producers = [each.get_node().get_friendly_name() for each in operation.input_values()]
+            producers = [_tensor(each, dtypes) for each in operation.input_values()]
             precisions = told["outputPrecisions"].split(",")
             gives = (name, *(f"{name}:{number}" for number in range(1, len(precisions))))
             if told["layerType"] != "Const":
@@ -54,7 +56,7 @@ class Compiled:
             elif told["layerType"] not in NO_KERNELS:
                 dtypes.update({each: packed[each] for each in _weights(told, producers, packed)})
                 reads = [each for each in producers if each in dtypes]
-                kernel = _kernel(told, reads, gives, dtypes)
+                kernel = _with_weight(_kernel(told, reads, gives, dtypes), producers, weights)
                 names = told["originalLayersNames"].split(",")
                 skipped = (DEQUANTIZATION, *([] if kernel.kind in PRODUCTS else [BIAS]))
                 scaled[kernel] = frozenset(kernel.origins) - set(_origins(names, *skipped))
@@ -89,6 +91,13 @@ class Compiled:
                 yield self.graph.operator(kernel, name)
 
 
+def _tensor(output: Any, known: Collection[str]) -> str:
+    """Return the name of a tensor: that of its kernel, with a number for one of several outputs."""
+    name = output.get_node().get_friendly_name()
+    numbered = f"{name}:{output.get_index()}"
+    return numbered if numbered in known else name
+
+
 def _weights(
     told: Mapping[str, str], producers: Sequence[str], packed: Mapping[str, str]
 ) -> list[str]:
@@ -109,6 +118,18 @@ def _kernel(
     int8 = told["primitiveType"].lower().endswith(INT8) or _reads_packed(told, reads, dtypes)
     kinds = () if origins else _conversions(_quantizes(told), read, given)
     return Kernel(told["layerType"], origins, tuple(reads), tuple(gives), int8, kinds)
+
+
+def _with_weight(kernel: Kernel, producers: Sequence[str], weights: Mapping[str, str]) -> Kernel:
+    """Return the kernel of a product with the operator that its weight belongs to.
+
+    The plugin names a product after the last operation that it fuses, and drops the product's name
+    where it multiplies a scaled bias.
+    """
+    names = [weights[each] for each in producers[1:2] if each in weights]
+    if kernel.kind not in PRODUCTS or set(names) <= set(kernel.origins):
+        return kernel
+    return evolve(kernel, origins=(*names, *kernel.origins))
 
 
 def _reads_packed(told: Mapping[str, str], reads: Sequence[str], dtypes: Mapping[str, str]) -> bool:
