@@ -12,6 +12,9 @@ inherit from ``torch.nn.Module``. A lowering exempts what exists from the garbag
 garbage among it then stays until a full collection: thousands of classes, a seventh of the time.
 Where the tests have exempted their modules, it exempts nothing.
 
+The process that distributes tests to others would import torch for nothing, while these wait: the
+``conftest.py`` files import it in fixtures.
+
 Programs are not cached: a test sees what is lowered now, and writes nothing into the user's home.
 """
 
@@ -28,8 +31,6 @@ from types import FunctionType
 from typing import Any
 
 import pytest
-import torch
-from torch.fx import GraphModule
 
 TRACE = "torch.__trace"  # torch 2.13.0: its handlers decide whether traces are written
 MORE_GRAPHS = 400
@@ -37,20 +38,22 @@ EXPORT = "_get_aten_graph_module_for_pattern"  # torchao 0.18.0
 
 
 def pytest_configure() -> None:
-    """Collect garbage after 50,000 allocations instead of 700; write no trace and no cache."""
+    """Collect garbage after 50,000 allocations instead of 700; write no cache."""
     os.environ["QREG_CACHE"] = ""
     gc.set_threshold(50_000, 20, 100)
-    logging.getLogger(TRACE).propagate = True
 
 
 def pytest_collection_finish() -> None:
-    """Exempt modules and tests, which stay, from the search for garbage."""
+    """Exempt modules and tests, which stay, from the search for garbage; write no trace."""
     gc.freeze()
+    logging.getLogger(TRACE).propagate = True  # an import of torch sets it to False
 
 
 @pytest.fixture(scope="session")
 def collected() -> Callable[[], None]:
     """Collects all garbage if there are many more graphs than after the last time."""
+    from torch.fx import GraphModule
+
     kept = 0
 
     def collect() -> None:
@@ -101,6 +104,8 @@ def once_for_each_content(export: Any) -> Any:
 
 def content(value: Any) -> Any:
     """Return what a pattern depends on: code with its closure, and the shapes of tensors."""
+    import torch
+
     if isinstance(value, FunctionType):
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         return value.__code__, content(cells), content(value.__defaults__)

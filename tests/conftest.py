@@ -6,14 +6,17 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
 from loading import module_of
-from torch.fx import GraphModule
 
 from qreg import Registry
+
+if TYPE_CHECKING:
+    import torch
+    from torch.fx import GraphModule
 
 TOY = Path(__file__).with_name("toy.py")
 
@@ -37,6 +40,7 @@ def registry(toy: ModuleType) -> Registry:
 @pytest.fixture(scope="session")
 def capture() -> Callable[..., GraphModule]:
     """Exports a module, as a graph that can be annotated."""
+    import torch
 
     def export(module: torch.nn.Module, *inputs: torch.Tensor, strict: bool = False) -> GraphModule:
         program = torch.export.export(module.eval(), inputs, strict=strict)

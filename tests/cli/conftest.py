@@ -7,13 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from commands import batches
-from quantizing import Net
-from torch import nn
 
 from qreg.plugins.registry import installed
-from qreg.verification.runner import run_program
 
 TOY = Path(__file__).parents[1] / "toy.py"
 
@@ -28,6 +23,10 @@ def toy_installed(distribution: Callable[..., Path]) -> Iterator[None]:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
+    import torch
+    from commands import batches
+    from quantizing import Net
+
     path = tmp_path / "net.pt2"
     torch.export.save(torch.export.export(Net().eval(), batches()[0]), path)
     return path
@@ -35,6 +34,9 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
+    import torch
+    from commands import batches
+
     path = tmp_path / "data.pt"
     torch.save(batches(), path)
     return path
@@ -43,6 +45,10 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def raw(tmp_path: Path) -> tuple[Path, Path]:
     """A model of raw features that its first layer normalises, and its data: all noise in int8."""
+    import torch
+    from commands import batches
+    from torch import nn
+
     scales = torch.tensor([1e-3, 1.0, 1e3, 30.0])
     torch.manual_seed(3)
     net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
@@ -56,6 +62,7 @@ def raw(tmp_path: Path) -> tuple[Path, Path]:
 @pytest.fixture
 def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The toy backend's loader knows torchao's operators only where they were imported."""
+    from qreg.verification.runner import run_program
 
     def here(*arguments: Any, timeout: float | None) -> Any:
         return run_program(*arguments)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import pytest
-import torch
-from quantizing import Net, X, quantize
-from torch.export import Dim
+from typing import TYPE_CHECKING
 
-from qreg import Registry, Result
+import pytest
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+    from qreg import Registry, Result
 
 
 @pytest.fixture(scope="session")
 def result(registry: Registry) -> Result:
+    from quantizing import quantize
+
     return quantize(registry)
 
 
 @pytest.fixture(scope="session")
-def program() -> torch.export.ExportedProgram:
+def program() -> ExportedProgram:
+    from quantizing import Net, X
+    from torch.export import Dim, export
+
     dynamic = ({0: Dim("batch", min=2, max=64)},)
-    return torch.export.export(Net().eval(), (X,), dynamic_shapes=dynamic)
+    return export(Net().eval(), (X,), dynamic_shapes=dynamic)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
-import torch
-from annotating import Capture, Net
-from torch.fx import GraphModule
+
+if TYPE_CHECKING:
+    from annotating import Capture
+    from torch.fx import GraphModule
 
 
 @pytest.fixture
 def net(capture: Capture) -> GraphModule:
+    import torch
+    from annotating import Net
+
     return capture(Net(), torch.zeros(2, 3))

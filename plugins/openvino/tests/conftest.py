@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from torch import nn
 
-import qreg
+if TYPE_CHECKING:
+    from torch import nn
 
-Quantize = Callable[..., qreg.Result]
+    import qreg
+
+Quantize = Callable[..., "qreg.Result"]
 
 
 @pytest.fixture(scope="session")
 def quantized() -> Quantize:
     """Quantizes a module on random inputs of the given shapes, from a fixed seed."""
+    import torch
+
+    import qreg
 
     def quantize(module: nn.Module, *shapes: tuple[int, ...], **options: Any) -> qreg.Result:
         torch.manual_seed(0)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from torch import Tensor, nn
-from torch.fx import GraphModule
-from torch.utils import _pytree as pytree
-from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
-import qreg
 from qreg.plugins.registry import DEFAULT
 
-Quantize = Callable[..., qreg.Result]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.fx import GraphModule
+
+    import qreg
+
+Quantize = Callable[..., "qreg.Result"]
 
 
 def batches_of(shapes: Sequence[tuple[int, ...]], count: int = 2) -> list[tuple[Tensor, ...]]:
+    import torch
+
     torch.manual_seed(0)
     return [tuple(torch.randn(shape) for shape in shapes) for _ in range(count)]
 
@@ -26,6 +28,7 @@ def batches_of(shapes: Sequence[tuple[int, ...]], count: int = 2) -> list[tuple[
 @pytest.fixture(scope="session")
 def quantized() -> Quantize:
     """Quantizes a module on random inputs of the given shapes, from a fixed seed."""
+    import qreg
 
     def quantize(module: nn.Module, *shapes: tuple[int, ...], **options: Any) -> qreg.Result:
         batches = batches_of(shapes)
@@ -38,6 +41,10 @@ def quantized() -> Quantize:
 @pytest.fixture
 def converted() -> Callable[..., GraphModule]:
     """The converted model of a module, which compile() takes."""
+    import torch
+    from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
+
+    import qreg
 
     def convert(module: nn.Module, *shapes: tuple[int, ...], config: str = DEFAULT) -> GraphModule:
         batches = batches_of(shapes)
@@ -54,6 +61,8 @@ def converted() -> Callable[..., GraphModule]:
 @pytest.fixture
 def stays_right() -> Callable[..., None]:
     """Calls a function again and again: outputs stay those of a model, inputs stay as they are."""
+    import torch
+    from torch.utils import _pytree as pytree
 
     def check(run: Callable[..., Any], model: nn.Module, inputs: Sequence[Tensor]) -> None:
         constants = {name: value.clone() for name, value in model.state_dict().items()}
