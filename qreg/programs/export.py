@@ -231,8 +231,14 @@ def _dynamic_dimensions(value: Any, ranges: Any) -> dict[int, Any]:
     return {
         position: _dimension(ranges.get(size.node.expr))
         for position, size in enumerate(value.shape)
-        if not isinstance(size, int)
+        if not isinstance(size, int) and not _is_one_number(size, ranges.get(size.node.expr))
     }
+
+
+def _is_one_number(size: torch.SymInt, bounds: Any) -> bool:
+    """Whether a symbolic size has one value alone, as torch.export finds with ``Dim.AUTO``."""
+    known: int | None = size.node.maybe_as_int()
+    return known is not None or (bounds is not None and bounds.lower == bounds.upper)
 
 
 def _dimension(bounds: Any) -> Any:

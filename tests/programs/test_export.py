@@ -92,6 +92,24 @@ def test_dynamic_dimensions_keep_the_form_of_the_inputs() -> None:
     assert torch.equal(again.module()(wide, {"y": wide}), wide + wide)
 
 
+class Joined(nn.Module):
+    def forward(self, cache: Tensor, x: Tensor) -> Tensor:
+        return torch.cat([cache, x.reshape(1, 2, 1, 4)], 2)
+
+
+@pytest.mark.parametrize("deferred", [False, True])
+def test_sizes_that_the_model_fixes_are_not_dynamic(*, deferred: bool) -> None:
+    inputs = (torch.zeros(1, 2, 5, 4), torch.zeros(1, 1, 8))
+    every = tuple(dict.fromkeys(range(each.dim()), Dim.AUTO) for each in inputs)
+    program = torch.export.export(
+        Joined(), inputs, dynamic_shapes=every, prefer_deferred_runtime_asserts_over_guards=deferred
+    )
+    shapes = dynamic_shapes_of(program, inputs)
+    assert [set(each) for each in shapes] == [{2}, set()]
+    again = export(program.module(check_guards=False), inputs, shapes)
+    assert again.module()(torch.zeros(1, 2, 9, 4), inputs[1]).shape == (1, 2, 10, 4)
+
+
 class Assigning(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +85,24 @@ def test_a_quantizer_of_another_library_is_an_error() -> None:
 
 
 @pytest.mark.sweep
-def test_the_components_of_a_generative_model_are_quantized_on_their_own_inputs() -> None:
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_the_components_of_a_generative_model_are_quantized_on_their_own_inputs(
+    *, dynamic: bool
+) -> None:
     torch.manual_seed(0)
     sizes = {"vocab_size": 99, "n_embd": 32, "n_layer": 1, "n_head": 2, "initializer_range": 0.3}
     config = transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)
     ids = [torch.randint(3, 99, (1, 8)) for _ in range(4)]
     batches = [{"input_ids": each, "attention_mask": torch.ones_like(each)} for each in ids]
     model = transformers.GPT2LMHeadModel(config).eval()
-    exported = QregExporter().export_for_generation(model, dict(batches[0]), asked(batches))
+    given = replace(asked(batches), dynamic=dynamic)
+    exported = QregExporter().export_for_generation(model, dict(batches[0]), given)
     assert list(exported.components) == ["prefill", "decode"]
     for each in exported.components.values():
         assert each.program.verification.to_float[0].sqnr > 20
+    if dynamic:
+        found = exported.runners["prefill"](
+            input_ids=ids[0][:, :5], position_ids=torch.arange(5)[None]
+        )
+        wanted = model(ids[0][:, :5]).logits
+        assert compare(wanted.detach(), found.logits).sqnr > 20
