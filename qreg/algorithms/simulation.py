@@ -90,8 +90,8 @@ def _dynamic(observer: Any) -> Round:
 class Simulation(Interpreter):
     """Run a calibrated model with rounded values, on one batch after another.
 
-    ``seen`` is called with each node and its value. Constants are rounded once, up to ``KEPT``
-    bytes of them, and others for each batch.
+    ``seen`` is called with each node and its value. Constants are rounded once if they fit into
+    ``KEPT`` bytes, and otherwise for each batch; the last of them is kept in any case.
     """
 
     def __init__(self, model: GraphModule, seen: Callable[[Node, Any], None] | None = None) -> None:
@@ -112,10 +112,16 @@ class Simulation(Interpreter):
             return self._constants[node]
         (source,) = node.all_input_nodes
         value = self._rounds[node](self.env[source])
-        if source.op == "get_attr" and value.nbytes <= self._room:
-            self._room -= value.nbytes
-            self._constants[node] = value
+        if source.op == "get_attr":
+            self._keep(node, value)
         return value
+
+    def _keep(self, node: Node, value: Tensor) -> None:
+        """Keep a rounded constant in place of the oldest ones that do not fit next to it."""
+        self._constants[node] = value
+        self._room -= value.nbytes
+        while self._room < 0 and len(self._constants) > 1:
+            self._room += self._constants.pop(next(iter(self._constants))).nbytes
 
 
 def _rounds(model: GraphModule) -> dict[Node, Round]:

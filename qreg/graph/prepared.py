@@ -76,6 +76,20 @@ def independent(model: GraphModule, known: dict[int, Any] | None = None) -> Grap
     return made
 
 
+def constants_late(prepared: GraphModule) -> GraphModule:
+    """Move the observers of constants to where they are first read, in place; return the model.
+
+    torchao 0.18.0 inserts them where the constants are, at the beginning. A run in which observers
+    round would have all rounded weights in memory at once.
+    """
+    order = {node: number for number, node in enumerate(prepared.graph.nodes)}
+    for node in observers(prepared):
+        if node.users and node.all_input_nodes[0].op == "get_attr":
+            min(node.users, key=order.__getitem__).prepend(node)
+    prepared.recompile()
+    return prepared
+
+
 def float_graph(prepared: GraphModule) -> GraphModule:
     """Return the float model of a prepared one: the same operators and weights, without observers.
 

@@ -14,7 +14,7 @@ from qreg.algorithms.outcome import Outcome
 from qreg.algorithms.simulation import not_simulated
 from qreg.errors import AlgorithmError, AlgorithmWarning, PluginError
 from qreg.graph.mutation import written_buffers
-from qreg.graph.prepared import independent
+from qreg.graph.prepared import constants_late, independent
 from qreg.inputs.fingerprint import Fingerprint
 from qreg.pipeline.score import Score
 from qreg.pipeline.selection import Selection
@@ -49,7 +49,7 @@ class Model:
         """Return what algorithms see: a copy, so that one which modifies it does no harm."""
         known = dict[int, Any]()  # the two graphs share their weights
         return Candidate(
-            model=independent(self.graph, known),
+            model=constants_late(independent(self.graph, known)),
             reference=independent(self.reference, known),
             decisions=tuple(self.quantizer.decisions),
             kept=self.quantizer.kept_in_float(self.reference),

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from qreg.algorithms.simulation import Simulation
 from qreg.analysis.interpreter import Watching
 from qreg.graph.nodes import called
+from qreg.graph.prepared import constants_late, copied
 from qreg.graph.provenance import numbered
 from qreg.inputs.specs import cloned, flat
 from qreg.verification.noise import decibels, signal_and_noise
@@ -95,6 +96,7 @@ def scored(reference: GraphModule, model: GraphModule, batches: Sequence[Batch])
 
     Observers of a prepared model round what passes through them.
     """
+    model = constants_late(copied(model))
     operators, total, here = Ratios(), Ratios(), Ratios()
     means: list[float] = []
     classes, squashed = _Classes(), _squashed(reference)

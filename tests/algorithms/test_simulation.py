@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch.fx import GraphModule, Interpreter
 import qreg
 from qreg import Registry
 from qreg.algorithms.simulation import Simulation, Walk, not_simulated
-from qreg.graph.prepared import copied, float_graph
+from qreg.graph.prepared import constants_late, copied, float_graph
 from qreg.pipeline.calibrate import calibrate, convert
 
 
@@ -50,16 +51,43 @@ def test_it_computes_what_the_converted_model_computes(registry: Registry, confi
         assert (found - exact).abs().max() > 1e-3  # so that equality means something
 
 
-@pytest.mark.parametrize("kept", [0, 4 * 6 * 8])
+@pytest.mark.parametrize(("most", "kept"), [(0, 1), (2 * 4 * 6 * 8 - 1, 1), (2 * 4 * 6 * 8, 2)])
 def test_constants_that_are_not_kept_are_rounded_again(
-    registry: Registry, kept: int, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, most: int, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = prepared(registry)
     rounded = [Simulation(model).run(*batch) for batch in batches()]
-    monkeypatch.setattr("qreg.algorithms.simulation.KEPT", kept)
+    monkeypatch.setattr("qreg.algorithms.simulation.KEPT", most)
     simulation = Simulation(model)
     assert all(torch.equal(simulation.run(*x), y) for x, y in zip(batches(), rounded, strict=True))
-    assert sum(each.nbytes for each in simulation._constants.values()) == kept
+    assert len(simulation._constants) == kept
+
+
+def most_together(model: GraphModule) -> int:
+    """Return how many rounded weights are in memory at once while a batch runs."""
+    alive = weakref.WeakValueDictionary[int, Tensor]()
+    counts: list[int] = []
+
+    def seen(node: Any, value: Any) -> None:
+        if node.op == "call_module" and node.all_input_nodes[0].op == "get_attr":
+            alive[id(value)] = value
+        counts.append(len(alive))
+
+    Simulation(model, seen).run(*batches()[0])
+    return max(counts)
+
+
+def test_rounded_weights_are_not_in_memory_together(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qreg.algorithms.simulation.KEPT", 0)
+    model = prepared(registry)
+    expected = Simulation(model).run(*batches()[0])
+    assert most_together(model) == 2
+    late = constants_late(copied(model))
+    assert most_together(late) == 1
+    assert torch.equal(Simulation(late).run(*batches()[0]), expected)
+    assert torch.equal(late(*batches()[0]), model(*batches()[0]))
 
 
 def test_converting_a_copy_leaves_the_model(registry: Registry) -> None:
