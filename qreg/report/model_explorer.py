@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from qreg.errors import InputError
-from qreg.report.rows import what
+from qreg.report.rows import place_of, what
 
 if TYPE_CHECKING:
     from qreg.report.values import Operator, ReportData
@@ -55,7 +55,7 @@ def _places(report: ReportData) -> dict[str, Any]:
 def _place(operator: Operator, report: ReportData) -> dict[str, str]:
     if operator.name in report.defects:
         return {"value": f"defect: {what(operator)}", "bgColor": DEFECT}
-    return {"value": what(operator), "bgColor": COLOURS[what(operator)]}
+    return {"value": what(operator), "bgColor": COLOURS[place_of(operator)]}
 
 
 def _noise(report: ReportData, name: str, found: Mapping[str, float | None]) -> dict[str, Any]:

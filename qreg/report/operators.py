@@ -14,6 +14,7 @@ from torch.fx import GraphModule, Node
 from qreg.analysis.audit import reason
 from qreg.analysis.macs import Count, counts
 from qreg.analysis.numerics import OperatorNoise
+from qreg.analysis.precisions import precisions
 from qreg.analysis.sizes import constant_bytes
 from qreg.graph.provenance import origin
 from qreg.report.values import Operator
@@ -50,6 +51,7 @@ def operators(
     read = constant_bytes(reference)
     stored = None if converted is None else constant_bytes(converted)
     measured = {each.node: each for each in noise}
+    named = precisions(reference.graph, [d.pattern or (d.node,) for d in decisions if d.quantized])
     alone = {name: each.sqnr for each in isolated for name in each.pattern}
     rows = (
         _operator(
@@ -67,6 +69,7 @@ def operators(
         evolve(
             row,
             float_bytes=read.get(row.name, 0),
+            precision=named.get(row.name, "int8") if row.quantized else None,
             constant_bytes=None if stored is None else stored.get(row.name, 0),
         )
         for row in rows

@@ -36,6 +36,7 @@ class Report(ReportData):
             "schema": SCHEMA,
             "configs": self.configs,
             "counts": dict(self.counts),
+            "precisions": self.precisions,
             "int8_share_of_macs": self.int8_share,
             "uncounted": [each.name for each in self.uncounted],
             "next_steps": [attrs.asdict(each, value_serializer=plain) for each in self.next_steps],

@@ -17,9 +17,15 @@ if TYPE_CHECKING:
     from qreg.utils.tables import Row
 
 
-def what(operator: Operator) -> str:
-    """Return where an operator runs, in one word; if no program is known, as decided."""
+def place_of(operator: Operator) -> str:
+    """Return where an operator runs; if no program is known, as decided."""
     return operator.place or ("int8" if operator.quantized else "float")
+
+
+def what(operator: Operator) -> str:
+    """Return where an operator runs, in one word: its precision if it is quantized."""
+    place = place_of(operator)
+    return operator.precision or place if place == "int8" else place
 
 
 def reason_rows(operators: Iterable[Operator]) -> list[Row]:

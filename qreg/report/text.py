@@ -81,7 +81,8 @@ def headlines(report: ReportData) -> Iterator[str]:
     yield f"{report.model} for {report.backend}: {', '.join(report.configs) or 'no config'}"
     yield from cautions(report)
     count = len(report.operators)
-    yield f"{report.counts['int8']} of {count} operators in int8{_macs(report)}"
+    types = " and ".join(report.precisions)
+    yield f"{report.counts['int8']} of {count} operators in {types}{_macs(report)}"
     yield from _sizes(report)
     if report.delegates is not None:
         yield f"delegates: {report.delegates}, not delegated: {_outside(report)}"

@@ -32,7 +32,8 @@ class Operator:
     ``inputs`` are the names of the operators and model inputs that the operator reads. ``source``
     is the line of the model that it comes from. ``macs`` are its multiply-accumulates;
     ``uncounted`` is the reason why some or all of them are not known. ``place`` is where the
-    program runs the operator: ``"int8"`` on quantized values, ``"float"`` in a delegate,
+    program runs the operator: ``"int8"`` on quantized values, whose types ``precision`` names
+    (``"int8"``, ``"int16"``, ``"a16w8"``, ``"w4"`` for weights alone), ``"float"`` in a delegate,
     ``"outside"`` if it is in float and not delegated, ``"gone"`` if it was eliminated, or None if
     no program was made or the program cannot be read. ``lowered_as`` is the backend's name for the
     operator, and ``types`` are the types of its tensors there. ``sqnr`` is the noise of its output
@@ -71,6 +72,7 @@ class Operator:
     ordinal: int = 0
     float_bytes: float = 0
     constant_bytes: float | None = None
+    precision: str | None = None
 
     @property
     def quantized(self) -> bool:
@@ -157,6 +159,12 @@ class ReportData:
             "gone" if each.place == "gone" else "int8" if each.runs_in_int8 else "float"
             for each in self.operators
         )
+
+    @property
+    def precisions(self) -> list[str]:
+        """The precisions of the operators that run quantized, the most frequent first."""
+        running = (each.precision for each in self.operators if each.runs_in_int8)
+        return [name for name, _ in Counter(filter(None, running)).most_common()] or ["int8"]
 
     @property
     def int8_share(self) -> float | None:

@@ -31,7 +31,8 @@ def cards(report: ReportData) -> list[Card]:
 def _cards(report: ReportData) -> Iterator[Card]:
     count, int8 = len(report.operators), report.counts["int8"]
     decided = "" if report.delegates is not None else ", as decided"
-    yield Card("Operators in int8", f"{int8:,}", f"of {count:,}, {share(int8, count)}{decided}")
+    title = f"Operators in {' and '.join(report.precisions)}"
+    yield Card(title, f"{int8:,}", f"of {count:,}, {share(int8, count)}{decided}")
     yield _work(report)
     if report.delegates is not None:
         yield _delegates(report)
@@ -43,7 +44,7 @@ def _work(report: ReportData) -> Card:
     counted = f"of {short(report.macs)}" if report.macs else "none counted"
     note = f"{counted}; those of {left} operator{'s' * (left > 1)} are not counted"
     return Card(
-        "Multiply-accumulates in int8",
+        f"Multiply-accumulates in {' and '.join(report.precisions)}",
         value,
         note if left else counted,
         warns=bool(left) or (share is not None and share < 0.5),

@@ -72,6 +72,7 @@ DETAILS = (
     Detail("Decision", "config", lambda each, _: each.config),
     Detail("Program", "place", lambda each, _: state_of(each).meaning),
     Detail("Program", "lowered as", lambda each, _: each.lowered_as),
+    Detail("Program", "precision", lambda each, _: each.precision),
     Detail("Program", "types", lambda each, _: each.types),
     Detail("Program", "delegate", _delegate),
     Detail("Numbers", "shape", _shape),

@@ -12,6 +12,7 @@ from qreg.report.page.details import DETAILS, texts
 from qreg.report.page.layout import HEIGHT, WIDTH, Layout, layout
 from qreg.report.page.numbers import decibels
 from qreg.report.page.states import STATES, model_inputs, state_of
+from qreg.report.rows import what
 
 if TYPE_CHECKING:
     from qreg.report.values import Operator, ReportData
@@ -43,7 +44,8 @@ def _input(name: str, placed: Layout) -> dict[str, Any]:
 def _operator(each: Operator, report: ReportData, placed: Layout) -> dict[str, Any]:
     state, defect = state_of(each), each.name in report.defects
     noise = [] if each.sqnr is None else [decibels(each.sqnr)]
-    below = " · ".join([f"⚠ {state.label}" if defect else state.label, *noise])
+    label = what(each) if state.key == "int8" else state.label
+    below = " · ".join([f"⚠ {label}" if defect else label, *noise])
     return {
         **_node(each.name, state.key, below, placed),
         "operator": each.operator,
