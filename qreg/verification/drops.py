@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 DEQUANTIZE = "quantized_decomposed.dequantize_per_"
+OFTEN = 32  # operators, after which freed memory is returned to the system
 SHOWN = 3
 LEAST = -20.0  # dB: below it the value is all noise, and more noise does not matter
 HEADROOM = (
@@ -194,16 +195,20 @@ def _tallied(
 class _Values(ByRows):
     """Call ``seen`` with the value of each operator and input, and again with its rounded value.
 
-    A run holds few weights in float at once.
+    A run holds few weights in float at once, and returns what it has freed now and then: glibc
+    keeps ten times the values of a small transformer otherwise.
     """
 
     def __init__(self, module: GraphModule, seen: Callable[[str, Tensor, bool], None]) -> None:
         module = with_late_weights(module)
         super().__init__(module)
-        self._seen, self._names = seen, numbered(module.graph)
+        self._seen, self._names, self._number = seen, numbered(module.graph), 0
 
     def run_node(self, n: Node) -> Any:
         result = super().run_node(n)
+        self._number += 1
+        if self._number % OFTEN == 0:
+            return_freed()
         source = _rounded_source(n)
         name = self._name(source or n)
         if name and isinstance(result, Tensor) and result.is_floating_point():
