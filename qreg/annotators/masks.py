@@ -12,7 +12,20 @@ from weakref import WeakKeyDictionary
 
 from attrs import frozen
 
-from qreg.graph.nodes import called, follows_constants, sources, tensor_at
+from qreg.graph.nodes import called, constants_of, sources, tensor_at
+from qreg.graph.operators import (
+    ADDMM,
+    CAT,
+    CLAMPS,
+    CONVOLUTIONS,
+    DIV,
+    DROPOUTS,
+    IDENTITIES,
+    LINEAR,
+    MATMUL,
+    MOVES,
+    TRANSPOSED,
+)
 from qreg.graph.walks import reachable
 
 if TYPE_CHECKING:
@@ -23,14 +36,17 @@ LARGEST_ELEMENT = 1e4
 # exp(-50) is 2e-22, which no float32 sum of exponentials changes by. A bias of scores is smaller.
 LARGEST_BIAS = 50.0
 
-SOFTMAXES = frozenset({"aten.softmax.int", "aten._softmax.default", "aten._safe_softmax.default"})
+SOFTMAXES = frozenset(
+    {
+        *("aten.softmax.int", "aten._softmax.default", "aten._safe_softmax.default"),
+        *("aten.log_softmax.int", "aten._log_softmax.default"),
+    }
+)
 PRODUCTS = frozenset(
     {
-        *("aten.matmul.default", "aten.bmm.default", "aten.mm.default", "aten.einsum.default"),
-        *("aten.linear.default", "aten.addmm.default", "aten.baddbmm.default"),
-        *("aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default"),
-        *("aten.convolution.default", "aten.embedding.default"),
-        "aten.scaled_dot_product_attention.default",
+        *(*CONVOLUTIONS, *TRANSPOSED, *LINEAR, *ADDMM, *MATMUL),
+        *("aten.convolution.default", "aten.baddbmm.default", "aten.einsum.default"),
+        *("aten.embedding.default", "aten.scaled_dot_product_attention.default"),
     }
 )
 # Operators that fill in a number, and operators that pass a filled value on.
@@ -49,7 +65,12 @@ PASSING = frozenset(
     }
 )
 # Operators between the scores and the softmax.
-SCORING = FILLING | PASSING | {"aten.rsub.Scalar", "aten.div.Tensor", "aten.permute.default"}
+SCORING = frozenset(
+    {
+        *(*FILLING, *PASSING, *MOVES, *CLAMPS, *IDENTITIES, *DIV, *DROPOUTS, *CAT),
+        *("aten.rsub.Scalar", "aten.max.other", "aten.maximum.default", "aten.minimum.default"),
+    }
+)
 
 
 @frozen
@@ -129,12 +150,9 @@ def _filled(graph: Graph, scores: frozenset[Node]) -> set[Node]:
 def _computed(graph: Graph, scores: frozenset[Node]) -> Iterator[Node]:
     from qreg.graph.mutation import Mutations
 
-    mutations = Mutations.of(graph)
-    known: set[Node] = set()
+    known = constants_of(graph, Mutations.of(graph).is_state)
     products: set[Node] = set()
     for node in graph.nodes:
-        if follows_constants(node, known) and not mutations.is_state(node):
-            known.add(node)
         if called(node) in PRODUCTS or not products.isdisjoint(node.all_input_nodes):
             products.add(node)
 

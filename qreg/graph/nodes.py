@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
@@ -73,11 +73,15 @@ def follows_constants(node: Node, constants: Collection[Node]) -> bool:
     return all(each in constants for each in inputs)
 
 
-def constants_of(graph: Graph) -> set[Node]:
-    """Return the nodes of a graph that are constants (:func:`is_constant`)."""
+def constants_of(graph: Graph, is_state: Callable[[Node], bool] = lambda node: False) -> set[Node]:
+    """Return the nodes of a graph that are constants (:func:`is_constant`), in one walk.
+
+    ``is_state`` reports whether a node shares the memory of a buffer that the graph writes to,
+    which is then no constant.
+    """
     found: set[Node] = set()
     for node in graph.nodes:
-        if follows_constants(node, found):
+        if follows_constants(node, found) and not is_state(node):
             found.add(node)
     return found
 

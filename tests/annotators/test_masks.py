@@ -16,6 +16,7 @@ from qreg.graph.nodes import called
 from qreg.plugins.types.annotator import Match
 
 KEPT = torch.tensor([[1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 1.0]])
+SINK = torch.zeros(2, 1)
 Combined = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -51,6 +52,15 @@ MASKED: dict[str, tuple[nn.Module, str]] = {
         Scores(lambda scores, keep: (scores + keep).view(1, 2, 4) * 2),
         INPUT,
     ),
+    "behind a transpose and a limit": (
+        Scores(
+            lambda scores, keep: (scores + keep).transpose(0, 1).clamp(min=-1e3).transpose(0, 1)
+        ),
+        INPUT,
+    ),
+    "as OPT's": (Scores(lambda scores, keep: torch.max(scores + keep, torch.tensor(-1e3))), INPUT),
+    "next to a sink": (Scores(lambda scores, keep: torch.cat([scores + keep, SINK], -1)), INPUT),
+    "in place": (Scores(lambda scores, keep: scores.add_(keep)), INPUT),
     "a factor": (Scores(lambda scores, keep: scores + (1 - keep) * -20.0), INPUT),
     "a large factor": (Scores(lambda scores, keep: scores + (1 - keep) * -100.0), FILLED),
     "a choice": (
@@ -74,7 +84,11 @@ def graph_of(module: nn.Module, *inputs: Tensor) -> Graph:
 
 
 def reasons(graph: Graph) -> list[str | None]:
-    sums = graph.find_nodes(op="call_function", target=torch.ops.aten.add.Tensor)
+    sums = [
+        node
+        for node in graph.nodes
+        if called(node) in ("aten.add.Tensor", "aten.add_.Tensor") and node.users
+    ]
     return [moderate_constants(Match((n,), tuple(n.all_input_nodes)), None) for n in sums]
 
 
