@@ -26,6 +26,7 @@ from qreg.inputs.specs import split
 from qreg.programs.aliases import named_by_buffers
 from qreg.programs.caches import has_caches, without_caches
 from qreg.programs.leaf_types import unknown_type
+from qreg.programs.memory_order import contiguous, in_order
 from qreg.programs.models import check_model
 from qreg.programs.training import check_eval
 
@@ -153,16 +154,16 @@ def exported(
     if isinstance(model, ExportedProgram):
         if not trained:
             check_eval(model)
-        return named_by_buffers(model), _example_of(model, example_inputs)
+        return in_order(named_by_buffers(model)), contiguous(_example_of(model, example_inputs))
     if is_prepared(model):
         raise InputError("the model has observers in it: convert it first, with qreg.convert")
     if example_inputs is None:
         raise InputError("example_inputs is missing: pass a tuple of tensors to export with")
     check_precision(model, example_inputs)
-    given = bound(model, example_inputs)
+    given = contiguous(bound(model, example_inputs))
     args, keywords = as_tensors(given)
     program = named_by_buffers(_helped(model, given, dynamic_shapes))
-    return program, (*args, *keywords.values())
+    return in_order(program), (*args, *keywords.values())
 
 
 def _helped(model: torch.nn.Module, given: Arguments, shapes: Any) -> ExportedProgram:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from structures import FLOOR, Structured, batches, check
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import BatchEncoding, BertConfig, BertModel
 from transformers.modeling_outputs import ModelOutput
 
@@ -64,3 +64,14 @@ def test_training_and_lowering_go_by_name() -> None:
 
 def _in_order(batch: dict[str, Any]) -> dict[str, Any]:
     return {name: batch[name] for name in ("x", "left", "right")}
+
+
+def test_a_model_with_channels_last_runs_on_contiguous_images_too() -> None:
+    torch.manual_seed(0)
+    last = torch.channels_last
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.ConvTranspose2d(8, 4, 2, 2)).eval()
+    data = [(torch.randn(1, 3, 6, 8).to(memory_format=last),) for _ in range(4)]
+    result = qreg.quantize(model.to(memory_format=last), data[0], calibration=data)
+    for image in (data[1][0], data[1][0].contiguous()):
+        found = compare_all([[result.run(image)]], [[model(image).detach()]])
+        assert found[0].sqnr > FLOOR
