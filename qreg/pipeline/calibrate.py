@@ -14,6 +14,7 @@ from torchao.quantization.pt2e import (
 )
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e
 
+from qreg.analysis.failing import naming_failure
 from qreg.analysis.interpreter import first_nan
 from qreg.annotators.rules import LARGEST_SCALAR
 from qreg.errors import CalibrationError, InputError
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from qreg.plugins.types.backend import Backend
 
-NAN_REMEDY = "Check that neither the float model nor the batch contains NaN."
+NAN_REMEDY = "Check that neither the float model nor the batch contains NaN or infinity."
 
 
 def calibrate(
@@ -99,11 +100,12 @@ def _run(
 ) -> None:
     try:
         run(cloned(batch))
-    except Exception as cause:  # raised by the model; raised again unless NaN explains it
+    except Exception as cause:  # raised by an operator, or by an observer of NaN
         name = _nan_source(prepared, batch)
-        if name is None:
+        if name is not None:
+            raise _no_range(name, number) from cause
+        with naming_failure(prepared, batch, number):
             raise
-        raise _no_range(name, number) from cause
 
 
 def nan_error(prepared: GraphModule, batch: tuple[Any, ...], number: int) -> CalibrationError:

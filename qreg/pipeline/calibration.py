@@ -6,10 +6,13 @@ from collections.abc import Callable
 from functools import partial
 
 from attrs import evolve, frozen
+from torch.fx import GraphModule
 
 from qreg.algorithms.collecting import Collecting
 from qreg.algorithms.parts import budget, divided
+from qreg.analysis.failing import naming_failure
 from qreg.analysis.sizes import parameter_bytes
+from qreg.inputs.batches import BATCH
 from qreg.inputs.fingerprint import Hashed
 from qreg.pipeline.calibrate import feed
 from qreg.pipeline.kept import Kept
@@ -39,9 +42,9 @@ class Calibrator:
 
         Returns the model with the statistics, and the batches that are kept.
         """
-        check = partial(check_agreement, self.source.model, model.reference)
         read = Hashed(self.data.batches(self.source))
-        kept = Kept(checking_first(read, check), bool(self.plan.algorithms))
+        checked = checking_first(read, partial(self._check, model.reference))
+        kept = Kept(checked, bool(self.plan.algorithms))
         observing = self.workers is None  # or shards observe
         most = budget(parameter_bytes(self.source.program))
         division = divided(model.graph, self.plan.statistics, most)
@@ -67,6 +70,13 @@ class Calibrator:
             found = division.completed(found, again)
         data = None if self.data.calibration is None else read.fingerprint
         return evolve(model, collected=found, data=data), kept
+
+    def _check(self, reference: GraphModule, batch: Batch) -> None:
+        """Compare a graph with the model on the first batch, or on the example inputs."""
+        example = self.data.calibration is None
+        number, what = (None, "example_inputs") if example else (0, BATCH)
+        with naming_failure(self.source.model, batch, number, what):
+            check_agreement(self.source.model, reference, batch)
 
     def _calibrate_shards(
         self, model: Model, kept: Kept, collect: Callable[[Batch], None] | None, workers: int

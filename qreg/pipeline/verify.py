@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from torch.export import ExportedProgram
+from torch.fx import GraphModule
 
+from qreg.analysis.failing import naming_failure
 from qreg.errors import InputError, VerificationError
 from qreg.graph.mutation import own_state
 from qreg.inputs.batches import Transform, check_batches, checked, transformed
@@ -24,6 +26,7 @@ from qreg.verification.runner import check_alike, outputs_of, repeats_for, run_p
 from qreg.verification.verdict import IN_GENERAL, check_floor, check_min_sqnr, warn_if_poor
 from qreg.verification.verify import MIN_SQNR, Verification
 
+BATCH = "input batch"
 REFERENCE = "reference"
 REMEDY = "Is the reference the model that the program was made from?"
 
@@ -81,7 +84,11 @@ def verify(
     lowered = Lowered(_read(program, goal), delegates=0)
     samples = _samples(inputs, transform, reference)
     model = own_state(module_of(reference))
-    outputs = run(goal.loader, lowered, samples, repeats_for(model))
+    try:
+        outputs = run(goal.loader, lowered, samples, repeats_for(model))
+    except VerificationError:
+        _check_reference(model, samples)
+        raise
     compared = _compared(outputs, outputs_of(model, samples), floor)
     found = Verification(goal.backend.runtime, len(samples), compared, min_sqnr=min_sqnr)
     warn_if_poor(found, f"{REMEDY} {IN_GENERAL}" if _is_far_off(found) else "", REFERENCE)
@@ -111,10 +118,17 @@ def _samples(
 ) -> list[Any]:
     check_batches(inputs, "inputs")
     signature = Signature.of_program(reference)
-    samples = list(checked(transformed(inputs, transform), signature, "input batch"))
+    samples = list(checked(transformed(inputs, transform), signature, BATCH))
     if not samples:
         raise InputError("inputs: no batch (expected at least one)")
     return samples
+
+
+def _check_reference(model: GraphModule, samples: Iterable[Any]) -> None:
+    """Raise ``CalibrationError`` for a sample that the reference does not run on either."""
+    for number, sample in enumerate(samples):
+        with naming_failure(model, sample, number, BATCH):
+            outputs_of(model, [sample])
 
 
 def _compared(

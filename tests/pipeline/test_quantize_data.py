@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from quantizing import Net, X, batches, quantize
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import Dim
 
 from qreg import Registry, Result, errors
@@ -26,6 +26,37 @@ from qreg import Registry, Result, errors
 def test_a_batch_that_does_not_fit_is_named(bad: Any, message: str, registry: Registry) -> None:
     with pytest.raises(errors.CalibrationError, match=message):
         quantize(registry, calibration=[*batches(2), bad])
+
+
+class Words(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(5, 4), nn.Linear(4, 2)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.table(ids))
+
+
+KNOWN, UNKNOWN = torch.tensor([[0, 4]]), torch.tensor([[0, 5]])
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_the_operator_and_the_batch_that_fail_are_named(place: int, registry: Registry) -> None:
+    data: list[Tensor] = [KNOWN, KNOWN]
+    data[place] = UNKNOWN
+    message = (
+        rf"^calibration batch {place}: aten.embedding.default \(embedding\) in module 'table', "
+        r"called at .*self.head\(self.table\(ids\)\), raised IndexError: index out of range in self"
+    )
+    with pytest.raises(errors.CalibrationError, match=message) as raised:
+        quantize(registry, Words(), example=KNOWN, calibration=data)
+    assert raised.value.batch == place
+    assert isinstance(raised.value.__cause__, IndexError)
+
+
+def test_so_are_example_inputs_that_fail(registry: Registry) -> None:
+    with pytest.raises(errors.CalibrationError, match=r"^example_inputs: aten.embedding.default"):
+        quantize(registry, Words(), example=UNKNOWN, config="dynamic", calibration=None)
 
 
 def test_batches_may_come_from_a_generator(registry: Registry, result: Result) -> None:

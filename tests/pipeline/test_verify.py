@@ -216,3 +216,14 @@ def test_a_runtime_that_refuses_is_heard() -> None:
 
     with pytest.raises(VerificationError, match="does not run: 0x23"):
         run_isolated(test_verify.refusing, Lowered(b"", 0), SAMPLES)
+
+
+def test_an_input_that_the_reference_cannot_read_either_is_named(registry: Registry) -> None:
+    known, unknown = torch.tensor([[0, 4]]), torch.tensor([[0, 5]])
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 2)).eval()
+    reference = torch.export.export(model, (known,))
+    made = qreg.quantize(
+        reference, backend="toy", calibration=[known], registry=registry, progress=False
+    )
+    with pytest.raises(InputError, match=r"^input batch 1: aten.embedding.default"):
+        verify(made.program, registry, reference=reference, inputs=[known, unknown])
