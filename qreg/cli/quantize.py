@@ -83,6 +83,7 @@ def quantize(
     from qreg.plugins.options import parsed
     from qreg.programs.loading import paths
     from qreg.programs.lowering import target
+    from qreg.recipes.recipe import check_suffix
 
     check_decibels(given["min_sqnr"])
     _check_bits(bits, bits_from, recipe, given)
@@ -95,6 +96,8 @@ def quantize(
     check_outputs([output], *sources)
     written = paths(kind, output)
     outputs = [*written, *files(given), *([save_recipe] if save_recipe else [])]
+    if save_recipe:
+        check_suffix(save_recipe)
     if bundle:
         check_replaceable(bundle)
     job = recipe_job(given, follow, outputs) if follow else resolve_job(given, outputs)

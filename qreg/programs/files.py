@@ -86,11 +86,12 @@ def read_batches(path: Path) -> list[Any]:
     return [batch if isinstance(batch, dict) else arguments(batch) for batch in batches]
 
 
-def _check_exists(path: Path, expected: str = "expected a file") -> None:
+def _check_exists(path: Path, expected: str = "expected a lowered program") -> None:
     if path.is_dir() and (found := wrong(path, "is not a file", expected)):
         raise found
     if not path.is_file():
-        raise InputError(f"{path} is not a file ({expected})")
+        missing = "" if path.exists() else ": it does not exist"
+        raise InputError(f"{path} is not a file{missing} ({expected})")
 
 
 def _check_archive(path: Path) -> None:

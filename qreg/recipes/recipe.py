@@ -73,8 +73,7 @@ class Recipe:
         ``.toml``, and ``InputError`` for a path that cannot be written.
         """
         target = Path(path)
-        if target.suffix != ".toml":
-            raise RecipeError(f"{target}: the suffix is {target.suffix!r} (expected '.toml')")
+        check_suffix(target)
         contents = self.files(target.stem)
         write_all_atomically({target.with_name(name): each for name, each in contents.items()})
 
@@ -138,6 +137,15 @@ def _record(recipe: Recipe, table: Mapping[str, str], source: Path) -> Record:
             "Copy both files again."
         )
     return read_record(data, path)
+
+
+def check_suffix(path: Path) -> None:
+    """Raise ``RecipeError`` for a name of a recipe to write that does not end with ``.toml``."""
+    if path.suffix != ".toml":
+        raise RecipeError(
+            f"{path}: the suffix is {path.suffix!r} (expected '.toml', such as "
+            f"{path.with_suffix('.toml').name})"
+        )
 
 
 def load_recipe(path: str | Path) -> Recipe:

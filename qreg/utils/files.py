@@ -19,7 +19,7 @@ def check_writable(path: Path) -> None:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
             pass
     except OSError as cause:
-        raise InputError(f"{path} cannot be written: {cause}") from cause
+        raise _unwritable(path, cause) from cause
     if path.exists() and not os.access(path, os.W_OK):
         raise InputError(f"{path} cannot be written: it is read-only")
 
@@ -30,7 +30,16 @@ def check_folder_writable(folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder.resolve().parent, prefix=f".{folder.name}."):
             pass
     except OSError as cause:
-        raise InputError(f"{folder} cannot be written: {cause}") from cause
+        raise _unwritable(folder, cause) from cause
+
+
+def _unwritable(path: Path, cause: OSError) -> InputError:
+    """Return the error for a path, without the name of the temporary file next to it."""
+    if not path.parent.exists():
+        why = f"there is no folder {path.parent}. Create it, or name another one"
+    else:
+        why = cause.strerror or str(cause)
+    return InputError(f"{path} cannot be written: {why}")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -86,4 +95,4 @@ def write_folder_atomically(folder: Path, contents: Mapping[str, bytes]) -> None
                     os.replace(old, folder)
                 raise
     except OSError as cause:
-        raise InputError(f"{folder} cannot be written: {cause}") from cause
+        raise _unwritable(folder, cause) from cause

@@ -52,6 +52,15 @@ def test_mistakes_in_a_recipe_are_messages(model: Path, data: Path, tmp_path: Pa
     succeeded("quantize", model, "--recipe", path, "--calibration", data)
 
 
+def test_a_name_that_no_recipe_has_is_an_error_ahead_of_the_export(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    command = ("quantize", model, "--backend", "toy", "--calibration", data)
+    message = failed(*command, "--save-recipe", tmp_path / "recipe.json")
+    assert "the suffix is '.json' (expected '.toml', such as recipe.toml)" in message
+    assert "export" not in message
+
+
 def test_explain_follows_a_recipe(recipe: Path, model: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     given = ("explain", model, "--recipe", recipe, "--json")

@@ -343,6 +343,14 @@ def test_a_path_that_cannot_be_written_is_an_input_error(where: str, tmp_path: P
             write(tmp_path / where)
 
 
+def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "program"
+    with pytest.raises(InputError) as raised:
+        check_writable(path)
+    why = f"there is no folder {path.parent}. Create it, or name another one"
+    assert str(raised.value) == f"{path} cannot be written: {why}"
+
+
 def test_checking_writes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "program"
     path.write_bytes(b"old")
