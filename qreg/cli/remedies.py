@@ -8,6 +8,8 @@ SETTER = r"set_(?:module_name|operator_type)\((\"[^\"]*\"|\.\.\.), None\)"
 LINE = re.compile(rf"(?:quantizer\.)?{SETTER}(?:\.{SETTER})*")
 TRANSFORM = re.compile(r"pass transform=lambda batch: (.+)\.$", re.MULTILINE)
 EXPLAIN = re.compile(r"qreg\.(explain|quantize)\(model, example_inputs, (.*)\)")
+QUOTED = re.compile("'([^']*)': 'int8'")
+TENSORS = re.compile(r"Pass io=\{([^}]*)\}")
 ALONE = r"save the inputs alone, torch.save([\1 for batch in batches], FILE)."
 IN_OPTIONS = {
     'Pass algorithms="auto"': "Pass --algorithms auto",
@@ -30,6 +32,7 @@ def as_options(message: str) -> str:
         message = message.replace(code, option)
     message = TRANSFORM.sub(ALONE, message)
     message = EXPLAIN.sub(_explain, message)
+    message = TENSORS.sub(_tensors, message)
     return LINE.sub(lambda line: " ".join(map(_option, re.findall(SETTER, line[0]))), message)
 
 
@@ -38,6 +41,11 @@ def _explain(call: re.Match[str]) -> str:
     flags = "".join(f" --{name}" for name in re.findall(r"(\w+)=True", call[2]))
     algorithms = " --algorithms auto" if 'algorithms="auto"' in call[2] else ""
     return f"qreg {call[1]} MODEL --calibration FILE{algorithms}{flags}"
+
+
+def _tensors(names: re.Match[str]) -> str:
+    """Return the option for inputs and outputs that are to be integers."""
+    return f"Pass --io {','.join(QUOTED.findall(names[1]))}"
 
 
 def _option(scope: str) -> str:

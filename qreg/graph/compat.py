@@ -52,6 +52,10 @@ EXPORT, REPLACE = "_get_aten_graph_module_for_pattern", "replace_pattern_with_fi
 AFFINE_RANGED = (AffineQuantizedMinMaxObserver, AffineQuantizedMovingAverageMinMaxObserver)
 
 
+# torch 2.13.0: the function of torch.nn.modules.transformer that reads the values of a mask.
+CAUSAL_CHECK = "_detect_is_causal_mask"
+
+
 def made_by(factory: Any) -> tuple[Any, dict[str, Any]]:
     """Return the class that an observer factory instantiates, and the arguments it passes."""
     # torchao 0.18.0: what with_args returns keeps a functools.partial in `p`.

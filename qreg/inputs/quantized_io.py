@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
@@ -31,7 +31,13 @@ if TYPE_CHECKING:
 
 IO: TypeAlias = str | Mapping[str, str]
 
+Read: TypeAlias = "Callable[[str, Node, Mapping[str, Decision]], QParams]"
+
 FLOAT, INT8 = "float", "int8"
+
+
+class _FloatError(Exception):
+    """Raised for a tensor that has no qparams, with the reason."""
 
 
 def check_io(io: IO, backend: Backend, modes: Iterable[str]) -> None:
@@ -77,25 +83,29 @@ def boundary_of(
     """Return the qparams of the inputs and outputs that are to be integers.
 
     ``"int8"`` stands for all that are floating-point tensors in the model. Raises ``InputError``
-    for a tensor that an operator computes or reads in float, with the operator and the reason.
+    for tensors that an operator computes or reads in float, with the operator and the reason for
+    the first of them, and what can be asked for.
     """
     signature = ProgramSignature.of_graph(reference)
     wanted = _wanted(io, signature)
     reasons = {each.node: each for each in decisions}
-    inputs = zip(signature.inputs, placeholders(converted.graph), strict=True)
-    outputs = zip(signature.outputs, output_tensors(converted.graph), strict=True)
-    return Boundary(
-        {
-            number: _qparams_of_input(info.name, node, reasons)
-            for number, (info, node) in enumerate(inputs)
-            if info.name in wanted
-        },
-        {
-            number: _qparams_of_output(info.name, node, reasons)
-            for number, (info, node) in enumerate(outputs)
-            if info.name in wanted
-        },
-    )
+    problems: dict[str, str] = {}
+
+    def found(infos: Sequence[TensorInfo], nodes: Iterable[Node], read: Read) -> dict[int, QParams]:
+        known = {}
+        for number, (info, node) in enumerate(zip(infos, nodes, strict=True)):
+            if info.name in wanted:
+                try:
+                    known[number] = read(info.name, node, reasons)
+                except _FloatError as error:
+                    problems[info.name] = str(error)
+        return known
+
+    inputs = found(signature.inputs, placeholders(converted.graph), _qparams_of_input)
+    outputs = found(signature.outputs, output_tensors(converted.graph), _qparams_of_output)
+    if problems:
+        raise _refused(problems, [name for name in wanted if name not in problems])
+    return Boundary(inputs, outputs)
 
 
 def in_integers(signature: ProgramSignature, boundary: Boundary) -> ProgramSignature:
@@ -111,7 +121,9 @@ def taking_integers(signature: Signature, boundary: Boundary) -> Signature:
     return evolve(
         signature,
         specs=[
-            evolve(spec, dtype=getattr(torch, known[number].dtype)) if number in known else spec
+            evolve(spec, dtype=getattr(torch, known[number].dtype), quantized=True)
+            if number in known
+            else spec
             for number, spec in enumerate(signature.specs)
         ],
     )
@@ -124,50 +136,51 @@ def _retyped(infos: Sequence[TensorInfo], known: Mapping[int, QParams]) -> tuple
     )
 
 
-def _wanted(io: IO, signature: ProgramSignature) -> set[str]:
+def _wanted(io: IO, signature: ProgramSignature) -> list[str]:
     if not isinstance(io, Mapping):
         infos = (*signature.inputs, *signature.outputs)
-        return {each.name for each in infos if io == INT8 and each.dtype.startswith("float")}
-    return {name for name, kind in io.items() if kind == INT8}
+        return [each.name for each in infos if io == INT8 and each.dtype.startswith("float")]
+    return [name for name, kind in io.items() if kind == INT8]
+
+
+def _refused(problems: Mapping[str, str], left: Sequence[str]) -> InputError:
+    first, *others = problems
+    more = f" {', '.join(map(repr, others))} cannot be integers either." if others else ""
+    remedy = f"Pass io={dict.fromkeys(left, INT8)}." if left else "Omit io."
+    return InputError(f"io: {problems[first]}.{more} {remedy}")
 
 
 def _qparams_of_input(name: str, node: Node, reasons: Mapping[str, Decision]) -> QParams:
     if readers := float_readers(node):
-        raise _kept(f"input {name!r} is read", readers[0], reasons, name)
+        raise _kept(f"input {name!r} is read", readers[0], reasons)
     found = quantizations(node)
     if not found:
-        raise InputError(f"io: input {name!r} has no reader (expected one in int8). {_omit(name)}")
+        raise _FloatError(f"input {name!r} has no reader (expected one in int8)")
     if len(found) > 1:
         listed = "; ".join(sorted(map(str, found)))
-        raise InputError(
-            f"io: the readers of input {name!r} quantize it differently, with {listed} (expected "
-            f"equal scales and zero points). {_omit(name)}"
+        raise _FloatError(
+            f"the readers of input {name!r} quantize it differently, with {listed} (expected "
+            "equal scales and zero points)"
         )
     return found.pop()
 
 
 def _qparams_of_output(name: str, node: Node, reasons: Mapping[str, Decision]) -> QParams:
     if called(node) != DEQUANTIZE:
-        raise _kept(f"output {name!r} is computed", node, reasons, name)
+        raise _kept(f"output {name!r} is computed", node, reasons)
     return QParams.of(node)
 
 
-def _kept(what: str, node: Node, reasons: Mapping[str, Decision], name: str) -> InputError:
+def _kept(what: str, node: Node, reasons: Mapping[str, Decision]) -> _FloatError:
     if node.op in ("output", "placeholder"):
-        return InputError(
-            f"io: {what} as it is, by no operator (expected one in int8). {_omit(name)}"
-        )
+        return _FloatError(f"{what} as it is, by no operator (expected one in int8)")
     operator = node if origin(node) else producer(node)
     decision = reasons.get(origin(operator) or operator.name)
     if decision is None:
-        return InputError(f"io: {what} in float by {operator.name}. {_omit(name)}")
+        return _FloatError(f"{what} in float by {operator.name}")
     left = "the config leaves it in float there"
     why = left if decision.quantized else decision.reason
-    return InputError(
-        f"io: {what} in float by {decision.node} ({decision.operator}): {why} (expected an "
-        f"operator that is quantized there). {_omit(name)}"
+    return _FloatError(
+        f"{what} in float by {decision.node} ({decision.operator}): {why} (expected an operator "
+        "that is quantized there)"
     )
-
-
-def _omit(name: str) -> str:
-    return f"Leave {name!r} in float: pass io as a dict of the other names."

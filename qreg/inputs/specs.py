@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 
 @frozen
 class InputSpec:
-    """One flat input: its name, its shape with None for a dynamic dimension, and its dtype."""
+    """One flat input: its name, its shape with None for a dynamic dimension, and its dtype.
+
+    ``quantized`` states that the program takes integers where its model takes floats.
+    """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: torch.dtype
+    quantized: bool = False
 
     def misfit(self, value: object) -> str | None:
         """Return why ``value``, a tensor or a numpy array, cannot be this input, or None."""
@@ -48,6 +52,11 @@ class InputSpec:
             return problem
         if value.dtype != self.dtype:
             given, wanted = str(value.dtype), str(self.dtype)
+            if self.quantized:
+                return (
+                    f"has dtype {given} (expected {wanted}, as io asked for). Quantize it with the "
+                    "qparams of this input in the signature: info.qparams.quantized(tensor)."
+                )
             return (
                 f"has dtype {given}, the model was exported with {wanted}. "
                 f"{dtype_remedy(given, wanted)}"

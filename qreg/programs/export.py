@@ -25,6 +25,7 @@ from qreg.inputs.signature import Signature
 from qreg.inputs.specs import split
 from qreg.programs.aliases import named_by_buffers
 from qreg.programs.caches import has_caches, without_caches
+from qreg.programs.export_errors import reason, remedy
 from qreg.programs.leaf_types import unknown_type
 from qreg.programs.memory_order import contiguous, in_order
 from qreg.programs.models import check_model
@@ -56,7 +57,7 @@ def export(
             )
         except Exception as cause:  # raised by torch or by the model
             name = type(model).__name__
-            raise ExportError(f"torch.export could not export {name}: {cause}") from cause
+            raise ExportError(f"torch.export could not export {name}: {reason(cause)}") from cause
 
 
 def export_again(
@@ -184,12 +185,15 @@ def _helped(model: torch.nn.Module, given: Arguments, shapes: Any) -> ExportedPr
         if unknown and has_caches(model):
             with without_caches(model):
                 return _helped(model, given, shapes)
-        change = unknown or what_helps(model, example, exports)
+        change = unknown or remedy(error.__cause__, example, shapes, exports)
+        change = change or what_helps(model, example, exports)
         if change is None:
             raise
         if has_arrays(given):
             change = for_array(change)
-        raise ExportError(f"{str(error).rstrip('.')}. {change}") from error.__cause__
+        fact = str(error)
+        ended = f"{fact}\n" if "\n" in fact else f"{fact.rstrip('.')}. "
+        raise ExportError(f"{ended}{change}") from error.__cause__
 
 
 def _example_of(program: ExportedProgram, example_inputs: Any) -> tuple[Any, ...]:

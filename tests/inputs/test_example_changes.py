@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.export import Dim
 
 from qreg.errors import ExportError
 from qreg.programs.export import exported
@@ -105,3 +106,41 @@ def test_pixels_and_lone_images_are_taken_where_the_model_takes_them(
 ) -> None:
     program, (given,) = exported(model.eval(), example, None)
     assert torch.equal(program.module()(given), model(example))
+
+
+BATCH = Dim("batch")
+FIXED = "It exports with a size of 2 in dimension 0: torch.export takes a size of 1 as fixed."
+
+
+@pytest.mark.parametrize(
+    ("shape", "dynamic_shapes", "remedy"),
+    [
+        ((1, 8), ({0: BATCH},), FIXED),
+        ((2, 8), ({1: BATCH},), "It exports without dynamic_shapes: correct these."),
+        ((2, 8), {"x": {0: BATCH}}, "It exports without dynamic_shapes: correct these."),
+    ],
+    ids=["a batch of 1", "a fixed dimension", "another name"],
+)
+def test_dynamic_shapes_that_do_not_fit_are_told_from_the_example(
+    shape: tuple[int, ...], dynamic_shapes: Any, remedy: str
+) -> None:
+    with pytest.raises(ExportError) as raised:
+        exported(nn.Linear(8, 4), (torch.randn(shape),), dynamic_shapes)
+    assert remedy in str(raised.value)
+    assert "unsqueeze" not in str(raised.value)
+    assert "draft_export" not in str(raised.value)
+
+
+class Encoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.encoder(x, mask=mask)
+
+
+def test_a_mask_whose_values_torch_reads_has_a_remedy() -> None:
+    with pytest.raises(ExportError, match=r"Pass is_causal= to the encoder"):
+        exported(Encoder(), (torch.randn(1, 4, 8), torch.zeros(4, 4)), None)
