@@ -46,15 +46,12 @@ SLOW = ("report/page", "comparison", "observers", "scaffold", "testing")
 FAST = ("tests", *(f"--ignore=tests/{name}" for name in SLOW))
 # The tests of packages that call pluggy, or attrs for more than to declare and copy values, and of
 # the pipeline, which declares and copies all of them.
-CALLING = ("cli", "plugins", "report", "pipeline/test_quantize.py", "pipeline/test_improvement.py")
+CALLING = ("cli", "plugins", "report", "pipeline/test_quantize.py")
 WITH_OLDEST = [
     *(f"tests/{each}" for each in CALLING),
     "tests/test_imports.py",
     "--ignore=tests/report/page",
 ]
-# The host's tests for environments with several plugins. Comparisons and the kit are tested in
-# combo(none), templates next to XNNPACK, and comparisons with all backends in TOGETHER.
-BESIDE = [each for each in NEXT_TO if each.removeprefix("tests/") not in SLOW]
 # Next to XNNPACK: that the kit finds faults of one distribution that adds to another. What else it
 # finds does not depend on what is installed.
 _KIT = "tests/testing/test_conformance.py"
@@ -68,9 +65,11 @@ KIT = (
 )
 # The registry's tests, which read what is installed.
 LISTED = ("tests/plugins", "tests/cli/test_listing.py")
-# The tests for wheels: those that read files and metadata. Other code is tested in combo(none).
+# The tests for wheels: those that read files and metadata. Other code is tested in combo(none), and
+# comparisons with all backends in TOGETHER.
 PAGES = "tests/comparison/test_comparison_pages.py"  # the others start a process for each backend
-PACKAGED = (*BESIDE, "tests/scaffold", PAGES, "tests/report", HOST[1])
+PACKAGED = (*LISTED, "tests/cli", "tests/scaffold", PAGES, "tests/report", HOST[1])
+PACKAGED += ("tests/test_imports.py",)
 TOOLS = ("nox", "pre-commit", "ruff", "mypy")
 # Third-party packages of the host and of each backend, for the distributions and their tests.
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -131,14 +130,16 @@ COMBINATIONS: dict[str, tuple[list[str], list[str]]] = {
     "oldest": ([], [*WITH_OLDEST]),
     # The session release runs the host's tests next to these two distributions, from wheels.
     "xnnpack": ([XNNPACK], ["plugins/xnnpack/tests", *KIT]),
-    # The host's tests run next to one plugin more in xnnpack+broken, and next to all backends, from
-    # wheels, in the session release. Elsewhere, those of the registry are enough.
+    # The tests of the command line run next to a plugin that is broken, and next to all backends,
+    # from wheels, in the session release. Elsewhere, those of the registry are enough.
     "xnnpack+examples": (
         [XNNPACK, *EXAMPLES],
         [*LISTED, *(f"{each}/tests" for each in EXAMPLES)],
     ),
-    "xnnpack+broken": ([XNNPACK, *BROKEN], [*BESIDE, f"{BROKEN[0]}/tests"]),
-    # The host's tests run next to a broken plugin above, and from wheels in the session release.
+    "xnnpack+broken": (
+        [XNNPACK, *BROKEN],
+        [*LISTED, "tests/cli", "tests/pipeline/test_quantize.py", f"{BROKEN[0]}/tests"],
+    ),
     "xnnpack+conflict": ([XNNPACK, *CONFLICT], ["tests/plugins", f"{CONFLICT[0]}/tests"]),
 }
 
@@ -282,6 +283,16 @@ def sweep(session: nox.Session) -> None:
     check(session, "-m", "sweep", *([] if session.posargs else ["plugins"]))
     if not session.posargs:
         session.notify("images")
+
+
+@nox.session(default=False)
+def slow(session: nox.Session) -> None:
+    """Run the cases that the default run leaves out, because it has others of the same kind.
+
+    ``nox -s slow -- plugins/openvino`` runs those of one backend.
+    """
+    install(session, *map(plugin, BACKENDS), layers=(*BACKENDS, "minilm"))
+    check(session, "-m", "slow", *([] if session.posargs else ["tests", "plugins"]))
 
 
 @nox.session(default=False)

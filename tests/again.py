@@ -106,17 +106,19 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-def check(backend: str, *, without: tuple[str, ...] = ()) -> None:
-    """Prepare each model but some again, with each static and dynamic config of a backend.
+def check(backend: str, *more: str, without: tuple[str, ...] = ()) -> None:
+    """Prepare each model but some again, with the first config of each mode, and with more.
 
     The model with state is left out for a backend whose programs keep none.
     """
     stateless = installed().backend(backend).value.stateless is not None
-    for config in installed().configs(backend).values():
-        if config.value.mode in ("static", "dynamic"):
-            for name in MODELS:
-                if name not in without and (name != "state" or not stateless):
-                    check_model(backend, config.value.name, name)
+    first: dict[str, str] = {}
+    for each in installed().configs(backend).values():
+        first.setdefault(each.value.mode, each.value.name)
+    for config in (*(first[mode] for mode in ("static", "dynamic") if mode in first), *more):
+        for name in MODELS:
+            if name not in without and (name != "state" or not stateless):
+                check_model(backend, config, name)
 
 
 def check_model(backend: str, config: str, name: str) -> None:

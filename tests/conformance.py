@@ -69,10 +69,10 @@ class Outcome:
     skipped: Failures
 
 
-def ran(suite: type[PluginConformance]) -> Outcome:
-    """Runs every test of a suite, as pytest would."""
+def ran(suite: type[PluginConformance], only: str = "test_") -> Outcome:
+    """Runs the tests of a suite whose names start with ``only``, as pytest would."""
     outcome = Outcome({}, {})
-    for name, values in runs(suite):
+    for name, values in runs(suite, only):
         try:
             getattr(suite(), name)(*values)
         except SkipTest as skipped:
@@ -82,9 +82,9 @@ def ran(suite: type[PluginConformance]) -> Outcome:
     return outcome
 
 
-def runs(suite: type[PluginConformance]) -> Iterator[tuple[str, tuple[str, ...]]]:
+def runs(suite: type[PluginConformance], only: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     for name, function in inspect.getmembers(suite, inspect.isfunction):
-        if name.startswith("test_"):
+        if name.startswith(only):
             (argument,) = PARAMETERS.keys() & inspect.signature(function).parameters or {None}
             each = [(value,) for value in suite.values(argument)] if argument else [()]
             yield from ((name, values) for values in each)

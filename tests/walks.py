@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from attrs import define
-from chains import KINDS, Chain, Step, Unfit, side_by_side
+from chains import KINDS, Chain, Step, Unfit, chain, side_by_side
 from kinds import IMAGE, ROWS, SEQUENCE, Shape
 
 import qreg
@@ -20,6 +20,16 @@ from qreg.plugins.registry import DEFAULT
 LENGTH = 6  # of a walk: rounding adds up, and what fails has to be found in it
 PARTS = 20  # tests that share the walks of a backend
 LARGEST = 4096  # values in a tensor
+# What a scope most often leaves in float: some of each kind of operator.
+OFTEN = (
+    chain(SEQUENCE, "linear", "~conv1d", "linear"),
+    chain(SEQUENCE, "linear", "~batch_norm1d", "linear"),
+    chain(ROWS, "linear", "~pad", "linear"),
+    chain(IMAGE, "conv2d", "~add", "~relu", "conv2d"),
+    chain(IMAGE, "conv2d", "~cat", "conv2d"),
+    chain(IMAGE, "conv2d", "~max_pool2d", "conv2d"),
+    chain(IMAGE, "conv2d", "~sigmoid", "linear"),
+)
 COARSE = "hardtanh of a narrow range"  # narrower than what int8 tells apart in front of it
 
 

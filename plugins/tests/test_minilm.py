@@ -15,8 +15,9 @@ from qreg.plugins.registry import installed
 SCRIPT = Path(__file__).parents[2] / "examples" / "minilm" / "minilm.py"
 LEAST = {"dynamic": 0.99, "static, recipe": 0.98}  # the mean cosine to the float embeddings
 SENTENCES = {"dynamic": 4, "static, recipe": 32}  # dynamic ranges need no calibration
+SLOW = {("xnnpack", "dynamic")}  # the backend that takes longest to lower
 CASES = [
-    (backend, variant)
+    pytest.param(backend, variant, marks=pytest.mark.slow if (backend, variant) in SLOW else ())
     for backend in ("xnnpack", "onnxruntime", "openvino")
     for variant in LEAST
     if backend in installed().backends()

@@ -17,7 +17,12 @@ from qreg.plugins.registry import installed
 HERE = [name for name in ("onnxruntime", "openvino") if name in installed().backends()]
 
 
-@pytest.mark.parametrize("backend", HERE)
+SLOW = {"onnxruntime"}
+
+
+@pytest.mark.parametrize(
+    "backend", [pytest.param(each, marks=pytest.mark.slow if each in SLOW else ()) for each in HERE]
+)
 def test_the_command_makes_the_same_program_in_another_process(
     backend: str, tmp_path: Path
 ) -> None:

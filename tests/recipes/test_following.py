@@ -70,7 +70,9 @@ class Tied(nn.Module):
 
 
 @pytest.mark.parametrize("model", [TwoLinears, Net, Tied, Loop])
-@pytest.mark.parametrize("name", ["minmax", "histogram", "dynamic"])
+@pytest.mark.parametrize(
+    "name", ["minmax", pytest.param("histogram", marks=pytest.mark.slow), "dynamic"]
+)
 def test_the_program_is_the_same_without_data(
     model: type[nn.Module], name: str, plain: Registry, tmp_path: Path
 ) -> None:

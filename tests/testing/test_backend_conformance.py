@@ -106,6 +106,6 @@ def test_a_fault_of_a_backend_is_caught_by_the_test_that_is_about_it(
     for old, new in changes.items():
         assert old in source
         source = source.replace(old, new)
-    found = ran(own_suite(source, distribution))
+    found = ran(own_suite(source, distribution), only=about)
     assert list(found.failed) == [about], found.failed
     assert says in found.failed[about]

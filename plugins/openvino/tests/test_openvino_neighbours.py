@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import pytest
 from chains import failures, run_apart
-from walks import PARTS, surrounded, swept
+from walks import OFTEN, PARTS, surrounded, swept
 
 BACKEND = "openvino"
 
 
 def test_what_a_scope_leaves_in_float_runs_beside_int8() -> None:
+    assert failures(OFTEN, BACKEND) == []
+
+
+@pytest.mark.sweep
+def test_every_kind_runs_in_float_between_int8() -> None:
     assert failures(surrounded(BACKEND), BACKEND) == []
 
 

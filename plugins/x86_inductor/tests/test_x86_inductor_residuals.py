@@ -185,6 +185,7 @@ class Everything(nn.Module):
         return outputs
 
 
+@pytest.mark.slow
 def test_a_package_changes_nothing_that_is_not_its_own(
     quantized: Callable[..., qreg.Result], stays_right: Callable[..., None]
 ) -> None:
@@ -194,6 +195,7 @@ def test_a_package_changes_nothing_that_is_not_its_own(
     stays_right(lambda *given: run(given), result.converted, inputs)
 
 
+@pytest.mark.slow
 def test_a_package_is_as_safe_in_the_hands_of_torch_alone(
     quantized: Callable[..., qreg.Result], stays_right: Callable[..., None], tmp_path: Any
 ) -> None:

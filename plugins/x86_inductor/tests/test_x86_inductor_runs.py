@@ -200,6 +200,7 @@ class Attention(nn.Module):
         return x + self.feed(x)
 
 
+@pytest.mark.slow
 def test_a_dynamic_length_runs_at_other_sizes(quantized: Callable[..., Any]) -> None:
     shapes = ({1: Dim("length", min=2, max=64)},)
     result = quantized(Attention(), (2, 5, 32), dynamic_shapes=shapes)
@@ -247,7 +248,10 @@ def test_inputs_that_the_model_changes_are_changed_in_a_copy() -> None:
     assert len(first) == 2
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+SLOW_LAYOUT = pytest.param(torch.contiguous_format, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("layout", [SLOW_LAYOUT, torch.channels_last])
 def test_inputs_come_in_any_layout(quantized: Callable[..., Any], layout: Any) -> None:
     example = torch.randn(IMAGE).to(memory_format=layout)
     module = nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU()).eval()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from structures import check
 
 
+@pytest.mark.slow
 def test_a_program_takes_and_returns_what_its_model_does() -> None:
     check("x86_inductor")

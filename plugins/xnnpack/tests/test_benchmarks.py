@@ -115,6 +115,7 @@ def test_every_observer_gives_the_parameters_of_torchaos(make: Any, benchmark: M
         assert torch.equal(zero_point, theirs[key][1]), key
 
 
+@pytest.mark.slow
 def test_lowering_is_measured_three_ways_and_its_shortcuts_change_no_byte(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -141,6 +142,7 @@ def test_waits_are_compared_with_a_checkout_that_parses_in_python(
     assert wait.row("x", {"qreg": 2.0, "before": 5.0})["before / qreg"] == 2.5
 
 
+@pytest.mark.slow
 def test_coverage_counts_and_times_both_configs_and_names_what_changed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

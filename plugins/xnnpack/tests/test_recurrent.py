@@ -99,7 +99,7 @@ CASES: dict[str, tuple[nn.Module, tuple[tuple[int, ...], ...], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("config", [STATIC, DYNAMIC])
+@pytest.mark.parametrize("config", [STATIC, pytest.param(DYNAMIC, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", CASES)
 def test_matrix_products_run_in_int8_and_nothing_else_does(case: str, config: str) -> None:
     model, shapes, products = CASES[case]
@@ -250,7 +250,9 @@ def test_the_state_stays_right_over_one_call_of_many_steps() -> None:
     assert compare(wanted[-10:], got[-10:]).sqnr > FLOOR
 
 
-@pytest.mark.parametrize("layer", [nn.GRU(8, 32), nn.LSTM(8, 32)])
+@pytest.mark.parametrize(
+    "layer", [pytest.param(nn.GRU(8, 32), marks=pytest.mark.slow), nn.LSTM(8, 32)]
+)
 def test_a_converted_layer_of_100_steps_is_near_float(layer: nn.RNNBase) -> None:
     torch.manual_seed(0)
     batches = [(torch.randn(STEPS, 1, 8),) for _ in range(4)]

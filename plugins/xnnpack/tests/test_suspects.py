@@ -29,7 +29,13 @@ MODELS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("config", ["int8_static_per_channel", "int8_dynamic_per_channel"])
+CONFIGS = (
+    "int8_static_per_channel",
+    pytest.param("int8_dynamic_per_channel", marks=pytest.mark.slow),
+)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("name", MODELS)
 def test_every_part_of_a_working_model_works(name: str, config: str, quantized: Any) -> None:
     module, shape = MODELS[name]
