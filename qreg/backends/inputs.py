@@ -10,6 +10,7 @@ from attrs import frozen
 
 from qreg.errors import InputError
 from qreg.utils.shapes import fits, spelled
+from qreg.utils.wording import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +72,7 @@ class TensorSpec:
 def check_inputs(wanted: Sequence[TensorSpec], given: Sequence[Tensor]) -> None:
     """Raise ``InputError`` for inputs whose number, dtype or shape a program does not accept."""
     if len(given) != len(wanted):
-        raise misfit(f"{len(given)} inputs", wanted, given)
+        raise misfit(counted(len(given), "input"), wanted, given)
     for number, (spec, value) in enumerate(zip(wanted, given, strict=True)):
         problem = spec.problem(value)
         if problem:

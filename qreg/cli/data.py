@@ -13,6 +13,7 @@ from attrs import frozen
 from qreg.cli.code import called, found, is_code, raised
 from qreg.cli.forms import DataOptions, check_form, numbers, positive
 from qreg.errors import InputError, QregError
+from qreg.utils.wording import a_type
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +76,7 @@ def _of_code(text: str, option: str, given: DataOptions) -> Any:
     if not isinstance(value, Iterable):
         if not callable(value):
             raise InputError(
-                f"{subject}: it is a {type(value).__name__} (expected batches, or a function that "
+                f"{subject}: it is {a_type(value)} (expected batches, or a function that "
                 "returns some)"
             )
         return partial(_made, value, subject)

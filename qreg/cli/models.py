@@ -10,6 +10,7 @@ from attrs import frozen
 
 from qreg.cli.code import called, found, is_code
 from qreg.errors import InputError
+from qreg.utils.wording import a_type
 
 if TYPE_CHECKING:
     from torch import nn
@@ -82,7 +83,7 @@ def read_model(text: str) -> Model:
         value, example = value
     if not _is_model(value):
         raise InputError(
-            f"MODEL {text!r}: it is a {type(value).__name__} (expected a module, a program, or a "
+            f"MODEL {text!r}: it is {a_type(value)} (expected a module, a program, or a "
             "function that returns one, alone or in a pair with its example inputs)"
         )
     return Model(value, example)

@@ -12,6 +12,9 @@ QUOTED = re.compile("'([^']*)': 'int8'")
 TENSORS = re.compile(r"Pass io=\{([^}]*)\}")
 ALONE = r"save the inputs alone, torch.save([\1 for batch in batches], FILE)."
 IN_OPTIONS = {
+    "give every batch that size; a DataLoader drops a smaller last one with drop_last=True": (
+        "give every batch that size, with --batch-size for arrays, images and lines"
+    ),
     'Pass algorithms="auto"': "Pass --algorithms auto",
     "Pass more batches, or algorithms=().": "Pass more batches, or omit --algorithms.",
     "pass calibration=[(x,), ...], a tuple of input tensors for each batch, or choose a dynamic "

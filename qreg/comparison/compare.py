@@ -21,7 +21,7 @@ from qreg.errors import (
     CalibrationError,
     VerificationError,
 )
-from qreg.inputs.batches import capped, check_batches, checked, transformed
+from qreg.inputs.batches import NO_BATCH, capped, check_batches, checked, transformed
 from qreg.inputs.signature import Signature
 from qreg.inputs.specs import flat
 from qreg.jobs.processes import TIMEOUT
@@ -102,7 +102,7 @@ def compare(
     read = transformed(capped(calibration, max_batches), given.transform)
     batches = list(checked(read, Signature.of_program(program)))
     if not batches:
-        raise CalibrationError("calibration: no batch (expected at least one)")
+        raise CalibrationError(NO_BATCH)
     switches, kept = asdict(registry.switches, recurse=False), tuple(keep_in_float)
     tried = algorithms if isinstance(algorithms, (str, Selection)) else tuple(algorithms)
     selected(registry, tried)

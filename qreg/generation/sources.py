@@ -25,6 +25,7 @@ from qreg.plugins.types.program import Lowered
 from qreg.programs.copying import module_of
 from qreg.programs.loading import read_lowered
 from qreg.programs.lowering import Target
+from qreg.utils.wording import a_type
 from qreg.verification.runner import run_once
 
 One: TypeAlias = Result | GraphModule | ExportedProgram | bytes | str | Path
@@ -64,7 +65,7 @@ def source_of(model: Model, target: Callable[[], Target]) -> Source:
     if isinstance(model, Mapping):
         return _of_results(model)
     raise InputError(
-        f"model: it is a {type(model).__name__} (expected a result of qreg.quantize, a graph of "
+        f"model: it is {a_type(model)} (expected a result of qreg.quantize, a graph of "
         "one, an ExportedProgram, or a program as bytes or a path). Quantize the model first."
     )
 

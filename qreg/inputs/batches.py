@@ -10,9 +10,14 @@ from typing import Any
 from qreg.errors import CalibrationError, InputError
 from qreg.inputs.arrays import as_tensor
 from qreg.inputs.signature import MisfitError, Signature
+from qreg.utils.wording import a_type
 
 BATCH = "calibration batch"
 TRANSFORM = ": pass transform=lambda batch: {keep}"  # the way to remove a part of each batch
+NO_BATCH = (
+    "calibration: no batch (expected at least one). Pass a list: an iterator that was read before "
+    "has none left."
+)
 BY_HAND = ""  # for functions without transform=
 
 Transform = Callable[[Any], Any]
@@ -28,7 +33,24 @@ def checked(
     Raises ``CalibrationError`` with the input and the reason if a batch does not fit.
     """
     for number, batch in enumerate(batches):
-        yield placed(batch, signature, what, number)
+        try:
+            found = placed(batch, signature, what, number)
+        except CalibrationError:
+            if not number:
+                _check_not_one(batches, signature, what)
+            raise
+        yield found
+
+
+def _check_not_one(batches: Iterable[Any], signature: Signature, what: str) -> None:
+    """Raise ``CalibrationError`` for data that are one batch, where its items are none."""
+    if isinstance(batches, Iterator):
+        return
+    try:
+        placed(batches, signature, what)
+    except InputError:
+        return
+    raise CalibrationError(f"{what}es: they are one batch (expected a list of them). Pass [batch].")
 
 
 def kept(
@@ -43,7 +65,7 @@ def kept(
     """
     found = list(checked(transformed(capped(batches, max_batches), transform), signature))
     if not found:
-        raise CalibrationError("calibration: no batch (expected at least one)")
+        raise CalibrationError(NO_BATCH)
     return found
 
 
@@ -101,11 +123,7 @@ def check_batches(batches: object, what: str = "calibration") -> None:
         remedy = "Pass a list of batches, a generator or a DataLoader."
     else:
         return
-    article = "an" if type(batches).__name__[0] in "AEIOUaeiou" else "a"
-    raise InputError(
-        f"{what}: it is {article} {type(batches).__name__} (expected an iterable of batches). "
-        f"{remedy}"
-    )
+    raise InputError(f"{what}: it is {a_type(batches)} (expected an iterable of batches). {remedy}")
 
 
 def _is_iterable(value: object) -> bool:

@@ -14,6 +14,7 @@ from qreg.graph.compat import signature_of
 from qreg.inputs.arrays import as_tensor, is_array
 from qreg.inputs.leftovers import Part, part_of_dict, part_of_tuple
 from qreg.inputs.specs import InputSpec, arguments, graph_input_specs, input_specs
+from qreg.utils.wording import counted
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -167,7 +168,8 @@ class Signature:
         surplus = unknown and count > len(names)
         remove = ". Remove values that are not inputs, such as labels" if surplus else ""
         if count != len(names):
-            return f"has {count} inputs (expected {len(names)}: {', '.join(names)}){remove}"
+            had = counted(count, "input")
+            return f"has {had} (expected {len(names)}: {', '.join(names)}){remove}"
         nested = ", ".join(map(str, self.positional(names)))
         return f"is not nested like the inputs of the model (expected {nested})"
 

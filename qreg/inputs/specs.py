@@ -16,6 +16,7 @@ from qreg.inputs.arrays import as_tensor, is_array
 from qreg.inputs.devices import device_problem
 from qreg.inputs.misfits import dtype_remedy, for_array, shape_remedy
 from qreg.utils.shapes import fits, spelled
+from qreg.utils.wording import a_type
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -47,7 +48,7 @@ class InputSpec:
 
     def _misfit(self, value: object) -> str | None:
         if not isinstance(value, torch.Tensor):
-            return f"is a {type(value).__name__} (expected a tensor). Convert it to a tensor."
+            return f"is {a_type(value)} (expected a tensor). Convert it to a tensor."
         if problem := device_problem(value):
             return problem
         if value.dtype != self.dtype:

@@ -29,10 +29,19 @@ from qreg.graph.overloads import with_overloads
 from qreg.graph.prepared import OBSERVERS, is_prepared
 from qreg.graph.provenance import module_path
 from qreg.graph.qat_patterns import folding_where_qat_scaled
-from qreg.inputs.batches import Transform, capped, check_batches, checked, length, transformed
+from qreg.inputs.batches import (
+    NO_BATCH,
+    Transform,
+    capped,
+    check_batches,
+    checked,
+    length,
+    transformed,
+)
 from qreg.inputs.signature import Signature
 from qreg.inputs.specs import called, cloned
 from qreg.utils.progress import Stages
+from qreg.utils.wording import a_type
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
@@ -88,7 +97,7 @@ def feed(
             count += 1
             each()
     if not count:
-        raise CalibrationError("calibration: no batch (expected at least one)")
+        raise CalibrationError(NO_BATCH)
     return count
 
 
@@ -135,7 +144,7 @@ def convert(prepared: GraphModule, *, fold_quantize: bool = True) -> GraphModule
     """
     if not isinstance(prepared, torch.fx.GraphModule):
         raise InputError(
-            f"prepared: it is a {type(prepared).__name__} (expected the result of prepare_pt2e)"
+            f"prepared: it is {a_type(prepared)} (expected the result of prepare_pt2e)"
         )
     check_observers(prepared)
     try:

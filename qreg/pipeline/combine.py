@@ -14,6 +14,7 @@ from qreg.plugins.types.program import Lowered
 from qreg.programs.export import export_again
 from qreg.programs.methods import check_names
 from qreg.report.cautions import some
+from qreg.utils.wording import a_type
 from qreg.verification.verdict import warn_if_poor
 from qreg.verification.verify import FLOOR, Verification, floor_of, verify
 
@@ -59,7 +60,7 @@ def _check(results: Mapping[str, Result]) -> None:
     for name, each in results.items():
         if not isinstance(each, Result):
             raise InputError(
-                f"method {name!r}: it is a {type(each).__name__} (expected a result of "
+                f"method {name!r}: it is {a_type(each)} (expected a result of "
                 "qreg.quantize). Quantize each method, or pass models to qreg.lower."
             )
     targets = {name: (each.backend, dict(each.target.options)) for name, each in results.items()}

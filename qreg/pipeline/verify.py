@@ -21,6 +21,7 @@ from qreg.programs.copying import module_of
 from qreg.programs.loading import read_lowered
 from qreg.programs.lowering import Target, target
 from qreg.programs.training import check_eval
+from qreg.utils.wording import a_type
 from qreg.verification.metrics import OutputComparison, Outputs, compare_all, judge
 from qreg.verification.runner import check_alike, outputs_of, repeats_for, run_program
 from qreg.verification.verdict import IN_GENERAL, check_floor, check_min_sqnr, warn_if_poor
@@ -98,12 +99,12 @@ def verify(
 def _check_given(program: object, reference: object) -> None:
     if not isinstance(program, (bytes, str, Path)):
         raise InputError(
-            f"program: it is a {type(program).__name__} (expected bytes, or the path of a file). "
+            f"program: it is {a_type(program)} (expected bytes, or the path of a file). "
             "Pass result.program."
         )
     if not isinstance(reference, ExportedProgram):
         raise InputError(
-            f"reference: it is a {type(reference).__name__} (expected an ExportedProgram). "
+            f"reference: it is {a_type(reference)} (expected an ExportedProgram). "
             "Export the model in eval mode: torch.export.export(model.eval(), example_inputs)."
         )
     check_eval(reference)

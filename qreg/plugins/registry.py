@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qreg.errors import (
+    InputError,
     LoweringError,
     OrderError,
     PluginError,
@@ -58,8 +59,8 @@ class Registry:
     variables ``QREG_LOAD_PLUGINS``, ``QREG_DISABLE_PLUGINS``, ``QREG_STRICT``, ``QREG_TRACE`` and
     ``QREG_CACHE``.
 
-    Raises ``UnknownNameError`` for a plugin in ``load`` that is not installed, and, if ``strict``,
-    ``PluginError`` for a broken one.
+    Raises ``UnknownNameError`` for a plugin in ``load`` that is not installed, ``InputError`` for
+    ``plugins`` that are not a dict, and, if ``strict``, ``PluginError`` for a broken one.
     """
 
     def __init__(
@@ -73,6 +74,10 @@ class Registry:
         trace: bool | None = None,
         cache: str | Path | None = None,
     ) -> None:
+        if plugins is not None and not isinstance(plugins, Mapping):
+            raise InputError(
+                "plugins: they have no names (expected a dict). Pass {name: plugin, ...}."
+            )
         self.switches = from_environment(load, disable, strict, trace, cache)
         self._host = PluginHost(plugins or {}, entry_points=entry_points, switches=self.switches)
         self._configs: dict[str, dict[str, Supplied[SupportedConfig]]] = {}

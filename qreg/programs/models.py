@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 
 from qreg.errors import InputError
 from qreg.programs.recognition import EXPORTED, recognized
+from qreg.utils.wording import a_type
 
 EXPECTED = "expected a torch.nn.Module or an ExportedProgram"
 LOAD_STATE = "Load it into its module: module.load_state_dict(...)"
@@ -45,10 +46,7 @@ def _recognized(model: object) -> str:
     if callable(model):
         name = getattr(model, "__qualname__", type(model).__name__)
         return f"the function {name} ({EXPECTED}). Call it in forward() of a torch.nn.Module."
-    if model is None:
-        return f"None ({EXPECTED})"
-    article = "an" if type(model).__name__[0] in "AEIOUaeiou" else "a"
-    return f"{article} {type(model).__name__} ({EXPECTED})"
+    return f"{a_type(model)} ({EXPECTED})"
 
 
 def _state(model: Mapping[Any, Any]) -> str:

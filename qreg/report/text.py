@@ -13,7 +13,7 @@ from qreg.report.cautions import SHOWN, cautions, is_larger, some
 from qreg.report.next_steps import next_steps, preamble
 from qreg.report.rows import block_rows, decibels, operator_rows, part_rows, reason_rows
 from qreg.utils.tables import WIDE, Row, console, table
-from qreg.utils.wording import percent, size, speed, than
+from qreg.utils.wording import counted, percent, size, speed, than
 from qreg.verification.verdict import remedy, shortfall
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _verified(report: ReportData) -> str:
 
 def verified_line(found: Verification, reference: str = "float") -> str:
     """Return a sentence on where a program ran, and the result of its verification."""
-    ran = f"loaded in {found.runtime}, ran {found.samples} inputs"
+    ran = f"loaded in {found.runtime}, ran {counted(found.samples, 'input')}"
     if not found.good:
         return f"{ran}; far from {reference}"
     return f"verified: {ran}{_worst(found.worst_sqnr, reference)}"

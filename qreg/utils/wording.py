@@ -1,4 +1,4 @@
-"""Ratios and shares in words, the same wherever qreg prints them."""
+"""Ratios, shares and types in words, the same wherever qreg prints them."""
 
 from __future__ import annotations
 
@@ -49,3 +49,16 @@ def percent(share: float) -> str:
     if 0.9995 <= share < 1:
         return ">99.9 %"
     return f"{100 * share:.1f} %"
+
+
+def a_type(value: object) -> str:
+    """Return the type of a value with its article: ``"an int"``, ``"a list"``, ``"None"``."""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: ``"1 input"``, ``"2 inputs"``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -39,7 +39,7 @@ def test_sizes_that_are_no_numbers_are_dynamic() -> None:
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
-        ([torch.ones(3, 8)], "1 inputs"),
+        ([torch.ones(3, 8)], "1 input"),
         ([torch.ones(3, 8).double(), torch.zeros(4).long()], "input 0 has another type"),
         ([torch.ones(3, 9), torch.zeros(4).long()], "input 0 has another shape"),
         ([torch.ones(8), torch.zeros(4).long()], "input 0 has another shape"),

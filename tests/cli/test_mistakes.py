@@ -87,6 +87,7 @@ BATCHES = {
     "pixels": (X.byte(), "dtype torch.uint8", ".float()"),
     "no batch dimension": (X[0], "shape (4,)", ".unsqueeze(0)"),
     "another batch size": (X[:3], "shape (3, 4)", "dynamic_shapes="),
+    "a smaller batch": (X[:3], "shape (3, 4)", "with --batch-size for arrays"),
     "meta device": (X.to("meta"), "on the meta device", "Load the data onto the CPU"),
 }
 

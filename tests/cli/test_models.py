@@ -93,7 +93,7 @@ def test_every_command_reads_models_and_data_of_code(code: str, tmp_path: Path) 
     ("name", "expected"),
     [
         ("{}:broken", "it raised TypeError"),
-        ("{}:number", "it is a int (expected a module, a program"),
+        ("{}:number", "it is an int (expected a module, a program"),
         ("{}:Nat", "Did you mean 'Net'"),
         ("no_such:Net", "neither in the current folder nor installed"),
         ("no_such.py:Net", "no_such.py is not a file"),

@@ -44,13 +44,13 @@ def test_a_program_has_one_spec_for_each_input(program: ExportedProgram) -> None
 @pytest.mark.parametrize(
     ("batch", "input_", "problem"),
     [
-        (GOOD[:1], None, r"has 1 inputs \(expected 2: image, index\)"),
+        (GOOD[:1], None, r"has 1 input \(expected 2: image, index\)"),
         ((*GOOD, GOOD[0]), None, r"has 3 inputs \(expected 2"),
         ((torch.zeros(2, 4), GOOD[1]), "image", r"shape \(2, 4\), .* with \(any, 3\)"),
         ((torch.zeros(2), GOOD[1]), "image", r"shape \(2,\), .* with \(any, 3\)"),
         ((GOOD[0], torch.zeros(4, dtype=torch.int64)), "index", r"shape \(4,\), .* with \(3,\)"),
         ((GOOD[0].double(), GOOD[1]), "image", "dtype torch.float64, .* with torch.float32"),
-        ((GOOD[0], 3), "index", r"is a int \(expected a tensor\)"),
+        ((GOOD[0], 3), "index", r"is an int \(expected a tensor\)"),
     ],
 )
 def test_a_misfit_names_batch_input_and_problem(
@@ -59,6 +59,15 @@ def test_a_misfit_names_batch_input_and_problem(
     with pytest.raises(CalibrationError, match=f"calibration batch 1: .*{problem}") as caught:
         list(checked([GOOD, batch], signature))
     assert (caught.value.batch, caught.value.input) == (1, input_)
+
+
+def test_one_batch_in_place_of_a_list_is_told_from_one_that_does_not_fit(
+    signature: Signature,
+) -> None:
+    with pytest.raises(CalibrationError, match=r"^calibration batches: they are one batch"):
+        list(checked(GOOD, signature))
+    with pytest.raises(CalibrationError, match=r"^calibration batch 0: has 1 input"):
+        list(checked(GOOD[:1], signature))
 
 
 @pytest.mark.parametrize("size", [1, 2, 7])

@@ -94,7 +94,7 @@ def test_a_floor_makes_a_distance_an_error(program: bytes, registry: Registry) -
     [
         ("floor", "20", "floor: '20' is not a number"),
         ("reference", Net(), r"reference: it is a Net \(expected an ExportedProgram\)"),
-        ("program", 5, r"program: it is a int \(expected bytes, or the path of a file\)"),
+        ("program", 5, r"program: it is an int \(expected bytes, or the path of a file\)"),
         ("program", "model.pte", r"model.pte is not a name for a program .* ends with .toy"),
     ],
 )

@@ -295,3 +295,8 @@ def test_another_plugin_may_lower_for_a_backend_without_lowering(
     helper = toy.Extension(lowering=lambda _: Lowered(b"helped", 1), extends="other")
     registry = extended(toy, owner=owner, helper=helper)
     assert registry.call_lower("other", program, {}) == Lowered(b"helped", 1)
+
+
+def test_plugins_without_names_are_an_error() -> None:
+    with pytest.raises(errors.InputError, match=r"plugins: they have no names \(expected a dict\)"):
+        Registry([object()])  # type: ignore[arg-type]

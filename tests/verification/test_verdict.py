@@ -161,7 +161,7 @@ def test_a_good_report_gives_the_worst_ratio(registry: Registry) -> None:
     batches = [(torch.randn(8, 4, generator=torch.Generator().manual_seed(2)),)]
     result = quantized(registry, nn.Linear(4, 4), calibration=batches)
     worst = result.verification.worst_sqnr
-    assert f"ran 1 inputs, {worst:.1f} dB to float at worst" in str(result.report)
+    assert f"ran 1 input, {worst:.1f} dB to float at worst" in str(result.report)
     assert POOR not in str(result.report)
 
 
