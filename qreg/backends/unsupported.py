@@ -31,6 +31,7 @@ INSTEAD = {
     "diagonal": "(x * torch.eye(n)).sum(-1)",
     "stft": "conv1d with windowed sines and cosines as its weight",
     "_fft_r2c": "conv1d or matmul with sines and cosines as weights",
+    "_embedding_bag": "embedding, and the mean, sum or maximum of its rows",
     "randn_like": "an input of the model",
     "rand_like": "an input of the model",
 }
@@ -79,9 +80,15 @@ def naming_unsupported(
         operators = read(cause)
         if not operators:
             raise
-        plain = [partial(_itself, each) for each in programs]
-        tried = (*plain, *(each.run_decompositions for each in programs))
-        raise unsupported(fact, tried, operators) from cause
+        raise unsupported_in(fact, programs, operators) from cause
+
+
+def unsupported_in(
+    fact: str, programs: Collection[ExportedProgram], operators: Sequence[str]
+) -> UnsupportedOperatorError:
+    """Return the error of :func:`unsupported` for programs, which are decomposed if need be."""
+    plain = [partial(_itself, each) for each in programs]
+    return unsupported(fact, (*plain, *(each.run_decompositions for each in programs)), operators)
 
 
 def _itself(program: ExportedProgram) -> ExportedProgram:

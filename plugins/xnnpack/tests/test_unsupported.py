@@ -9,7 +9,7 @@ import pytest
 import torch
 from cases_unsupported import IMAGE, REPLACED, Convolved, erfinv
 from commands import failed
-from torch import Tensor
+from torch import Tensor, nn
 from torch._higher_order_ops import scan, while_loop
 
 import qreg
@@ -32,6 +32,24 @@ def test_an_operator_without_a_kernel_is_named_with_what_runs_instead(name: str)
     assert not [each for each in ADVICE if each in text]
     result = qreg.quantize(Convolved(instead).eval(), IMAGE, calibration=[IMAGE])
     assert result.verification.to_converted[0].sqnr > 30
+
+
+class Bag(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.head = nn.EmbeddingBag(9, 4), nn.Linear(4, 2)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.rows(ids))
+
+
+def test_an_operator_that_lowers_and_has_no_kernel_is_named_ahead_of_a_run() -> None:
+    ids = torch.tensor([[1, 2, 8]])
+    match = r"ExecuTorch has no kernel for aten\._embedding_bag\.default .*self\.rows\(ids\)"
+    with pytest.raises(UnsupportedOperatorError, match=match) as raised:
+        qreg.quantize(Bag(), ids, calibration=[ids])
+    assert "Replace _embedding_bag with embedding" in str(raised.value)
+    assert not [each for each in ADVICE if each in str(raised.value)]
 
 
 class Repeated(Convolved):

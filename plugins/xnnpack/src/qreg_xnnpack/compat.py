@@ -71,10 +71,18 @@ def planned_memory(data: bytes) -> int:
 
 def missing_kernels(data: bytes) -> list[str]:
     """Return the operators of a ``.pte`` for which the runtime of this process has no kernel."""
+    return without_registered_kernel(program_of(data))
+
+
+def without_registered_kernel(program: Any) -> list[str]:
+    """Return the operators of a program for which the runtime of this process has no kernel.
+
+    ``program`` is what :func:`program_of` returns, or what is in an ``ExecutorchProgramManager``.
+    """
     # executorch 1.4.1
     from executorch.extension.pybindings._portable_lib import _get_operator_names
 
-    called = (each for plan in program_of(data).execution_plan for each in plan.operators)
+    called = (each for plan in program.execution_plan for each in plan.operators)
     names = (f"{each.name}.{each.overload}".rstrip(".") for each in called)
     return sorted(set(names).difference(_get_operator_names()))
 
@@ -91,6 +99,16 @@ def without_kernel(error: Exception) -> list[str]:
         *NO_FLOW.findall(text),
         *(each.replace("::", ".") for each in overloads),
     ]
+
+
+def in_graphs(kernel: str) -> str:
+    """Return the operator of a kernel as graphs have it.
+
+    >>> [in_graphs(each) for each in ("aten::_embedding_bag.out", "aten::fmin.Tensor_out")]
+    ['aten._embedding_bag.default', 'aten.fmin.Tensor']
+    """
+    name, _, overload = kernel.replace("::", ".").rpartition(".")
+    return f"{name}.{overload.removesuffix('out').rstrip('_') or 'default'}"
 
 
 def graph_of(payload: bytes) -> dict[str, Any]:

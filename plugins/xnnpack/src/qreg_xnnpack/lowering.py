@@ -11,14 +11,16 @@ from qreg import Lowered
 from qreg.backends.exported import changed_inputs, float_conversions
 from qreg.backends.memory import return_freed
 from qreg.backends.patching import quiet
-from qreg.backends.unsupported import naming_unsupported
+from qreg.backends.unsupported import naming_unsupported, unsupported_in
 from qreg_xnnpack.callers import callers_known
 from qreg_xnnpack.clamps import one_clamp_in_a_row
 from qreg_xnnpack.compat import (
+    in_graphs,
     release_payloads,
     without_attention_patterns,
     without_bilinear_patterns,
     without_kernel,
+    without_registered_kernel,
 )
 from qreg_xnnpack.copies import without_copies
 from qreg_xnnpack.embeddings import operators_outside
@@ -38,6 +40,7 @@ from qreg_xnnpack.tables import activations_by_table
 
 if TYPE_CHECKING:
     from executorch.exir import EdgeProgramManager, ExecutorchBackendConfig
+    from executorch.exir.schema import Program
     from torch.export import ExportedProgram
 
 # What a lowering does once, and executorch again and again. The program is the same without these.
@@ -55,6 +58,7 @@ PATCHES = (
     without_cycles,
     *SHORTCUTS,
 )
+NO_KERNEL = "ExecuTorch has no kernel"
 NO_OPERATORS = ("executorch_call_delegate", "getitem")
 # Warnings of executorch 1.4.1: it copies pytree specs that torch 2.13 has deprecated, thousands of
 # times, and does not know that _with_state initializes buffers.
@@ -69,14 +73,17 @@ def lower(program: ExportedProgram | Mapping[str, ExportedProgram]) -> Lowered:
     Raises ``UnsupportedOperatorError`` for operators that have no such kernel.
     """
     programs = program if isinstance(program, Mapping) else {ONLY: program}
-    unsupported = naming_unsupported("ExecuTorch has no kernel", programs.values(), without_kernel)
+    unsupported = naming_unsupported(NO_KERNEL, programs.values(), without_kernel)
     with unsupported, forgetting_delegates(), TemporaryFile(prefix="qreg-") as file:
         edge = to_edge(programs)
         sources = {name: edge.exported_program(name) for name in programs}
         calls = {name: _calls(source) for name, source in sources.items()}
         with quiet(message=NOISE):
             settings = _with_state(list(sources.values()))
-            edge.to_executorch(settings).write_to_file(file)
+            made = edge.to_executorch(settings)
+            _check_kernels(made.executorch_program, programs)
+            made.write_to_file(file)
+            del made
         del edge
         for source in sources.values():
             release_payloads(source)
@@ -85,6 +92,16 @@ def lower(program: ExportedProgram | Mapping[str, ExportedProgram]) -> Lowered:
         written = file.read()
     methods = {name: _read(written, name, sources[name], calls[name]) for name in programs}
     return methods[ONLY] if program is programs.get(ONLY) else Lowered.of_methods(methods)
+
+
+def _check_kernels(made: Program, programs: Mapping[str, ExportedProgram]) -> None:
+    """Raise ``UnsupportedOperatorError`` for operators of torch that ExecuTorch has no kernel for.
+
+    Others may have kernels that an application links.
+    """
+    missing = [each for each in without_registered_kernel(made) if each.startswith("aten::")]
+    if missing:
+        raise unsupported_in(NO_KERNEL, programs.values(), list(map(in_graphs, missing)))
 
 
 def _calls(source: ExportedProgram) -> list[str]:
