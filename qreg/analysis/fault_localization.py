@@ -9,9 +9,11 @@ from qreg.analysis.bisection import Found, Search, suspect
 from qreg.analysis.interpreter import first_nan
 from qreg.errors import (
     HangError,
+    LoadError,
     LoweringError,
     NaNError,
     ProgramError,
+    RunError,
     UnsupportedOperatorError,
     keeping_in_float,
 )
@@ -60,10 +62,11 @@ def name_suspect(
     names = list(dict.fromkeys(str(origin(node)) for node in found.operators))
     # An operator that is in float already may be the cause: then no setting would help.
     floats = {each.node for each in decisions if not each.quantized}
+    described = f"{_described(found.operators)}, {_first(error)}"
     if reference is not None and not search.works(reference, samples):
-        return error.suspecting(_described(found.operators), remedy=FAILS_IN_FLOAT)
+        return error.suspecting(described, remedy=FAILS_IN_FLOAT)
     helped = names if floats.isdisjoint(names) else []
-    return _kept_in_float(error, helped, decisions, _described(found.operators))
+    return _kept_in_float(error, helped, decisions, described)
 
 
 def _kept_in_float(
@@ -80,8 +83,16 @@ def _remedy(names: Sequence[str], decisions: Sequence[Decision]) -> str:
 
 
 def _described(nodes: Sequence[Node]) -> str:
-    named = " and ".join(f"{origin(node)} ({node.target}{_place(node)})" for node in nodes)
-    return f"{named}, the first that the backend computes incorrectly"
+    return " and ".join(f"{origin(node)} ({node.target}{_place(node)})" for node in nodes)
+
+
+def _first(error: ProgramError) -> str:
+    """Describe the operator that was found: where the program fails, or has other values."""
+    if isinstance(error, LoweringError):
+        return "the first with which the lowering fails"
+    if isinstance(error, (LoadError, RunError)):
+        return "the first with which the program fails"
+    return "the first that the backend computes incorrectly"
 
 
 def _among(found: Found, search: Search) -> str:

@@ -159,6 +159,7 @@ def test_a_program_that_does_not_run_is_traced_to_the_operator(toy: ModuleType) 
 
     with pytest.raises(VerificationError, match=r"0x12.*Suspects: tanh") as caught:
         quantize(breaking(toy, "aten.tanh.default", fail))
+    assert "the first with which the program fails" in str(caught.value)
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
@@ -175,6 +176,7 @@ def test_a_model_that_does_not_lower_is_traced_to_the_operator_and_its_module(
         quantize(toy.variant("breaking", lower))
     (named,) = caught.value.suspects
     assert named.startswith("linear_1 (aten.linear.default in module 'second')")
+    assert named.endswith("the first with which the lowering fails")
     assert isinstance(caught.value.__cause__, ValueError)
 
 
