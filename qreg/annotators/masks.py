@@ -148,16 +148,19 @@ def _filled(graph: Graph, scores: frozenset[Node]) -> set[Node]:
 
 
 def _computed(graph: Graph, scores: frozenset[Node]) -> Iterator[Node]:
-    from qreg.graph.mutation import Mutations
-
-    known = constants_of(graph, Mutations.of(graph).is_state)
     products: set[Node] = set()
     for node in graph.nodes:
         if called(node) in PRODUCTS or not products.isdisjoint(node.all_input_nodes):
             products.add(node)
 
+    combined = [node for node in scores if not products.isdisjoint(node.all_input_nodes)]
+    if all(products.issuperset(sources(node)) for node in combined):
+        return iter(())
+    from qreg.graph.mutation import Mutations
+
+    known = constants_of(graph, Mutations.of(graph).is_state)
+
     def others(node: Node) -> list[Node]:
         return [each for each in sources(node) if each not in known and each not in products]
 
-    combined = [node for node in scores if not products.isdisjoint(node.all_input_nodes)]
     return reachable((each for node in combined for each in others(node)), others)

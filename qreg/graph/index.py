@@ -34,14 +34,14 @@ class GraphIndex:
         self._by_operator: dict[str, list[Node]] = defaultdict(list)
         for position, node in enumerate(graph.nodes):
             self.position[node] = position
-            if follows_constants(node, self.constants) and not is_state(node):
-                self.constants.add(node)
             if _is_fixed(node, self.fixed) and not is_state(node):
                 self.fixed.add(node)
+                if follows_constants(node, self.constants):
+                    self.constants.add(node)
             if node.op == "call_function":
                 self._by_operator[operator_name(node.target)].append(node)
-
-        self.counts = _counts(graph)
+        casts = any(map(_is_cast_to_integers, self.starting(CASTS)))
+        self.counts = _counts(graph) if casts else set()
 
     def starting(self, operators: Iterable[str]) -> Iterator[Node]:
         """Return the nodes of these operators, in the order of the graph."""

@@ -86,7 +86,7 @@ class Mutations:
 
     def _reason(self, node: Node, live: set[Node]) -> str | None:
         # The running statistics of a norm in training are neither observed nor folded.
-        trains = str(node.target) in NORMS and argument(node, 5)
+        trains = _is_norm(node.target) and argument(node, 5)
         touched = (node, *node.all_input_nodes[: 1 if trains else None])
         for each in touched:
             if self.is_state(each):
@@ -147,8 +147,8 @@ def attribute_of(node: Node) -> Any:
 
 def _shared_with(node: Node) -> Iterator[Node]:
     """Yield the inputs whose memory a result shares, or may share."""
-    if _is_inactive_dropout(node):
-        yield node.args[0]  # type: ignore[misc]
+    if _is_dropout(node.target) and argument(node, 2) is False:
+        yield node.args[0]  # type: ignore[misc]  # which the schema does not declare
         return
     for position, name in _sharing(node.target):
         yield from _nodes(
@@ -181,7 +181,7 @@ def _written_by(node: Node) -> Iterator[Node]:
         for declared, value in _declared(node):
             if declared.alias_info is not None and declared.alias_info.is_write:
                 yield from _nodes(value)
-    if str(node.target) in NORMS and argument(node, 5):
+    if _is_norm(node.target) and argument(node, 5):
         yield from _nodes(node.args[3:5])
 
 
@@ -190,9 +190,14 @@ def _changes_shape_alone(node: Node) -> bool:
     return torch.Tag.inplace_view in node.target.tags  # type: ignore[union-attr]
 
 
-def _is_inactive_dropout(node: Node) -> bool:
-    """Whether a dropout returns its input itself, which its schema does not declare."""
-    return str(node.target) in DROPOUTS and argument(node, 2) is False
+@functools.cache
+def _is_dropout(target: Any) -> bool:
+    return str(target) in DROPOUTS
+
+
+@functools.cache
+def _is_norm(target: Any) -> bool:
+    return str(target) in NORMS
 
 
 def _sets(value: Any) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cached_property
+from functools import cached_property, lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -27,10 +27,11 @@ def is_in_place(node: Node) -> bool:
 
 def computes_tensors(node: Node) -> bool:
     """Whether a node is an operator that returns tensors; assertions and symbolic sizes are not."""
+    if node.op != "call_function":
+        return False
     import torch
 
-    operator = isinstance(node.target, (torch._ops.OpOverload, torch._ops.HigherOrderOperator))
-    if node.op != "call_function" or not operator:
+    if not isinstance(node.target, (torch._ops.OpOverload, torch._ops.HigherOrderOperator)):
         return False
     values = node.meta.get("val")
     listed = values if isinstance(values, (tuple, list)) else (values,)
@@ -113,6 +114,7 @@ def sources(node: Node) -> list[Node]:
     return node.all_input_nodes
 
 
+@lru_cache(maxsize=4096)
 def is_random(target: Any) -> bool:
     """Whether an operator returns other values in each call, such as ``aten.rand``."""
     import torch
@@ -133,9 +135,9 @@ def argument(node: Node, position: int) -> Any:
 
 def is_node(value: object) -> TypeGuard[Node]:
     """Whether an argument of a call is a node of the graph."""
-    from torch.fx import Node
+    import torch
 
-    return isinstance(value, Node)
+    return isinstance(value, torch.fx.Node)
 
 
 def shape_of(node: Node | None) -> list[Any]:

@@ -43,9 +43,10 @@ def refused_by_rule(claim: Claim) -> str | None:
     anchor = claim.match.anchor
     for rule in claim.annotator.rules:
         answer = _ask(claim.supplied, anchor, rule, claim.match, claim.choice.config)
-        _check(claim.supplied, anchor, "rule", answer, (str, type(None)))
+        if answer is not None:
+            _check(claim.supplied, anchor, "rule", answer, str)
         if answer:
-            return str(answer)
+            return answer
     return None
 
 
@@ -90,7 +91,8 @@ def _check_parts(supplied: Supplied[Annotator], node: Node, annotation: Annotati
 def _check_bounds(claim: Claim, annotations: Sequence[Annotation]) -> None:
     for annotation in annotations:
         node = annotation.node
-        strangers = [each for each in annotation.inputs if each not in node.all_input_nodes]
+        read = set(node.all_input_nodes)
+        strangers = [each for each in annotation.inputs if each not in read]
         if node not in claim.match.nodes or strangers:
             outside = strangers[0] if strangers else node
             problem = f"it annotates {outside.name}, which is not part of its match"

@@ -266,7 +266,7 @@ class RegistryQuantizer(Quantizer):  # type: ignore[misc]
         )
         if self._wrapped:
             decisions = self._wrapped.annotate(model, decisions, self._keep)
-        self.decisions += [_prefixed(each, prefix) for each in decisions]
+        self.decisions += [_prefixed(each, prefix) for each in decisions] if prefix else decisions
         return model
 
     def _check_scopes(self, model: GraphModule) -> None:

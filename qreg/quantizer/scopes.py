@@ -123,10 +123,15 @@ class Scopes:
         return self._along.get(node.graph, {}).get(node.name)
 
     def _by_scope(self, node: Node) -> Choice | None:
+        return self._by_module(node) or self._by_operator(node) or self.everywhere
+
+    def _by_module(self, node: Node) -> Choice | None:
+        if not (self.names or self.types):
+            return None
         place = module_path(node), bool(node.meta.get("nn_module_stack"))
         if place not in self._by_place:
             self._by_place[place] = self._by_name(place[0]) or self._by_type(node)
-        return self._by_place[place] or self._by_operator(node) or self.everywhere
+        return self._by_place[place]
 
     def _by_name(self, path: str) -> Choice | None:
         if not self.names:
@@ -175,8 +180,10 @@ class Scopes:
     def ordinal(self, node: Node, operator: str) -> int:
         """Return the ordinal of a call among those of an operator in its module."""
         wanted = operator_name(operator)
-        addresses = self.ordinals.addresses(node)
-        return next((number for _, name, number in addresses if name == wanted), UNNUMBERED)
+        for _, name, number in self.ordinals.addresses(node):
+            if name == wanted:
+                return number
+        return UNNUMBERED
 
     def unused(self, graph_modules: Iterable[GraphModule]) -> Iterator[UnknownOperatorWarning]:
         """Yield a warning for each operator that the graphs do not have."""

@@ -58,18 +58,19 @@ ISLANDS = Islands(COMPUTING, HANDING_ON)
 
 def sizes_known_before_the_data(match: Match, config: QuantizationConfig) -> str | None:
     """Reject tensors with a size that depends on the data: the partitioner leaves them out."""
-    from torch.fx.experimental.symbolic_shapes import has_free_unbacked_symbols
-
     for node in (*match.inputs, match.output):
-        value = node.meta.get("val", ())
-        if _has_symbols(value) and has_free_unbacked_symbols(value):
+        if _depends_on_the_data(node.meta.get("val", ())):
             return f"{node.name} has a data-dependent size, which the delegate does not support"
     return None
 
 
-def _has_symbols(value: object) -> bool:
-    """Whether a value may have symbolic sizes; most tensors have numbers, which is quick to see."""
-    return any(type(size) is not int for size in getattr(value, "shape", (value,)))
+def _depends_on_the_data(value: Any) -> bool:
+    sizes = getattr(value, "shape", (value,))
+    if all(type(size) is int for size in sizes):  # as of most tensors, which is quick to see
+        return False
+    from torch.fx.experimental.symbolic_shapes import has_free_unbacked_symbols
+
+    return has_free_unbacked_symbols(value)
 
 
 def int8_weight(match: Match, config: QuantizationConfig) -> str | None:
