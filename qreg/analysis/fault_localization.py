@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from qreg.analysis.bisection import Found, Search, suspect
+from qreg.analysis.choices import choice_ahead_of, compared_by
 from qreg.analysis.interpreter import first_nan
 from qreg.errors import (
     HangError,
@@ -65,6 +66,12 @@ def name_suspect(
     described = f"{_described(found.operators)}, {_first(error)}"
     if reference is not None and not search.works(reference, samples):
         return error.suspecting(described, remedy=FAILS_IN_FLOAT)
+    fails = isinstance(error, (LoweringError, LoadError, RunError))
+    choice = None if fails or floats.isdisjoint(names) else choice_ahead_of(found.operators)
+    if choice is not None:
+        own = {each.node for each in decisions if each.status == "annotated"}
+        described = f"{_described(found.operators)}, {_chosen(choice)}"
+        return _kept_in_float(error, compared_by(choice, own), decisions, described)
     helped = names if floats.isdisjoint(names) else []
     return _kept_in_float(error, helped, decisions, described)
 
@@ -84,6 +91,13 @@ def _remedy(names: Sequence[str], decisions: Sequence[Decision]) -> str:
 
 def _described(nodes: Sequence[Node]) -> str:
     return " and ".join(f"{origin(node)} ({node.target}{_place(node)})" for node in nodes)
+
+
+def _chosen(choice: Node) -> str:
+    return (
+        f"which reads what {origin(choice)} ({choice.target}{_place(choice)}) chooses: between "
+        "equal values, as int8 has many, it does not choose like torch"
+    )
 
 
 def _first(error: ProgramError) -> str:

@@ -128,6 +128,35 @@ def test_the_faulty_one_of_two_branches_is_found(toy: ModuleType) -> None:
     assert caught.value.suspects[0].startswith("tanh")
 
 
+def test_a_choice_between_equal_values_has_the_remedy_for_what_is_compared(
+    toy: ModuleType,
+) -> None:
+    class Best(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scores, self.boxes = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            best = self.scores(x).sigmoid().topk(2, dim=1)[1]
+            return self.boxes(x).gather(1, best)
+
+    def lower(program: ExportedProgram) -> Lowered:
+        lowered: Lowered = toy.lower(program)
+        called = {str(node.target) for node in program.graph.nodes}
+        ties = "aten.gather.default" in called and any("quantize" in each for each in called)
+        return evolve(lowered, program=b"wrong" + lowered.program) if ties else lowered
+
+    load = loading(toy, lambda outputs: [-each for each in outputs])
+    registry = toy.variant("breaking", lower, load=load)
+    options: dict[str, Any] = {"registry": registry, "progress": False}
+    x = EXAMPLE[0]
+    with pytest.raises(VerificationError) as caught:
+        qreg.quantize(Best(), x, backend="breaking", calibration=[x], **options)
+    (named,) = caught.value.suspects
+    assert named.startswith("gather (aten.gather.default), which reads what topk (aten.topk.def")
+    assert caught.value.remedy.endswith('quantizer.set_module_name("scores", None)')
+
+
 def test_an_error_is_never_its_own_cause(toy: ModuleType) -> None:
     def whole(outputs: Any) -> Any:
         return [-each for each in outputs]
