@@ -1,9 +1,10 @@
 """Tokens per second of a Llama with random weights: qreg next to executorch's own path.
 
-``python benchmarks/decoding.py [--layers N] [--width N] [--threads 1,2]`` prints a row for each
-config and number of threads: the length of the program, and the tokens per second of a prompt of
-``PROMPT`` tokens in one call and of single tokens after it. Both programs of a config run
-alternately; each time is the least of several. Trust the ratios.
+``python benchmarks/decoding.py [--layers N] [--width N] [--threads 1,2] [--rounds N]`` prints a row
+for each config and number of threads: the length of the program, and the tokens per second of a
+prompt of ``PROMPT`` tokens in one call and of single tokens after it. Both programs of a config run
+alternately; the time of each call is the least of all rounds, so that other work on the machine
+counts less. Trust the ratios.
 
 - int8: ``int8_dynamic_per_channel`` next to ``quantize_`` with int8 weights per channel
 - int4: ``int4_dynamic_groupwise`` next to ``quantize_`` with 4-bit weights in groups of 32
@@ -16,9 +17,11 @@ from __future__ import annotations
 import argparse
 import copy
 import logging
+import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,7 +39,7 @@ import qreg
 from qreg.plugins.registry import installed
 from qreg.utils.tables import print_table
 
-CACHE, PROMPT, NEW, ROUNDS = 256, 64, 32, 5
+CACHE, PROMPT, NEW = 256, 64, 32
 EXAMPLE = {"input_ids": torch.tensor([[1, 2, 3]]), "cache_position": torch.arange(3)}
 Run = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
 
@@ -98,29 +101,28 @@ def theirs(model: nn.Module, dtype: torch.dtype, granularity: Any) -> bytes:
     return bytes(edge.to_executorch(ExecutorchBackendConfig(passes=passes)).buffer)
 
 
-def speeds(programs: dict[str, bytes], threads: int) -> dict[str, tuple[float, float]]:
+def speeds(programs: dict[str, bytes], threads: int, rounds: int) -> dict[str, tuple[float, float]]:
     """Return the tokens per second of the prompt and of new tokens, for each program."""
     backend = installed().backend("xnnpack").value
     assert backend.load is not None
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}
-    for _ in range(ROUNDS):
+    load = partial(backend.load, threads=threads)
+    least = {name: [math.inf] * (1 + NEW) for name in programs}
+    for _ in range(rounds):
         for name, program in programs.items():
-            seconds[name].append(_timed(backend.load(program, threads=threads)))
-    return {
-        name: (PROMPT / min(one for one, _ in each), NEW / min(two for _, two in each))
-        for name, each in seconds.items()
-    }
+            least[name] = list(map(min, least[name], _timed(load(program))))
+    return {name: (PROMPT / prompt, NEW / sum(new)) for name, (prompt, *new) in least.items()}
 
 
-def _timed(run: Run) -> tuple[float, float]:
+def _timed(run: Run) -> Iterator[float]:
+    """Yield the seconds of the prompt, and of each new token."""
     tokens = torch.randint(0, 8192, (1, PROMPT))
     run((tokens[:, :1], torch.arange(1)))  # the first call packs weights
-    begun = time.perf_counter()
-    run((tokens, torch.arange(PROMPT)))
-    read = time.perf_counter()
-    for position in range(PROMPT, PROMPT + NEW):
-        run((tokens[:, :1], torch.tensor([position])))
-    return read - begun, time.perf_counter() - read
+    calls = [(tokens, torch.arange(PROMPT))]
+    calls += [(tokens[:, :1], torch.tensor([PROMPT + number])) for number in range(NEW)]
+    for each in calls:
+        begun = time.perf_counter()
+        run(each)
+        yield time.perf_counter() - begun
 
 
 CONFIGS: dict[str, tuple[str, str | None, torch.dtype, Any]] = {
@@ -142,6 +144,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     model, rows = decoder(given.layers, given.width), []
     for name, (config, embedding, dtype, granularity) in CONFIGS.items():
@@ -159,7 +162,7 @@ def main() -> None:
                     "prompt, tokens/s": f"{prompt:.0f}",
                     "new, tokens/s": f"{new:.1f}",
                 }
-                for maker, (prompt, new) in speeds(programs, threads).items()
+                for maker, (prompt, new) in speeds(programs, threads, given.rounds).items()
             ]
     print_table(rows)
 

@@ -16,7 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from qreg.algorithms.hessian import Rounded, rounded_anew
+from qreg.algorithms.hessian import Integers, Rounded, rounded_anew
 from qreg.plugins.types.algorithm import Calibration, Candidate, Change
 
 ZETA, GAMMA = 1.1, -0.1  # the range of the stretched sigmoid
@@ -30,16 +30,20 @@ def changes(
     candidate: Candidate, calibration: Calibration, *, steps: int, damping: float
 ) -> Iterator[Change]:
     """Return the weights of each layer, on the grid of its observer, after ``steps`` steps each."""
-    return rounded_anew(candidate, calibration, damping, partial(integers, steps=steps))
+    return rounded_anew(candidate, calibration, damping, partial(rounding, steps=steps))
 
 
-def integers(layer: Rounded, hessian: Tensor, steps: int) -> Tensor:
-    """Return the integers for the weights, each rounded down or up, as (groups, rows, columns)."""
+def rounding(layer: Rounded, hessian: Tensor, steps: int) -> Integers:
+    """Return what rounds each weight of some rows of a layer down or up, which rows do alone."""
+    metric = _normalized(layer, hessian)
+    return partial(_integers, hessian=hessian, metric=metric, steps=steps)
+
+
+def _integers(layer: Rounded, hessian: Tensor, metric: Tensor, steps: int) -> Tensor:
     layer = layer.double()
     exact = layer.integers()
     floor = exact.floor()
-    rest = (exact - floor).float()
-    unit, metric = _normalized(layer, hessian)
+    rest, unit = (exact - floor).float(), layer.scale.float()
     v = torch.logit((rest - GAMMA) / (ZETA - GAMMA))
     optimizer = torch.optim.Adam([v], lr=RATE)
     for step in range(steps):
@@ -61,14 +65,15 @@ def _slope(v: Tensor, up: Tensor) -> Tensor:
     return (ZETA - GAMMA) * share * (1 - share) * ((up > 0) & (up < 1))
 
 
-def _normalized(layer: Rounded, hessian: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the steps and a metric in which a weight that is half a step off costs 1 on average.
+def _normalized(layer: Rounded, hessian: Tensor) -> Tensor:
+    """Return a metric in which a weight that is half a step off costs 1 on average.
 
     The regularizer then has one weight for layers of all sizes.
     """
-    diagonal = hessian.diagonal(dim1=1, dim2=2)[:, None]
-    mean = (layer.scale.square() * diagonal).mean((1, 2), keepdim=True)
-    return layer.scale.float(), (4 * hessian / mean).float()
+    squares = [part.scale.double().square().sum(1) for part in layer.parts()]
+    rows = layer.weight.shape[1]
+    costs = torch.stack(squares).sum(0) / rows * hessian.diagonal(dim1=1, dim2=2)
+    return (4 * hessian / costs.mean(1)[:, None, None]).float()
 
 
 def _pull(up: Tensor, progress: float) -> Tensor:

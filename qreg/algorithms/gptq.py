@@ -17,7 +17,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from qreg.algorithms.hessian import Rounded, rounded_anew
+from qreg.algorithms.hessian import Integers, Rounded, rounded_anew
 from qreg.plugins.types.algorithm import Calibration, Candidate, Change
 
 
@@ -29,11 +29,11 @@ def changes(
     ``damping`` is the share of the mean of the Hessian's diagonal that is added to it. Columns that
     are more than ``block`` apart are changed in one product of matrices.
     """
-    return rounded_anew(candidate, calibration, damping, partial(integers, block=block))
+    return rounded_anew(candidate, calibration, damping, partial(rounding, block=block))
 
 
-def integers(layer: Rounded, hessian: Tensor, block: int) -> Tensor:
-    """Return the integers for the weights, of shape (groups, rows, columns) and their dtype.
+def rounding(layer: Rounded, hessian: Tensor, block: int) -> Integers:
+    """Return what rounds the rows of a layer.
 
     ``hessian`` is positive definite, of shape (groups, columns, columns).
     """
@@ -41,14 +41,13 @@ def integers(layer: Rounded, hessian: Tensor, block: int) -> Tensor:
     hessian = _gathered(_gathered(hessian, order, 1), order, 2)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
     factor = torch.linalg.cholesky(inverse, upper=True)
-    found = (_integers(rows, order, factor, block) for rows in layer.parts())
-    return torch.cat([each.to(layer.weight.dtype) for each in found], 1)
+    return partial(_integers, order=order, factor=factor, block=block)
 
 
 def _integers(layer: Rounded, order: Tensor, factor: Tensor, block: int) -> Tensor:
     """Return the integers for some rows; columns are taken in the order of those of ``factor``."""
     weight, scale, zero = (
-        _gathered(each, order, 2) for each in (layer.weight, layer.scale, layer.zero)
+        _gathered(each, order, 2).double() for each in (layer.weight, layer.scale, layer.zero)
     )
     chosen = torch.empty_like(weight)
     for start in range(0, weight.shape[2], block):

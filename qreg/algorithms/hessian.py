@@ -27,7 +27,7 @@ from qreg.plugins.types.algorithm import Calibration, Candidate, Change
 LARGEST = 4096  # columns, beyond which a convolution is left out
 LARGEST_LINEAR = 8192  # of a linear layer: 2 GiB and 40 s are needed for 8,192
 ITEM = 4  # bytes of a moment in float32
-PART = 1 << 22  # weights that are in memory in double precision at once
+PART = 1 << 21  # weights that are in memory in double precision at once
 CHUNK = 1 << 22  # values of patches that are in memory at once
 
 
@@ -35,8 +35,9 @@ CHUNK = 1 << 22  # values of patches that are in memory at once
 class Rounded:
     """A layer with an observer that rounds its weight, and the grid of that observer.
 
-    ``weight``, ``scale`` and ``zero`` have the shape (groups, rows, columns), and the dtypes of the
-    layer and its observer. ``lowest`` and ``highest`` are the limits of the integers.
+    ``weight`` has the shape (groups, rows, columns), ``scale`` and ``zero`` too, but for fewer
+    columns if some that are next to each other have one value. The dtypes are those of the layer
+    and its observer. ``lowest`` and ``highest`` are the limits of the integers.
     """
 
     layer: Layer
@@ -47,38 +48,47 @@ class Rounded:
     highest: int
 
     def double(self) -> Rounded:
-        """Return the same in double precision."""
-        weight, scale, zero = (each.double() for each in (self.weight, self.scale, self.zero))
-        return evolve(self, weight=weight, scale=scale, zero=zero)
+        """Return the same in double precision, with all columns."""
+        return self._with(lambda values: self._spread(values).double())
 
     def parts(self) -> Iterator[Rounded]:
-        """Yield some rows at a time in double precision.
+        """Yield some rows at a time, with all columns.
 
         The head of a language model has hundreds of millions of weights.
         """
         for each in zip(*map(self._split, (self.weight, self.scale, self.zero)), strict=True):
-            weight, scale, zero = each
-            yield evolve(self, weight=weight, scale=scale, zero=zero).double()
-
-    def _split(self, values: Tensor) -> Sequence[Tensor]:
-        return values.chunk(math.ceil(values.numel() / PART), 1)
+            weight, scale, zero = map(self._spread, each)
+            yield evolve(self, weight=weight, scale=scale, zero=zero)
 
     def integers(self) -> Tensor:
         """Return the weights in units of the scale, with the zero point added, before rounding."""
         return self.weight / self.scale + self.zero
 
-    def values(self, integers: Tensor) -> Tensor:
-        """Return integers of shape (groups, rows, columns) as values in the weight's shape."""
-        pairs = zip(self.parts(), self._split(integers), strict=True)
-        found = torch.cat([each._values(part) for each, part in pairs], 1)
+    def values(self, integers: Integers) -> Tensor:
+        """Return the values of new integers for the weights, in the shape of the layer's weight."""
+        found = torch.empty(self.weight.shape, dtype=self.layer.weight.dtype)
+        for part, place in zip(self.parts(), self._split(found), strict=True):
+            place.copy_(part._values(integers(part)))
         return of_rows(self.layer, found).contiguous()
 
     def _values(self, integers: Tensor) -> Tensor:
-        found = (integers - self.zero) * self.scale + 0.0  # without -0.0, which no integer gives
-        return found.to(self.layer.weight.dtype)
+        found = (integers - self.zero.double()) * self.scale.double()
+        return found + 0.0  # without -0.0, which no integer gives
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Rounded:
+        weight, scale, zero = map(change, (self.weight, self.scale, self.zero))
+        return evolve(self, weight=weight, scale=scale, zero=zero)
+
+    def _split(self, values: Tensor) -> Sequence[Tensor]:
+        return values.chunk(math.ceil(self.weight.numel() / PART), 1)
+
+    def _spread(self, values: Tensor) -> Tensor:
+        times = self.weight.shape[2] // values.shape[2]
+        return values.repeat_interleave(times, 2) if times > 1 else values
 
 
-Integers: TypeAlias = Callable[[Rounded, Tensor], Tensor]
+Integers: TypeAlias = Callable[[Rounded], Tensor]  # for the weights of some rows
+Rounding: TypeAlias = Callable[[Rounded, Tensor], Integers]  # of a layer, by its Hessian
 
 
 def size(node: Node) -> int:
@@ -115,17 +125,18 @@ def _chunks(layer: Layer, x: Tensor) -> Iterator[Tensor]:
 
 
 def rounded_anew(
-    candidate: Candidate, calibration: Calibration, damping: float, integers: Integers
+    candidate: Candidate, calibration: Calibration, damping: float, rounding: Rounding
 ) -> Iterator[Change]:
-    """Yield the weights of each layer, on the grid of its observer, as ``integers`` rounds them.
+    """Yield the weights of each layer, on the grid of its observer, as ``rounding`` says.
 
-    ``integers`` is called with a layer and its damped Hessian.
+    It is called with a layer and its damped Hessian, and returns a function that is called with
+    some rows of the layer at a time, and returns their integers in double precision.
     """
     moments = calibration.statistics["moments"]
 
     def change(each: Rounded) -> Change:
-        chosen = integers(each, damped(moments[each.layer.name], damping))
-        return Change(each.layer.name, constants={WEIGHT: each.values(chosen)})
+        integers = rounding(each, damped(moments[each.layer.name], damping))
+        return Change(each.layer.name, constants={WEIGHT: each.values(integers)})
 
     with torch.no_grad():
         for each in rounded_layers(candidate):
@@ -161,17 +172,22 @@ def _readers(constant: Node) -> int:
 def _rounded(model: GraphModule, layer: Layer) -> Rounded:
     observer: Any = model.get_submodule(str(layer.node.args[WEIGHT].target))  # type: ignore[union-attr]
     weight = layer.weight.detach()
-    scale, zero = (
-        spread(observer, each, weight).expand_as(weight) for each in observer.calculate_qparams()
-    )
+    scale, zero = (_of_rows(layer, observer, each) for each in observer.calculate_qparams())
     return Rounded(
         layer,
         weight=rows(layer, weight),
-        scale=rows(layer, scale),
-        zero=rows(layer, zero),
+        scale=scale,
+        zero=zero,
         lowest=int(observer.quant_min),
         highest=int(observer.quant_max),
     )
+
+
+def _of_rows(layer: Layer, observer: Any, qparams: Tensor) -> Tensor:
+    """Return qparams for each weight, or for each group of a linear layer."""
+    if hasattr(observer, "group_size"):
+        return rows(layer, qparams)
+    return rows(layer, spread(observer, qparams, layer.weight).expand_as(layer.weight))
 
 
 def damped(moments: Tensor, damping: float) -> Tensor:

@@ -17,6 +17,7 @@ from torchao.quantization.pt2e import FakeQuantizeBase
 from qreg.graph.prepared import observers
 from qreg.inputs.specs import cloned
 from qreg.observers.layout import by_qparams
+from qreg.utils.memory import return_filed
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -113,6 +114,7 @@ class Simulation(Interpreter):
         (source,) = node.all_input_nodes
         value = self._rounds[node](self.env[source])
         if source.op == "get_attr":
+            return_filed(self.env[source])
             self._keep(node, value)
         return value
 

@@ -37,7 +37,7 @@ from qreg.plugins.types.algorithm import (
 )
 from qreg.plugins.types.backend import Backend
 from qreg.recipes.record import Step
-from qreg.utils.memory import collect_large
+from qreg.utils.memory import collect_large, in_a_file, is_large
 from qreg.utils.progress import Stages
 
 Batch = tuple[Any, ...]
@@ -200,14 +200,15 @@ class Trials:
         for name in names:
             if name in model.collected.failed:
                 raise AlgorithmError(model.collected.failed[name])
-        candidate = model.candidate(self.backend)
+        candidate = model.candidate(self.backend, supplied)
         given = Calibration(self.fitting, {name: model.collected.values[name] for name in names})
         given = evolve(given, once=self._once(model, supplied, candidate))
-        untouched = _identity(candidate)
+        untouched, is_big = _identity(candidate), is_large(_size(model))
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
-                changes = list(algorithm.run(candidate, given))
+                found = algorithm.run(candidate, given)
+                changes = [_in_files(each) if is_big else each for each in found]
         except AlgorithmError:
             raise
         except Exception as cause:  # raised by a plugin
@@ -285,7 +286,19 @@ class Trials:
 
 def _free_copies(model: Model) -> None:
     """Free the candidates of a model, and models that were not kept."""
-    collect_large(tensor_bytes(model.reference.state_dict().values()))
+    collect_large(_size(model))
+
+
+def _size(model: Model) -> int:
+    return tensor_bytes(model.reference.state_dict().values())
+
+
+def _in_files(change: Change) -> Change:
+    """Return a change whose large constants are in files, until they are read."""
+    if not isinstance(change, Change):  # an error of the algorithm
+        return change
+    constants = {place: in_a_file(value) for place, value in change.constants.items()}
+    return evolve(change, constants=constants)
 
 
 def _rewrites(model: Model) -> tuple[Step, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from attrs import Factory, field, frozen
@@ -16,6 +17,7 @@ from qreg.errors import AlgorithmError, AlgorithmWarning, PluginError
 from qreg.graph.mutation import written_buffers
 from qreg.graph.prepared import constants_late, independent
 from qreg.inputs.fingerprint import Fingerprint
+from qreg.pipeline.cached import HOST
 from qreg.pipeline.score import Score
 from qreg.pipeline.selection import Selection
 from qreg.plugins.blame import call
@@ -45,9 +47,12 @@ class Model:
     data: Fingerprint | None = None
     calibrated: GraphModule = field(default=Factory(lambda self: self.graph, takes_self=True))
 
-    def candidate(self, backend: Backend) -> Candidate:
-        """Return what algorithms see: a copy, so that one which modifies it does no harm."""
-        known = dict[int, Any]()  # the two graphs share their weights
+    def candidate(self, backend: Backend, supplied: Supplied[Algorithm]) -> Candidate:
+        """Return what an algorithm sees: a copy, so that one which modifies it does no harm.
+
+        Algorithms of qreg, which are tested to modify nothing, share the weights of the model.
+        """
+        known = self._weights() if supplied.source.module.split(".")[0] == HOST else {}
         return Candidate(
             model=constants_late(independent(self.graph, known)),
             reference=independent(self.reference, known),
@@ -56,6 +61,15 @@ class Model:
             backend=backend,
             modes=self.quantizer.modes,
         )
+
+    def _weights(self) -> dict[int, Any]:
+        """Return the tensors of the graphs without those of observers, as a memo of ``deepcopy``.
+
+        The two graphs share their weights, and the memo of copies that are separate is empty.
+        """
+        own = chain(self.graph.parameters(recurse=False), self.graph.buffers(recurse=False))
+        shared = self.reference.state_dict(keep_vars=True).values()
+        return {id(each): each for each in chain(own, shared)}
 
 
 @frozen
@@ -115,9 +129,9 @@ def _why_not(
         return f"the model writes to its buffer {state[0]!r}, so its calls depend on each other"
     if algorithm.applies is None:
         return None
-    expected = (str, type(None))
+    candidate, expected = model.candidate(backend, supplied), (str, type(None))
     return call(  # type: ignore[no-any-return]
-        supplied, "applies", algorithm.applies, model.candidate(backend), expected=expected
+        supplied, "applies", algorithm.applies, candidate, expected=expected
     )
 
 

@@ -5,16 +5,20 @@ as much as half of the model. Its ``malloc_trim`` returns whole pages from anywh
 
 Weights that are mapped from a file stay resident after they were read, up to the whole file. The
 kernel reads pages again that are written nowhere else, so it can be asked to drop them.
+
+Tensors that are large and seldom read can be put into temporary files.
 """
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -25,7 +29,15 @@ if TYPE_CHECKING:
 MAPPINGS = Path("/proc/self/maps")  # see proc_pid_maps(5)
 OF_A_FILE = re.compile(r"^(\w+)-(\w+) \S+ \w+ \S+ (?!0 )\d+ ", re.MULTILINE)  # has an inode
 LARGE = 256 * 2**20  # bytes, for which a collection is worth its time
+PAGED = 2**20  # bytes, from which a tensor is worth a file
+PREFIX = "qreg-values-"  # of temporary folders
+DONTNEED = 4  # MADV_DONTNEED: what is shared with a file stays in the file
 PAGEOUT = 21  # MADV_PAGEOUT of madvise(2), since Linux 5.4: no page loses what was written to it
+
+
+def is_large(size: int) -> bool:
+    """Whether so many bytes are worth what it takes to free them."""
+    return size >= LARGE
 
 
 def collect_large(size: int) -> None:
@@ -33,9 +45,44 @@ def collect_large(size: int) -> None:
 
     ``size`` is in bytes. Python frees them at some time later; that takes a tenth of a second.
     """
-    if size >= LARGE:
+    if is_large(size):
         gc.collect()
         return_freed()
+
+
+def in_a_file(tensor: Tensor) -> Tensor:
+    """Return a tensor of the same values in a temporary file, which is removed with the tensor.
+
+    Returns a small tensor itself, and any if the file cannot be made or the system cannot drop
+    pages. The file is in the folder for temporary files, and needs as many bytes as the tensor.
+    """
+    if tensor.nbytes < PAGED or tensor.device.type != "cpu" or not _from_c("madvise"):
+        return tensor
+    try:
+        made = _mapped(tensor)
+    except OSError:  # such as a full disk
+        return tensor
+    made.copy_(tensor)
+    return_filed(made)
+    return made
+
+
+def _mapped(tensor: Tensor) -> Tensor:
+    import torch
+
+    with TemporaryDirectory(prefix=PREFIX) as folder:
+        path = Path(folder) / "values"
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, tensor.nbytes)  # a write may not find a full disk
+        made = torch.from_file(str(path), shared=True, size=tensor.numel(), dtype=tensor.dtype)
+    return made.reshape(tensor.shape)
+
+
+def return_filed(tensor: Tensor) -> None:
+    """Return the pages of a tensor that shares its memory with a file; do nothing for another."""
+    storage = tensor.untyped_storage()
+    if storage.filename is not None and (advise := _from_c("madvise")):
+        advise(ctypes.c_void_p(storage.data_ptr()), ctypes.c_size_t(storage.nbytes()), DONTNEED)
 
 
 def return_freed() -> None:

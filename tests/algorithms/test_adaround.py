@@ -39,7 +39,7 @@ def test_it_is_near_the_best_of_all_roundings(kind: str) -> None:
     for ups in itertools.product((0.0, 1.0), repeat=columns):
         up = (floor + torch.tensor(ups, dtype=torch.float64)).clamp(layer.lowest, layer.highest)
         best = torch.minimum(best, error(layer, up, hessian))
-    found = error(layer, adaround.integers(layer, hessian, 1000), hessian)
+    found = error(layer, adaround.rounding(layer, hessian, 1000)(layer), hessian)
     rounded = error(layer, nearest.clamp(layer.lowest, layer.highest), hessian)
     assert (found <= rounded).all()
     assert found.sum() < best.sum() + 0.2 * (rounded.sum() - best.sum())
@@ -50,12 +50,14 @@ def test_each_weight_is_rounded_down_or_up(kind: str) -> None:
     model, shape = KINDS[kind]
     given = subject(model, batches(shape), "channel4", ADAROUND)
     layer, hessian = only(given)
-    chosen = adaround.integers(layer, hessian, 300)
+    chosen = adaround.rounding(layer, hessian, 300)(layer)
     off = chosen - layer.integers().clamp(layer.lowest, layer.highest)
     assert off.abs().max() < 1
     changed = given.changed(*given.changes(ADAROUND))
     (found,) = integer_weights(changed).values()
-    expected = layer.values(chosen) / layer.values(torch.ones_like(chosen))  # without the scale
+    expected = layer.values(lambda _: chosen) / layer.values(
+        lambda _: torch.ones_like(chosen)
+    )  # without the scale
     torch.testing.assert_close(found.float(), expected, atol=1e-3, rtol=0)
 
 
@@ -63,7 +65,7 @@ def test_without_steps_weights_are_rounded_to_nearest() -> None:
     layer, hessian = only(
         subject(nn.Sequential(nn.Linear(7, 5)), batches((4, 7)), "channel8", ADAROUND)
     )
-    assert torch.equal(adaround.integers(layer, hessian, 0), layer.integers().round())
+    assert torch.equal(adaround.rounding(layer, hessian, 0)(layer), layer.integers().round())
 
 
 def test_it_is_deterministic() -> None:
@@ -72,6 +74,19 @@ def test_it_is_deterministic() -> None:
     one, two = (given.changes(ADAROUND) for _ in range(2))
     for first, second in zip(one, two, strict=True):
         assert all(map(torch.equal, first.constants.values(), second.constants.values()))
+
+
+@pytest.mark.parametrize("config", ["channel8", "group4"])
+def test_rows_are_rounded_in_parts_with_the_same_result(
+    config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = subject(nn.Sequential(nn.Linear(48, 24)), batches((4, 48)), config, ADAROUND)
+    whole = given.changes(ADAROUND)
+    monkeypatch.setattr("qreg.algorithms.hessian.PART", 8 * 48)
+    (layer,) = rounded_layers(given.candidate)
+    assert len([*layer.parts()]) == 3
+    for before, after in zip(whole, given.changes(ADAROUND), strict=True):
+        assert torch.equal(before.constants[1], after.constants[1])
 
 
 def test_it_is_not_automatic() -> None:

@@ -53,7 +53,7 @@ def solved(weight: Tensor, step: Tensor, most: int, hessian: Tensor) -> Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_column_is_rounded_and_the_rest_solved_for(kind: str, config: str) -> None:
     layer, hessian = only(made(kind, config))
-    chosen = gptq.integers(layer, hessian, block=3)
+    chosen = gptq.rounding(layer, hessian, block=3)(layer)
     for group, row in itertools.product(*map(range, layer.weight.shape[:2])):
         weight, step = layer.weight[group, row], layer.scale[group, row]
         expected = solved(weight, step, layer.highest, hessian[group])
@@ -65,7 +65,7 @@ def test_groups_of_a_row_have_separate_grids() -> None:
     given = subject(nn.Sequential(nn.Linear(6, 5)), batches((8, 6)), "group4", GPTQ)
     layer, hessian = only(given)
     assert layer.scale[0, :, 2].ne(layer.scale[0, :, 3]).all()  # groups of three
-    chosen = gptq.integers(layer, hessian, block=4)
+    chosen = gptq.rounding(layer, hessian, block=4)(layer)
     for row in range(5):
         weight, step = layer.weight[0, row], layer.scale[0, row]
         assert torch.equal(chosen[0, row], solved(weight, step, layer.highest, hessian[0]))
@@ -76,7 +76,7 @@ def test_groups_of_a_row_have_separate_grids() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_block_changes_nothing(kind: str) -> None:
     layer, hessian = only(made(kind, "channel4"))
-    first, *others = (gptq.integers(layer, hessian, block) for block in (1, 4, 128))
+    first, *others = (gptq.rounding(layer, hessian, block)(layer) for block in (1, 4, 128))
     assert all(torch.equal(first, each) for each in others)
 
 
@@ -85,12 +85,14 @@ def test_the_block_changes_nothing(kind: str) -> None:
 def test_the_program_has_the_integers_that_were_chosen(kind: str, config: str) -> None:
     given = made(kind, config)
     layer, hessian = only(given)
-    chosen = gptq.integers(layer, hessian, block=128)
+    chosen = gptq.rounding(layer, hessian, block=128)(layer)
     changed = given.changed(*given.changes(GPTQ))
     pair = [_qparams(each, layer.layer.name) for each in (changed, given.candidate.model)]
     assert all(map(torch.equal, *pair))
     (found,) = integer_weights(changed).values()
-    expected = layer.values(chosen) / layer.values(torch.ones_like(chosen))  # without the scale
+    expected = layer.values(lambda _: chosen) / layer.values(
+        lambda _: torch.ones_like(chosen)
+    )  # without the scale
     torch.testing.assert_close(found.float(), expected, atol=1e-3, rtol=0)
     (nearest,) = integer_weights(given.changed()).values()
     assert not torch.equal(found, nearest)
@@ -133,7 +135,7 @@ def test_it_is_near_the_best_of_all_integers() -> None:
     steps = torch.cartesian_prod(*[torch.tensor([-1.0, 0.0, 1.0])] * 5).double()
     all_ = (nearest + steps[:, None]).clamp(-7, 7)[:, None]
     best = torch.stack([error(each) for each in all_]).amin(0)
-    found = error(gptq.integers(layer, hessian, 128))
+    found = error(gptq.rounding(layer, hessian, 128)(layer))
     assert (found <= error(nearest) + 1e-12).all()
     assert (found <= 2 * best).all()
     assert found.sum() < 0.7 * error(nearest).sum()
@@ -165,7 +167,7 @@ def test_inputs_that_are_always_zero_are_rounded_to_nearest() -> None:
     data = [(functional.pad(x[:, :4], (0, 3)),) for (x,) in batches((4, 7))]
     given = subject(nn.Sequential(nn.Linear(7, 5)), data, "channel4", GPTQ)
     layer, hessian = only(given)
-    chosen = gptq.integers(layer, hessian, 128)
+    chosen = gptq.rounding(layer, hessian, 128)(layer)
     assert torch.equal(chosen[..., 4:], layer.integers().round()[..., 4:])
 
 

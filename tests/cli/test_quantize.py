@@ -58,7 +58,7 @@ def test_an_interrupted_quantize_goes_on_from_its_work_folder(
         result = run("quantize", model, *options)
     assert result.exit_code == 130
     assert f"stopped in try gptq; what is finished is in {work}" in result.output
-    monkeypatch.setattr("qreg.algorithms.gptq.integers", _stopped)
+    monkeypatch.setattr("qreg.algorithms.gptq.rounding", _stopped)
     assert "wrote" in succeeded("quantize", model, *options)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from attrs import evolve
 from quantizing import Net, TwoLinears, batches, quantize
 from torch import Tensor
 
@@ -25,6 +27,8 @@ from qreg.errors import (
     UnknownNameError,
 )
 from qreg.graph.prepared import observers
+from qreg.pipeline import improvement
+from qreg.utils import memory
 
 BIAS = 2
 
@@ -132,6 +136,45 @@ def test_algorithms_share_the_pass_over_the_data(registry: Registry) -> None:
     tried = [algorithm(lambda *_: [], name, statistics=[shared]) for name in ("one", "two")]
     quantize(registry, calibration=batches(4), algorithms=tried)
     assert sorted(calls) == sorted(["linear", "relu", "add"] * 3)  # one of four is held back
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_only_algorithms_of_the_library_share_the_weights(toy: ModuleType, own: bool) -> None:
+    model, shared = Net(), []
+
+    def run(candidate: Candidate, calibration: Calibration) -> list[Change]:
+        bias = linear_bias(candidate)
+        shared.append(bias.data_ptr() == model.fc.bias.data_ptr())
+        return []
+
+    tried = evolve(stock.bias_correction(), run=run) if own else algorithm(run)
+    quantize(Registry({"toy": toy}), model, algorithms=[tried])
+    assert shared == [own]
+
+
+def test_changes_of_a_large_model_are_in_files(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = algorithm(shifting(1e-7))
+    plain = quantize(registry, algorithms=[tried, stock.gptq()])
+    monkeypatch.setattr(memory, "LARGE", 1)
+    monkeypatch.setattr(memory, "PAGED", 1)
+    filed: list[bool] = []
+
+    def seen(change: Change) -> Change:
+        made = in_files(change)
+        filed.extend(
+            value.untyped_storage().filename is not None for value in made.constants.values()
+        )
+        return made
+
+    in_files = improvement._in_files
+    monkeypatch.setattr(improvement, "_in_files", seen)
+    result = quantize(registry, algorithms=[tried, stock.gptq()])
+    assert filed
+    assert all(filed) == hasattr(ctypes.CDLL(None), "madvise")
+    assert [each.after for each in result.algorithms] == [each.after for each in plain.algorithms]
+    assert torch.equal(result.run(batches()[0]), plain.run(batches()[0]))
 
 
 def raising(*_: Any) -> list[Change]:

@@ -35,16 +35,16 @@ from qreg import Registry
 from qreg.algorithms import gptq
 from test_work import identity, quantized
 
-integers, count = gptq.integers, 0
+rounding, count = gptq.rounding, 0
 
 def counted(*given, **named):
     global count
     count += 1
     if count > int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
-    return integers(*given, **named)
+    return rounding(*given, **named)
 
-gptq.integers = counted
+gptq.rounding = counted
 result = quantized(Registry({"toy": toy}, load=["toy", "algorithms"]), sys.argv[1])
 sys.stdout.write(f"{count} {identity(result)}")
 """
@@ -77,13 +77,13 @@ def registry(toy: ModuleType) -> Registry:
 def rounded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of columns of each layer that GPTQ rounds."""
     seen: list[int] = []
-    integers = gptq.integers
+    rounding = gptq.rounding
 
     def noting(layer: Any, *given: Any, **named: Any) -> Any:
         seen.append(layer.weight.shape[-1])
-        return integers(layer, *given, **named)
+        return rounding(layer, *given, **named)
 
-    monkeypatch.setattr(gptq, "integers", noting)
+    monkeypatch.setattr(gptq, "rounding", noting)
     return seen
 
 

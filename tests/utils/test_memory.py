@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import os
 import subprocess
@@ -11,6 +12,7 @@ import weakref
 from pathlib import Path
 
 import pytest
+import torch
 
 from qreg.utils import memory
 
@@ -92,3 +94,47 @@ def test_files_are_read_again_where_their_tensors_are_used(tmp_path: Path) -> No
     program = MAPPED.replace("PATH", repr(str(path)))
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert found.stdout == "True True\n", found.stderr
+
+
+FILED = (
+    MAPPED.partition("size =")[0]
+    + """
+from qreg.utils.memory import in_a_file, return_filed
+
+first = torch.arange(1 << 23).reshape(2, -1)
+before = resident()
+made = in_a_file(first)
+held = resident() - before
+read = torch.equal(made, first)
+made += 1
+grown = resident() - before
+return_filed(made)
+left = resident() - before
+size = first.nbytes
+print(held < size / 4, grown > size / 2, left < size / 4, torch.equal(made, first + 1))
+"""
+)
+HAS_MADVISE = hasattr(ctypes.CDLL(None), "madvise")
+
+
+@pytest.mark.skipif(not memory.MAPPINGS.exists(), reason="the system lists no mappings")
+def test_tensors_in_files_are_in_memory_while_they_are_read(tmp_path: Path) -> None:
+    command, env = [sys.executable, "-c", FILED], {**os.environ, "TMPDIR": str(tmp_path)}
+    found = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert found.stdout == "True True True True\n", found.stderr
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_tensor_is_left_where_a_file_does_not_pay_or_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    small, large = torch.ones(8), torch.ones(1 << 19)
+    assert memory.in_a_file(small) is small
+    assert (memory.in_a_file(large) is large) == (not HAS_MADVISE)
+    monkeypatch.setattr(memory.os, "posix_fallocate", full)
+    assert memory.in_a_file(large) is large
+    memory.return_filed(large)
+    assert large.eq(1).all()

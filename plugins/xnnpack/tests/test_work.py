@@ -36,13 +36,13 @@ def quantized(**more: Any) -> bytes:
 def test_a_run_that_was_stopped_gives_the_same_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    integers, rounded = gptq.integers, list[int]()
+    rounding, rounded = gptq.rounding, list[int]()
 
     def counted(*given: Any, **named: Any) -> Any:
         rounded.append(len(rounded))
         if len(rounded) > STOPPED_AFTER:
             raise KeyboardInterrupt
-        return integers(*given, **named)
+        return rounding(*given, **named)
 
     def stopped(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -50,7 +50,7 @@ def test_a_run_that_was_stopped_gives_the_same_file(
     expected = quantized()
     monkeypatch.setattr(calibration, "budget", lambda _: 2 * 4 * WIDTH**2)  # two layers at a time
     with monkeypatch.context() as patched:
-        patched.setattr(gptq, "integers", counted)
+        patched.setattr(gptq, "rounding", counted)
         with pytest.raises(KeyboardInterrupt):
             quantized(work=tmp_path)
     assert len([*tmp_path.iterdir()]) == STOPPED_AFTER
