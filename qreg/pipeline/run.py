@@ -31,6 +31,7 @@ from qreg.pipeline import cached
 from qreg.pipeline.calibrate import check_observers, converted_for
 from qreg.pipeline.calibration import Calibrator
 from qreg.pipeline.improvement import Trials
+from qreg.pipeline.io_ahead import check_io
 from qreg.pipeline.kept import Kept
 from qreg.pipeline.lower import supported_shapes
 from qreg.pipeline.plan import Model, planned
@@ -137,6 +138,7 @@ class Run:
             check_shards(model.graph)
         annotated = operators(model.reference)
         backend = self.goal.backend
+        check_io(self.io, model, source.example, backend)
         plan = planned(model, selection, backend, readable_again=data.readable_again)
         calibrator = Calibrator(source, data, plan, self.stages, self.workers)
         model, kept = calibrator.calibrated(model)

@@ -38,9 +38,8 @@ BATCHES = [(*each, torch.tensor([3])) for each in DATA]
 
 
 def made(registry: Any, model: nn.Module, data: Any = DATA, **given: Any) -> Any:
-    return qreg.quantize(
-        model, data[0], backend="toy", calibration=data, registry=registry, progress=False, **given
-    )
+    given = {"calibration": data, **given}
+    return qreg.quantize(model, data[0], backend="toy", registry=registry, progress=False, **given)
 
 
 @pytest.fixture(scope="module")
@@ -153,20 +152,14 @@ def test_requests_that_cannot_be_met_are_errors(
         made(registry, Doubled(), **given)
 
 
-def test_a_name_that_is_unknown_is_an_error_ahead_of_the_calibration(registry: Any) -> None:
+def test_what_cannot_be_an_integer_is_an_error_ahead_of_the_calibration(registry: Any) -> None:
     def untouched() -> Iterator[tuple[Tensor, ...]]:
         pytest.fail("the calibration data were read")
         yield from DATA
 
-    with pytest.raises(UnknownNameError, match="input or output in io 'z'"):
-        qreg.quantize(
-            Doubled(),
-            DATA[0],
-            backend="toy",
-            calibration=untouched(),
-            registry=registry,
-            io={"z": "int8"},
-        )
+    for io, message in (({"z": "int8"}, "or output in io 'z'"), ("int8", "'x' is read in float")):
+        with pytest.raises((UnknownNameError, InputError), match=message):
+            made(registry, Doubled(), calibration=untouched(), io=io)
 
 
 def test_readers_with_different_scales_are_an_error(registry: Any) -> None:
