@@ -142,6 +142,43 @@ def test_masked_attention_computes_in_the_delegate(
     assert not outside & {"aten.any.dim", "aten.eq.Scalar", "aten.mul.Scalar"}
 
 
+class Strides(nn.Module):
+    """Constants with other strides than a new tensor has, each read by an output of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one_head = nn.Parameter(torch.randn(7, 7, 1).permute(2, 0, 1)[None])
+        self.heads = nn.Parameter(torch.randn(1, 3, 7, 7).to(memory_format=torch.channels_last))
+        self.linear, self.conv = nn.Linear(8, 8), nn.Conv2d(3, 3, 3)
+        self.linear.weight = nn.Parameter(torch.randn(8, 8).t())
+        self.conv.to(memory_format=torch.channels_last)
+        self.register_buffer("expanded", torch.randn(3, 1, 1).expand(3, 7, 8))
+        self.register_buffer(
+            "state", torch.randn(SHAPE).to(memory_format=torch.channels_last), persistent=False
+        )
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> dict[str, Tensor]:
+        self.state.add_(q)
+        return {
+            "a bias of one head": attention(q[:, :1], k[:, :1], v[:, :1], self.one_head),
+            "a bias of one head, added": (q[:, :1] @ k[:, :1].mT + self.one_head).softmax(-1),
+            "a bias of heads": attention(q, k, v, self.heads),
+            "a part": self.heads.select(1, 1) + q[0, 0, :, :7],
+            "weights": self.conv(self.linear(q)),
+            "an expanded constant": q * self.expanded,
+            "state": self.state * 2,
+        }
+
+
+def test_constants_are_right_whatever_their_strides() -> None:
+    inputs = tensors(SHAPE, SHAPE, SHAPE)
+    run = loaded(qreg.lower(Strides().eval(), inputs))
+    wanted = Strides().eval()(*inputs)
+    for (case, each), output in zip(wanted.items(), run(inputs), strict=True):
+        assert compare(each, output).sqnr > 100, case
+
+
 def test_a_mask_is_written_once_for_all_layers_of_any_length() -> None:
     class Layers(nn.Module):
         def forward(self, q: Tensor, k: Tensor, positions: Tensor) -> Tensor:

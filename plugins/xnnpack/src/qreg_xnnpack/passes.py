@@ -40,6 +40,7 @@ from qreg_xnnpack.float_activations import (
 )
 from qreg_xnnpack.scale_limits import check_scales
 from qreg_xnnpack.shared_constants import separate_constants
+from qreg_xnnpack.strides import with_plain_strides
 from qreg_xnnpack.tables import silu_by_table
 from qreg_xnnpack.transforms import BIAS_POSITION
 
@@ -81,6 +82,7 @@ def ready(program: ExportedProgram) -> ExportedProgram:
                     rewrite(node)
     spell_out_bodies(program)
     separate_constants(program)
+    with_plain_strides(program)
     program.graph_module.recompile()
     return decomposed(program, {**into_products(), **into_planes()})
 
