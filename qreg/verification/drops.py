@@ -5,7 +5,8 @@ where noise is added: by computing, from the inputs to the output, or by roundin
 to the value that consumers read. A rounding is attributed to the operator whose output is rounded
 if that operator is quantized, else to the quantized consumers. If a float operator amplifies noise,
 as a layer norm that scales one large channel down does, the drop is attributed to the quantized
-operator upstream. The same holds for an operator with the scale of its input, such as a slice.
+operator upstream. The same holds for an operator with the scale of its input, such as a slice, and
+for one that reads places that others choose, such as a gather of what topk found.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ def _steps(
         before = level[source] if source else math.inf
         computed = noise.computed(value)
         after = before if computed is None else computed
-        inherited = culprit[source] if source else None
+        inherited = _chosen_by(node, culprit) or (culprit[source] if source else None)
         adds = name in quantized and not (inherited and _hands_on(node, quantized[name]))
         culprit[node] = name if adds else inherited
         if culprit[node]:
@@ -149,6 +150,20 @@ def _steps(
         if rounded is not None:
             for each in [name] if name in quantized else _readers(node, quantized):
                 yield each, _Step(after, rounded)
+
+
+def _chosen_by(node: Node, culprit: Mapping[Node, str | None]) -> str | None:
+    """Return the culprit of integers that an operator reads, such as the places that topk chose.
+
+    An operator that reads other places returns other values, however precise these are.
+    """
+    values = ((each, each.meta.get("val")) for each in node.all_input_nodes)
+    chosen = (culprit[each] for each, v in values if isinstance(v, Tensor) and not _is_float(v))
+    return next(filter(None, chosen), None)
+
+
+def _is_float(value: Tensor) -> bool:
+    return value.is_floating_point() or value.is_complex()
 
 
 def _hands_on(node: Node, decision: Decision) -> bool:

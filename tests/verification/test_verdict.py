@@ -212,3 +212,29 @@ def test_a_lost_part_is_traced_to_the_operator_that_joins_it(registry: Registry)
     assert found.drops[0].node == "add"
     assert "The SQNR of the worst slice drops most at add" in str(caught[0].message)
     assert 'quantizer.set_operator_type("aten.add.Tensor", None)' in str(caught[0].message)
+
+
+class Best(nn.Module):
+    """The values at the places of the best scores, which are almost equal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.scores, self.boxes = nn.Linear(4, 32), nn.Linear(4, 32)
+        self.scores.weight.data = self.scores.weight[:1] + 1e-4 * torch.randn(32, 4)
+        self.scores.bias.data.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.boxes(x).gather(1, self.scores(x).topk(4, dim=1)[1])
+
+
+def test_noise_of_other_places_is_traced_to_what_chooses_them(registry: Registry) -> None:
+    batches = [(torch.randn(8, 4, generator=torch.Generator().manual_seed(3)),)]
+    with pytest.warns(QualityWarning, match=r'set_module_name\("scores", None\)'):
+        result = quantized(registry, Best(), calibration=batches)
+    assert [drop.module for drop in result.verification.drops] == ["scores"]
+    quantizer = get_quantizer("toy", registry=registry).set_module_name("scores", None)
+    healed = qreg.quantize(
+        Best().eval(), batches[0], quantizer=quantizer, **options(registry, calibration=batches)
+    )
+    assert healed.verification.to_float[0].sqnr > 25
