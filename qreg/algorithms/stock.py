@@ -115,6 +115,7 @@ def gptq(damping: float = 0.01, block: int = 128) -> Algorithm:
         run=partial(_run, "gptq", parameters),
         statistics=(MOMENTS,),
         conflicts=("adaround",),
+        runs_model=False,
         parameters=parameters,
         make=gptq,
     )
@@ -133,6 +134,7 @@ def adaround(steps: int = 1000, damping: float = 0.01) -> Algorithm:
         run=partial(_run, "adaround", parameters),
         statistics=(MOMENTS,),
         conflicts=("gptq",),
+        runs_model=False,
         automatic=False,
         parameters=parameters,
         make=adaround,

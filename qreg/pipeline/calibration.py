@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -12,6 +13,7 @@ from qreg.algorithms.collecting import Collecting
 from qreg.algorithms.parts import budget, divided
 from qreg.analysis.failing import naming_failure
 from qreg.analysis.sizes import parameter_bytes
+from qreg.graph.mutation import written_buffers
 from qreg.inputs.batches import BATCH
 from qreg.inputs.fingerprint import Hashed
 from qreg.pipeline.calibrate import feed
@@ -46,8 +48,7 @@ class Calibrator:
         checked = checking_first(read, partial(self._check, model.reference))
         kept = Kept(checked, bool(self.plan.algorithms))
         observing = self.workers is None  # or shards observe
-        most = budget(parameter_bytes(self.source.program))
-        division = divided(model.graph, self.plan.statistics, most)
+        division = divided(model.graph, self.plan.statistics, self._most(model))
         collecting = Collecting(
             model.graph, self.plan.statistics, observing=observing, only=division.first
         )
@@ -77,6 +78,15 @@ class Calibrator:
         number, what = (None, "example_inputs") if example else (0, BATCH)
         with naming_failure(self.source.model, batch, number, what):
             check_agreement(self.source.model, reference, batch)
+
+    def _most(self, model: Model) -> int:
+        """Return the bytes for the values of a statistic.
+
+        Passes that begin with the second part would not have the state that calls leave.
+        """
+        if written_buffers(model.graph.graph):
+            return sys.maxsize
+        return budget(parameter_bytes(self.source.program))
 
     def _calibrate_shards(
         self, model: Model, kept: Kept, collect: Callable[[Batch], None] | None, workers: int

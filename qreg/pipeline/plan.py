@@ -125,7 +125,8 @@ def _why_not(
         )
     if reason := not_simulated(model.graph):
         return reason
-    if state := sorted(written_buffers(model.graph.graph)):
+    state = sorted(written_buffers(model.graph.graph))
+    if state and algorithm.runs_model:
         return f"the model writes to its buffer {state[0]!r}, so its calls depend on each other"
     if algorithm.applies is None:
         return None

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from qreg.algorithms.simulation import Simulation
 from qreg.analysis.interpreter import Watching
+from qreg.graph.mutation import keeping_state
 from qreg.graph.nodes import called
 from qreg.graph.prepared import constants_late, copied
 from qreg.graph.provenance import numbered
@@ -94,7 +95,8 @@ def _is_significant(gains: Sequence[float]) -> bool:
 def scored(reference: GraphModule, model: GraphModule, batches: Sequence[Batch]) -> Score:
     """Score a calibrated or converted model against its float graph; memory is that of one batch.
 
-    Observers of a prepared model round what passes through them.
+    Observers of a prepared model round what passes through them. Each batch finds the buffers that
+    the model writes to as they are before the first.
     """
     model = constants_late(copied(model))
     operators, total, here = Ratios(), Ratios(), Ratios()
@@ -117,8 +119,10 @@ def scored(reference: GraphModule, model: GraphModule, batches: Sequence[Batch])
         for batch in batches:
             wanted.clear()
             here.clear()
-            expected = _copies(watching.run(*cloned(batch)))
-            got = _copies(simulation.run(*cloned(batch)))
+            with keeping_state(reference):
+                expected = _copies(watching.run(*cloned(batch)))
+            with keeping_state(model):
+                got = _copies(simulation.run(*cloned(batch)))
             for number, (one, two) in enumerate(zip(expected, got, strict=True)):
                 classes.add(one, two)
                 if number not in squashed:

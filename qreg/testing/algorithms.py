@@ -28,7 +28,7 @@ from qreg.testing.suite import Suite
 from qreg.verification.metrics import compare_all, is_far
 from qreg.verification.runner import outputs_of
 
-DATA = ("name", "stage", "parameters", "before", "after", "conflicts", "automatic")
+DATA = ("name", "stage", "parameters", "before", "after", "conflicts", "automatic", "runs_model")
 EXACT = 60.0  # dB; a rewrite in float computes the same, up to rounding
 
 

@@ -27,7 +27,7 @@ from qreg.errors import (
     UnknownNameError,
 )
 from qreg.graph.prepared import observers
-from qreg.pipeline import improvement
+from qreg.pipeline import calibration, improvement
 from qreg.utils import memory
 
 BIAS = 2
@@ -293,21 +293,50 @@ def test_a_generator_is_read_once(toy: ModuleType) -> None:
     assert reasons["late"] == "it found nothing to change"
 
 
-def test_a_model_with_state_is_left_alone(toy: ModuleType) -> None:
-    class State(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc = torch.nn.Linear(4, 4)
-            self.register_buffer("last", torch.zeros(4))
+class State(torch.nn.Module):
+    """Two linears, of whose outputs the next call reads the mean."""
 
-        def forward(self, x: Tensor) -> Tensor:
-            y = self.fc(x + self.last)
-            self.last.copy_(y.mean(0))
-            return y
+    last: Tensor
 
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+        self.register_buffer("last", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.second(self.first(x + self.last))
+        self.last.copy_(y.mean(0))
+        return y
+
+
+def test_a_model_with_state_is_left_alone_by_what_runs_it(toy: ModuleType) -> None:
     registry = twin(toy, algorithm(raising))
     (found,) = quantize(registry, State(), algorithms="auto").algorithms
     assert found.reason.startswith("the model writes to its buffer 'last'")
+
+
+def test_weights_of_a_model_with_state_are_rounded_by_what_its_calls_read(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "budget", lambda _: 1)  # in parts, without state
+    seen: list[Tensor] = []
+
+    def run(candidate: Candidate, given: Calibration) -> list[Change]:
+        seen.extend(given.statistics["moments"][name][0] for name in ("linear", "linear_1"))
+        return list(stock.gptq().run(candidate, given))
+
+    model, tried = State(), evolve(stock.gptq(), run=run, make=None)
+    (found,) = quantize(registry, model, calibration=batches(6), algorithms=[tried]).algorithms
+    assert (found.operators, found.after is None) == (("linear", "linear_1"), False)
+    assert model.last.eq(0).all()
+    wanted = [torch.zeros(4, 4), torch.zeros(4, 4)]
+    for number, x in enumerate(batches(6)):
+        read = [x + model.last, model.first(x + model.last)]
+        if number != 1 and number != 5:  # which are held back
+            wanted = [one + each.T @ each for one, each in zip(wanted, read, strict=True)]
+        model(x)
+    torch.testing.assert_close(seen, wanted)
 
 
 def test_one_that_does_not_apply_gives_its_reason(toy: ModuleType) -> None:

@@ -49,6 +49,32 @@ def test_it_is_that_of_the_converted_model(registry: Registry) -> None:
     assert found.mean == pytest.approx((found.outputs[0] + 100) / 2)
 
 
+class Late(nn.Module):
+    """A linear of its input and that of the call ahead."""
+
+    last: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc = nn.Linear(4, 3)
+        self.register_buffer("last", torch.zeros(50, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        read = x + self.last
+        self.last.copy_(x)
+        return self.fc(read)  # type: ignore[no-any-return]
+
+
+def test_each_batch_finds_the_state_of_the_first(registry: Registry) -> None:
+    model = qreg.prepare(Late().eval(), qreg.get_quantizer("toy", registry=registry), batches()[0])
+    calibrate(model, batches(), progress=False)
+    reference = float_graph(model)
+    alone = [scored(reference, model, [batch]).batches[0] for batch in batches()]
+    assert scored(reference, model, batches()).batches == tuple(alone)
+    assert all(each.eq(0).all() for each in reference.buffers() if each.shape == (50, 4))
+
+
 @pytest.mark.parametrize(
     ("score", "better"),
     [

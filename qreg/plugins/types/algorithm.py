@@ -124,7 +124,9 @@ class Algorithm:
     ``statistics`` are collected for it in the pass that calibrates the model. ``before`` and
     ``after`` name algorithms of the same stage that run later or earlier; ``conflicts`` names
     algorithms with which this one is not combined. ``automatic`` is whether
-    ``algorithms="auto"`` includes it. ``parameters`` are the values that ``run`` was made with,
+    ``algorithms="auto"`` includes it. ``runs_model`` is whether ``run`` runs the candidate: only
+    algorithms that do not are tried on a model that writes to its buffers, whose calls depend on
+    each other. ``parameters`` are the values that ``run`` was made with,
     each a bool, int, float or str, or a sequence of them; ``make`` is a function of the module
     that accepts them by name and returns the algorithm with them.
     """
@@ -143,6 +145,7 @@ class Algorithm:
     after: tuple[str, ...] = field(default=(), converter=strings)
     conflicts: tuple[str, ...] = field(default=(), converter=strings)
     automatic: bool = True
+    runs_model: bool = True
     parameters: Mapping[str, Parameter] = field(
         factory=dict, converter=plain_parameters, hash=False
     )
