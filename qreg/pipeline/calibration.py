@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from attrs import evolve, frozen
@@ -23,7 +23,7 @@ from qreg.pipeline.shards import Sharded
 from qreg.pipeline.source import Batch, Data, Source
 from qreg.pipeline.storage import stored, temporary
 from qreg.utils.progress import Stages
-from qreg.verification.agreement import check_agreement, checking_first
+from qreg.verification.agreement import check_agreement
 
 
 @frozen
@@ -45,7 +45,7 @@ class Calibrator:
         Returns the model with the statistics, and the batches that are kept.
         """
         read = Hashed(self.data.batches(self.source))
-        checked = checking_first(read, partial(self._check, model.reference))
+        checked = _checking_first(read, partial(self._check, model.reference))
         kept = Kept(checked, bool(self.plan.algorithms))
         observing = self.workers is None  # or shards observe
         division = divided(model.graph, self.plan.statistics, self._most(model))
@@ -105,3 +105,11 @@ class Calibrator:
             sharded = Sharded(model.graph, self.source.program, example, storage, workers)
             with self.stages.stage("calibrate", count * sharded.passes) as each:
                 sharded.calibrate(each)
+
+
+def _checking_first(batches: Iterable[Batch], check: Callable[[Batch], None]) -> Iterator[Batch]:
+    """Yield the batches, and check the first one before it is yielded."""
+    for number, batch in enumerate(batches):
+        if not number:
+            check(batch)
+        yield batch

@@ -7,7 +7,7 @@ detect such a change: it compares the program with the converted model, which co
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -67,16 +67,6 @@ def check_agreement(
     found = _first_difference(float_model, prepared, sample)
     if found is not None:
         raise PreparationError(found.operator, found.module, found.sqnr, FLOOR)
-
-
-def checking_first(
-    batches: Iterable[tuple[Any, ...]], check: Callable[[tuple[Any, ...]], None]
-) -> Iterator[tuple[Any, ...]]:
-    """Yield the batches, and check the first one before it is yielded."""
-    for number, batch in enumerate(batches):
-        if not number:
-            check(batch)
-        yield batch
 
 
 @torch.no_grad()
