@@ -60,7 +60,8 @@ class UnknownNameError(QregError, LookupError):
         guesses = " or ".join(map(repr, near(name, self.known)))
         guess = f" Did you mean {guesses}?" if guesses else ""
         listed = ", ".join(self.known) or "none"
-        super().__init__(f"unknown {kind} {name!r}.{guess} Known: {listed}. {remedy}")
+        colon = ":" if kind.endswith("'") else ""  # between two names
+        super().__init__(f"unknown {kind}{colon} {name!r}.{guess} Known: {listed}. {remedy}")
 
 
 class UnknownArgumentError(UnknownNameError, TypeError):

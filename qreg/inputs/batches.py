@@ -102,8 +102,8 @@ def _with_remedy(error: MisfitError, remedy: str) -> str:
     if error.part is None:
         return f"{error.problem}."
     way = remedy.format(keep=error.part.keep)
-    rest = error.part.rest
-    return f"{error.problem}. Remove {rest}, which the model does not take, such as labels{way}."
+    rest = f"{error.part.rest}, which the model was not exported with, such as labels"
+    return f"{error.problem}. Remove {rest}{way}."
 
 
 def _misfit(problem: str, what: str, number: int | None, name: str | None = None) -> InputError:

@@ -79,9 +79,9 @@ def test_labels_are_named_with_the_line_that_saves_the_inputs_alone(
     backend = "--backends" if command == "compare" else "--backend"
     message = failed(command, model, backend, "toy", "--calibration", data)
     assert message.strip().endswith(
-        "calibration batch 0: has 2 inputs (expected 1: x). Remove item 1, which the model does "
-        "not take, such as labels: save the inputs alone, torch.save([batch[0] for batch in "
-        "batches], FILE)."
+        "calibration batch 0: has 2 inputs (expected 1: x). Remove item 1, which the model was "
+        "not exported with, such as labels: save the inputs alone, "
+        "torch.save([batch[0] for batch in batches], FILE)."
     )
 
 

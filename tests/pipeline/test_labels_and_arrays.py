@@ -120,7 +120,7 @@ def test_labels_are_named_with_the_transform_that_removes_them(
     assert message.startswith("calibration batch 1: has ")
     assert f"(expected {'x' if isinstance(batch, dict) else '1: x'})" in message
     assert message.endswith(
-        f"Remove {rest}, which the model does not take, such as labels: pass "
+        f"Remove {rest}, which the model was not exported with, such as labels: pass "
         f"transform=lambda batch: {keep}."
     )
     advised = eval(f"lambda batch: {keep}")

@@ -77,7 +77,7 @@ def test_what_is_not_given_has_its_default() -> None:
 
 
 def test_an_unknown_option_lists_those_that_there_are() -> None:
-    with pytest.raises(UnknownNameError, match=r"option of backend 'far' 'opst'.*Did you mean"):
+    with pytest.raises(UnknownNameError, match=r"option of backend 'far': 'opst'.*Did you mean"):
         complete(BACKEND, {"opst": 20})
 
 
@@ -138,7 +138,7 @@ def test_a_plugin_without_options_may_leave_the_argument_out(registry: Registry)
 
 def test_a_report_without_a_program_checks_its_options_too(plugin: Optional) -> None:
     registry = Registry({"far": plugin}, entry_points=False)
-    with pytest.raises(UnknownNameError, match="option of backend 'far' 'typo'"):
+    with pytest.raises(UnknownNameError, match="option of backend 'far': 'typo'"):
         qreg.explain(
             nn.Linear(4, 4),
             torch.randn(2, 4),

@@ -83,7 +83,7 @@ def test_the_defaults_are_a_plain_name(asked: Any, plain: Registry) -> None:
 @pytest.mark.parametrize(
     ("table", "error", "message"),
     [
-        ({"tims": 2}, UnknownNameError, "parameter of algorithm 'shift' 'tims'. .*mean 'times'"),
+        ({"tims": 2}, UnknownNameError, "parameter of algorithm 'shift': 'tims'. .*mean 'times'"),
         ({"times": 1.5}, AlgorithmError, r"'times' is 1.5 \(expected an integer\)"),
         ({"times": True}, AlgorithmError, r"'times' is True \(expected an integer\)"),
         ({"by": "2"}, AlgorithmError, r"'by' is '2' \(expected a number\)"),

@@ -90,7 +90,7 @@ def test_an_unwritable_output_is_found_before_the_model_is_read(files: Path) -> 
     ("options", "message"),
     [
         (("--backend", "xnnpak"), "Did you mean 'xnnpack'"),
-        (("--config", "int4"), "unknown config of backend 'xnnpack' 'int4'"),
+        (("--config", "int4"), "unknown config of backend 'xnnpack': 'int4'"),
     ],
 )
 def test_an_unknown_name_lists_the_known_ones(
