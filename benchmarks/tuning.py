@@ -85,9 +85,10 @@ def tuned(subject: Subject, backend: str, **options: Any) -> Row:
     def evaluate(run: Any) -> float:
         return metric.measure(subject.outputs(run))
 
+    tune = qreg.tune  # imports what all ways to quantize need, once in a process
     started = time.perf_counter()
     try:
-        found = qreg.tune(
+        found = tune(
             subject.model,
             subject.example,
             calibration=subject.calibration[:32],
@@ -126,9 +127,11 @@ def _ratio(best: qreg.Trial | None, plain: qreg.Trial) -> float | None:
 
 
 def _useful(found: qreg.Tuned) -> float:
-    """The seconds of the trials' stages, of the float evaluation and of the confirmation."""
+    """The seconds of the export, of the stages of trials, and of other evaluations."""
     stages = sum(sum(each.seconds.values()) for each in found.trials)
-    return stages + sum(found.seconds.get(name, 0.0) for name in ("evaluate float", "confirm"))
+    return stages + sum(
+        found.seconds.get(name, 0.0) for name in ("export", "evaluate float", "confirm")
+    )
 
 
 def rows(models: list[str], backends: list[str], given: Any) -> Iterator[Row]:

@@ -11,6 +11,7 @@ import held as memory
 import pytest
 from held import LAYERS, LEAST, WIDTH, Held
 from torch import nn
+from torch.fx import GraphModule
 
 from qreg.jobs.processes import new_processes
 from qreg_xnnpack import compat
@@ -49,6 +50,16 @@ def test_nothing_is_held_when_the_result_is_gone(quantized: Any) -> None:
     del result
     gc.collect()
     assert [each() for each in graphs] == [None, None]
+
+
+def test_a_lowering_holds_no_graph_afterwards(quantized: Any) -> None:
+    net = nn.Sequential(nn.Conv2d(2, 2, 1), nn.ReLU())
+    counts = []
+    for _ in range(3):
+        quantized(net, (1, 2, 4, 4), progress=False)
+        gc.collect()
+        counts.append(sum(isinstance(each, GraphModule) for each in gc.get_objects()))
+    assert counts[2] == counts[1]  # the first keeps what it needs for others
 
 
 def test_a_program_is_described_without_its_weights(quantized: Any) -> None:

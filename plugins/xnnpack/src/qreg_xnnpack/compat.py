@@ -172,6 +172,13 @@ def forget_delegates(since: Any) -> None:
             FakeTensorMode.cache.pop(key, None)
 
 
+def forget_compared_nodes() -> None:
+    """Empty the cache of the comparison of two nodes, which keeps their graphs without a limit."""
+    from executorch.exir.backend.utils import is_same_node
+
+    is_same_node.cache_clear()  # executorch 1.4.1
+
+
 def search_for_callers() -> tuple[Any, str]:
     """Return the partitioner and the name of its search for a deprecated caller on the stack."""
     # executorch 1.4.1

@@ -2,7 +2,8 @@
 
 executorch (1.4.1) copies the program of each delegate with its weights, so that the delegate can
 rewrite the graph. The delegate replaces weights, and writes to none. torch (2.13) keeps all
-delegates of a process, with the weights of their programs.
+delegates of a process, with the weights of their programs, and executorch the graphs of delegates
+whose nodes it compares.
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from qreg.backends.patching import patched
-from qreg_xnnpack.compat import copying_programs, forget_delegates, newest_fake_result
+from qreg_xnnpack.compat import (
+    copying_programs,
+    forget_compared_nodes,
+    forget_delegates,
+    newest_fake_result,
+)
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -40,9 +46,10 @@ def _sharing_weights(module: ModuleType) -> SimpleNamespace:
 
 @contextmanager
 def forgetting_delegates() -> Iterator[None]:
-    """Release, at the exit, the delegates that were called inside."""
+    """Release, at the exit, the delegates that were called inside, and the nodes compared."""
     before = newest_fake_result()
     try:
         yield
     finally:
         forget_delegates(before)
+        forget_compared_nodes()
