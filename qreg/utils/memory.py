@@ -64,6 +64,7 @@ def in_a_file(tensor: Tensor) -> Tensor:
         return tensor
     made.copy_(tensor)
     return_filed(made)
+    return_freed()  # of what computed it
     return made
 
 
