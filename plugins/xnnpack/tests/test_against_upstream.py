@@ -261,6 +261,7 @@ DYNAMIC_EXPLAINED = {
     "MobileNetV2": {"aten.conv2d.default": "after a pad, which the delegate fuses: cannot run"},
 }
 FOLDED = "one of its inputs is computed ahead of time: the graph has a constant there"
+NORMED = {"aten.add.Tensor": "a norm and no int8 operator reads it"}
 PADDED_CLAMPED = {
     "aten.pad.default": MORE,
     "aten.conv2d.default": MORE,
@@ -292,7 +293,7 @@ ARCHITECTURES: dict[str, tuple[Callable[[], nn.Module], Tensor, dict[str, str]]]
             add_pooling_layer=False,
         ),
         PIXELS,
-        {"aten.cat.default": FOLDED, "aten.gelu.default": MORE},
+        {"aten.cat.default": FOLDED, "aten.gelu.default": MORE, **NORMED},
     ),
     "BERT": (
         lambda: transformers.BertModel(
@@ -324,7 +325,7 @@ ARCHITECTURES: dict[str, tuple[Callable[[], nn.Module], Tensor, dict[str, str]]]
             )
         ),
         PIXELS,
-        {"aten.gelu.default": MORE},
+        {"aten.gelu.default": MORE, **NORMED, "aten.permute.default": "it reads such a sum"},
     ),
     "MobileViT": (
         lambda: transformers.MobileViTModel(
@@ -336,7 +337,7 @@ ARCHITECTURES: dict[str, tuple[Callable[[], nn.Module], Tensor, dict[str, str]]]
             )
         ),
         PIXELS,
-        {"aten.silu.default": MORE},
+        {"aten.silu.default": MORE, **NORMED},
     ),
 }
 

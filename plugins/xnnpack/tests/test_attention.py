@@ -222,3 +222,38 @@ def test_an_encoder_layer_is_quantized_and_its_attention_known_by_name(quantized
     names = [each.node for each in result.decisions if "attention" in each.operator]
     assert {result.audit.placements[name].place for name in names} <= {"float"}
     assert result.verification.to_converted[0].sqnr > 30
+
+
+class Residuals(nn.Module):
+    """Sums of rows of very different sizes, ahead of a norm, in several places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.head = (nn.Linear(16, 16) for _ in range(3))
+        self.norm, self.groups = nn.LayerNorm(16), nn.GroupNorm(1, 6)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        once = x + self.first(x)
+        return {
+            "a norm": self.head(self.norm(once))[:, 0],
+            "a sum and a norm": self.head(self.norm(once + x))[:, 0],
+            "a view and a norm": self.head(self.norm(once.flatten(0, 1)))[0],
+            "another norm": self.head(self.groups(self.second(x) + x))[:, 0],
+        }
+
+
+def test_rows_of_a_sum_that_a_norm_reads_keep_their_values_however_small() -> None:
+    sizes = torch.tensor([1.0, *[50.0] * 5])[:, None]
+    batches = [(torch.randn(1, 6, 16) * sizes,) for _ in range(4)]
+    model = Residuals().eval()
+    # The linear ahead of the sum has one scale for all rows too: what it costs is not of interest.
+    quantizer = qreg.get_quantizer("xnnpack").set_module_name("first", None)
+    found = qreg.quantize(
+        model, batches[0], calibration=batches, quantizer=quantizer, progress=False
+    )
+    sums = [each for each in found.decisions if each.operator == "aten.add.Tensor"]
+    assert {each.status for each in sums} == {"float"}
+    for case, wanted in model(*batches[1]).items():
+        if case != "another norm":  # over all rows
+            assert compare(wanted, found.run(*batches[1])[case]).sqnr > 25, case

@@ -17,7 +17,7 @@ from qreg.annotators.rules import (
 )
 from qreg.graph.operators import ADD, CAT, MUL, RELU, SUB
 from qreg_xnnpack.constant_operands import apart_from_float
-from qreg_xnnpack.delegate import computed_with
+from qreg_xnnpack.delegate import apart_from_norms, computed_with
 
 BOTH = patterns.operands(0, 1)
 STANDARD = apart_from_float(standard)
@@ -26,7 +26,7 @@ PRODUCT_RULES = (quantized_operands, moderate_constants, with_dimensions)
 
 ANNOTATORS = (
     chain("add_relu", ADD, BOTH, RELU, rules=SUM_RULES, annotate=STANDARD),
-    chain("add", ADD, BOTH, rules=SUM_RULES, annotate=STANDARD),
+    chain("add", ADD, BOTH, rules=(*SUM_RULES, apart_from_norms), annotate=STANDARD),
     chain("sub", SUB, BOTH, rules=SUM_RULES, annotate=STANDARD),
     # The delegate does not fuse relu into mul: each runs separately.
     chain("mul_relu", MUL, BOTH, RELU, rules=PRODUCT_RULES, annotate=apart_from_float(carried_on)),
