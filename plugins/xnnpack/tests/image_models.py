@@ -187,3 +187,18 @@ def measured(name: str, combination: str) -> tuple[float, float]:
         expected = torch.cat([model(*each).flatten() for each in batches])
     found = torch.cat([result.run(*each).flatten() for each in batches])
     return result.report.int8_share or 0.0, compare(expected, found).sqnr
+
+
+def with_rounded_weights(name: str) -> float:
+    """The SQNR to float in dB if each channel of the weights is rounded to 8 bits, and no more."""
+    make, batch = IMAGE_MODELS[name]
+    model, batches = make(), [batch() for _ in range(4)]
+    with torch.no_grad():
+        expected = torch.cat([model(*each).flatten() for each in batches])
+        for module in model.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                weight = module.weight
+                scale = weight.abs().amax(tuple(range(1, weight.dim())), keepdim=True) / 127
+                weight.copy_((weight / scale).round() * scale)
+        found = torch.cat([model(*each).flatten() for each in batches])
+    return compare(expected, found).sqnr
