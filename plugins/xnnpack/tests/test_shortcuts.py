@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.export import ExportGraphSignature
 
 pytest.importorskip("transformers")
 
@@ -99,6 +100,20 @@ def test_the_stack_is_not_searched_for_a_deprecated_caller(
     monkeypatch.setattr(qreg_xnnpack.lowering, "PATCHES", WITHOUT)
     qreg.lower(program)
     assert set(found) == {False}  # what the shortcut answers
+
+
+def test_the_inputs_are_still_gone_through_for_each_operator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table, calls = ExportGraphSignature.inputs_to_parameters, Counter[int]()
+    read = property(lambda itself: (calls.update([0]), table.__get__(itself))[1])
+    monkeypatch.setattr(ExportGraphSignature, "inputs_to_parameters", read)
+    program = torch.export.export(nn.Sequential(*[nn.Linear(4, 4)] * 6), (torch.randn(1, 4),))
+    qreg.lower(program)
+    once = calls.total()
+    monkeypatch.setattr(qreg_xnnpack.lowering, "PATCHES", WITHOUT)
+    qreg.lower(program)
+    assert once < (calls.total() - once) / 2
 
 
 def counted(call: Callable[..., Any], calls: Counter[str]) -> Callable[..., Any]:

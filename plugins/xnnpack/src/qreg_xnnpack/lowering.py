@@ -26,6 +26,7 @@ from qreg_xnnpack.copies import without_copies
 from qreg_xnnpack.embeddings import operators_outside
 from qreg_xnnpack.held_once import forgetting_delegates, weights_shared
 from qreg_xnnpack.in_place import can_write_in_place
+from qreg_xnnpack.known_inputs import inputs_known
 from qreg_xnnpack.layouts import layouts_put_right
 from qreg_xnnpack.merging import merged_by_bits
 from qreg_xnnpack.neighbours import float_beside_int8, taken_for_int8
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 # What a lowering does once, and executorch again and again. The program is the same without these.
 SHORTCUTS = (
     *(traced_once, checked_once, computed_once, decomposed_once),
-    *(merged_by_bits, weights_shared, callers_known),
+    *(merged_by_bits, weights_shared, callers_known, inputs_known),
 )
 # What a lowering changes of executorch, or does without.
 PATCHES = (
