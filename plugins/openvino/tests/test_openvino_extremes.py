@@ -8,6 +8,7 @@ import torch
 from chains import Side
 from kinds import Apply
 from torch import nn
+from torch.nn import functional as F
 
 import qreg
 from qreg.plugins.registry import installed
@@ -51,3 +52,27 @@ def test_a_sum_or_mean_meets_each_number_of_a_row_in_its_place() -> None:
     outputs = installed().backend("openvino").value.load(program)(inputs)
     for wanted, output in zip(model(*inputs), outputs, strict=True):
         torch.testing.assert_close(output, wanted, atol=1e-5, rtol=1e-5)
+
+
+LARGER: tuple[Any, ...] = (
+    lambda x: F.avg_pool2d(x, 320, 320, ceil_mode=True),
+    lambda x: F.avg_pool2d(x, (8, 9), 9, ceil_mode=True, count_include_pad=False),
+    lambda x: F.avg_pool2d(x.relu(), 9, ceil_mode=True),
+    lambda x: F.avg_pool1d(x[0], 20, ceil_mode=True)[None],
+    lambda x: F.avg_pool2d(x, 8),
+)
+
+
+def test_an_average_over_more_than_its_input_is_that_of_the_input() -> None:
+    torch.manual_seed(0)
+    parts = (nn.Sequential(nn.Conv2d(4, 4, 1), Apply(each)) for each in LARGER)
+    model = Side([nn.Sequential(*each, nn.Flatten(), nn.Linear(4, 3)) for each in parts]).eval()
+    batches = [tuple(torch.randn(1, 4, 8, 8) + 0.5 for _ in LARGER) for _ in range(4)]
+    program = torch.export.export(model, batches[0])
+    lowered = qreg.lower(program, backend="openvino")
+    found = installed().backend("openvino").value.load(lowered.program)(list(batches[1]))
+    for one, other in zip(found, model(*batches[1]), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+    result = qreg.quantize(program, batches[0], calibration=batches, backend="openvino")
+    assert result.verification is not None
+    assert min(each.sqnr for each in result.verification.to_float) > 30

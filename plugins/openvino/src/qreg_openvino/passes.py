@@ -111,8 +111,38 @@ def pad_ahead_of_averages(program: ExportedProgram) -> None:
     program.graph_module.recompile()
 
 
+def average_what_is_there(program: ExportedProgram) -> None:
+    """Rewrite an average pooling whose window is larger than its input as a mean.
+
+    That is possible in ceil mode. torch averages the values that the input has, and openvino 2025.4
+    and 2026.4 refuse the window.
+    """
+    import torch
+
+    for node in calls(program.graph, AVERAGES):
+        planes = AVERAGES[called(node)]
+        if _is_larger_than_its_input(node, planes):
+            dims = list(range(-planes, 0))
+            node.target, node.args = torch.ops.aten.mean.dim, (node.args[0], dims, True)
+            node.kwargs = {}
+    program.graph_module.recompile()
+
+
+def _is_larger_than_its_input(node: Node, planes: int) -> bool:
+    entering: Any = node.args[0]
+    sizes, window = entering.meta["val"].shape[-planes:], _sizes(argument(node, 1), planes)
+    result, divisor = node.meta["val"].shape[-planes:], argument(node, 6)
+    if any(_padding(node, planes)) or divisor or not all(isinstance(each, int) for each in sizes):
+        return False
+    pairs = list(zip(sizes, window, strict=True))
+    return set(result) == {1} and all(n <= k for n, k in pairs) and any(n < k for n, k in pairs)
+
+
 def _padding(node: Node, planes: int) -> list[int]:
-    given: Any = argument(node, 3)
+    return _sizes(argument(node, 3), planes)
+
+
+def _sizes(given: Any, planes: int) -> list[int]:
     sizes = list(given) if isinstance(given, (list, tuple)) else [given or 0]
     return sizes * planes if len(sizes) == 1 else sizes
 
