@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
+import qreg
+from qreg.plugins.registry import installed
 from qreg.programs.export import export
 from qreg_onnxruntime.compat import fx_node_name, translations_read_once, untranslated
 
@@ -67,3 +69,30 @@ def test_an_export_adds_to_no_table_but_its_own() -> None:
     found = [each.functions["aten::relu"] for each in (first, second)]
     assert len(found[0]) == len(found[1]) + 1
     assert isinstance(vars(ONNXRegistry)["from_torchlib"], classmethod)
+
+
+class Attention(nn.Module):
+    """Attention as T5 has it: its result is reshaped before its heads are joined."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.out = nn.Linear(32, 32), nn.Linear(32, 32)
+        self.biases = nn.Embedding(5, 4)  # of the distance of two positions
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        heads = self.query(x).view(1, -1, 4, 8).transpose(1, 2)
+        distance = (torch.arange(5)[:, None] - torch.arange(5)).abs()
+        bias = self.biases(distance).permute(2, 0, 1)[None]
+        y = nn.functional.scaled_dot_product_attention(heads, heads, heads, attn_mask=bias)
+        joined = y.reshape(1, 4, 5, 8).transpose(1, 2).contiguous().reshape(1, 5, -1).contiguous()
+        return self.out(joined)  # type: ignore[no-any-return]
+
+
+def test_a_view_of_an_attention_has_the_strides_that_torch_computes_last() -> None:
+    model, x = Attention().eval(), torch.randn(1, 5, 32)
+    program = export(model, (x,)).run_decompositions({})
+    with pytest.raises(torch.onnx.OnnxExporterError, match="Cannot view"):
+        torch.onnx.export(program, dynamo=True, verbose=False)
+    lowered = qreg.lower(program, backend="onnxruntime")
+    run = installed().backend("onnxruntime").value.load(lowered.program)
+    torch.testing.assert_close(run([x])[0], model(x), atol=1e-5, rtol=1e-4)

@@ -58,7 +58,7 @@ LARGER: tuple[Any, ...] = (
     lambda x: F.avg_pool2d(x, 320, 320, ceil_mode=True),
     lambda x: F.avg_pool2d(x, (8, 9), 9, ceil_mode=True, count_include_pad=False),
     lambda x: F.avg_pool2d(x.relu(), 9, ceil_mode=True),
-    lambda x: F.avg_pool1d(x[0], 20, ceil_mode=True)[None],
+    lambda x: F.avg_pool1d(x.flatten(2), 80, ceil_mode=True),
     lambda x: F.avg_pool2d(x, 8),
 )
 

@@ -65,7 +65,9 @@ def test_the_parameters_are_those_of_upstreams_quantizer_and_observers(
     found = benchmark.compare(*map(benchmark.parameters, converted))
     assert found.compared > 10
     assert found.different == []
-    assert all("dropout" in place for place in found.upstream_only)
+    # Sums that only norms read stay in float.
+    apart = ("dropout", "add", "layer_norm")
+    assert all(any(each in place for each in apart) for place in found.upstream_only)
     assert len(found.qreg_only) <= 1  # the one after a dropout, named otherwise upstream
     for side in sides:
         assert min(side.seconds[stage] for stage in ("prepare", "calibrate", "convert")) > 0

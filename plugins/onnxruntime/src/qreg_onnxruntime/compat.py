@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ NO_FUNCTION = re.compile(r"No ONNX function found for <OpOverload\(op='(.*?)', o
 # torch 2.13.0: the error for prims.copy_to, which these two are decomposed to.
 NOT_FUNCTIONAL = "aot_autograd expected to have an entirely functional graph"
 WRITES_TO_VIEWS = ("aten.diagonal_scatter.default", "aten.as_strided_scatter.default")
+PROMOTING = "insert_type_promotion_nodes"  # torch 2.13.0
 READ = "from_torchlib"  # torch 2.13.0: the method of ONNXRegistry that makes the table
 TABLES: dict[tuple[int, int], Any] = {}  # of translations, by opset and number of operators
 
@@ -79,3 +81,27 @@ def translations_read_once() -> AbstractContextManager[None]:
         return registry
 
     return patched((ONNXRegistry, READ, lambda _: staticmethod(copied)))
+
+
+def views_of_any_strides() -> AbstractContextManager[None]:
+    """Make views reshapes while ``torch.onnx`` runs a program on fake tensors, once decomposed.
+
+    torch 2.13.0 then computes other strides for an attention than in the decomposition, and a view
+    of its result, as the encoder of T5 has it, does not fit them.
+    """
+    from torch.onnx._internal.exporter import _fx_passes
+
+    return patched((_fx_passes, PROMOTING, _with_reshapes))
+
+
+def _with_reshapes(promote: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    import torch
+
+    aten = torch.ops.aten
+
+    def replacement(model: Any) -> Any:
+        for node in model.graph.find_nodes(op="call_function", target=aten.view.default):
+            node.target = aten.reshape.default
+        return promote(model)
+
+    return replacement

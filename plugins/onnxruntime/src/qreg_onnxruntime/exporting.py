@@ -11,7 +11,13 @@ from qreg.backends.naming import UniqueNames, not_converted, output_names
 from qreg.backends.patching import quiet
 from qreg.backends.unsupported import unsupported
 from qreg.graph.provenance import origin
-from qreg_onnxruntime.compat import decomposed, fx_node_name, translations_read_once, untranslated
+from qreg_onnxruntime.compat import (
+    decomposed,
+    fx_node_name,
+    translations_read_once,
+    untranslated,
+    views_of_any_strides,
+)
 from qreg_onnxruntime.translations import translations
 
 if TYPE_CHECKING:
@@ -31,7 +37,7 @@ def export(program: ExportedProgram, opset: int) -> Any:
     import torch
 
     try:
-        with quiet(*LOGGERS), translations_read_once():
+        with quiet(*LOGGERS), translations_read_once(), views_of_any_strides():
             exported = torch.onnx.export(
                 program,
                 dynamo=True,
