@@ -56,7 +56,7 @@ def in_a_file(tensor: Tensor) -> Tensor:
     Returns a small tensor itself, and any if the file cannot be made or the system cannot drop
     pages. The file is in the folder for temporary files, and needs as many bytes as the tensor.
     """
-    if tensor.nbytes < PAGED or tensor.device.type != "cpu" or not _from_c("madvise"):
+    if tensor.nbytes < PAGED or tensor.device.type != "cpu" or not _can_map():
         return tensor
     try:
         made = _mapped(tensor)
@@ -66,6 +66,11 @@ def in_a_file(tensor: Tensor) -> Tensor:
     return_filed(made)
     return_freed()  # of what computed it
     return made
+
+
+def _can_map() -> bool:
+    """Whether the system reserves the bytes of a file, as macOS does not, and drops its pages."""
+    return hasattr(os, "posix_fallocate") and _from_c("madvise") is not None
 
 
 def _mapped(tensor: Tensor) -> Tensor:

@@ -138,3 +138,11 @@ def test_a_tensor_is_left_where_a_file_does_not_pay_or_fit(
     assert memory.in_a_file(large) is large
     memory.return_filed(large)
     assert large.eq(1).all()
+
+
+def test_a_tensor_stays_in_memory_where_no_file_can_be_reserved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(os, "posix_fallocate", raising=False)  # as on macOS
+    large = torch.ones(memory.PAGED)
+    assert memory.in_a_file(large) is large

@@ -15,7 +15,7 @@ from qreg_openvino.container import GRAPH, WEIGHTS, join
 from qreg_openvino.converting import convert
 from qreg_openvino.fusions import keep_apart_from_activations, keep_reductions_apart
 from qreg_openvino.named_weights import named_weights
-from qreg_openvino.passes import average_what_is_there, copies, pad_ahead_of_averages, scaled
+from qreg_openvino.passes import copies, oversized_averages_as_means, pad_ahead_of_averages, scaled
 from qreg_openvino.permutations import drop_undone_permutations
 from qreg_openvino.products_of_activations import keep_from_products
 from qreg_openvino.quantized_io import describe_quantized_io, spell_out_quantized_io
@@ -35,7 +35,7 @@ def lower(program: ExportedProgram) -> Lowered:
     """
     functional = program.run_decompositions(into_products())
     check_lowerable(functional)
-    average_what_is_there(functional)
+    oversized_averages_as_means(functional)
     pad_ahead_of_averages(functional)
     keep_apart_from_activations(functional)
     keep_reductions_apart(functional)

@@ -111,7 +111,7 @@ def pad_ahead_of_averages(program: ExportedProgram) -> None:
     program.graph_module.recompile()
 
 
-def average_what_is_there(program: ExportedProgram) -> None:
+def oversized_averages_as_means(program: ExportedProgram) -> None:
     """Rewrite an average pooling whose window is larger than its input as a mean.
 
     That is possible in ceil mode. torch averages the values that the input has, and openvino 2025.4
