@@ -38,6 +38,7 @@ _replaced: list[Replacement] = []  # what torch has, while at least one lowering
 _running = 0
 _operators: dict[Any, set[Any]] = {}  # what was collected last, by what was registered
 _froze = False
+_exempted = False  # whether the program had exempted objects when a lowering began
 
 
 @contextmanager
@@ -60,11 +61,13 @@ def shortcuts() -> Iterator[None]:
 def _begin() -> None:
     """Replace the functions, and exempt what exists from the searches for garbage.
 
-    A lowering creates enough objects for many searches. Each would go through all of torch's.
+    A lowering creates enough objects for many searches. Each would go through all of torch's. A
+    program that has exempted its objects keeps them so: they are counted once, one by one.
     """
-    global _froze
+    global _froze, _exempted
     _replace()
-    _froze = not gc.get_freeze_count()  # a program that has exempted its objects keeps them so
+    _exempted = _exempted or gc.get_freeze_count() > 0
+    _froze = not _exempted
     if _froze:
         gc.freeze()
 

@@ -244,8 +244,9 @@ def test_graph_modules_are_still_recompiled_and_hardly_called(
 
 
 @pytest.fixture
-def _nothing_is_exempt() -> Iterator[None]:
+def _nothing_is_exempt(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As for users; the tests have exempted their modules (``conftest.py``)."""
+    monkeypatch.setattr(import_module("qreg.programs.shortcuts"), "_exempted", False)
     gc.unfreeze()
     yield
     gc.unfreeze()
@@ -265,14 +266,17 @@ def test_what_exists_is_exempt_from_the_search_for_garbage_until_the_lowering_en
 
 
 @pytest.mark.usefixtures("_nothing_is_exempt")
-def test_what_a_program_has_exempted_stays_so() -> None:
+def test_what_a_program_has_exempted_stays_so_and_is_counted_once(counted: Counted) -> None:
     gc.freeze()
-    frozen = gc.get_freeze_count()
+    count = gc.get_freeze_count
+    frozen, counts = count(), counted(gc, "get_freeze_count")
     created: list[list[int]] = [[] for _ in range(1000)]
-    with shortcuts():
-        assert 0 < gc.get_freeze_count() <= frozen  # less what is deleted meanwhile
-    assert 0 < gc.get_freeze_count() <= frozen
+    for _ in range(2):
+        with shortcuts():
+            assert 0 < count() <= frozen  # less what is deleted meanwhile
+        assert 0 < count() <= frozen
     assert len(created) == 1000
+    assert len(counts) == 1
 
 
 def test_explain_decides_alike_with_and_without_them(
