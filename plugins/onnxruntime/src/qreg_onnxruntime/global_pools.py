@@ -1,6 +1,7 @@
 """Rewrite means over the dimensions of an image as global average pools.
 
-A global average pool has an integer kernel.
+A global average pool has an integer kernel, which onnxruntime 1.32 refuses to run where the scale
+of its sum is 256 times the scale of its result or more.
 """
 
 from __future__ import annotations
@@ -8,25 +9,52 @@ from __future__ import annotations
 from typing import Any
 
 SPATIAL = [2, 3]
+# Of the scale of the sum to that of the result. Merged quantizations have 1/16 of a scale at least.
+LARGEST_RATIO = 256 / 16
 
 
 def with_global_pools(model: Any) -> Any:
     """Rewrite a model in place: torch.onnx exports every average of an image as a ReduceMean."""
     graph = model.graph
-    ranks = _ranks(graph)
+    shapes = _shapes(graph)
     constants = {each.name: each for each in graph.initializer}
+    scales = _scales(graph, constants)
     for position, node in reversed(list(enumerate(graph.node))):
-        rank = ranks.get(node.input[0]) if node.op_type == "ReduceMean" else None
-        if rank == 4 and _axes(node, constants, rank) == SPATIAL:
+        shape = shapes.get(node.input[0], ()) if node.op_type == "ReduceMean" else ()
+        spatial = len(shape) == 4 and _axes(node, constants, 4) == SPATIAL
+        if spatial and _computes(node, shape[2] * shape[3], scales):
             _replace(graph, position, node)
     return model
 
 
-def _ranks(graph: Any) -> dict[str, int]:
+def _shapes(graph: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of the values of a graph; dimensions of unknown size are 1."""
     return {
-        value.name: len(value.type.tensor_type.shape.dim)
+        value.name: tuple(each.dim_value or 1 for each in value.type.tensor_type.shape.dim)
         for value in (*graph.value_info, *graph.input)
     }
+
+
+def _scales(graph: Any, constants: dict[str, Any]) -> dict[str, float]:
+    """The scales of the values that are read or written by a quantization per tensor."""
+    from onnx import numpy_helper
+
+    scales = {}
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.input[1] in constants:
+            scale = numpy_helper.to_array(constants[node.input[1]])
+            value = node.input[0] if node.op_type == "QuantizeLinear" else node.output[0]
+            if scale.size == 1:
+                scales[value] = float(scale.item())
+    return scales
+
+
+def _computes(node: Any, elements: int, scales: dict[str, float]) -> bool:
+    """Whether the integer kernel runs with the scales of a mean, if both are known."""
+    entering, leaving = scales.get(node.input[0]), scales.get(node.output[0])
+    if entering is None or leaving is None:
+        return True
+    return entering < LARGEST_RATIO * leaving * elements
 
 
 def _axes(node: Any, constants: dict[str, Any], rank: int) -> list[int]:

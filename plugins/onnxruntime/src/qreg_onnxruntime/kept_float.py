@@ -3,8 +3,7 @@
 If the input and the output activation of a compute operator are quantized, onnxruntime 1.32
 quantizes its float weights, although its user kept them in float. Softmax and average pools get
 integer kernels that are 2 to 4 times slower than the float kernels with their conversions; the
-integer pool counts the last windows wrongly in ceil mode. A Max with the least number prevents
-these rewrites and changes no value.
+integer pool counts the last windows wrongly in ceil mode. A barrier prevents these rewrites.
 """
 
 from __future__ import annotations
@@ -14,19 +13,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from qreg.graph.walks import reachable
+from qreg_onnxruntime.barriers import PASSING, insert_barrier
 
 PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 SLOWER = ("AveragePool", "Softmax")
-# What the runtime moves a quantization across, or removes upstream of one.
-PASSING = (
-    *("Add", "Relu", "Clip", "MaxPool", "Identity"),
-    *("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Expand"),
-)
-LEAST = "least_number"
 
 
 def with_kept_float(model: Any) -> Any:
-    """Insert a Max downstream of such operators; the model is rewritten in place."""
+    """Insert a barrier downstream of such operators; the model is rewritten in place."""
     graph = model.graph
     producers = {name: node for node in graph.node for name in node.output}
     consumers: dict[str, list[Any]] = defaultdict(list)
@@ -48,7 +42,7 @@ def with_kept_float(model: Any) -> Any:
         )
         enclosed = _has(above, "DequantizeLinear") and _has(below, "QuantizeLinear")
         if enclosed and _is_float(node, producers):
-            _protect(graph, node, consumers[node.output[0]])
+            insert_barrier(graph, node, consumers[node.output[0]])
     return model
 
 
@@ -65,21 +59,3 @@ def _is_float(node: Any, producers: dict[str, Any]) -> bool:
     while weight is not None and weight.op_type == "Transpose":
         weight = producers.get(weight.input[0])
     return weight is None or weight.op_type != "DequantizeLinear"
-
-
-def _protect(graph: Any, node: Any, consumers: Iterable[Any]) -> None:
-    import numpy
-    from onnx import helper, numpy_helper
-
-    if LEAST not in {each.name for each in graph.initializer}:
-        least = numpy.array(numpy.finfo(numpy.float32).min, numpy.float32)
-        graph.initializer.append(numpy_helper.from_array(least, LEAST))
-    value = node.output[0]
-    protected = f"{value}_protected"
-    for consumer in consumers:
-        names = [protected if name == value else name for name in consumer.input]
-        consumer.input[:] = names
-    position = [each.name for each in graph.node].index(node.name) + 1
-    graph.node.insert(
-        position, helper.make_node("Max", [value, LEAST], [protected], f"Max_{value}")
-    )

@@ -14,6 +14,7 @@ from qreg_onnxruntime.packed_weights import with_packed_weights
 from qreg_onnxruntime.passes import ready
 from qreg_onnxruntime.quantized_io import describe_quantized_io
 from qreg_onnxruntime.reading import Optimized
+from qreg_onnxruntime.separate_ranges import with_separate_ranges
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -31,7 +32,7 @@ def lower(program: ExportedProgram, opset: int = 21) -> Lowered:
     check_lowerable(functional)
     absorbed = ready(functional)
     model = with_packed_weights(export(functional, opset))
-    model = with_kept_float(with_global_pools(model))
+    model = with_separate_ranges(with_kept_float(with_global_pools(model)))
     describe_quantized_io(model, Boundary.of_program(functional))
     onnx.checker.check_model(model, full_check=True)
     written: bytes = model.SerializeToString()
