@@ -32,6 +32,8 @@ from typing import Any
 
 import pytest
 
+pytest_plugins = ["seeding"]  # of tests/
+
 TRACE = "torch.__trace"  # torch 2.13.0: its handlers decide whether traces are written
 MORE_GRAPHS = 400
 EXPORT = "_get_aten_graph_module_for_pattern"  # torchao 0.18.0

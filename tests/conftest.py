@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 TOY = Path(__file__).with_name("toy.py")
 
-# A busy machine generates and runs examples slowly, which is not an error of the code.
-settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A busy machine generates and runs examples slowly, which is not an error of the code. Each run has
+# the same examples.
+settings.register_profile(
+    "any speed", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any speed")
 
 

@@ -95,10 +95,12 @@ def _zoo() -> dict[str, Odd]:
 @functools.cache
 def odd_models() -> dict[str, torch.export.ExportedProgram]:
     """Return the exported program of each odd model, by a description of it."""
-    return {
-        f"a model with {name}": export(Model(each.function), each.inputs, each.dynamic_shapes)
-        for name, each in _zoo().items()
-    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return {
+            f"a model with {name}": export(Model(each.function), each.inputs, each.dynamic_shapes)
+            for name, each in _zoo().items()
+        }
 
 
 def variants(sample: Sample) -> Iterator[tuple[str, GraphModule]]:

@@ -24,7 +24,7 @@ TRAINED = {
 def samples() -> Iterator[tuple[str, Sample]]:
     """One for each annotator, one for each config, one for the backend."""
     torch.manual_seed(0)
-    for name in CASES.keys() & {annotator.name for annotator in ANNOTATORS}:
+    for name in sorted(CASES.keys() & {annotator.name for annotator in ANNOTATORS}):
         module, shapes = CASES[name]
         configs = [STATIC, DYNAMIC] if name in ("linear", "addmm", "matmul_weight") else [STATIC]
         yield name, Sample(module, tuple(map(torch.randn, shapes)), configs)

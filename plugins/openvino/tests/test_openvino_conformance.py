@@ -23,7 +23,7 @@ def samples() -> Iterator[tuple[str, Sample]]:
     """One for each annotator, one for each config, one for the backend."""
     torch.manual_seed(0)
     names = {annotator.name for annotator in ANNOTATORS}
-    for name in names & CASES.keys():
+    for name in sorted(names & CASES.keys()):
         module, shapes = CASES[name]
         yield name, Sample(module, tuple(map(torch.randn, shapes)))
     for name, module in TRAINED.items():
