@@ -235,6 +235,43 @@ NORMS: dict[str, Case] = {
         (TIMES,),
         ["conv1d", "relu", "mul", "add", "conv1d"],
     ),
+    "a norm over flattened tokens": (
+        lambda: Call(
+            lambda m, x: (lambda y: m.norm(y.flatten(0, 1)).reshape_as(y))(m.linear(x)),
+            linear=nn.Linear(9, 5, bias=False),
+            norm=nn.BatchNorm1d(5),
+        ),
+        (TIMES,),
+        ["linear", "flatten", "reshape_as"],
+    ),
+    "a norm between transpositions": (
+        lambda: Call(
+            lambda m, x: m.norm(m.linear(x).transpose(1, 2)).transpose(1, 2),
+            linear=nn.Linear(9, 4),  # as many channels as tokens
+            norm=nn.BatchNorm1d(4),
+        ),
+        (TIMES,),
+        ["linear", "transpose", "transpose"],
+    ),
+    "a norm over flattened pixels": (
+        lambda: nn.Sequential(nn.Conv2d(4, 6, 3), nn.Flatten(2), nn.BatchNorm1d(6)),
+        (IMAGE,),
+        ["conv2d", "flatten"],
+    ),
+    "a norm over channels and pixels": (
+        lambda: nn.Sequential(nn.Conv2d(4, 6, 3), nn.Flatten(1), nn.BatchNorm1d(150)),
+        (IMAGE,),
+        ["conv2d", "flatten", "mul", "add"],
+    ),
+    "a norm over tokens that others read": (
+        lambda: Call(
+            lambda m, x: (lambda y: m.norm(y.flatten(0, 1)) + y.view(-1, 5))(m.linear(x)),
+            linear=nn.Linear(9, 5),
+            norm=nn.BatchNorm1d(5),
+        ),
+        (TIMES,),
+        ["linear", "flatten", "mul", "add", "view", "add"],
+    ),
     "a linear over three dimensions": (
         lambda: nn.Sequential(nn.Linear(9, 9), nn.BatchNorm1d(4)),
         (TIMES,),

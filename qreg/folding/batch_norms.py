@@ -1,7 +1,8 @@
 """Eliminate the batch norms from a graph that is quantized after training.
 
 A norm downstream of a convolution or linear layer without other users is folded into the layer's
-weight and bias, separately for each call of the layer. Any other norm becomes a multiplication and
+weight and bias, separately for each call of the layer, also if views are between the two. Any
+other norm becomes a multiplication and
 an addition. torchao 0.18 folds norms too, ahead of the quantizer. torchao checks neither for other
 users of the convolution's output nor for other calls that share its weight. So no norm may be left
 for torchao to fold.
@@ -21,8 +22,9 @@ from attrs import define, frozen
 from torch import Tensor
 
 from qreg.folding.constants import constant_nodes
+from qreg.folding.upstream import Upstream
 from qreg.graph.nodes import argument, sole_user
-from qreg.graph.operators import ADDMM, CONV, LINEAR, TRANSPOSED
+from qreg.graph.operators import ADDMM, LINEAR, TRANSPOSED
 from qreg.plugins.operator_names import operator_name
 
 if TYPE_CHECKING:
@@ -33,10 +35,8 @@ aten = torch.ops.aten
 
 NORMS = ("aten.batch_norm.default", "aten.instance_norm.default")
 NORM_WITHOUT_TRAINING = "aten._native_batch_norm_legit_no_training.default"
-PADDED = ("aten.conv1d.padding", "aten.conv2d.padding", "aten.conv3d.padding")
-CONVOLUTIONS = (*CONV, *PADDED)
-WEIGHTED = frozenset({*CONVOLUTIONS, *TRANSPOSED, *LINEAR, *ADDMM})
-# The name of the norm that was folded into a node, whose output the node now computes.
+# The name of the node whose output a node computes now that a norm is folded into a layer; empty if
+# no node had that output.
 COMPUTES = "qreg_computes"
 
 
@@ -125,18 +125,21 @@ def _first_of(node: Node, output: Node, target: Any, arguments: tuple[Any, ...])
 
 
 def _rewrite(norm: Norm, constants: set[Node]) -> None:
-    layer = norm.entering
     known = constants.issuperset(norm.parameters)
+    upstream = Upstream.of(norm.node, norm.entering)
     if not known:
-        arguments = (layer, norm.weight, norm.bias, norm.mean, norm.variance, False, 0.0, norm.eps)
+        given = (norm.entering, norm.weight, norm.bias, norm.mean, norm.variance)
+        arguments = (*given, False, 0.0, norm.eps)
         kept = _first_of(norm.node, norm.output, aten.native_batch_norm.default, arguments)
         norm.output.replace_all_uses_with(kept)
-    elif _can_take(layer, norm, constants):
-        built = Builder(layer, constants)
+    elif upstream is not None and _can_take(upstream, constants):
+        built = Builder(upstream.layer, constants)
         _bring_ahead(norm.parameters)
-        _fold(built, layer, *_affine(built, norm))
-        layer.meta[COMPUTES] = norm.output.name
-        norm.output.replace_all_uses_with(layer)
+        _fold(built, upstream.layer, *_affine(built, norm))
+        for node in (upstream.layer, *upstream.views):
+            node.meta[COMPUTES] = ""
+        norm.entering.meta[COMPUTES] = norm.output.name
+        norm.output.replace_all_uses_with(norm.entering)
     else:
         built = Builder(norm.node, constants)
         norm.output.replace_all_uses_with(_arithmetic(built, norm))
@@ -144,23 +147,22 @@ def _rewrite(norm: Norm, constants: set[Node]) -> None:
         node.graph.erase_node(node)
 
 
-def _can_take(layer: Node, norm: Norm, constants: set[Node]) -> bool:
+def _can_take(upstream: Upstream, constants: set[Node]) -> bool:
     """Whether a norm can be folded into the layer upstream.
 
-    The layer's output must have no other users, and its weight and bias must be constants. The
-    norm applies to the second axis of the output, which must be the channel axis of the layer.
+    The layer's weight and bias must be constants. The norm applies to the second axis of its input,
+    which must have the channels of the layer.
     """
+    layer = upstream.layer
     name = operator_name(layer.target)
-    if layer.op != "call_function" or name not in WEIGHTED or sole_user(layer) is not norm.node:
-        return False
     weight, bias = _weight_and_bias(layer)
     if not constants.issuperset(each for each in (weight, bias) if each is not None):
         return False
-    rank = layer.meta["val"].dim()
     if name in LINEAR or name in ADDMM:
         scaled = any(value != 1 for value in layer.kwargs.values())
-        return rank == 2 and weight.meta["val"].dim() == 2 and not scaled
-    return bool(rank == weight.meta["val"].dim())
+        if weight.meta["val"].dim() != 2 or scaled:
+            return False
+    return upstream.axis == 1
 
 
 def _weight_and_bias(layer: Node) -> tuple[Node, Node | None]:

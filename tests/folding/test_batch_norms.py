@@ -69,6 +69,21 @@ def test_the_decomposed_norm_is_folded_too() -> None:
     assert is_close(module, model, x)
 
 
+def test_a_norm_over_tokens_is_folded_where_their_number_varies() -> None:
+    module = with_statistics(
+        Call(
+            lambda m, x: m.norm(m.linear(x).flatten(0, 1)),
+            linear=nn.Linear(8, 6),
+            norm=nn.BatchNorm1d(6),
+        )
+    )
+    shapes = ({0: torch.export.Dim.DYNAMIC},)
+    program = torch.export.export(module, (torch.randn(2, 5, 8),), dynamic_shapes=(shapes,))
+    model = folded(program.module(check_guards=False))
+    assert not {MUL, NO_STATISTICS} & set(operators(model))
+    assert is_close(module, model, torch.randn(3, 5, 8))
+
+
 def test_factors_have_the_type_of_what_they_multiply(capture: Capture) -> None:
     module = with_statistics(nn.BatchNorm2d(4))
     x = torch.randn(IMAGE).bfloat16()
