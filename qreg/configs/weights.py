@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from qreg.configs.factory import SYMMETRIC_INT8, Codes, weight_spec
+from qreg.configs.factory import INT4, SYMMETRIC_INT8, Codes, weight_spec
 from qreg.configs.groups import groupwise_spec
+from qreg.plugins.types.backend import SupportedConfig
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
@@ -33,3 +35,17 @@ def weight_config(
     else:
         spec = groupwise_spec(weight, group_size, eps=eps)
     return QuantizationConfig(None, None, spec, None, False)
+
+
+def configs_in_groups(sizes: Iterable[int]) -> Iterator[SupportedConfig]:
+    """Yield the configs of 4-bit weights in groups; the first size is the default.
+
+    They are named ``int4_weight_groupwise``, ``int4_weight_groupwise_128``.
+    """
+    for number, size in enumerate(sizes):
+        yield SupportedConfig(
+            f"int4_weight_groupwise{f'_{size}' if number else ''}",
+            f"float activations; 4-bit weights in groups of {size}, for linear",
+            "weight",
+            functools.partial(weight_config, INT4, group_size=size),
+        )

@@ -56,6 +56,23 @@ def test_the_program_multiplies_by_the_rounded_weight(config: str, bias: bool, x
     assert not result.audit.defects
 
 
+def test_an_addmm_has_packed_weights_too() -> None:
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.randn(64, 16)), nn.Parameter(torch.ones(16))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.addmm(self.bias, x, self.weight)
+
+    torch.manual_seed(0)
+    model, x = Turned(), torch.randn(3, 64)
+    result = quantize(model, x, config="int4_weight_groupwise")
+    wanted = x @ rounded(model.weight.T, 4, 32).T + model.bias
+    torch.testing.assert_close(result.converted(x), wanted.detach())
+    assert result.report.operators[0].lowered_as == "MatMulNBits"
+
+
 def test_a_shared_weight_is_stored_once_in_its_bits() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:

@@ -24,10 +24,12 @@ class Call(nn.Module):
 class Times(nn.Module):
     """``x @ w``, or ``addmm`` with a bias, for a weight that lies as in GPT-2."""
 
-    def __init__(self, function: Callable[..., Tensor], columns: int = 8) -> None:
+    def __init__(
+        self, function: Callable[..., Tensor], columns: int = 8, *, inputs: int = 16
+    ) -> None:
         super().__init__()
         self.function = function
-        self.weight, self.bias = nn.Parameter(torch.randn(16, columns)), torch.randn(columns)
+        self.weight, self.bias = nn.Parameter(torch.randn(inputs, columns)), torch.randn(columns)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(self.bias, x, self.weight)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import qreg
-from qreg_xnnpack.transposing import with_linears
+from qreg.graph.transposing import with_linears
 
 
 class Conv1D(nn.Module):
@@ -67,7 +67,7 @@ def exported() -> torch.fx.GraphModule:
 
 
 def test_a_weight_is_transposed_once_for_all_calls() -> None:
-    rewritten = with_linears(exported(), frozenset({"dynamic"}))
+    rewritten = with_linears("dynamic")(exported(), frozenset({"dynamic"}))
     weights = [n.args[1] for n in rewritten.graph.nodes if str(n.target) == "aten.linear.default"]
     assert len(weights) == 3
     assert weights[1] is weights[2]
@@ -77,4 +77,5 @@ def test_a_weight_is_transposed_once_for_all_calls() -> None:
 @pytest.mark.parametrize("mode", ["static", "qat"])
 def test_weights_of_other_configs_stay(mode: qreg.Mode) -> None:
     before = exported()
-    assert str(with_linears(exported(), frozenset({mode})).graph) == str(before.graph)
+    after = with_linears("dynamic")(exported(), frozenset({mode}))
+    assert str(after.graph) == str(before.graph)

@@ -7,14 +7,12 @@ symmetric, in [-127, 127], or in [-64, 63] for x86 processors without VNNI.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from qreg import SupportedConfig
 from qreg.backends.limits import ConfigLimits
 from qreg.configs.factory import (
     EPS,
-    INT4,
     SYMMETRIC_INT8,
     UINT8,
     VARIANTS,
@@ -22,8 +20,8 @@ from qreg.configs.factory import (
     config,
     named_by_processor,
 )
-from qreg.configs.groups import group_size_of
-from qreg.configs.weights import weight_config
+from qreg.configs.groups import wrong_groups
+from qreg.configs.weights import configs_in_groups, weight_config
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
@@ -34,7 +32,6 @@ LIMITS = ConfigLimits(
     "ONNX Runtime", activations=("uint8",), dynamic=("uint8",), whole_range=True, groups=True
 )
 GROUPS = (32, 128)
-SMALLEST_GROUP = 16
 
 
 def get_uint8_quantization_config(
@@ -70,27 +67,9 @@ def supported_configs() -> Iterable[SupportedConfig]:
         "weight",
         weight_config,
     )
-    for size in GROUPS:
-        yield SupportedConfig(
-            f"int4_weight_groupwise{'' if size == GROUPS[0] else f'_{size}'}",
-            f"float activations; 4-bit weights in groups of {size}, for linear",
-            "weight",
-            partial(weight_config, INT4, group_size=size),
-        )
+    yield from configs_in_groups(GROUPS)
 
 
 def refuses(config: QuantizationConfig) -> str | None:
     """Return why the runtime does not compute with a config in integers, or None."""
-    return LIMITS(config) or _wrong_groups(config)
-
-
-def _wrong_groups(config: QuantizationConfig) -> str | None:
-    from qreg.configs.validation import mode_of
-
-    size = group_size_of(config.weight)
-    if size is None:
-        return None
-    if size < SMALLEST_GROUP or size & (size - 1):
-        return f"its weights are in groups of {size} (expected a power of 2 from {SMALLEST_GROUP})"
-    weight_only = mode_of(config) == "weight"
-    return None if weight_only else "its weights are in groups, which need float activations"
+    return LIMITS(config) or wrong_groups(config)

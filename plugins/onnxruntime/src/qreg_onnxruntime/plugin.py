@@ -5,6 +5,7 @@ from __future__ import annotations
 from qreg import Backend, BackendPlugin, Option, Requirement
 from qreg.graph.recurrence import with_whole_recurrence
 from qreg.graph.rewrites import separate_odd_biases, simplified
+from qreg.graph.transposing import with_linears
 from qreg_onnxruntime.annotators import ANNOTATORS
 from qreg_onnxruntime.clamps import clamped_first
 from qreg_onnxruntime.config import refuses, supported_configs
@@ -38,7 +39,13 @@ ONNXRUNTIME = Backend(
         Option("threads", 0, "number of threads per operator (0: the runtime decides)", at="load"),
     ),
     refuses=refuses,
-    transforms=(with_whole_recurrence(WHOLE), simplified, separate_odd_biases, clamped_first),
+    transforms=(
+        with_whole_recurrence(WHOLE),
+        simplified,
+        separate_odd_biases,
+        clamped_first,
+        with_linears("weight"),
+    ),
     stateless="an ONNX program keeps no state from one run to the next",
     reproducible=True,
     load=load,

@@ -19,6 +19,7 @@ from qreg.annotators.rules import (
     several_inputs,
 )
 from qreg.configs.depthwise import full_range
+from qreg.configs.groups import whole_groups
 from qreg.graph.operators import (
     ADDMM,
     CAT,
@@ -32,7 +33,14 @@ from qreg.graph.operators import (
     MOVES,
     RELU,
 )
-from qreg_openvino.rules import bounded, fused_dimensions, plain_average, plain_maximum, rows
+from qreg_openvino.rules import (
+    bounded,
+    fused_dimensions,
+    plain_average,
+    plain_maximum,
+    rows,
+    several_rows,
+)
 from qreg_openvino.transposed import transposed
 
 if TYPE_CHECKING:
@@ -83,7 +91,7 @@ ANNOTATORS: tuple[Annotator, ...] = (
         LINEAR,
         patterns.weighted(),
         modes=WEIGHT,
-        rules=(constant_weight, rows),
+        rules=(constant_weight, rows, several_rows, whole_groups),
         summary="linear with float activations",
     ),
     chain("cat", CAT, patterns.listed(), rules=CAT_RULES, annotate=joined),

@@ -7,7 +7,7 @@ fails if one is moved or renamed.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ NOT_CONVERTED = re.compile(
 QUANTIZE = "FakeQuantize"
 
 
-def decomposed(program: ExportedProgram) -> ExportedProgram:
-    """Decompose a program into the operators that OpenVINO's frontend converts."""
+def decomposed(program: ExportedProgram, whole: Set[Any] = frozenset()) -> ExportedProgram:
+    """Decompose a program into the operators that OpenVINO's frontend converts, and ``whole``."""
     import torch
     from openvino.frontend.pytorch.torchdynamo.decompositions import (
         ops_to_not_decompose,  # openvino 2026.4.1
     )
 
-    kept = ops_to_not_decompose()
+    kept = {*ops_to_not_decompose(), *whole}
     table: Any = torch.export.default_decompositions()
     wanted = {op: how for op, how in table.items() if op not in kept}
     made: ExportedProgram = program.run_decompositions(wanted)

@@ -22,13 +22,16 @@ from qreg.configs.factory import (
     config,
     named_by_processor,
 )
-from qreg.configs.weights import weight_config
+from qreg.configs.groups import group_size_of, wrong_groups
+from qreg.configs.weights import configs_in_groups, weight_config
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
 # OpenVINO stores weights of fewer than 7 bits in 4 bits; it then computes in float or wrongly.
 LIMITS = ConfigLimits("OpenVINO", activations=("int8", "uint8"), whole_range=True, weight_span=126)
+IN_GROUPS = ConfigLimits("OpenVINO", activations=LIMITS.activations, groups=True)
+GROUPS = (32, 64, 128)
 
 
 def get_int8_quantization_config(
@@ -61,3 +64,11 @@ def supported_configs() -> Iterable[SupportedConfig]:
         "weight",
         weight_config,
     )
+    yield from configs_in_groups(GROUPS)
+
+
+def refuses(config: QuantizationConfig) -> str | None:
+    """Return why the runtime does not compute with a config in integers, or None."""
+    if group_size_of(config.weight) is None:
+        return LIMITS(config)
+    return IN_GROUPS(config) or wrong_groups(config)

@@ -15,6 +15,7 @@ from qreg.graph.provenance import origin
 from qreg_openvino.compat import converted, decomposed, drop_fused_names, fx_node_names, unconverted
 from qreg_openvino.passes import as_function
 from qreg_openvino.snippets import keep_layers_apart, keep_transposes_apart
+from qreg_openvino.weights_in_groups import operators_for_groups, pack, spell_out_groups
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -29,8 +30,9 @@ def convert(program: ExportedProgram) -> Any:
 
     Raises ``LoweringError``, which lists the operators that OpenVINO has no conversion for.
     """
-    known = decomposed(program)
+    known = decomposed(program, operators_for_groups(program))
     graph_module = as_function(known)
+    spell_out_groups(graph_module)
     try:
         with quiet():  # openvino 2025.4 uses names that torch deprecates
             model = converted(graph_module)
@@ -39,6 +41,7 @@ def convert(program: ExportedProgram) -> Any:
         if not missing:
             raise not_converted("OpenVINO", graph_module.graph, missing, cause) from cause
         raise unsupported("OpenVINO has no conversion", [lambda: known], missing) from cause
+    pack(model)
     model = _with_all_inputs(model, graph_module.graph)
     keep_layers_apart(model)
     keep_transposes_apart(model)

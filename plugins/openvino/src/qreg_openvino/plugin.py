@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from qreg import Backend, BackendPlugin, Files, Option, Requirement
 from qreg.graph.recurrence import with_whole_recurrence
+from qreg.graph.transposing import with_linears
 from qreg_openvino.annotators import ANNOTATORS
-from qreg_openvino.config import LIMITS, supported_configs
+from qreg_openvino.config import refuses, supported_configs
 from qreg_openvino.container import WEIGHTS, join, split
 from qreg_openvino.lowering import lower
 from qreg_openvino.runtime import PRECISIONS, load
@@ -34,8 +35,8 @@ OPENVINO = Backend(
         ),
         Option("threads", 0, "number of runtime threads (0: the runtime decides)", at="load"),
     ),
-    refuses=LIMITS,
-    transforms=(with_whole_recurrence(WHOLE), transform),
+    refuses=refuses,
+    transforms=(with_whole_recurrence(WHOLE), transform, with_linears("weight")),
     fold_quantize=False,  # OpenVINO's frontend expects float weights with their quantization
     stateless="an OpenVINO program keeps no state from one run to the next",
     reproducible=True,

@@ -14,6 +14,7 @@ from qreg.backends.program_graph import Kernel, Kind, ProgramGraph, passed_on
 from qreg_openvino.compat import layer
 
 EIGHT_BITS = frozenset({"u8", "i8"})
+PACKED = frozenset({*EIGHT_BITS, "i4"})  # of the weights of float activations
 NO_KERNELS = frozenset({"Input", "Output"})
 QUANTIZE, SNIPPET = "FakeQuantize", "Subgraph"
 PRODUCT = "FullyConnected"
@@ -39,7 +40,7 @@ class Compiled:
         """Read the kernels; ``weights`` are the operators by the names of their constants."""
         dtypes: dict[str, str] = {}
         constant: set[str] = set()
-        packed: dict[str, str] = {}  # the dtypes of constants of 8 bits
+        packed: dict[str, str] = {}  # the dtypes of constants of 8 or 4 bits
         scaled: dict[Kernel, frozenset[str]] = {}
         for operation in runtime_model.get_ordered_ops():
             told, name = layer(operation), operation.get_friendly_name()
@@ -51,13 +52,14 @@ class Compiled:
             # Operations that depend only on constants are computed when the model is loaded.
             if told["layerType"] == "Const" or (producers and constant.issuperset(producers)):
                 constant.add(name)
-                if precisions[0] in EIGHT_BITS:
+                if precisions[0] in PACKED:
                     packed[name] = precisions[0]
             elif told["layerType"] not in NO_KERNELS:
                 dtypes.update({each: packed[each] for each in _weights(told, producers, packed)})
                 reads = [each for each in producers if each in dtypes]
-                kernel = _with_weight(_kernel(told, reads, gives, dtypes), producers, weights)
-                names = told["originalLayersNames"].split(",")
+                names = _computed(told, name, producers)
+                kernel = _kernel(told, _origins(names), reads, gives, dtypes)
+                kernel = _with_weight(kernel, producers, weights)
                 skipped = (DEQUANTIZATION, *([] if kernel.kind in PRODUCTS else [BIAS]))
                 scaled[kernel] = frozenset(kernel.origins) - set(_origins(names, *skipped))
         return Compiled(ProgramGraph(list(scaled), dtypes), scaled)
@@ -101,7 +103,7 @@ def _tensor(output: Any, known: Collection[str]) -> str:
 def _weights(
     told: Mapping[str, str], producers: Sequence[str], packed: Mapping[str, str]
 ) -> list[str]:
-    """Return the 8-bit weight of a product whose activations are float, if it has one.
+    """Return the packed weight of a product whose activations are float, if it has one.
 
     The plugin quantizes the activations itself, or dequantizes the weight block by block.
     """
@@ -109,10 +111,25 @@ def _weights(
     return [each for each in producers[1:2] if in_float and each in packed]
 
 
+def _computed(told: Mapping[str, str], name: str, producers: Sequence[str]) -> list[str]:
+    """Return the names of the operations that a kernel computes.
+
+    The plugin lists what the input computes for a product by a weight in groups, instead of the
+    product (openvino 2025.4 and 2026.4).
+    """
+    names = told["originalLayersNames"].split(",")
+    if told["layerType"] != PRODUCT or name in names:
+        return names
+    return [name, *(each for each in names if each not in producers)]
+
+
 def _kernel(
-    told: Mapping[str, str], reads: Sequence[str], gives: Sequence[str], dtypes: Mapping[str, str]
+    told: Mapping[str, str],
+    origins: tuple[str, ...],
+    reads: Sequence[str],
+    gives: Sequence[str],
+    dtypes: Mapping[str, str],
 ) -> Kernel:
-    origins = _origins(told["originalLayersNames"].split(","))
     read, given = ([dtypes[each] for each in names] for names in (reads[:1], gives))
     # The plugin writes I8 for u8: "brgconv_avx512_I8".
     int8 = told["primitiveType"].lower().endswith(INT8) or _reads_packed(told, reads, dtypes)
@@ -133,8 +150,8 @@ def _with_weight(kernel: Kernel, producers: Sequence[str], weights: Mapping[str,
 
 
 def _reads_packed(told: Mapping[str, str], reads: Sequence[str], dtypes: Mapping[str, str]) -> bool:
-    """Whether a product of float activations has a weight of 8 bits."""
-    return told["layerType"] == PRODUCT and any(dtypes[each] in EIGHT_BITS for each in reads[1:2])
+    """Whether a product of float activations has a weight of 8 or 4 bits."""
+    return told["layerType"] == PRODUCT and any(dtypes[each] in PACKED for each in reads[1:2])
 
 
 def _quantizes(told: Mapping[str, str]) -> bool:

@@ -33,6 +33,13 @@ def rows(match: Match, config: QuantizationConfig) -> str | None:
     return f"{entering.name} is a vector: the kernel requires a matrix" if vector else None
 
 
+def several_rows(match: Match, config: QuantizationConfig) -> str | None:
+    """Require a weight of two rows or more, for float activations."""
+    if shape_of(match.weight)[0] > 1:
+        return None
+    return "its weight is one row, which OpenVINO unpacks when it loads the model"
+
+
 def fused_dimensions(match: Match, config: QuantizationConfig) -> str | None:
     """Require a result of up to three dimensions, after which the kernel fuses an activation."""
     dimensions = len(shape_of(match.output))

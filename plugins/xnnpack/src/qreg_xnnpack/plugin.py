@@ -6,6 +6,7 @@ from qreg import Backend, BackendPlugin, Option, Requirement
 from qreg.graph.recurrence import without_recurrence
 from qreg.graph.rewrites import separate_odd_biases
 from qreg.graph.slice_writes import without_slice_writes
+from qreg.graph.transposing import with_linears
 from qreg_xnnpack.annotators import ANNOTATORS
 from qreg_xnnpack.config import CONFIGS, refuses
 from qreg_xnnpack.finishing import finished
@@ -14,7 +15,6 @@ from qreg_xnnpack.lowering import lower
 from qreg_xnnpack.profiling import profile
 from qreg_xnnpack.runtime import load, load_methods
 from qreg_xnnpack.transforms import transform
-from qreg_xnnpack.transposing import with_linears
 
 THREADS = Option(
     "threads", 0, "number of runtime threads (0: the runtime decides)", least=0, at="load"
@@ -34,7 +34,7 @@ XNNPACK = Backend(
         without_slice_writes,
         transform,
         separate_odd_biases,
-        with_linears,
+        with_linears("dynamic"),
     ),
     finish=finished,
     reproducible=True,

@@ -1,7 +1,7 @@
 """Turn each ``addmm`` by a constant, such as the Conv1D of GPT-2, into a linear.
 
-The weight of an addmm has the shape (in, out). The delegate runs it in 8 bits too, but it packs
-weights of 4 bits by rows of shape (out, in), and quantizes groups along these.
+The weight of an addmm has the shape (in, out). Kernels with packed weights store rows of the shape
+(out, in), and have groups along these.
 """
 
 from __future__ import annotations
@@ -16,19 +16,26 @@ from qreg.graph.rewrites import new_constant, rewritten
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
-    from qreg import Mode
     from qreg.graph.mutation import Mutations
+    from qreg.plugins.types.backend import Mode, Transform
 
 
-def with_linears(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
-    """Rewrite the graph of a dynamic config in place, and return it; trained parameters stay."""
-    from qreg.graph.mutation import Mutations
+def with_linears(mode: Mode) -> Transform:
+    """Return a transform for graphs with a config of this mode; it changes them in place.
 
-    if "qat" in modes or "dynamic" not in modes:
-        return model
-    mutations = Mutations.of(model.graph)
-    turned: dict[str, Node] = {}
-    return rewritten(model, lambda node: _rewrite(model, node, mutations, turned))
+    Parameters that are trained stay as they are.
+    """
+
+    def rewritten_in(model: GraphModule, modes: frozenset[Mode]) -> GraphModule:
+        from qreg.graph.mutation import Mutations
+
+        if "qat" in modes or mode not in modes:
+            return model
+        mutations = Mutations.of(model.graph)
+        turned: dict[str, Node] = {}
+        return rewritten(model, lambda node: _rewrite(model, node, mutations, turned))
+
+    return rewritten_in
 
 
 def _rewrite(model: GraphModule, node: Node, mutations: Mutations, turned: dict[str, Node]) -> bool:

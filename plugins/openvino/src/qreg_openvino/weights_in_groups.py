@@ -1,0 +1,115 @@
+"""Weights with a scale for each group, as the CPU plugin keeps them packed.
+
+OpenVINO's frontend converts none of torchao's operators for groups. The plugin unpacks a constant
+in its kernel if the model converts, multiplies and reshapes it, in this order (openvino 2025.4 and
+2026.4). Values of 4 bits have the type i4: with u4 and a zero point, the plugin would compute with
+float activations.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qreg.graph.by_rows import evaluated
+from qreg.graph.insertion import call_before
+from qreg.graph.nodes import called, calls
+from qreg.graph.rewrites import new_constant
+from qreg.graph.values import value_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.export import ExportedProgram
+    from torch.fx import GraphModule, Node
+
+QUANTIZE, DEQUANTIZE = "torchao.quantize_affine.default", "torchao.dequantize_affine.default"
+SCALE = 2  # its position in both calls
+UNPACKED = "weight_in_groups"  # begins the name of the conversion of a packed weight
+
+
+def operators_for_groups(program: ExportedProgram) -> frozenset[Any]:
+    """Return torchao's operators for groups in a program; none if one has a value of an input."""
+    found = calls(program.graph, (QUANTIZE, DEQUANTIZE))
+    inputs = set(program.graph_signature.user_inputs)
+    leaves = {each.name for node in found for each in node.all_input_nodes if each not in found}
+    constants = {each.name for each in program.graph.nodes if each.op == "placeholder"} - inputs
+    return frozenset(node.target for node in found) if leaves <= constants else frozenset()
+
+
+def spell_out_groups(model: GraphModule) -> None:
+    """Write the dequantization of constants in groups as arithmetic; the graph is rewritten."""
+    found = calls(model.graph, (DEQUANTIZE,))
+    for node in found:
+        _spell_out(model, node)
+    if found:
+        model.graph.eliminate_dead_code()
+        model.recompile()
+
+
+def _spell_out(model: GraphModule, node: Node) -> None:
+    """Replace the dequantization of a weight of shape (rows, columns).
+
+    With one group in each row, values in three dimensions would be unpacked when a model is loaded.
+    """
+    import torch
+
+    aten = torch.ops.aten
+    scale: Any = node.args[SCALE]
+    codes, scales = _codes(model, node), value_of(model, scale).detach()
+    rows, groups = scales.shape
+    shape = (rows, groups, -1) if groups > 1 else (rows, -1)
+    stored = new_constant(model, node, "_codes_", codes.reshape(shape))
+    factors = new_constant(model, node, "_scales_", scales.reshape(shape))
+    unpacked = stored.meta["val"].to(torch.float32)
+    values = call_before(node, aten._to_copy.default, stored, value=unpacked, name=UNPACKED)
+    values.kwargs = {"dtype": torch.float32}
+    weight = call_before(node, aten.mul.Tensor, values, factors)
+    if groups > 1:
+        weight = call_before(node, aten.view.default, weight, list(codes.shape))
+    node.replace_all_uses_with(weight)
+
+
+def _codes(model: GraphModule, dequantize: Node) -> Tensor:
+    """Return the quantized values (int8, shape (rows, columns)) that a call dequantizes."""
+    source: Any = dequantize.args[0]
+    if called(source) != QUANTIZE:
+        return value_of(model, source)
+    nodes = (getattr(each, "op", None) == "get_attr" for each in source.args)
+    pairs = zip(source.args, nodes, strict=True)
+    given = tuple(value_of(model, each) if is_node else each for each, is_node in pairs)
+    codes: Tensor = evaluated(source.target, given, source.kwargs)
+    return codes
+
+
+def pack(model: Any) -> None:
+    """Store values of 4 bits in half a byte; an ``openvino.Model`` is rewritten in place.
+
+    The shape that weights are reshaped to becomes constant. The frontend computes it from the
+    shape of an input, as long as that is not known.
+    """
+    from openvino import opset13
+
+    for operation in model.get_ordered_ops():
+        if not operation.get_friendly_name().startswith(UNPACKED):
+            continue
+        codes = operation.input_value(0).get_node().data
+        if codes.min() >= -8 and codes.max() <= 7:
+            operation.input(0).replace_source_output(_packed(codes).output(0))
+        if codes.ndim == 3:
+            (reshape,) = _readers(_readers(operation)[0])
+            shape = opset13.constant([len(codes), codes[0].size])
+            reshape.input(1).replace_source_output(shape.output(0))
+    model.validate_nodes_and_infer_types()
+
+
+def _packed(codes: Any) -> Any:
+    """Return a constant of type i4; a byte begins with the value in its low half."""
+    import openvino
+
+    flat = codes.reshape(-1)
+    tensor = openvino.Tensor(openvino.Type.i4, openvino.Shape(codes.shape))
+    tensor.data.reshape(-1)[:] = (flat[0::2] & 15) | (flat[1::2] << 4)
+    return openvino.op.Constant(tensor, shared_memory=False)
+
+
+def _readers(operation: Any) -> list[Any]:
+    return [port.get_node() for port in operation.output(0).get_target_inputs()]
