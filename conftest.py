@@ -3,6 +3,9 @@
 torchao and executorch's quantizer export the patterns that they search for anew for each model,
 0.15 s each: a hundred for a QAT model. The cache returns copies, which they may change.
 
+torch evaluates the type hints of a class for each value of it that it reads from a program's file,
+and checks whether what it writes has a canonical form: half the time of small files.
+
 Graphs create so many objects that Python's garbage collector takes a tenth of the time: it goes
 through all modules of torch and all tests again and again. And pytest 9.2 captures what loggers
 that do not propagate write. Torch then describes each tensor of a trace, with the stack of calls.
@@ -27,8 +30,8 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Hashable, Iterator
-from types import FunctionType
-from typing import Any
+from types import FunctionType, SimpleNamespace
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -37,6 +40,7 @@ pytest_plugins = ["seeding"]  # of tests/
 TRACE = "torch.__trace"  # torch 2.13.0: its handlers decide whether traces are written
 MORE_GRAPHS = 400
 EXPORT = "_get_aten_graph_module_for_pattern"  # torchao 0.18.0
+HINTS = "get_type_hints"  # torch 2.13.0: called by torch._export.serde.serialize
 
 
 def pytest_configure() -> None:
@@ -84,6 +88,24 @@ def patterns_exported_once() -> Iterator[None]:
         for module in list(sys.modules.values()):
             if vars(module).get(EXPORT) is export:
                 patch.setattr(module, EXPORT, once_for_each_content(export))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def files_are_quick() -> Iterator[None]:
+    """Evaluate type hints once for each class, and let torch write programs without a check."""
+    import typing
+
+    from torch._export.serde import schema, serialize
+
+    @functools.cache
+    def hints(kind: type) -> dict[str, Any]:
+        return get_type_hints(kind, globalns=vars(schema))
+
+    once = {**vars(typing), HINTS: lambda kind, globalns: hints(kind)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serialize, "typing", SimpleNamespace(**once))
+        patch.setattr(serialize, "canonicalize", lambda *_: None)  # torch 2.13.0: only checked
         yield
 
 

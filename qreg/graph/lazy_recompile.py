@@ -1,27 +1,58 @@
-"""Generate the Python code of a graph module when it is called or read, not with each change.
+"""Generate the Python code of a graph module when it is used, not with each change of its graph.
 
 A lowering recompiles graph modules some 200 times and calls about five of them: the passes
-interpret graphs. torch's ``_LazyGraphModule`` does the same, but only for modules that are created
-as such.
+interpret graphs. Exports, preparing and converting recompile them for each of their passes too.
+torch's ``_LazyGraphModule`` does the same, but only for modules that are created as such.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from attrs import frozen
 from torch.fx import GraphModule
 from torch.fx.graph import _PyTreeCodeGen  # torch 2.13.0
 
+_lock = threading.Lock()
+_running = 0
+_original: Any = None
 
-def lazily(recompile: Callable[[GraphModule], Any]) -> Callable[[GraphModule], None]:
+
+@contextmanager
+def recompiled_when_used() -> Iterator[None]:
+    """Defer ``GraphModule.recompile`` until the last of these blocks in this process ends."""
+    with _lock:
+        _count(1)
+    try:
+        yield
+    finally:
+        with _lock:
+            _count(-1)
+
+
+def _count(change: int) -> None:
+    global _running, _original
+    if not _running:
+        _original = GraphModule.recompile
+        GraphModule.recompile = _lazily(_original)  # type: ignore[assignment, method-assign]
+    _running += change
+    if not _running:
+        GraphModule.recompile = _original  # type: ignore[method-assign]
+
+
+def _lazily(recompile: Callable[[GraphModule], Any]) -> Callable[[GraphModule], None]:
     """Return a replacement of ``GraphModule.recompile`` that defers it, for good if unused.
 
-    A module can be called, read and copied after the replacement ends, but not pickled until it
-    is recompiled. Its class serves it alone (``GraphModule.__new__``), so the class holds what is
-    deferred.
+    A module can be called, read, copied and pickled after the replacement ends. Its class serves it
+    alone (``GraphModule.__new__``), so the class holds what is deferred.
     """
+
+    def reduced(module: GraphModule) -> Any:
+        recompile(module)
+        return super(type(module), module).__reduce__()
 
     def replacement(module: GraphModule) -> None:
         codegen = module.graph._codegen
@@ -31,6 +62,7 @@ def lazily(recompile: Callable[[GraphModule], Any]) -> Callable[[GraphModule], N
         vars(module).pop("_code", None)
         for name in ("forward", "_code"):
             setattr(type(module), name, _Deferred(recompile, name))
+        type(module).__reduce__ = reduced  # type: ignore[assignment, method-assign]
 
     return replacement
 

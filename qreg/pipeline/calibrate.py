@@ -24,6 +24,7 @@ from qreg.graph.compat import (
     forget_models,
     keeping_nested_bodies,
 )
+from qreg.graph.lazy_recompile import recompiled_when_used
 from qreg.graph.mutation import keeping_state
 from qreg.graph.overloads import with_overloads
 from qreg.graph.prepared import OBSERVERS, is_prepared
@@ -149,7 +150,7 @@ def convert(prepared: GraphModule, *, fold_quantize: bool = True) -> GraphModule
     check_observers(prepared)
     try:
         # To fold constants, torchao also runs operators that write to buffers.
-        with keeping_state(prepared), ExitStack() as stack:
+        with recompiled_when_used(), keeping_state(prepared), ExitStack() as stack:
             for patch in (keeping_nested_bodies, folding_where_qat_scaled, folding_constants):
                 stack.enter_context(patch())
             converted: GraphModule = convert_pt2e(prepared, fold_quantize=fold_quantize)
@@ -159,7 +160,9 @@ def convert(prepared: GraphModule, *, fold_quantize: bool = True) -> GraphModule
         raise InputError("the model has no observers: pass what prepare_pt2e returned") from cause
     finally:
         forget_models()
-    return with_overloads(converted)
+    converted = with_overloads(converted)
+    converted.recompile()
+    return converted
 
 
 def converted_for(backend: Backend, prepared: GraphModule) -> GraphModule:

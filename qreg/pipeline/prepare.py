@@ -12,6 +12,7 @@ from torchao.quantization.pt2e.quantizer import Quantizer
 
 from qreg.folding.fold import folded
 from qreg.graph.compat import forget_models, restore_annotation
+from qreg.graph.lazy_recompile import recompiled_when_used
 from qreg.graph.prepared import float_graph
 from qreg.graph.qat_patterns import fusing_present_convolutions
 from qreg.programs.copying import module_of
@@ -85,13 +86,15 @@ def prepare_program(program: ExportedProgram, quantizer: Quantizer) -> GraphModu
     """
     if isinstance(quantizer, RegistryQuantizer):
         check_state(quantizer.registry.backend(quantizer.backend).value, program)
-    model = module_of(program)
-    if _is_trained(quantizer):
-        with fusing_present_convolutions():
-            prepared: GraphModule = prepare_qat_pt2e(model, quantizer)
-    else:
-        prepared = prepare_pt2e(folded(model), quantizer)
+    with recompiled_when_used():
+        model = module_of(program)
+        if _is_trained(quantizer):
+            with fusing_present_convolutions():
+                prepared: GraphModule = prepare_qat_pt2e(model, quantizer)
+        else:
+            prepared = prepare_pt2e(folded(model), quantizer)
     forget_models()
+    prepared.recompile()
     return prepared
 
 
@@ -103,8 +106,10 @@ def prepare_again(model: GraphModule, quantizer: RegistryQuantizer) -> GraphModu
     for each in model.modules():  # the model, and bodies of loops in it
         for node in each.graph.nodes if isinstance(each, GraphModule) else ():
             restore_annotation(node, None)
-    prepared: GraphModule = prepare_pt2e(folded(model), quantizer)
+    with recompiled_when_used():
+        prepared: GraphModule = prepare_pt2e(folded(model), quantizer)
     forget_models()
+    prepared.recompile()
     return prepared
 
 

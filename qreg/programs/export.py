@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from qreg.errors import ExportError, InputError
 from qreg.graph.boundary import Boundary, without_boundary
+from qreg.graph.lazy_recompile import recompiled_when_used
 from qreg.graph.prepared import is_prepared
 from qreg.graph.provenance import module_stack
 from qreg.inputs.arrays import as_tensors, check_precision, has_arrays
@@ -52,9 +53,10 @@ def export(
     """
     with _eval_mode(model), torch.no_grad(), _no_lost_assignment(model), _keeping_counters(model):
         try:
-            return torch.export.export(
-                model, example_inputs, keywords, dynamic_shapes=dynamic_shapes
-            )
+            with recompiled_when_used():
+                return torch.export.export(
+                    model, example_inputs, keywords, dynamic_shapes=dynamic_shapes
+                )
         except Exception as cause:  # raised by torch or by the model
             name = type(model).__name__
             raise ExportError(f"torch.export could not export {name}: {reason(cause)}") from cause

@@ -1,7 +1,7 @@
 """Shortcuts through what torch and Python repeat in each pass over a program while it is lowered.
 
 ``benchmarks/lowering.py`` measures them. The program stays the same byte for byte. ``explain``
-takes them too, whose graphs are neither kept nor pickled. Each shortcut
+takes them too. Each shortcut
 replaces a private name of torch, listed with the version that it was verified in.
 ``tests/programs/test_shortcuts.py`` fails if torch does not use the name any more.
 """
@@ -9,6 +9,7 @@ replaces a private name of torch, listed with the version that it was verified i
 from __future__ import annotations
 
 import copy
+import functools
 import gc
 import threading
 from collections.abc import Callable, Iterator
@@ -18,9 +19,8 @@ from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import torch
-from torch.fx import GraphModule
 
-from qreg.graph.lazy_recompile import lazily
+from qreg.graph.lazy_recompile import recompiled_when_used
 
 # torch 2.13.0: the operators that it decomposes by kernels in C++, and who looks them up
 COLLECT = "_collect_all_valid_cia_ops"
@@ -50,7 +50,8 @@ def shortcuts() -> Iterator[None]:
             _begin()
         _running += 1
     try:
-        yield
+        with recompiled_when_used():
+            yield
     finally:
         with _lock:
             _running -= 1
@@ -93,7 +94,6 @@ def _replacements() -> Iterator[Replacement]:
     yield OperatorBase, "py_impl", _registered_at_once(OperatorBase.py_impl)
     # torch 2.13.0: NodeSource copies its history, which is never changed, in depth.
     yield traceback, "copy", SimpleNamespace(deepcopy=list, copy=copy.copy)
-    yield GraphModule, "recompile", lazily(GraphModule.recompile)
 
 
 def _collected_once() -> Iterator[Replacement]:
@@ -134,12 +134,12 @@ def _registered_at_once(register: Callable[..., Any]) -> Callable[..., Any]:
 
 def _while_the_same(collect: Callable[[], set[Any]]) -> Callable[[], set[Any]]:
     """Keep the operators that were collected until another one is registered."""
-    in_python = _kernels_in_python()
+    kernels_in_python = functools.cache(_kernels_in_python)
 
     def replacement() -> set[Any]:
         kernels = torch._C._dispatch_get_registrations_for_dispatch_key(IMPLICIT)
         sizes = tuple(len(each._dir) for each in _namespaces())
-        registered = tuple(kernels), sizes, in_python
+        registered = tuple(kernels), sizes, kernels_in_python()
         if registered not in _operators:
             _operators.clear()
             _operators[registered] = collect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import pickle
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
@@ -225,6 +226,7 @@ def test_modules_stay_whole_once_the_lowering_has_ended(traced: GraphModule) -> 
     with shortcuts():
         changed(traced)
         duplicate = copy.deepcopy(traced)
+    assert torch.equal(pickle.loads(pickle.dumps(traced))(x), x.relu())
     assert torch.equal(duplicate(x), x.relu())
     traced.recompile()
     assert torch.equal(traced(x), x.relu())
@@ -285,5 +287,7 @@ def test_explain_decides_alike_with_and_without_them(
     model, x = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Tanh()).eval(), torch.randn(2, 4)
     found = qreg.explain(model, x, backend="toy", registry=registry, progress=False)
     monkeypatch.setattr(import_module("qreg.pipeline.explain"), "shortcuts", nullcontext)
+    for each in ("qreg.pipeline.prepare", "qreg.programs.export"):
+        monkeypatch.setattr(import_module(each), "recompiled_when_used", nullcontext)
     wanted = qreg.explain(model, x, backend="toy", registry=registry, progress=False)
     assert found.operators == wanted.operators
