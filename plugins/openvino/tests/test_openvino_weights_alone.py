@@ -35,6 +35,8 @@ def codes_and_steps(weight: Tensor, bits: int, size: int) -> tuple[Tensor, Tenso
     """Return both in the shape (rows, groups, columns of a group), or 1 for the last."""
     groups = weight.detach().reshape(len(weight), -1, size)
     step = groups.abs().amax(-1, keepdim=True) / STEPS[bits]
+    if bits == 4 and step.min() >= 2**-14:  # the least normal number of float16
+        step = step.half().float()
     low, high = (-127, 127) if bits == 8 else (-8, 7)
     return (groups * (1 / step)).round().clamp(low, high), step
 
@@ -66,7 +68,7 @@ def test_the_program_multiplies_by_the_rounded_weight(
     (row,) = result.report.operators
     assert (row.place, row.types) == ("int8", f"f32, i{bits} -> f32")
     assert not result.audit.defects
-    scales = ROWS * COLUMNS // size * 4
+    scales = ROWS * COLUMNS // size * (2 if bits == 4 else 4)
     assert len(result.program) < ROWS * COLUMNS * bits // 8 + scales + 16_000
 
 
@@ -103,6 +105,17 @@ def test_weights_alone_stand_next_to_quantized_activations_and_float() -> None:
     assert [each.place for each in linears] == ["int8", "int8", "int8", "float"]
     assert [each.types for each in linears][1:3] == ["f32, i8 -> f32", "f32, i4 -> f32"]
     assert result.verification.to_converted[0].sqnr > 30
+
+
+def test_scales_beyond_half_precision_stay_in_float() -> None:
+    torch.manual_seed(0)
+    linear, x = nn.Linear(COLUMNS, ROWS), torch.randn(5, COLUMNS)
+    linear.weight.data[:2] *= 1e-3
+    result = quantize(linear, x, config="int4_weight_groupwise")
+    wanted = nn.functional.linear(x, rounded(linear.weight, 4, 32), linear.bias).detach()
+    torch.testing.assert_close(result.converted(x), wanted)
+    small = result.run(x)[:, :2] - linear.bias.detach()[:2]
+    assert sqnr(small, wanted[:, :2] - linear.bias.detach()[:2]) > 30
 
 
 @pytest.mark.parametrize("config", ["int8_weight_per_channel", "int4_weight_groupwise"])

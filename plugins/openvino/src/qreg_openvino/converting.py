@@ -13,9 +13,10 @@ from qreg.graph.nodes import called
 from qreg.graph.operators import ADDMM, CONVOLUTIONS, LINEAR, MATMUL
 from qreg.graph.provenance import origin
 from qreg_openvino.compat import converted, decomposed, drop_fused_names, fx_node_names, unconverted
+from qreg_openvino.packed_constants import pack
 from qreg_openvino.passes import as_function
 from qreg_openvino.snippets import keep_layers_apart, keep_transposes_apart
-from qreg_openvino.weights_in_groups import operators_for_groups, pack, spell_out_groups
+from qreg_openvino.weights_in_groups import operators_for_groups, spell_out_groups
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

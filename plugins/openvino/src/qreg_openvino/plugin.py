@@ -8,6 +8,7 @@ from qreg.graph.transposing import with_linears
 from qreg_openvino.annotators import ANNOTATORS
 from qreg_openvino.config import refuses, supported_configs
 from qreg_openvino.container import WEIGHTS, join, split
+from qreg_openvino.group_scales import with_stored_scales
 from qreg_openvino.lowering import lower
 from qreg_openvino.runtime import PRECISIONS, load
 from qreg_openvino.transforms import transform
@@ -37,6 +38,7 @@ OPENVINO = Backend(
     ),
     refuses=refuses,
     transforms=(with_whole_recurrence(WHOLE), transform, with_linears("weight")),
+    finish=with_stored_scales,
     fold_quantize=False,  # OpenVINO's frontend expects float weights with their quantization
     stateless="an OpenVINO program keeps no state from one run to the next",
     reproducible=True,

@@ -2,8 +2,7 @@
 
 OpenVINO's frontend converts none of torchao's operators for groups. The plugin unpacks a constant
 in its kernel if the model converts, multiplies and reshapes it, in this order (openvino 2025.4 and
-2026.4). Values of 4 bits have the type i4: with u4 and a zero point, the plugin would compute with
-float activations.
+2026.4).
 """
 
 from __future__ import annotations
@@ -78,38 +77,3 @@ def _codes(model: GraphModule, dequantize: Node) -> Tensor:
     given = tuple(value_of(model, each) if is_node else each for each, is_node in pairs)
     codes: Tensor = evaluated(source.target, given, source.kwargs)
     return codes
-
-
-def pack(model: Any) -> None:
-    """Store values of 4 bits in half a byte; an ``openvino.Model`` is rewritten in place.
-
-    The shape that weights are reshaped to becomes constant. The frontend computes it from the
-    shape of an input, as long as that is not known.
-    """
-    from openvino import opset13
-
-    for operation in model.get_ordered_ops():
-        if not operation.get_friendly_name().startswith(UNPACKED):
-            continue
-        codes = operation.input_value(0).get_node().data
-        if codes.min() >= -8 and codes.max() <= 7:
-            operation.input(0).replace_source_output(_packed(codes).output(0))
-        if codes.ndim == 3:
-            (reshape,) = _readers(_readers(operation)[0])
-            shape = opset13.constant([len(codes), codes[0].size])
-            reshape.input(1).replace_source_output(shape.output(0))
-    model.validate_nodes_and_infer_types()
-
-
-def _packed(codes: Any) -> Any:
-    """Return a constant of type i4; a byte begins with the value in its low half."""
-    import openvino
-
-    flat = codes.reshape(-1)
-    tensor = openvino.Tensor(openvino.Type.i4, openvino.Shape(codes.shape))
-    tensor.data.reshape(-1)[:] = (flat[0::2] & 15) | (flat[1::2] << 4)
-    return openvino.op.Constant(tensor, shared_memory=False)
-
-
-def _readers(operation: Any) -> list[Any]:
-    return [port.get_node() for port in operation.output(0).get_target_inputs()]
