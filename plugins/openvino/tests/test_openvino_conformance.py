@@ -28,10 +28,13 @@ def samples() -> Iterator[tuple[str, Sample]]:
         yield name, Sample(module, tuple(map(torch.randn, shapes)))
     for name, module in TRAINED.items():
         yield name, Sample(module, torch.randn(IMAGE))
-    yield "linear_weight", Sample(nn.Linear(64, 8), torch.randn(2, 64))
+    wide = Sample(nn.Linear(128, 8), torch.randn(2, 128))
+    yield "linear_weight", wide
     layers = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 8), nn.Softmax(-1))
-    for name in ("openvino", *(config.name for config in supported_configs())):
-        yield name, Sample(layers, torch.randn(TOKENS))
+    yield "openvino", Sample(layers, torch.randn(TOKENS))
+    for config in supported_configs():
+        sample = wide if config.mode == "weight" else Sample(layers, torch.randn(TOKENS))
+        yield config.name, sample
 
 
 class TestOpenVINO(PluginConformance):

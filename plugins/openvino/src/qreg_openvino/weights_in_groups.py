@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qreg.graph.by_rows import evaluated
 from qreg.graph.insertion import call_before
-from qreg.graph.nodes import called, calls
+from qreg.graph.nodes import called, calls, is_node, tensor_at
 from qreg.graph.rewrites import new_constant
-from qreg.graph.values import value_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +51,7 @@ def _spell_out(model: GraphModule, node: Node) -> None:
 
     aten = torch.ops.aten
     scale: Any = node.args[SCALE]
-    codes, scales = _codes(model, node), value_of(model, scale).detach()
+    codes, scales = _codes(node), tensor_at(scale).detach()
     rows, groups = scales.shape
     shape = (rows, groups, -1) if groups > 1 else (rows, -1)
     stored = new_constant(model, node, "_codes_", codes.reshape(shape))
@@ -67,13 +65,13 @@ def _spell_out(model: GraphModule, node: Node) -> None:
     node.replace_all_uses_with(weight)
 
 
-def _codes(model: GraphModule, dequantize: Node) -> Tensor:
+def _codes(dequantize: Node) -> Tensor:
     """Return the quantized values (int8, shape (rows, columns)) that a call dequantizes."""
+    from qreg.graph.by_rows import evaluated
+
     source: Any = dequantize.args[0]
     if called(source) != QUANTIZE:
-        return value_of(model, source)
-    nodes = (getattr(each, "op", None) == "get_attr" for each in source.args)
-    pairs = zip(source.args, nodes, strict=True)
-    given = tuple(value_of(model, each) if is_node else each for each, is_node in pairs)
+        return tensor_at(source)
+    given = tuple(tensor_at(each) if is_node(each) else each for each in source.args)
     codes: Tensor = evaluated(source.target, given, source.kwargs)
     return codes
