@@ -68,8 +68,9 @@ LISTED = ("tests/plugins", "tests/cli/test_listing.py")
 # The tests for wheels: those that read files and metadata. Other code is tested in combo(none), and
 # comparisons with all backends in TOGETHER.
 PAGES = "tests/comparison/test_comparison_pages.py"  # the others start a process for each backend
-PACKAGED = (*LISTED, "tests/cli", "tests/scaffold", PAGES, "tests/report", HOST[1])
+PACKAGED = (*LISTED, "tests/cli", "tests/scaffold", PAGES, "tests/report/test_report.py")
 PACKAGED += ("tests/test_imports.py",)
+QUANTIZING = ("tests/cli/test_quantize.py", "tests/pipeline/test_quantize.py")
 TOOLS = ("nox", "pre-commit", "ruff", "mypy")
 # Third-party packages of the host and of each backend, for the distributions and their tests.
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -130,15 +131,16 @@ COMBINATIONS: dict[str, tuple[list[str], list[str]]] = {
     "oldest": ([], [*WITH_OLDEST]),
     # The session release runs the host's tests next to these two distributions, from wheels.
     "xnnpack": ([XNNPACK], ["plugins/xnnpack/tests", *KIT]),
-    # The tests of the command line run next to a plugin that is broken, and next to all backends,
-    # from wheels, in the session release. Elsewhere, those of the registry are enough.
+    # The tests of the command line run next to all backends, from wheels, in the session release.
+    # Next to a plugin that is broken, those of models and programs are enough, and elsewhere those
+    # of the registry.
     "xnnpack+examples": (
         [XNNPACK, *EXAMPLES],
         [*LISTED, *(f"{each}/tests" for each in EXAMPLES)],
     ),
     "xnnpack+broken": (
         [XNNPACK, *BROKEN],
-        [*LISTED, "tests/cli", "tests/pipeline/test_quantize.py", f"{BROKEN[0]}/tests"],
+        [*LISTED, *QUANTIZING, f"{BROKEN[0]}/tests"],
     ),
     "xnnpack+conflict": ([XNNPACK, *CONFLICT], ["tests/plugins", f"{CONFLICT[0]}/tests"]),
 }

@@ -31,12 +31,19 @@ def install(project: Path, site: Path) -> None:
     subprocess.run([sys.executable, "-m", "pip", "install", *options, str(project)], check=True)
 
 
-@pytest.mark.parametrize("kind", EACH_KIND)
-def test_a_written_project_installs_and_passes_its_tests(
-    kind: scaffold.Kind, tmp_path: Path
-) -> None:
-    project, site = new_plugin("my-ops", kind, tmp_path), tmp_path / "site"
+@pytest.fixture(scope="module", params=EACH_KIND)
+def installed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """A project of each kind, and the folder that it is installed into."""
+    folder = tmp_path_factory.mktemp("written")
+    project, site = new_plugin("my-ops", request.param, folder), folder / "site"
     install(project, site)
+    return project, site
+
+
+def test_a_written_project_installs_and_passes_its_tests(installed: tuple[Path, Path]) -> None:
+    project, site = installed
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
         cwd=project,
@@ -51,12 +58,10 @@ def test_a_written_project_installs_and_passes_its_tests(
     assert "failed" not in last
 
 
-@pytest.mark.parametrize("kind", EACH_KIND)
-def test_an_installed_project_is_listed(kind: scaffold.Kind, tmp_path: Path) -> None:
-    install(new_plugin("my-ops", kind, tmp_path), tmp_path / "site")
+def test_an_installed_project_is_listed(installed: tuple[Path, Path]) -> None:
     listed = subprocess.run(
         [sys.executable, "-c", "from qreg.cli.main import main; main(['list', '--json'])"],
-        env=environment(tmp_path / "site"),
+        env=environment(installed[1]),
         capture_output=True,
         text=True,
         check=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,20 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule
 
     import qreg
+
+# A package takes six seconds to compile. Reduced ranges change the values of a config alone; one
+# config of them, and the host's tests of processors, are in the default run.
+SLOW = {
+    f"test_the_config_quantizes_its_sample[{each}_reduced]" for each in ("int8_dynamic", "int8_qat")
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave further packages of the kit to the slow tests."""
+    for item in items:
+        if item.name in SLOW and item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.slow)
+
 
 Quantize = Callable[..., "qreg.Result"]
 
