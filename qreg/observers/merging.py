@@ -34,11 +34,13 @@ from qreg.observers.observers import (
     ConstantPerChannelMinMaxObserver,
     HistogramObserver,
 )
+from qreg.observers.scores import ScoresObserver
 
 PER_TENSOR = (MinMaxObserver, ConstantMinMaxObserver)
 PER_CHANNEL = (PerChannelMinMaxObserver, ConstantPerChannelMinMaxObserver)
 PER_GROUP = (ConstantPerGroupMinMaxObserver,)
 HISTOGRAMS = (TorchaoHistogramObserver, HistogramObserver)
+SCORES = (ScoresObserver,)
 MOVING = (MovingAverageMinMaxObserver, MovingAveragePerChannelMinMaxObserver)
 # These see no values: their range is fixed, of another observer, or computed for each input.
 PASSIVE = (
@@ -61,7 +63,7 @@ def why_not(observer: nn.Module) -> str | None:
     """Return why an observer cannot be calibrated in shards, or None."""
     if isinstance(observer, FakeQuantizeBase):
         return "it changes the values that it sees"
-    known = (*PER_TENSOR, *PER_CHANNEL, *PER_GROUP, *HISTOGRAMS)
+    known = (*PER_TENSOR, *PER_CHANNEL, *PER_GROUP, *HISTOGRAMS, *SCORES)
     if is_passive(observer) or _observes_as(observer, known):
         return None
     if isinstance(observer, MOVING):
@@ -75,6 +77,8 @@ def range_of(observer: Any) -> Range:
         return Range(axis=observer.ch_axis)
     if _observes_as(observer, PER_GROUP):
         return Range(axis=observer.ch_axis, group_size=observer.group_size)
+    if _observes_as(observer, SCORES):
+        return Range(depth=observer.depth)
     return Range(finite=is_histogram(observer))
 
 

@@ -16,6 +16,7 @@ from attrs import frozen
 from torch import Tensor
 
 from qreg.observers.binning import whole_counts
+from qreg.observers.scores import unhidden
 
 Extremes: TypeAlias = tuple[Tensor, Tensor]
 
@@ -25,18 +26,22 @@ class Range:
     """The lowest and highest value, or those of each index along ``axis``.
 
     With ``group_size``, they are those of each group along the last axis of each row.
-    ``finite`` ignores infinities, as torchao's ``HistogramObserver`` does.
+    ``finite`` ignores infinities, as torchao's ``HistogramObserver`` does. With ``depth``, they are
+    those that a ``ScoresObserver`` observes.
     """
 
     axis: int | None = None
     finite: bool = False
     group_size: int | None = None
+    depth: float | None = None
 
     def updated(self, known: Extremes | None, values: Tensor) -> Extremes | None:
         """Return the extremes of these values and of those seen before, in float32."""
         values = values.detach().float()
         if self.finite:
             values = without_infinities(values)
+        if self.depth is not None:
+            values = unhidden(values, self.depth)
         if not values.numel():
             return known
         found = self._extremes(values)

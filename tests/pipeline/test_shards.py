@@ -26,6 +26,7 @@ from qreg.errors import CalibrationError, InputError
 from qreg.graph.prepared import observers
 from qreg.observers import merging
 from qreg.observers.observation import Counts, Range
+from qreg.observers.scores import ScoresObserver
 from qreg.pipeline.shards import Sharded
 from qreg.pipeline.storage import stored
 
@@ -168,6 +169,17 @@ def test_infinities_are_ignored_by_histograms_alone() -> None:
         ends = merging.range_of(HistogramObserver()).updated(None, values)
     assert ends == (1, 2)
     assert merging.range_of(MinMaxObserver()).updated(None, values) == (1, float("inf"))
+
+
+def test_masked_scores_are_observed_in_shards_as_in_one_process() -> None:
+    torch.manual_seed(0)
+    parts = torch.randn(2, 4, 6).index_fill(-1, torch.tensor([5]), -1e4)
+    observer = ScoresObserver(depth=8.0)
+    observation = merging.range_of(observer)
+    ends = observation.merged(observation.updated(None, observer(each)) for each in parts)
+    assert merging.why_not(observer) is None
+    assert ends == (observer.min_val, observer.max_val)
+    assert ends[0] == parts.amax(-1).min() - 8
 
 
 class Percentile(HistogramObserver):

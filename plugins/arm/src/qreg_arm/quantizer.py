@@ -19,6 +19,7 @@ from qreg.graph.provenance import CUSTOM
 from qreg_arm.compat import matched_key, quantized_key
 from qreg_arm.config import in_arm_form
 from qreg_arm.repairs import own_scaled_weights
+from qreg_arm.scores import bound_scores
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
@@ -47,6 +48,7 @@ class ArmQuantizer(TOSAQuantizer):  # type: ignore[misc]  # executorch is not ty
         for node in filter(_is_call, taken):
             _mark(node)
             _quantize_bias(node)
+        bound_scores(annotated.graph)
         return annotated
 
 

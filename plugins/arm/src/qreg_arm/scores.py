@@ -1,0 +1,120 @@
+"""Choose the ranges of what Arm's softmax computes from, so that masks leave the scores precise.
+
+Arm's softmax is ``exp(x - amax(x))`` over its sum. A mask adds -10000 to the scores that it hides,
+and float is no way out in TOSA programs of int8. TOSA adds in int32 and saturates, so that the
+ranges may end where ``exp`` rounds to zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from torchao.quantization.pt2e.observer import UniformQuantizationObserverBase
+from torchao.quantization.pt2e.quantizer import QuantizationSpec, SharedQuantizationSpec
+
+from qreg.annotators.masks import PRODUCTS
+from qreg.graph.compat import annotation_of, made_by
+from qreg.graph.nodes import argument, called, shape_of
+from qreg.graph.operators import ADD, MOVES, SUB
+from qreg.observers.scores import ScoresObserver
+
+if TYPE_CHECKING:
+    from torch.fx import Graph, Node
+
+# Rows that the calibration data does not have may have lower maxima, by this much.
+MARGIN = 4.0
+# How far a mask reaches. Scores that differ by more are lost in int8, with a mask or without.
+MASK = 128.0
+COMBINED = frozenset({*ADD, *SUB, "aten.where.self"})
+
+
+def bound_scores(graph: Graph) -> None:
+    """Replace the observers of scores, of masks added to them, and of what ``exp`` reads."""
+    products = _from_products(graph)
+    for shifted, scores in _softmaxes(graph):
+        spec: Any = annotation_of(shifted).output_qspec  # type: ignore[union-attr]
+        if not _observes(spec):
+            continue
+        depth = math.log(4 * (spec.quant_max - spec.quant_min))  # exp(-depth) is a quarter step
+        _set(shifted, _bounded(spec, depth))
+        combined = _origin(scores)
+        if called(combined) in COMBINED:
+            _set(combined, _bounded(spec, depth + MARGIN))
+        if called(combined) in ADD:
+            for mask in set(combined.all_input_nodes) - products:
+                if shape_of(mask):
+                    _set(mask, _bounded(spec, MASK))
+
+
+def _softmaxes(graph: Graph) -> Iterator[tuple[Node, Node]]:
+    """Yield what each softmax along the last axis passes to ``exp``, and the scores it reads."""
+    for node in graph.nodes:
+        shifted = argument(node, 0) if called(node) == "aten.exp.default" else None
+        if shifted is None or called(shifted) not in SUB or not annotation_of(shifted):
+            continue
+        scores, largest = shifted.args
+        if called(largest) != "aten.amax.default" or largest.args[0] is not scores:
+            continue
+        if largest.args[1][0] in (-1, len(shape_of(scores)) - 1) and len(shifted.users) == 1:
+            yield shifted, scores
+
+
+def _from_products(graph: Graph) -> set[Node]:
+    found: set[Node] = set()
+    for node in graph.nodes:
+        if called(node) in PRODUCTS or not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _origin(node: Node) -> Node:
+    """Return the operator whose output a node has in another shape."""
+    while called(node) in MOVES:
+        node = node.all_input_nodes[0]
+    return node
+
+
+def _observes(spec: object) -> bool:
+    """Whether a spec has an observer, rather than a fake quantization that is trained."""
+    if not isinstance(spec, QuantizationSpec):
+        return False
+    kind, _ = made_by(spec.observer_or_fake_quant_ctr)
+    return issubclass(kind, UniformQuantizationObserverBase)
+
+
+@cache
+def _bounded(spec: QuantizationSpec, depth: float) -> QuantizationSpec:
+    _, arguments = made_by(spec.observer_or_fake_quant_ctr)
+    make = ScoresObserver.with_args(depth=depth, eps=arguments["eps"])
+    return replace(spec, observer_or_fake_quant_ctr=make)
+
+
+def _set(node: Node, spec: QuantizationSpec) -> None:
+    """Annotate a value, and what shares its qparams upstream, with another spec."""
+    found = annotation_of(node)
+    shared = None if found is None else found.output_qspec
+    if isinstance(shared, SharedQuantizationSpec):
+        _set_shared(shared.edge_or_node, spec)
+    elif found is not None and shared is not None:
+        found.output_qspec = spec
+    for user in node.users:
+        _set_edge(node, user, spec)
+
+
+def _set_shared(place: Any, spec: QuantizationSpec) -> None:
+    if not isinstance(place, tuple):
+        return _set(place, spec)
+    _, reader = place  # whose inputs share their qparams, as those of a where
+    for source in annotation_of(reader).input_qspec_map:  # type: ignore[union-attr]
+        _set(source, spec)
+    return None
+
+
+def _set_edge(source: Node, reader: Node, spec: QuantizationSpec) -> None:
+    reads = annotation_of(reader)
+    if reads is not None and isinstance(reads.input_qspec_map.get(source), QuantizationSpec):
+        reads.input_qspec_map[source] = spec

@@ -1,0 +1,81 @@
+"""Scores that a mask hides leave the others precise, in whatever form the mask comes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+import qreg
+from qreg.observers.scores import unhidden
+from qreg.verification.metrics import compare
+
+TOKENS, WIDTH, HIDDEN = 8, 16, -1e4
+LOWEST = torch.finfo(torch.float32).min
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+class Masked(nn.Module):
+    """Attentions that share their scores; each has another form of a mask."""
+
+    def __init__(self, forms: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.query, self.key, self.value = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
+        self.register_buffer("causal", torch.full((TOKENS, TOKENS), HIDDEN).triu(1))
+        self.forms = forms
+
+    def forward(self, x: Tensor, keep: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        scores = self.query(x) @ self.key(x).transpose(-1, -2)
+        masked = (
+            scores + mask,
+            scores + (1 - keep)[:, None] * HIDDEN,
+            scores + self.causal,
+            scores.masked_fill(self.causal < 0, LOWEST),
+        )
+        value = self.value(x)
+        return tuple(each.softmax(-1) @ value for each in masked[: self.forms])
+
+
+def batch() -> Batch:
+    """Inputs of which the last tokens are hidden; the mask as zeros of ``keep``, and as summand."""
+    keep = (torch.arange(TOKENS) < torch.randint(3, TOKENS, (2, 1))).float()
+    return torch.randn(2, TOKENS, WIDTH), keep, ((1 - keep) * HIDDEN)[:, None]
+
+
+def batches() -> list[Batch]:
+    torch.manual_seed(1)
+    return [batch() for _ in range(4)]
+
+
+def test_the_scores_that_are_left_keep_their_precision() -> None:
+    model, data = Masked(4).eval(), batches()
+    prepared = qreg.prepare(model, qreg.get_quantizer("arm"), data[0])
+    qreg.calibrate(prepared, data)
+    converted = qreg.convert(prepared)
+    with torch.no_grad():
+        pairs = zip(model(*data[0]), converted(*data[0]), strict=True)
+        assert all(compare(wanted, got).sqnr > 30 for wanted, got in pairs)
+
+
+def test_hidden_tokens_have_no_weight_in_the_program() -> None:
+    data = batches()
+    result = qreg.quantize(
+        Masked(2).eval(), data[0], calibration=data, backend="arm", progress=False
+    )
+    assert result.verification is not None
+    assert all(each.sqnr > 30 for each in result.verification.to_float)
+    assert result.report.counts.get("float", 0) == 0
+    x, keep, mask = data[0]
+    other = torch.where(keep[..., None] > 0, x, 3 * torch.randn_like(x))
+    for shown, changed in zip(
+        result.run(x, keep, mask), result.run(other, keep, mask), strict=True
+    ):
+        assert torch.equal(shown[keep > 0], changed[keep > 0])
+
+
+def test_a_range_ends_at_a_depth_below_the_lowest_maximum_of_a_row() -> None:
+    hidden = [HIDDEN, HIDDEN, HIDDEN + 1]
+    rows = torch.tensor([[3.0, 1.0, HIDDEN], [2.0, -9.0, HIDDEN], hidden])
+    assert unhidden(rows, 6).tolist() == [-4, 3]
+    assert unhidden(rows[:1, :2], 6).tolist() == [1, 3]
+    assert unhidden(rows[2:], 6).tolist() == unhidden(torch.tensor(-20.0), 6).tolist() == []
