@@ -10,6 +10,8 @@ from typing import Any
 
 from qreg_openvino.weights_in_groups import UNPACKED
 
+LARGEST = 65504  # of float16
+
 
 def pack(model: Any) -> None:
     """Store values in 4 bits and scales in 16, where that changes none of them.
@@ -50,11 +52,9 @@ def _in_4_bits(codes: Any) -> Any:
 
 def _in_16_bits(scales: Any) -> Any | None:
     """Return a float16 constant converted to float32, None if a scale would change."""
-    import numpy
     from openvino import opset13
 
-    with numpy.errstate(over="ignore"):
-        halves = scales.astype(numpy.float16)
+    halves = scales.clip(max=LARGEST).astype("float16")
     if (halves != scales).any():
         return None
     return opset13.convert(opset13.constant(halves), "f32").output(0)
