@@ -235,6 +235,46 @@ NORMS: dict[str, Case] = {
         (TIMES,),
         ["conv1d", "relu", "mul", "add", "conv1d"],
     ),
+    "depthwise branches and their input": (
+        lambda: Call(
+            lambda m, x: m.norm(m.large(x) + m.small(x) + x),
+            large=nn.Sequential(
+                nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False), nn.BatchNorm2d(4)
+            ),
+            small=nn.Conv2d(4, 4, (1, 5), padding=(0, 2), groups=4),
+            norm=nn.BatchNorm2d(4),
+        ),
+        (IMAGE,),
+        ["conv2d"],
+    ),
+    "depthwise branches with strides": (
+        lambda: Call(
+            lambda m, x: m.large(x) + m.small(x),
+            large=nn.Conv1d(4, 4, 3, 2, padding=1, groups=4, bias=False),
+            small=nn.Conv1d(4, 4, 1, 2, groups=4, bias=False),
+        ),
+        (TIMES,),
+        ["conv1d"],
+    ),
+    "branches that are not one convolution": (
+        lambda: Call(
+            lambda m, x: (
+                m.dense(x) + x,
+                m.shifted(x) + x,
+                (lambda y: y + x + m.other(y))(m.own(x)),
+                m.own(x) + m.own(x.relu()),
+            ),
+            dense=nn.Conv2d(4, 4, 3, padding=1),
+            shifted=nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=4),
+            own=nn.Conv2d(4, 4, 3, padding=1, groups=4),
+            other=nn.Conv2d(4, 4, 3, padding=1, groups=4),
+        ),
+        (IMAGE,),
+        [
+            *("conv2d", "add", "conv2d", "add", "conv2d", "add", "conv2d", "add"),
+            *("conv2d", "relu", "conv2d", "add"),
+        ],
+    ),
     "a norm over flattened tokens": (
         lambda: Call(
             lambda m, x: (lambda y: m.norm(y.flatten(0, 1)).reshape_as(y))(m.linear(x)),

@@ -14,16 +14,16 @@ This module rewrites the graph only: new weights are operators on the old ones, 
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from attrs import define, frozen
+from attrs import frozen
 from torch import Tensor
 
+from qreg.folding.building import COMPUTES, Builder, bring_ahead
 from qreg.folding.constants import constant_nodes
 from qreg.folding.upstream import Upstream
-from qreg.graph.nodes import argument, sole_user
+from qreg.graph.nodes import argument, calls, sole_user
 from qreg.graph.operators import ADDMM, LINEAR, TRANSPOSED
 from qreg.plugins.operator_names import operator_name
 
@@ -35,9 +35,6 @@ aten = torch.ops.aten
 
 NORMS = ("aten.batch_norm.default", "aten.instance_norm.default")
 NORM_WITHOUT_TRAINING = "aten._native_batch_norm_legit_no_training.default"
-# The name of the node whose output a node computes now that a norm is folded into a layer; empty if
-# no node had that output.
-COMPUTES = "qreg_computes"
 
 
 @frozen
@@ -62,6 +59,17 @@ class Norm:
         return [each for each in given if each is not None]
 
 
+def fold_batch_norms(model: GraphModule) -> None:
+    """Fold each batch norm that a layer upstream can take, in place."""
+    nodes = _norms(model)
+    constants = set(constant_nodes(model.graph)) if nodes else set()
+    for node in nodes:
+        norm = _norm(node)
+        if norm is not None and constants.issuperset(norm.parameters):
+            _fold_upstream(norm, constants)
+    model.recompile()
+
+
 def rewrite_batch_norms(model: GraphModule) -> None:
     """Replace each batch norm whose statistics and parameters are constants, in place.
 
@@ -69,10 +77,8 @@ def rewrite_batch_norms(model: GraphModule) -> None:
     the body of a loop, stays one operator. The norm becomes an equivalent operator that torchao
     does not fold: ``aten._native_batch_norm_legit.no_stats`` or ``aten.native_batch_norm``.
     """
-    nodes = [node for node in model.graph.nodes if node.op == "call_function"]
-    if not any(_is_norm(node) for node in nodes):
-        return
-    constants = set(constant_nodes(model.graph))
+    nodes = _norms(model)
+    constants = set(constant_nodes(model.graph)) if nodes else set()
     for node in nodes:
         if operator_name(node.target) == "aten.batch_norm.default" and _uses_batch(node):
             _without_statistics(node)
@@ -81,8 +87,8 @@ def rewrite_batch_norms(model: GraphModule) -> None:
     model.recompile()
 
 
-def _is_norm(node: Node) -> bool:
-    return operator_name(node.target) in (*NORMS, NORM_WITHOUT_TRAINING)
+def _norms(model: GraphModule) -> list[Node]:
+    return calls(model.graph, (*NORMS, NORM_WITHOUT_TRAINING))
 
 
 def _uses_batch(node: Node) -> bool:
@@ -125,24 +131,32 @@ def _first_of(node: Node, output: Node, target: Any, arguments: tuple[Any, ...])
 
 
 def _rewrite(norm: Norm, constants: set[Node]) -> None:
-    known = constants.issuperset(norm.parameters)
-    upstream = Upstream.of(norm.node, norm.entering)
-    if not known:
+    if not constants.issuperset(norm.parameters):
         given = (norm.entering, norm.weight, norm.bias, norm.mean, norm.variance)
         arguments = (*given, False, 0.0, norm.eps)
         kept = _first_of(norm.node, norm.output, aten.native_batch_norm.default, arguments)
-        norm.output.replace_all_uses_with(kept)
-    elif upstream is not None and _can_take(upstream, constants):
-        built = Builder(upstream.layer, constants)
-        _bring_ahead(norm.parameters)
-        _fold(built, upstream.layer, *_affine(built, norm))
-        for node in (upstream.layer, *upstream.views):
-            node.meta[COMPUTES] = ""
-        norm.entering.meta[COMPUTES] = norm.output.name
-        norm.output.replace_all_uses_with(norm.entering)
-    else:
-        built = Builder(norm.node, constants)
-        norm.output.replace_all_uses_with(_arithmetic(built, norm))
+        _replace(norm, kept)
+    elif not _fold_upstream(norm, constants):
+        _replace(norm, _arithmetic(Builder(norm.node, constants), norm))
+
+
+def _fold_upstream(norm: Norm, constants: set[Node]) -> bool:
+    """Fold a norm into the layer that it reads; False if no layer can take the norm."""
+    upstream = Upstream.of(norm.node, norm.entering)
+    if upstream is None or not _can_take(upstream, constants):
+        return False
+    built = Builder(upstream.layer, constants)
+    bring_ahead(norm.parameters)
+    _fold(built, upstream.layer, *_affine(built, norm))
+    for node in (upstream.layer, *upstream.views):
+        node.meta[COMPUTES] = ""
+    norm.entering.meta[COMPUTES] = norm.output.name
+    _replace(norm, norm.entering)
+    return True
+
+
+def _replace(norm: Norm, other: Node) -> None:
+    norm.output.replace_all_uses_with(other)
     for node in dict.fromkeys((norm.output, norm.node)):
         node.graph.erase_node(node)
 
@@ -169,37 +183,6 @@ def _weight_and_bias(layer: Node) -> tuple[Node, Node | None]:
     positions = (2, 0) if operator_name(layer.target) in ADDMM else (1, 2)
     weight, bias = (argument(layer, position) for position in positions)
     return weight, bias
-
-
-def _bring_ahead(nodes: Sequence[Node]) -> None:
-    """Move the ``get_attr`` nodes of constants ahead of all operators."""
-    for node in nodes:
-        if node.op == "get_attr":
-            first = next(each for each in node.graph.nodes if each.op != "placeholder")
-            if first is not node:
-                first.prepend(node)
-
-
-@define
-class Builder:
-    """Insert operators ahead of a node, with its provenance, and record which are constant."""
-
-    before: Node
-    constants: set[Node]
-
-    def __call__(self, target: Any, *args: Any) -> Any:
-        sources = [each for each in args if isinstance(each, torch.fx.Node)]
-        with self.before.graph.inserting_before(self.before):
-            node = self.before.graph.call_function(target, args)
-        node.meta = {**self.before.meta, "val": target(*map(_fake, args))}
-        node.meta.pop(COMPUTES, None)
-        if self.constants.issuperset(sources):
-            self.constants.add(node)
-        return node
-
-
-def _fake(value: Any) -> Any:
-    return value.meta["val"] if isinstance(value, torch.fx.Node) else value
 
 
 def _affine(built: Builder, norm: Norm) -> tuple[Node, Node]:
@@ -236,7 +219,7 @@ def _typed(built: Builder, node: Node, like: Tensor) -> Node:
 def _fold(built: Builder, layer: Node, scale: Node, shift: Node) -> None:
     """Change the weight and bias of a layer so that it computes ``layer(x) * scale + shift``."""
     weight, bias = _weight_and_bias(layer)
-    _bring_ahead([each for each in (weight, bias) if each is not None])
+    bring_ahead([each for each in (weight, bias) if each is not None])
     scaled = _typed(built, _scaled(built, layer, weight, scale), weight.meta["val"])
     if bias is not None:
         shift = built(aten.add.Tensor, built(aten.mul.Tensor, bias, scale), shift)

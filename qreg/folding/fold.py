@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch.fx import GraphModule
 
-from qreg.folding.batch_norms import rewrite_batch_norms
+from qreg.folding.batch_norms import fold_batch_norms, rewrite_batch_norms
+from qreg.folding.branches import merge_branches
 from qreg.folding.parameters import fold_constants
 from qreg.graph.grad_modes import inline_grad_modes
 from qreg.graph.rewrites import without_dropouts
@@ -23,6 +24,9 @@ def folded(model: GraphModule) -> GraphModule:
         if isinstance(each, GraphModule):
             without_dropouts(each)
             fold_constants(each)
+            fold_batch_norms(each)
+            fold_constants(each)
+            merge_branches(each)
             rewrite_batch_norms(each)
             fold_constants(each)
     return model

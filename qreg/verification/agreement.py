@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Interpreter, Node
 
 from qreg.errors import PreparationError
-from qreg.folding.batch_norms import COMPUTES
+from qreg.folding.building import COMPUTES
 from qreg.graph.mutation import keeping_state
 from qreg.graph.provenance import module_path
 from qreg.inputs.specs import called, cloned, flat
