@@ -1,15 +1,17 @@
 """Tokens per second of a Llama with random weights: qreg next to executorch's own path.
 
-``python benchmarks/decoding.py [--layers N] [--width N] [--threads 1,2] [--rounds N]`` prints a row
-for each config and number of threads: the length of the program, and the tokens per second of a
-prompt of ``PROMPT`` tokens in one call and of single tokens after it. Both programs of a config run
-alternately; the time of each call is the least of all rounds, so that other work on the machine
-counts less. Trust the ratios.
+``python benchmarks/decoding.py [--layers N] [--width N] [--cache N] [--configs int8,int4]
+[--threads 1,2] [--rounds N]`` prints a row for each config and number of threads: the length of the
+program, and the tokens per second of a prompt of ``PROMPT`` tokens in one call and of single tokens
+after it. The programs of a config run alternately; the time of each call is the least of all
+rounds, so that other work on the machine counts less. Trust the ratios.
 
 - int8: ``int8_dynamic_per_channel`` next to ``quantize_`` with int8 weights per channel
 - int4: ``int4_dynamic_groupwise`` next to ``quantize_`` with 4-bit weights in groups of 32
 - int4 and embedding: the same with ``int8_weight_per_channel`` for the embedding; executorch's
   path for it is the int4 one
+
+The program "custom attention" is qreg's for a model that calls executorch's operator for attention.
 """
 
 from __future__ import annotations
@@ -38,14 +40,15 @@ from transformers.integrations.executorch import TorchExportableModuleForDecoder
 import qreg
 from qreg.plugins.registry import installed
 from qreg.utils.tables import print_table
+from qreg_xnnpack import use_custom_attention
 
-CACHE, PROMPT, NEW = 256, 64, 32
+PROMPT, NEW = 64, 32
 EXAMPLE = {"input_ids": torch.tensor([[1, 2, 3]]), "cache_position": torch.arange(3)}
 Run = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
 
 
-def decoder(layers: int, width: int) -> nn.Module:
-    """Return a Llama with a cache of ``CACHE`` positions, and four queries for each key."""
+def decoder(layers: int, width: int, cache: int, *, custom: bool = False) -> nn.Module:
+    """Return a Llama with a cache of ``cache`` positions, and four queries for each key."""
     torch.manual_seed(0)
     heads = width // 64
     config = LlamaConfig(
@@ -55,31 +58,33 @@ def decoder(layers: int, width: int) -> nn.Module:
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=max(1, heads // 4),
-        max_position_embeddings=CACHE,
+        max_position_embeddings=cache,
         use_cache=True,
     )
     model = LlamaForCausalLM(config).eval()
+    if custom:
+        use_custom_attention(model)
     model.generation_config.cache_implementation = "static"
     found: nn.Module = TorchExportableModuleForDecoderOnlyLM(
-        model, batch_size=1, max_cache_len=CACHE
+        model, batch_size=1, max_cache_len=cache
     ).model
     return found
 
 
-def shapes() -> dict[str, Any]:
-    length = torch.export.Dim("length", max=CACHE - 1)
+def shapes(cache: int) -> dict[str, Any]:
+    length = torch.export.Dim("length", max=cache - 1)
     return {"input_ids": {1: length}, "cache_position": {0: length}}
 
 
-def ours(model: nn.Module, config: str, embedding: str | None) -> bytes:
+def ours(model: nn.Module, cache: int, config: str, embedding: str | None) -> bytes:
     quantizer = qreg.get_quantizer("xnnpack", config)
     if embedding:
         quantizer.set_module_type(nn.Embedding, embedding)
-    options: dict[str, Any] = {"dynamic_shapes": shapes(), "progress": False}
+    options: dict[str, Any] = {"dynamic_shapes": shapes(cache), "progress": False}
     return qreg.quantize(model, EXAMPLE, quantizer=quantizer, **options).program
 
 
-def theirs(model: nn.Module, dtype: torch.dtype, granularity: Any) -> bytes:
+def theirs(model: nn.Module, cache: int, dtype: torch.dtype, granularity: Any) -> bytes:
     """Return the program of ``quantize_``, export and the partitioner."""
     changed = copy.deepcopy(model)
     quantize_(
@@ -88,7 +93,9 @@ def theirs(model: nn.Module, dtype: torch.dtype, granularity: Any) -> bytes:
     )
     changed = unwrap_tensor_subclass(changed)
     with torch.no_grad():
-        program = torch.export.export(changed, (), EXAMPLE, dynamic_shapes=shapes(), strict=True)
+        program = torch.export.export(
+            changed, (), EXAMPLE, dynamic_shapes=shapes(cache), strict=True
+        )
     edge = to_edge_transform_and_lower(
         program,
         partitioner=[XnnpackPartitioner()],
@@ -143,14 +150,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--cache", type=int, default=256)
+    parser.add_argument("--configs", default=",".join(CONFIGS))
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    model, rows = decoder(given.layers, given.width), []
-    for name, (config, embedding, dtype, granularity) in CONFIGS.items():
+    cache, rows = given.cache, []
+    model = decoder(given.layers, given.width, cache)
+    custom = decoder(given.layers, given.width, cache, custom=True)
+    for name in given.configs.split(","):
+        config, embedding, dtype, granularity = CONFIGS[name]
         programs = {
-            "qreg": ours(model, config, embedding),
-            "executorch": theirs(model, dtype, granularity),
+            "qreg": ours(model, cache, config, embedding),
+            "qreg, custom attention": ours(custom, cache, config, embedding),
+            "executorch": theirs(model, cache, dtype, granularity),
         }
         for threads in map(int, given.threads.split(",")):
             rows += [

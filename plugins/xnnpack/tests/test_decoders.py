@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +14,9 @@ from torch import nn
 from transformers.integrations.executorch import TorchExportableModuleForDecoderOnlyLM
 
 import qreg
-from qreg.errors import PrecisionWarning
+from qreg.errors import InputError, PrecisionWarning
 from qreg.pipeline.precision import to_float32
+from qreg_xnnpack import use_custom_attention
 from qreg_xnnpack.plugin import XNNPACK
 
 CACHE = 96
@@ -71,13 +75,13 @@ def test_a_decoder_in_half_precision_is_converted_with_its_cache() -> None:
     assert half.static_cache.layers[0].keys.dtype == torch.bfloat16
 
 
-def quantized(name: str, length: str) -> qreg.Result:
+def quantized(model: Any, length: str) -> qreg.Result:
     count = 3 if length == "dynamic" else 1
     example = {"input_ids": torch.ones(1, count).long(), "cache_position": torch.arange(count)}
     dim = torch.export.Dim("length", max=CACHE - 1)
     shapes = {"input_ids": {1: dim}, "cache_position": {0: dim}} if count > 1 else None
     return qreg.quantize(
-        decoder(name),
+        model,
         example,
         config="int8_dynamic_per_channel",
         dynamic_shapes=shapes,
@@ -94,7 +98,7 @@ def quantized(name: str, length: str) -> qreg.Result:
     ],
 )
 def test_the_program_generates_the_tokens_of_the_converted_model(name: str, length: str) -> None:
-    result = quantized(name, length)
+    result = quantized(decoder(name), length)
     prompt = [3, 1, 4, 1, 5, 9, 2, 6]
     tokens = qreg.generate(result, prompt, max_new_tokens=64)
     assert tokens == qreg.generate(result.converted, prompt, max_new_tokens=64)
@@ -104,3 +108,53 @@ def test_the_program_generates_the_tokens_of_the_converted_model(name: str, leng
     assert qreg.generate(result.program, prompt, max_new_tokens=64) == tokens
     whole = [*prompt, *tokens[:20]]  # the cache is read as it was written, in one call or in many
     assert qreg.generate(result, whole, max_new_tokens=44) == tokens[20:]
+
+
+def custom(name: str) -> Any:
+    found = decoder(name)
+    use_custom_attention(found.model)
+    return found
+
+
+@pytest.mark.parametrize("name", ["Llama", "Qwen3", "Gemma", "GPT-2"])
+def test_custom_attention_computes_the_same(name: str) -> None:
+    models = decoder(name), custom(name)
+    for start in (0, 3):
+        call = {"input_ids": torch.tensor([[3, 1, 4]]), "cache_position": start + torch.arange(3)}
+        with torch.no_grad():
+            torch.testing.assert_close(*(model(**call) for model in models))
+
+
+def test_a_program_with_custom_attention_runs_in_another_process(tmp_path: Path) -> None:
+    result = quantized(custom("Llama"), "dynamic")
+    assert result.lowered.outside.count("llama.custom_sdpa.default") == 2
+    prompt = [3, 1, 4, 1, 5]
+    tokens = qreg.generate(result, prompt, max_new_tokens=8)
+    assert tokens == qreg.generate(result.converted, prompt, max_new_tokens=8)
+    result.save(tmp_path / "decoder.pte")
+    command = ["generate", str(tmp_path / "decoder.pte"), "--tokens", "3,1,4,1,5", "--new", "8"]
+    printed = subprocess.run(
+        [sys.executable, "-m", "qreg", *command], capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.split() == [",".join(map(str, tokens))]
+
+
+def test_attention_that_the_operator_does_not_know_is_an_error() -> None:
+    tokens = torch.tensor([[1, 2, 3]])
+    with pytest.raises(InputError, match=r"TorchExportable.* cannot be chosen"):
+        use_custom_attention(decoder("Llama"))
+    bloom = transformers.BloomConfig(vocab_size=64, hidden_size=32, n_layer=1, n_head=4)
+    with pytest.raises(InputError, match="BloomForCausalLM cannot be chosen"):
+        use_custom_attention(transformers.BloomForCausalLM(bloom))
+    windowed = transformers.MistralForCausalLM(
+        transformers.MistralConfig(**GATED, sliding_window=32)
+    )
+    use_custom_attention(windowed)
+    with pytest.raises(InputError, match="depends on sliding_window"):
+        windowed(tokens)
+    llama = transformers.LlamaForCausalLM(CONFIGS["Llama"]())
+    use_custom_attention(llama)
+    with pytest.raises(InputError, match=r"attention_mask: .* takes none"):
+        llama(tokens, attention_mask=torch.tensor([[0, 1, 1]]))
+    with pytest.raises(InputError, match="the positions of one text"):
+        llama(tokens.expand(2, 3), position_ids=torch.arange(6).reshape(2, 3))

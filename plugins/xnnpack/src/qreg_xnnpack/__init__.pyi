@@ -1,4 +1,5 @@
 from .annotators import OP_TO_ANNOTATOR
+from .cached_attention import use_custom_attention
 from .config import get_groupwise_quantization_config, get_symmetric_quantization_config
 from .quantizer import (
     XNNPACKQuantizer,
@@ -17,4 +18,5 @@ __all__ = [
     "get_symmetric_quantization_config",
     "propagate_annotation",
     "scalars_to_attributes",
+    "use_custom_attention",
 ]

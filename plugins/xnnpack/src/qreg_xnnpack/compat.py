@@ -317,6 +317,12 @@ def _without_patterns(call: Callable[..., Any]) -> Callable[..., Any]:
     return replacement
 
 
+def attention_of(model: Any) -> str:
+    """Return the name of the attention that a model of transformers calls."""
+    # transformers 5.24
+    return str(model.config._attn_implementation)
+
+
 def is_absorbed(node: Any) -> bool:
     """Whether the delegate runs a quantize or dequantize as part of an adjacent operator."""
     # executorch 1.4.1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from qreg.backends.inputs import TensorSpec, misfit
@@ -25,6 +26,8 @@ FLATBUFFER_SIZE, SEGMENTS_START, SEGMENTS_SIZE = slice(16, 24), slice(24, 32), s
 HEADERS = 40
 ONLY = "forward"  # the method of a program with one, as executorch calls it
 OPERATOR_MISSING = "0x:14"  # of executorch 1.4.1, runtime/core/error.h
+# Kernels of executorch that the runtime has only once a module of executorch is imported.
+KERNELS = {b"llama::": "executorch.extension.llm.custom_ops.custom_ops"}
 
 
 def load(program: bytes, threads: int = 0) -> Runner:
@@ -60,10 +63,19 @@ def _loaded(program: bytes, threads: int) -> Any:
     from executorch.runtime import Runtime
 
     check_header(program)
+    _register_kernels(program)
     start_threads()
     if threads:
         set_threads(threads)
     return Runtime.get().load_program(program)
+
+
+def _register_kernels(program: bytes) -> None:
+    """Import the modules of executorch with the kernels that a program calls."""
+    end = int.from_bytes(program[FLATBUFFER_SIZE], "little") if _is_extended(program) else None
+    for namespace, module in KERNELS.items():
+        if program.find(namespace, 0, end) >= 0:
+            import_module(module)
 
 
 @contextmanager
@@ -108,7 +120,7 @@ def check_header(program: bytes) -> None:
         raise InputError("it is not an ExecuTorch program (expected ET12 at byte 4)")
     if len(program) < HEADERS:
         raise InputError(f"it is cut short: {len(program)} bytes are less than its header")
-    if program[EXTENDED] != b"eh00":
+    if not _is_extended(program):
         return  # an older program, without segments
     flatbuffer, start, size = (
         int.from_bytes(program[place], "little")
@@ -117,6 +129,10 @@ def check_header(program: bytes) -> None:
     whole = max(flatbuffer, start + size)
     if len(program) < whole:
         raise InputError(f"it is cut short: {len(program):,} of {whole:,} bytes are there")
+
+
+def _is_extended(program: bytes) -> bool:
+    return program[EXTENDED] == b"eh00"
 
 
 def _accepted(metadata: Any) -> Iterator[TensorSpec]:
