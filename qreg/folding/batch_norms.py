@@ -2,9 +2,9 @@
 
 A norm downstream of a convolution or linear layer without other users is folded into the layer's
 weight and bias, separately for each call of the layer, also if views are between the two. Any
-other norm becomes a multiplication and an addition. torchao 0.18 folds norms too, ahead of the quantizer. torchao checks neither for other
-users of the convolution's output nor for other calls that share its weight. So no norm may be left
-for torchao to fold.
+other norm becomes a multiplication and an addition. torchao 0.18 folds norms too, ahead of the
+quantizer. torchao checks neither for other users of the convolution's output nor for other calls
+that share its weight. So no norm may be left for torchao to fold.
 
 This module rewrites the graph only: new weights are operators on the old ones, which
 :func:`~qreg.folding.parameters.fold_constants` evaluates.
