@@ -116,6 +116,7 @@ def test_one_module_imports_transformers_and_no_other_imports_it() -> None:
 @pytest.mark.parametrize("name", ["arm", "onnxruntime", "openvino", "x86_inductor", "xnnpack"])
 def test_a_backend_declares_what_it_imports(name: str) -> None:
     project = ROOT / "plugins" / name
-    coming_with_others = {"torch", "torchao"} | ({"tosa"} if name == "arm" else set())
+    with_others = {"arm": {"tosa"}, "xnnpack": {"transformers"}}  # which a model of it comes with
+    coming_with_others = {"torch", "torchao"} | with_others.get(name, set())
     own = {f"qreg_{name}"}
     assert roots(project / "src") - own - coming_with_others <= declared(project)

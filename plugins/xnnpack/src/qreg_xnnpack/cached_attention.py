@@ -71,8 +71,8 @@ def _attention(
 
     start = _start(module, attention_mask, named)
     turned = [each.transpose(1, 2).contiguous() for each in (query, key, value)]
-    torch._check(start >= 0)
-    torch._check(start <= key.shape[2] - query.shape[2])
+    torch._check(start >= 0)  # type: ignore[no-untyped-call]
+    torch._check(start <= key.shape[2] - query.shape[2])  # type: ignore[no-untyped-call]
     found = torch.ops.llama.custom_sdpa(*turned, start, None, 0.0, True, scaling)
     return found, None
 
