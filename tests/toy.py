@@ -68,7 +68,10 @@ def int8_of_its_own() -> Any:
 def load(program: bytes) -> Runner:
     import torch
 
-    module = torch.export.load(io.BytesIO(program)).module()
+    from qreg.graph.lazy_recompile import recompiled_when_used
+
+    with recompiled_when_used():
+        module = torch.export.load(io.BytesIO(program)).module()
 
     def run(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         with torch.no_grad():

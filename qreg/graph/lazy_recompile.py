@@ -8,6 +8,7 @@ torch's ``_LazyGraphModule`` does the same, but only for modules that are create
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -46,7 +47,7 @@ def _count(change: int) -> None:
 def _lazily(recompile: Callable[[GraphModule], Any]) -> Callable[[GraphModule], None]:
     """Return a replacement of ``GraphModule.recompile`` that defers it, for good if unused.
 
-    A module can be called, read, copied and pickled after the replacement ends. Its class serves it
+    A module can be used in any way after the replacement ends. Its class serves it
     alone (``GraphModule.__new__``), so the class holds what is deferred.
     """
 
@@ -61,7 +62,7 @@ def _lazily(recompile: Callable[[GraphModule], Any]) -> Callable[[GraphModule], 
             module._out_spec = codegen.pytree_info.out_spec
         vars(module).pop("_code", None)
         for name in ("forward", "_code"):
-            setattr(type(module), name, _Deferred(recompile, name))
+            setattr(type(module), name, _Deferred(recompile, name, weakref.ref(module)))
         type(module).__reduce__ = reduced  # type: ignore[assignment, method-assign]
 
     return replacement
@@ -73,9 +74,13 @@ class _Deferred:
 
     recompile: Callable[[GraphModule], Any]
     name: str
+    module: weakref.ref[GraphModule]
 
     def __get__(self, module: GraphModule | None, owner: type) -> Any:
-        if module is None:
+        served = self.module() if module is None else module
+        if served is None:
             return self
-        self.recompile(module)
-        return getattr(module, self.name)
+        self.recompile(served)
+        value = getattr(served, self.name)
+        # Tracing reads the function of the class.
+        return getattr(value, "__func__", value) if module is None else value

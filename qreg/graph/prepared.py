@@ -11,6 +11,7 @@ from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import AffineQuantizedObserverBase, FakeQuantizeBase, ObserverBase
 
 from qreg.graph.compat import move_annotation
+from qreg.graph.lazy_recompile import recompiled_when_used
 
 OBSERVERS = (ObserverBase, FakeQuantizeBase, AffineQuantizedObserverBase)
 
@@ -95,7 +96,8 @@ def float_graph(prepared: GraphModule) -> GraphModule:
 
     The prepared model is not modified. The copy shares its weights.
     """
-    plain = copied(prepared)
+    with recompiled_when_used():
+        plain = copied(prepared)
     for name, child in list(plain.named_children()):
         if isinstance(child, GraphModule):
             setattr(plain, name, float_graph(child))

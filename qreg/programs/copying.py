@@ -7,6 +7,7 @@ import copy
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
+from qreg.graph.lazy_recompile import recompiled_when_used
 from qreg.graph.prepared import copied as copied_graph
 
 
@@ -28,8 +29,9 @@ def module_of(program: ExportedProgram) -> GraphModule:
 
     ``ExportedProgram.module`` (torch 2.13) copies the graph, but not the bodies of loops in it.
     """
-    module: GraphModule = program.module(check_guards=False)
-    for name, body in list(module.named_children()):
-        if isinstance(body, GraphModule):
-            setattr(module, name, copied_graph(body))
+    with recompiled_when_used():
+        module: GraphModule = program.module(check_guards=False)
+        for name, body in list(module.named_children()):
+            if isinstance(body, GraphModule):
+                setattr(module, name, copied_graph(body))
     return module

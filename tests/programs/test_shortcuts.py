@@ -234,6 +234,17 @@ def test_modules_stay_whole_once_the_lowering_has_ended(traced: GraphModule) -> 
     assert torch.equal(duplicate(x), x)
 
 
+def test_modules_of_which_nothing_was_used_are_traced_as_they_are(traced: GraphModule) -> None:
+    x = torch.randn(4)
+    with shortcuts():
+        changed(traced)
+    assert "tanh" not in symbolic_trace(traced).code
+    with shortcuts():
+        changed(traced)
+    compiled = torch.compile(traced, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(x), x)
+
+
 def test_graph_modules_are_still_recompiled_and_hardly_called(
     program: ExportedProgram, counted: Counted
 ) -> None:
