@@ -256,6 +256,14 @@ NORMS: dict[str, Case] = {
         (TIMES,),
         ["conv1d"],
     ),
+    "a branch whose input is changed through a view": (
+        lambda: Call(
+            lambda m, x: (lambda y: (m.own(y), y.view(-1).mul_(3))[0] + y)(x * 2),
+            own=nn.Conv2d(4, 4, 3, padding=1, groups=4),
+        ),
+        (IMAGE,),
+        ["mul", "conv2d", "view", "mul_", "add"],
+    ),
     "branches that are not one convolution": (
         lambda: Call(
             lambda m, x: (

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from qreg.folding.building import COMPUTES, Builder, bring_ahead
+from qreg.graph.mutation import Mutations
 from qreg.graph.nodes import argument, called, calls, is_in_place, is_node, shape_of, sole_user
 from qreg.graph.operators import ADD
 
@@ -33,12 +34,21 @@ STRIDE, PADDING, DILATION = 3, 4, 5  # the positions of a convolution's argument
 def merge_branches(model: GraphModule) -> None:
     """Replace each sum of depthwise convolutions of one tensor by one convolution, in place.
 
-    The tensor itself may be a term of the sum. Convolutions of computed weights stay.
+    The tensor itself may be a term of the sum. Convolutions of computed weights stay, and those of
+    a tensor that is changed in place, whose values differ between the branches.
     """
-    for total in reversed(calls(model.graph, ADD)):  # outer sums ahead of inner ones
-        if total.users and (found := _branches(total)):
+    totals = calls(model.graph, ADD)
+    mutations = Mutations.of(model.graph) if totals else None
+    for total in reversed(totals):  # outer sums ahead of inner ones
+        found = _branches(total) if total.users else None
+        if found and mutations and not any(map(mutations.is_written, _read(found[0]))):
             _merge(total, *found)
     model.recompile()
+
+
+def _read(layers: Sequence[Node]) -> set[Node]:
+    """Return what convolutions read: their input, weights and biases."""
+    return {each for layer in layers for each in layer.all_input_nodes}
 
 
 def _branches(total: Node) -> tuple[list[Node], bool] | None:
