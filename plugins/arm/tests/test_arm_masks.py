@@ -57,6 +57,22 @@ def test_the_scores_that_are_left_keep_their_precision() -> None:
         assert all(compare(wanted, got).sqnr > 30 for wanted, got in pairs)
 
 
+class Returned(nn.Module):
+    """Scores that are an output, too."""
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        scores = x + y
+        return scores, scores.softmax(-1)
+
+
+def test_scores_that_others_read_keep_their_low_values() -> None:
+    inputs = torch.linspace(-40, 20, 16)[None], torch.linspace(-1, 1, 16)[None]
+    prepared = qreg.prepare(Returned(), qreg.get_quantizer("arm"), inputs)
+    qreg.calibrate(prepared, [inputs])
+    scores, _ = qreg.convert(prepared)(*inputs)
+    assert (scores - sum(inputs)).abs().max() < 0.5  # two steps of 62 / 255
+
+
 def test_hidden_tokens_have_no_weight_in_the_program() -> None:
     data = batches()
     result = qreg.quantize(

@@ -8,7 +8,7 @@ ranges may end where ``exp`` rounds to zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -34,14 +34,17 @@ COMBINED = frozenset({*ADD, *SUB, "aten.where.self"})
 
 def bound_scores(graph: Graph) -> None:
     """Replace the observers of scores, of masks added to them, and of what ``exp`` reads."""
-    products = _from_products(graph)
-    for shifted, scores in _softmaxes(graph):
+    products, softmaxes = _from_products(graph), list(_softmaxes(graph))
+    readers = {each for shifted, _ in softmaxes for each in (shifted, shifted.args[1])}
+    for shifted, scores in softmaxes:
         spec: Any = annotation_of(shifted).output_qspec  # type: ignore[union-attr]
         if not _observes(spec):
             continue
         depth = math.log(4 * (spec.quant_max - spec.quant_min))  # exp(-depth) is a quarter step
         _set(shifted, _bounded(spec, depth))
         combined = _origin(scores)
+        if not _is_read_by(combined, readers):
+            continue
         if called(combined) in COMBINED:
             _set(combined, _bounded(spec, depth + MARGIN))
         if called(combined) in ADD:
@@ -78,6 +81,14 @@ def _origin(node: Node) -> Node:
     return node
 
 
+def _is_read_by(scores: Node, readers: Container[object]) -> bool:
+    """Whether nothing else reads scores, in whatever shape: their low values matter to others."""
+    return all(
+        user in readers or (called(user) in MOVES and _is_read_by(user, readers))
+        for user in scores.users
+    )
+
+
 def _observes(spec: object) -> bool:
     """Whether a spec has an observer, rather than a fake quantization that is trained."""
     if not isinstance(spec, QuantizationSpec):
@@ -89,7 +100,8 @@ def _observes(spec: object) -> bool:
 @cache
 def _bounded(spec: QuantizationSpec, depth: float) -> QuantizationSpec:
     _, arguments = made_by(spec.observer_or_fake_quant_ctr)
-    make = ScoresObserver.with_args(depth=depth, eps=arguments["eps"])
+    kept = {name: value for name, value in arguments.items() if name == "eps"}
+    make = ScoresObserver.with_args(depth=depth, **kept)
     return replace(spec, observer_or_fake_quant_ctr=make)
 
 
