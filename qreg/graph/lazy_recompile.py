@@ -51,19 +51,21 @@ def _lazily(recompile: Callable[[GraphModule], Any]) -> Callable[[GraphModule], 
     alone (``GraphModule.__new__``), so the class holds what is deferred.
     """
 
-    def reduced(module: GraphModule) -> Any:
-        recompile(module)
-        return super(type(module), module).__reduce__()
-
     def replacement(module: GraphModule) -> None:
         codegen = module.graph._codegen
         if isinstance(codegen, _PyTreeCodeGen):  # read without the code
             module._in_spec = codegen.pytree_info.in_spec
             module._out_spec = codegen.pytree_info.out_spec
         vars(module).pop("_code", None)
+        owner: Any = type(module)
         for name in ("forward", "_code"):
-            setattr(type(module), name, _Deferred(recompile, name, weakref.ref(module)))
-        type(module).__reduce__ = reduced  # type: ignore[assignment, method-assign]
+            setattr(owner, name, _Deferred(recompile, name, weakref.ref(module)))
+
+        def reduced(module: GraphModule) -> Any:
+            recompile(module)
+            return super(owner, module).__reduce__()
+
+        owner.__reduce__ = reduced
 
     return replacement
 

@@ -245,6 +245,14 @@ def test_modules_of_which_nothing_was_used_are_traced_as_they_are(traced: GraphM
     assert torch.equal(compiled(x), x)
 
 
+def test_a_module_of_a_derived_class_can_be_pickled(traced: GraphModule) -> None:
+    x = torch.randn(4)
+    with shortcuts():
+        changed(traced)
+    traced.__class__ = type("Derived", (type(traced),), {})
+    assert torch.equal(pickle.loads(pickle.dumps(traced))(x), x.relu())
+
+
 def test_graph_modules_are_still_recompiled_and_hardly_called(
     program: ExportedProgram, counted: Counted
 ) -> None:

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import onnx
+import onnx.parser
 import pytest
 import torch
 from cases_onnxruntime import IMAGE, Between
 from torch import Tensor
 from torch.nn import functional
+
+from qreg_onnxruntime.separate_ranges import with_separate_ranges
 
 NEVER_POSITIVE: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda x: functional.relu(x.mean((2, 3), keepdim=True)),
@@ -20,6 +23,16 @@ NEVER_POSITIVE: dict[str, Callable[[Tensor], Tensor]] = {
     "max pool": lambda x: functional.relu(functional.max_pool2d(x, 2)),
     "transpose": lambda x: functional.relu6(x.transpose(2, 3)),
 }
+
+
+TWO_READERS = """<ir_version: 10, opset_import: ["": 21]>
+two_readers (float[4] x) => (uint8[4] first, uint8[4] second)
+<float step = {0.01}, float wide = {0.02}, uint8 least = {0}, uint8 greatest = {255}> {
+    code = QuantizeLinear (x, step, least)
+    value = DequantizeLinear (code, step, least)
+    first = QuantizeLinear (value, step, greatest)
+    second = QuantizeLinear (value, wide, greatest)
+}"""
 
 
 def with_bias(function: Callable[[Tensor], Tensor], bias: float) -> Between:
@@ -43,6 +56,15 @@ def test_a_relu_that_gave_zero_alone_in_calibration_gives_what_the_converted_mod
         expected = result.converted(images)
         step = 0.02 * float(expected.abs().max())
         torch.testing.assert_close(result.run(images), expected, rtol=0, atol=step)
+
+
+def test_two_quantizations_of_a_value_share_a_barrier() -> None:
+    model = onnx.parser.parse_model(TWO_READERS)
+    for node in model.graph.node:
+        node.name = node.output[0]
+    with_separate_ranges(model)
+    onnx.checker.check_model(model, full_check=True)
+    assert [node.op_type for node in model.graph.node].count("Max") == 1
 
 
 def test_ranges_that_overlap_leave_the_integer_kernels_as_they_are(quantized: Any) -> None:

@@ -8,6 +8,7 @@ pool fails then, and other kernels divide by zero.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,12 +23,15 @@ def with_separate_ranges(model: Any) -> Any:
     graph = model.graph
     producers = {name: node for node in graph.node for name in node.output}
     constants = {each.name: each for each in graph.initializer}
+    apart: dict[str, list[Any]] = defaultdict(list)
     for node in [each for each in graph.node if each.op_type == "QuantizeLinear"]:
         before = producers.get(node.input[0])
         if before is not None and any(
             _hardly_overlap(node, each, constants) for each in _dequantized(before, producers)
         ):
-            insert_barrier(graph, before, [node])
+            apart[node.input[0]].append(node)
+    for value, quantizations in apart.items():
+        insert_barrier(graph, producers[value], quantizations)
     return model
 
 
