@@ -154,7 +154,7 @@ def test_attention_that_the_operator_does_not_know_is_an_error() -> None:
         windowed(tokens)
     llama = transformers.LlamaForCausalLM(CONFIGS["Llama"]())
     use_custom_attention(llama)
-    with pytest.raises(InputError, match=r"attention_mask: .* takes none"):
+    with pytest.raises(InputError, match=r"attention_mask: .* accepts none"):
         llama(tokens, attention_mask=torch.tensor([[0, 1, 1]]))
     with pytest.raises(InputError, match="the positions of one text"):
         llama(tokens.expand(2, 3), position_ids=torch.arange(6).reshape(2, 3))

@@ -1,7 +1,7 @@
 """Rewrite means over the dimensions of an image as global average pools.
 
-A global average pool has an integer kernel, which onnxruntime 1.32 refuses to run where the scale
-of its sum is 256 times the scale of its result or more.
+A global average pool has an integer kernel. In onnxruntime 1.32, the kernel fails if the scale of
+its sum is 256 times the scale of its result or more.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def with_global_pools(model: Any) -> Any:
 
 
 def _shapes(graph: Any) -> dict[str, tuple[int, ...]]:
-    """The shapes of the values of a graph; dimensions of unknown size are 1."""
+    """Return the shapes of the values of a graph; dimensions of unknown size are 1."""
     return {
         value.name: tuple(each.dim_value or 1 for each in value.type.tensor_type.shape.dim)
         for value in (*graph.value_info, *graph.input)
@@ -36,7 +36,7 @@ def _shapes(graph: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _scales(graph: Any, constants: dict[str, Any]) -> dict[str, float]:
-    """The scales of the values that are read or written by a quantization per tensor."""
+    """Return the scales of the values that a quantization per tensor reads or writes."""
     from onnx import numpy_helper
 
     scales = {}

@@ -58,7 +58,7 @@ def _hardly_overlap(first: Any, second: Any, constants: Mapping[str, Any]) -> bo
 
 
 def _range(node: Any, constants: Mapping[str, Any]) -> tuple[float, float] | None:
-    """The least and the greatest value of a quantization per tensor, or None for others."""
+    """Return the least and the greatest value of a quantization per tensor, or None for others."""
     import numpy
     from onnx import numpy_helper
 

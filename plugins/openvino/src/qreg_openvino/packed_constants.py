@@ -20,7 +20,8 @@ def pack(model: Any) -> None:
     of an input. The ``openvino.Model`` is rewritten in place.
     """
     for operation in model.get_ordered_ops():
-        if operation.get_friendly_name().startswith(UNPACKED):
+        named = operation.get_friendly_name().startswith(UNPACKED)
+        if named and operation.get_type_name() == "Convert":  # inputs may have any name
             _pack_weight(operation)
     model.validate_nodes_and_infer_types()
 

@@ -48,7 +48,7 @@ def _no_mask(*given: Any, attention_mask: Tensor | None = None, **named: Any) ->
     """Return no mask: the operator knows which keys a token reads."""
     if attention_mask is not None:
         raise InputError(
-            "attention_mask: executorch's attention takes none (expected None). Pass one text "
+            "attention_mask: executorch's attention accepts none (expected None). Pass one text "
             "without padding, or leave the attention of the model as it is."
         )
 
