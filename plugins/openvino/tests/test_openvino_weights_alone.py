@@ -72,6 +72,23 @@ def test_the_program_multiplies_by_the_rounded_weight(
     assert len(result.program) < ROWS * COLUMNS * bits // 8 + scales + 16_000
 
 
+class Named(nn.Module):
+    """A model with an input that is named as the lowering names packed weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(COLUMNS, ROWS)
+
+    def forward(self, weight_in_groups: Tensor) -> Tensor:
+        found: Tensor = self.layer(weight_in_groups)
+        return found
+
+
+def test_the_inputs_of_a_model_may_have_any_name() -> None:
+    result = quantize(Named(), torch.randn(5, COLUMNS), config="int4_weight_groupwise")
+    assert result.report.operators[0].types == "f32, i4 -> f32"
+
+
 def test_weights_in_groups_are_packed_in_the_file_and_in_the_kernel() -> None:
     torch.manual_seed(0)
     linear = nn.Linear(COLUMNS, ROWS)
