@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -57,20 +60,35 @@ def test_the_scores_that_are_left_keep_their_precision() -> None:
         assert all(compare(wanted, got).sqnr > 30 for wanted, got in pairs)
 
 
+RETURNED: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    "a sum": lambda x, y: (x + y, x),
+    "what is masked": lambda x, y: (x.masked_fill(y < 0, LOWEST), x),
+    "what a number hides": (lambda x, y: (torch.where(y < 0, torch.full_like(x, HIDDEN), x), x)),
+    "a summand": lambda x, y: (x * 9 + y, x * 9),
+}
+
+
 class Returned(nn.Module):
-    """Scores that are an output, too."""
+    """Scores that are an output, too: the sum of a softmax, or what it is made from."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
 
     def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        scores = x + y
-        return scores, scores.softmax(-1)
+        scores, made_from = RETURNED[self.name](x + y, y)
+        return scores.softmax(-1), scores if self.name == "a sum" else made_from
 
 
-def test_scores_that_others_read_keep_their_low_values() -> None:
+@pytest.mark.parametrize("name", RETURNED)
+def test_scores_that_others_read_keep_their_low_values(name: str) -> None:
     inputs = torch.linspace(-40, 20, 16)[None], torch.linspace(-1, 1, 16)[None]
-    prepared = qreg.prepare(Returned(), qreg.get_quantizer("arm"), inputs)
+    model = Returned(name)
+    prepared = qreg.prepare(model, qreg.get_quantizer("arm"), inputs)
     qreg.calibrate(prepared, [inputs])
-    scores, _ = qreg.convert(prepared)(*inputs)
-    assert (scores - sum(inputs)).abs().max() < 0.5  # two steps of 62 / 255
+    (weights, scores), wanted = qreg.convert(prepared)(*inputs), model(*inputs)
+    assert (scores - wanted[1]).abs().max() < 0.02 * wanted[1].abs().max()
+    torch.testing.assert_close(weights, wanted[0], rtol=0, atol=0.2)
 
 
 def test_hidden_tokens_have_no_weight_in_the_program() -> None:

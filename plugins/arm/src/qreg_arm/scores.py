@@ -18,7 +18,7 @@ from torchao.quantization.pt2e.quantizer import QuantizationSpec, SharedQuantiza
 
 from qreg.annotators.masks import PRODUCTS
 from qreg.graph.compat import annotation_of, made_by
-from qreg.graph.nodes import argument, called, shape_of
+from qreg.graph.nodes import argument, called, is_node, shape_of
 from qreg.graph.operators import ADD, MOVES, SUB
 from qreg.observers.scores import ScoresObserver
 
@@ -36,6 +36,8 @@ def bound_scores(graph: Graph) -> None:
     """Replace the observers of scores, of masks added to them, and of what ``exp`` reads."""
     products, softmaxes = _from_products(graph), list(_softmaxes(graph))
     readers = {each for shifted, _ in softmaxes for each in (shifted, shifted.args[1])}
+    origins = {_origin(scores) for _, scores in softmaxes}
+    readers |= {each for each in origins if _is_read_by(each, readers)}
     for shifted, scores in softmaxes:
         spec: Any = annotation_of(shifted).output_qspec  # type: ignore[union-attr]
         if not _observes(spec):
@@ -43,14 +45,20 @@ def bound_scores(graph: Graph) -> None:
         depth = math.log(4 * (spec.quant_max - spec.quant_min))  # exp(-depth) is a quarter step
         _set(shifted, _bounded(spec, depth))
         combined = _origin(scores)
-        if not _is_read_by(combined, readers):
+        if called(combined) not in COMBINED or combined not in readers:
             continue
-        if called(combined) in COMBINED:
-            _set(combined, _bounded(spec, depth + MARGIN))
+        reach = depth + MARGIN if _shares_with_scores_alone(combined, readers) else MASK
+        _set(combined, _bounded(spec, reach))
         if called(combined) in ADD:
             for mask in set(combined.all_input_nodes) - products:
-                if shape_of(mask):
+                if shape_of(mask) and _is_read_by(_origin(mask), readers):
                     _set(mask, _bounded(spec, MASK))
+
+
+def _shares_with_scores_alone(combined: Node, readers: Container[object]) -> bool:
+    """Whether nothing else reads what shares its qparams with masked scores."""
+    sharing = combined.args[1:] if called(combined) == "aten.where.self" else ()
+    return all(_is_read_by(_origin(each), readers) for each in sharing if is_node(each))
 
 
 def _softmaxes(graph: Graph) -> Iterator[tuple[Node, Node]]:
