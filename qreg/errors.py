@@ -77,15 +77,22 @@ class UnknownArgumentError(UnknownNameError, TypeError):
 class UnknownModuleError(QregError, LookupError):
     """A module name or type in a quantizer's config that no operator of the model comes from.
 
-    ``near`` are similar names that the model has.
+    ``near`` are similar names that the model has. ``folded_into`` is the module into whose layer
+    the operators of the module were folded, such as those of a batch norm.
     """
 
-    def __init__(self, kind: str, name: str, near: Sequence[str]) -> None:
+    def __init__(
+        self, kind: str, name: str, near: Sequence[str], folded_into: str | None = None
+    ) -> None:
         self.kind, self.name, self.near = kind, name, tuple(near)
-        guess = f" Near: {', '.join(near)}." if near else ""
+        self.folded_into = folded_into
+        fact, remedy = f". Near: {', '.join(near)}" if near else "", "Correct the name"
+        if folded_into is not None:
+            fact = f": its operators are folded into {folded_into!r} ahead of the quantizer"
+            remedy = f"Name {folded_into!r}"
         super().__init__(
-            f"no operator of the exported model comes from a module of {kind} {name!r}.{guess} "
-            "Correct the name, or create the quantizer with unknown_modules='warn' to ignore it."
+            f"no operator of the exported model comes from a module of {kind} {name!r}{fact}. "
+            f"{remedy}, or create the quantizer with unknown_modules='warn' to ignore it."
         )
 
 
@@ -99,7 +106,7 @@ class UnknownCallError(UnknownModuleError):
         self, module: str, operator: str, ordinal: int, counts: Mapping[tuple[str, str], int]
     ) -> None:
         self.module, self.operator, self.ordinal = module, operator, ordinal
-        self.counts = dict(counts)
+        self.counts, self.folded_into = dict(counts), None
         self.kind, self.name = "call", described_call(module, operator, ordinal)
         self.near = tuple(self._near())
         listed = f" Near: {'; '.join(self.near)}." if self.near else ""

@@ -24,6 +24,7 @@ from qreg.folding.constants import constant_nodes
 from qreg.folding.upstream import Upstream
 from qreg.graph.nodes import argument, calls, sole_user
 from qreg.graph.operators import ADDMM, LINEAR, TRANSPOSED
+from qreg.graph.provenance import remember_folded
 from qreg.plugins.operator_names import operator_name
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ def _fold_upstream(norm: Norm, constants: set[Node]) -> bool:
     for node in (upstream.layer, *upstream.views):
         node.meta[COMPUTES] = ""
     norm.entering.meta[COMPUTES] = norm.output.name
+    remember_folded(upstream.layer, [norm.node])
     _replace(norm, norm.entering)
     return True
 

@@ -4,9 +4,9 @@ RepVGG, MobileOne and RepViT train a block as a sum of convolutions of one tenso
 itself. The sum is a convolution too (Ding et al. 2021, RepVGG, section 3.3). Left as branches,
 each would be rounded to int8 alone, and each sum again.
 
-Depthwise convolutions only: with k taps per channel, rounding the weights costs at most
-``20 * log10(sqrt(k) / (127 * sqrt(12)))`` dB, which is -43 for 3 x 3. In a dense convolution, the
-tensor itself would be one large weight among hundreds of small ones.
+Depthwise convolutions only: with k taps and one scale per channel, rounding the weights costs at
+most ``20 * log10(sqrt(k) / (127 * sqrt(12)))`` dB, which is -43 for 3 x 3. In a dense convolution,
+the tensor itself would be one large weight among hundreds of small ones.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from qreg.folding.building import COMPUTES, Builder, bring_ahead
 from qreg.graph.mutation import Mutations
 from qreg.graph.nodes import argument, called, calls, is_in_place, is_node, shape_of, sole_user
 from qreg.graph.operators import ADD
+from qreg.graph.provenance import remember_folded
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
@@ -117,6 +118,7 @@ def _merge(total: Node, layers: list[Node], with_input: bool) -> None:
     stride, padding = list(_numbers(first, STRIDE, 1)), [size // 2 for size in sizes]
     first.args = (first.args[0], weight, bias, stride, padding, [1] * len(sizes), channels)
     first.meta[COMPUTES] = total.name
+    remember_folded(first, layers[1:])
     total.replace_all_uses_with(first)
     _erase(total)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ CUSTOM, KEY, NUMBER = "custom", "qreg", "#"
 GENERATED = "<eval_with_key>"
 FRAME = re.compile(r'File "(.*?)", line (\d+), in (\S+)\n(.*)')
 EXPORTED = "qreg_exported"
+FOLDED = "qreg_folded"
 
 
 def remember_operators(graph: Graph) -> None:
@@ -132,6 +134,18 @@ def module_path(node: Node) -> str:
     """Return the path of the innermost module of a node; ``""`` is the model itself."""
     stack = node.meta.get("nn_module_stack")
     return _plain(next(reversed(stack.values()))[0]) if stack else ""
+
+
+def remember_folded(layer: Node, gone: Iterable[Node]) -> None:
+    """Store the modules of nodes that are folded into a layer in the layer's metadata."""
+    paths = [path for node in gone for path in (module_path(node), *folded_modules(node))]
+    layer.meta[FOLDED] = tuple(dict.fromkeys((*folded_modules(layer), *paths)))
+
+
+def folded_modules(layer: Node) -> tuple[str, ...]:
+    """Return the paths of the modules whose operators a layer computes in addition to its own."""
+    found: tuple[str, ...] = layer.meta.get(FOLDED, ())
+    return found
 
 
 def type_name(type_: Any) -> str:

@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 from qreg.errors import UnknownCallError, UnknownModuleError, UnknownOperatorWarning, near
 from qreg.graph.layers import part_of
 from qreg.graph.nodes import computes_tensors
-from qreg.graph.provenance import module_path, module_stack, operators_of
+from qreg.graph.provenance import folded_modules, module_path, module_stack, operators_of
 from qreg.plugins.operator_names import operator_name
 from qreg.quantizer.ordinals import UNNUMBERED, Address, Ordinals
 
@@ -158,7 +158,9 @@ class Scopes:
         if not (self.names or self.types):
             return
         stacks: dict[str, list[tuple[str, str]]] = {}
+        folded: dict[str, str] = {}
         for node in (node for each in graph_modules for node in each.graph.nodes):
+            folded |= dict.fromkeys(folded_modules(node), module_path(node))
             if node.meta.get("nn_module_stack") and (path := module_path(node)) not in stacks:
                 stacks[path] = module_stack(node)
         paths = {path for inner in stacks for path in _enclosing(inner)}
@@ -166,7 +168,7 @@ class Scopes:
         for kind, wanted, known in (("name", self.names, paths), ("type", self.types, types)):
             for name in wanted:
                 if name not in known:
-                    yield UnknownModuleError(kind, name, _near(name, known))
+                    yield UnknownModuleError(kind, name, _near(name, known), folded.get(name))
 
     def unknown_calls(self) -> Iterator[UnknownCallError]:
         """Yield an error for each call that the graphs with ordinals do not have."""

@@ -16,7 +16,12 @@ from torchao.quantization.pt2e.quantize_pt2e import prepare_pt2e
 
 import qreg
 from qreg import Registry, get_quantizer
-from qreg.errors import InputError, NothingQuantizedError, PreparationError
+from qreg.errors import (
+    InputError,
+    NothingQuantizedError,
+    PreparationError,
+    UnknownModuleError,
+)
 from qreg.pipeline.prepare import folded_program
 
 X = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
@@ -223,3 +228,24 @@ def test_a_backend_may_be_given_by_name() -> None:
 def test_nothing_to_quantize_is_an_error(registry: Registry) -> None:
     with pytest.raises(NothingQuantizedError):
         qreg.prepare(nn.Sigmoid(), get_quantizer("toy", registry=registry), X)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"), [("norm", "wide"), ("pointwise", "wide"), ("inner", "wide"), ("none", None)]
+)
+def test_a_scope_for_a_folded_module_names_the_layer_that_took_it(
+    registry: Registry, name: str, layer: str | None
+) -> None:
+    module = Call(
+        lambda m, x: m.norm(m.wide(x) + m.inner(m.pointwise(x)) + x),
+        wide=nn.Conv2d(4, 4, 3, padding=1, groups=4),
+        pointwise=nn.Conv2d(4, 4, 1, groups=4),
+        inner=nn.BatchNorm2d(4),
+        norm=nn.BatchNorm2d(4),
+    )
+    image = torch.randn(1, 4, 5, 5)
+    quantizer = get_quantizer("toy", registry=registry).set_module_name(name, None)
+    with pytest.raises(UnknownModuleError) as caught:
+        qreg.prepare(module.eval(), quantizer, (image,))
+    assert caught.value.folded_into == layer
+    assert (f"are folded into {layer!r} ahead" in str(caught.value)) is (layer is not None)

@@ -64,8 +64,8 @@ def _attention(
 ) -> tuple[Tensor, None]:
     """Attend to cached keys, in the form of transformers' ``AttentionInterface``.
 
-    ``query`` is (1, heads, tokens, depth), ``key`` and ``value`` are (1, shared heads, positions of
-    the cache, depth). The result is (1, tokens, heads, depth).
+    ``query`` is (batch, heads, tokens, depth), ``key`` and ``value`` are (batch, shared heads,
+    positions of the cache, depth). The result is (batch, tokens, heads, depth).
     """
     import torch
 
@@ -81,6 +81,8 @@ def _start(module: Any, mask: Tensor | None, named: dict[str, Any]) -> Any:
     """Return the position of the first token as a number, which the export makes symbolic."""
     name = type(module).__name__
     other = [each for each in UNKNOWN if named.get(each) is not None]
+    if not getattr(module, "is_causal", True):
+        other.append("later tokens")
     if mask is not None or other:
         raise InputError(
             f"{name}: its attention depends on {', '.join(other) or 'a mask'}, which executorch's "

@@ -6,7 +6,7 @@ A file that is not a program may even crash the process, so its header is checke
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -71,11 +71,15 @@ def _loaded(program: bytes, threads: int) -> Any:
 
 
 def _register_kernels(program: bytes) -> None:
-    """Import the modules of executorch with the kernels that a program calls."""
+    """Import the modules of executorch with the kernels that a program calls.
+
+    Where a build of executorch does not have them, loading says which operators it lacks.
+    """
     end = int.from_bytes(program[FLATBUFFER_SIZE], "little") if _is_extended(program) else None
     for namespace, module in KERNELS.items():
         if program.find(namespace, 0, end) >= 0:
-            import_module(module)
+            with suppress(ImportError):
+                import_module(module)
 
 
 @contextmanager
