@@ -3,6 +3,7 @@
 Weights are made while a module is imported, inputs in a test or a fixture. Each import, fixture
 and test has a seed, so what it draws does not depend on the order of the tests, on the process that
 runs them, or on who was the first to import a module. A seed set in a test goes before this one.
+``pytest --seed 7`` draws other numbers.
 """
 
 from __future__ import annotations
@@ -20,20 +21,37 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # They differ, because inputs that follow the numbers of the weights are not like others.
 IMPORT, FIXTURE, TEST = 101, 102, 103
+KINDS = 3
+
+
+class Draw:
+    """Which numbers this run draws: 0 are those of the default run."""
+
+    number = 0
+
+
+def seed_of(kind: int) -> int:
+    """Return the seed of imports, fixtures or tests in this run."""
+    return kind + KINDS * Draw.number
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded(kind: int) -> Iterator[None]:
     """Seed torch, and give it back its numbers afterwards."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed_of(kind))
         yield
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, default=0, help="draw other random numbers")
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """Seed the import of each file of the tests that other tests import."""
+    Draw.number = config.getoption("--seed")
     SourceFileLoader.exec_module = imported(SourceFileLoader.exec_module)  # type: ignore[method-assign]
 
 
@@ -72,4 +90,4 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Generator[None, 
 def pytest_runtest_setup() -> None:
     import torch
 
-    torch.manual_seed(TEST)
+    torch.manual_seed(seed_of(TEST))

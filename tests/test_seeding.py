@@ -18,8 +18,8 @@ def shared() -> Tensor:
     return torch.randn(3)
 
 
-def of_a_fresh_generator(seed: int) -> Tensor:
-    return torch.randn(3, generator=torch.Generator().manual_seed(seed))
+def of_a_fresh_generator(kind: int) -> Tensor:
+    return torch.randn(3, generator=torch.Generator().manual_seed(seeding.seed_of(kind)))
 
 
 @pytest.mark.parametrize("_", range(2))
@@ -47,5 +47,14 @@ def test_a_module_draws_the_same_whoever_imports_it_and_takes_no_numbers_of_thei
     drawn = module_of(path, "drawn").VALUE
     after = torch.cat([before, torch.randn(1)])
     assert torch.equal(drawn, module_of(path, "drawn").VALUE)
-    torch.manual_seed(seeding.TEST)
+    torch.manual_seed(seeding.seed_of(seeding.TEST))
     assert torch.equal(after, torch.cat([torch.randn(1), torch.randn(1)]))
+
+
+def test_another_run_may_draw_other_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = seeding.IMPORT, seeding.FIXTURE, seeding.TEST
+    seeds = set()
+    for number in (0, 1, 2):
+        monkeypatch.setattr(seeding.Draw, "number", number)
+        seeds |= set(map(seeding.seed_of, kinds))
+    assert len(seeds) == 9
