@@ -9,7 +9,7 @@ for each model and backend. ``docs/accuracy.md`` lists the packages that hold th
 - int8 MACs: the share of the multiply-accumulates of the best program that run in int8
 - latency: of the best program to that of the plain config, each measured when it was made
 - overhead: the share of the time that is not export, calibration, algorithms, lowering,
-  verification or evaluation
+  verification, evaluation or the timing of programs
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ def made(
         reason = f"not run here: backend {variant.backend!r} only compiles"
         return evolve(trial, failure=reason), result
     if known and trial.digest in known:
-        return evolve(trial, metric=known[trial.digest], milliseconds=_milliseconds(result)), result
+        return _timed(evolve(trial, metric=known[trial.digest]), result), result
     started = time.perf_counter()
     try:
         metric = measured(subject.evaluate, result.run, f"the program of {variant}")
@@ -151,7 +151,7 @@ def made(
     else:
         trial = evolve(trial, metric=metric, evaluated=True)
     seconds = {**trial.seconds, "evaluate": time.perf_counter() - started}
-    return evolve(trial, seconds=seconds, milliseconds=_milliseconds(result)), result
+    return _timed(evolve(trial, seconds=seconds), result), result
 
 
 def _why(error: QregError) -> str:
@@ -175,12 +175,15 @@ def _described(variant: Variant, result: Result) -> Trial:
     )
 
 
-def _milliseconds(result: Result) -> float | None:
+def _timed(trial: Trial, result: Result) -> Trial:
+    """Return a trial with the latency of its program, unless the runtime simulates a device."""
     if result.target.backend.simulated:
-        return None
+        return trial
+    started = time.perf_counter()
     program = result.target.loader, result.program
-    (seconds,) = in_turns([program], result.samples[0], ROUNDS)
-    return 1000 * seconds
+    (latency,) = in_turns([program], result.samples[0], ROUNDS)
+    seconds = {**trial.seconds, "time": time.perf_counter() - started}
+    return evolve(trial, seconds=seconds, milliseconds=1000 * latency)
 
 
 def loaded_again(result: Result) -> Result:
