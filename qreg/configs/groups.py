@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from qreg.plugins.types.annotator import Match
 
 TORCHAOS_EPS = 2**-23  # of float32: the smallest scale of torchao's quantize_
-SMALLEST_GROUP = 16  # of onnxruntime 1.32 and openvino 2026.4
 
 
 def groupwise_spec(codes: Codes, group_size: int, *, eps: float = TORCHAOS_EPS) -> QuantizationSpec:
@@ -53,14 +52,17 @@ def whole_groups(match: Match, config: QuantizationConfig) -> str | None:
     return f"its {columns} columns are not a multiple of the group size {size}"
 
 
-def wrong_groups(config: QuantizationConfig) -> str | None:
-    """Return why a runtime has no kernel for the groups of a weight and float activations."""
+def unsupported_groups(config: QuantizationConfig, smallest: int) -> str | None:
+    """Return why a runtime has no kernel for the groups of a weight, or None.
+
+    Its kernels have float activations, and groups of a power of 2 from ``smallest``.
+    """
     from qreg.configs.validation import mode_of
 
     size = group_size_of(config.weight)
     if size is None:
         return None
-    if size < SMALLEST_GROUP or size & (size - 1):
-        return f"its weights are in groups of {size} (expected a power of 2 from {SMALLEST_GROUP})"
+    if size < smallest or size & (size - 1):
+        return f"its weights are in groups of {size} (expected a power of 2 from {smallest})"
     weight_only = mode_of(config) == "weight"
     return None if weight_only else "its weights are in groups, which need float activations"

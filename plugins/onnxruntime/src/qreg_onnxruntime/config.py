@@ -20,7 +20,7 @@ from qreg.configs.factory import (
     config,
     named_by_processor,
 )
-from qreg.configs.groups import wrong_groups
+from qreg.configs.groups import unsupported_groups
 from qreg.configs.weights import configs_in_groups, weight_config
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ LIMITS = ConfigLimits(
     "ONNX Runtime", activations=("uint8",), dynamic=("uint8",), whole_range=True, groups=True
 )
 GROUPS = (32, 128)
+SMALLEST_GROUP = 16  # of the kernel of MatMulNBits
 
 
 def get_uint8_quantization_config(
@@ -72,4 +73,4 @@ def supported_configs() -> Iterable[SupportedConfig]:
 
 def refuses(config: QuantizationConfig) -> str | None:
     """Return why the runtime does not compute with a config in integers, or None."""
-    return LIMITS(config) or wrong_groups(config)
+    return LIMITS(config) or unsupported_groups(config, SMALLEST_GROUP)

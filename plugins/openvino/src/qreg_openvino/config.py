@@ -22,7 +22,7 @@ from qreg.configs.factory import (
     config,
     named_by_processor,
 )
-from qreg.configs.groups import group_size_of, wrong_groups
+from qreg.configs.groups import group_size_of, unsupported_groups
 from qreg.configs.weights import configs_in_groups, weight_config
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 LIMITS = ConfigLimits("OpenVINO", activations=("int8", "uint8"), whole_range=True, weight_span=126)
 IN_GROUPS = ConfigLimits("OpenVINO", activations=LIMITS.activations, groups=True)
 GROUPS = (32, 64, 128)
+SMALLEST_GROUP = 16  # of openvino 2026.4
 
 
 def get_int8_quantization_config(
@@ -71,4 +72,4 @@ def refuses(config: QuantizationConfig) -> str | None:
     """Return why the runtime does not compute with a config in integers, or None."""
     if group_size_of(config.weight) is None:
         return LIMITS(config)
-    return IN_GROUPS(config) or wrong_groups(config)
+    return IN_GROUPS(config) or unsupported_groups(config, SMALLEST_GROUP)
