@@ -15,8 +15,8 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from qreg.observers import scores
 from qreg.observers.binning import whole_counts
-from qreg.observers.scores import unhidden
 
 Extremes: TypeAlias = tuple[Tensor, Tensor]
 
@@ -40,19 +40,21 @@ class Range:
         values = values.detach().float()
         if self.finite:
             values = without_infinities(values)
-        if self.depth is not None:
-            values = unhidden(values, self.depth)
-        if not values.numel():
-            return known
         found = self._extremes(values)
-        return found if known is None else _wider(known, found)
+        if found is None or known is None:
+            return known if found is None else found
+        return self._wider(known, found)
 
     def merged(self, shards: Iterable[Extremes | None]) -> Extremes | None:
         """Return the extremes of all shards; None if none of them has seen a value."""
         seen = [each for each in shards if each is not None]
-        return reduce(_wider, seen) if seen else None
+        return reduce(self._wider, seen) if seen else None
 
-    def _extremes(self, values: Tensor) -> Extremes:
+    def _extremes(self, values: Tensor) -> Extremes | None:
+        if self.depth is not None:
+            return scores.ends(values, self.depth)
+        if not values.numel():
+            return None
         if self.group_size is not None:
             rows = values.reshape(len(values), -1, self.group_size)
             low, high = torch.aminmax(rows, dim=-1)
@@ -62,9 +64,10 @@ class Range:
             low, high = torch.aminmax(values.movedim(self.axis, 0).flatten(1), dim=1)
         return low, high
 
-
-def _wider(one: Extremes, other: Extremes) -> Extremes:
-    return torch.minimum(one[0], other[0]), torch.maximum(one[1], other[1])
+    def _wider(self, one: Extremes, other: Extremes) -> Extremes:
+        if self.depth is not None:
+            return scores.wider(one, other)
+        return torch.minimum(one[0], other[0]), torch.maximum(one[1], other[1])
 
 
 @frozen

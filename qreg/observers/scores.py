@@ -17,10 +17,14 @@ from torchao.quantization.pt2e import MinMaxObserver
 HIDDEN = -200.0
 
 
+Ends = tuple[Tensor, Tensor]
+
+
 class ScoresObserver(MinMaxObserver):  # type: ignore[misc]
     """A ``MinMaxObserver`` that observes scores down to a depth under the maximum of their row.
 
     Rows are along the last axis. The lowest maximum counts, less ``depth``, if scores are lower.
+    Hidden rows count where all rows of all batches are hidden.
     """
 
     def __init__(self, depth: float, **options: Any) -> None:
@@ -29,20 +33,29 @@ class ScoresObserver(MinMaxObserver):  # type: ignore[misc]
 
     def forward(self, x_orig: Tensor) -> Tensor:
         """Observe scores of shape (..., row), and return them."""
-        super().forward(unhidden(x_orig.detach(), self.depth))
+        found = ends(x_orig.detach().to(self.min_val.dtype), self.depth)
+        if found is not None:
+            low, high = wider((self.min_val, self.max_val), found)
+            self.min_val.copy_(low)
+            self.max_val.copy_(high)
         return x_orig
 
 
-def unhidden(scores: Tensor, depth: float) -> Tensor:
-    """Return the ends of the range of scores of shape (..., row): no ends if all are hidden.
+def ends(scores: Tensor, depth: float) -> Ends | None:
+    """Return the ends of the range of scores of shape (..., row), those of hidden rows if all are.
 
-    A number without dimensions is not a score, but what hides one.
+    A number without dimensions is not a score, but what hides one: None.
     """
     if not scores.dim() or not scores.numel():
-        return scores.new_empty(0)
+        return None
     tops = scores.amax(-1)
-    tops = tops[tops > HIDDEN]
-    if not tops.numel():
-        return tops
-    low, high = torch.aminmax(tops)
-    return torch.stack([torch.maximum(low - depth, scores.min()), high])
+    shown = tops[tops > HIDDEN]
+    low, high = torch.aminmax(shown if shown.numel() else tops)
+    return torch.maximum(low - depth, scores.min()), high
+
+
+def wider(one: Ends, other: Ends) -> Ends:
+    """Return the range of both ends; one of hidden rows alone does not count next to another."""
+    if (one[1] > HIDDEN) != (other[1] > HIDDEN):
+        return one if one[1] > HIDDEN else other
+    return torch.minimum(one[0], other[0]), torch.maximum(one[1], other[1])

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import qreg
-from qreg.observers.scores import unhidden
+from qreg.observers.merging import range_of
+from qreg.observers.scores import ScoresObserver, ends
 from qreg.verification.metrics import compare
 
 TOKENS, WIDTH, HIDDEN = 8, 16, -1e4
@@ -110,6 +111,27 @@ def test_hidden_tokens_have_no_weight_in_the_program() -> None:
 def test_a_range_ends_at_a_depth_below_the_lowest_maximum_of_a_row() -> None:
     hidden = [HIDDEN, HIDDEN, HIDDEN + 1]
     rows = torch.tensor([[3.0, 1.0, HIDDEN], [2.0, -9.0, HIDDEN], hidden])
-    assert unhidden(rows, 6).tolist() == [-4, 3]
-    assert unhidden(rows[:1, :2], 6).tolist() == [1, 3]
-    assert unhidden(rows[2:], 6).tolist() == unhidden(torch.tensor(-20.0), 6).tolist() == []
+    assert ends(rows, 6) == (-4, 3)
+    assert ends(rows[:1, :2], 6) == (1, 3)
+    assert ends(torch.tensor(-20.0), 6) is None
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_hidden_rows_count_where_no_other_is_seen(order: tuple[int, int]) -> None:
+    parts = torch.full((2, 5), HIDDEN), torch.tensor([[3.0, 1.0, HIDDEN], [2.0, -9.0, HIDDEN]])
+    observer = ScoresObserver(depth=6)
+    seen = [observer(parts[part]) is not None and observer.max_val.item() for part in order]
+    assert seen == [HIDDEN if part == order[0] == 0 else 3 for part in order]
+    assert (observer.min_val, observer.max_val) == (-4, 3)
+    in_shards = range_of(observer).merged(
+        range_of(observer).updated(None, parts[part]) for part in order
+    )
+    assert in_shards == (-4, 3)
+
+
+def test_scores_that_are_all_low_are_scores() -> None:
+    rows = torch.stack([torch.linspace(-1400, end, 8) for end in (-1000, -900)])
+    prepared = qreg.prepare(nn.Softmax(-1), qreg.get_quantizer("arm"), rows)
+    qreg.calibrate(prepared, [rows])
+    found = qreg.convert(prepared)(rows)
+    torch.testing.assert_close(found, rows.softmax(-1), rtol=0, atol=0.02)
