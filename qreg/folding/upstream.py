@@ -54,7 +54,7 @@ class Upstream:
 
     @property
     def axis(self) -> int | None:
-        """The axis on which the norm finds the channels of the layer; None if there is no such."""
+        """The axis of the norm's input that has the layer's channels; None if views split them."""
         axis: int | None = _channel_axis(self.layer)
         for view in self.views:
             axis = None if axis is None else _moved(view, axis)

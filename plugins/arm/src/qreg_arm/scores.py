@@ -1,8 +1,8 @@
 """Choose the ranges of what Arm's softmax computes from, so that masks leave the scores precise.
 
-Arm's softmax is ``exp(x - amax(x))`` over its sum. A mask adds -10000 to the scores that it hides,
-and float is no way out in TOSA programs of int8. TOSA adds in int32 and saturates, so that the
-ranges may end where ``exp`` rounds to zero.
+Arm's softmax is ``exp(x - amax(x))`` divided by its sum. A mask adds -10000 to the scores that it
+hides, and a TOSA program in int8 cannot keep the masked scores in float. TOSA adds in int32 and
+saturates, so the ranges may end where ``exp`` rounds to zero.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Keep two quantizations apart whose ranges have hardly a value in common.
+"""Keep two quantizations apart whose ranges barely overlap.
 
 onnxruntime 1.32 merges a quantization and the one downstream of it: the scale of the merged one is
 the overlap of both ranges divided by the number of steps. If the values of a relu were all zero in
@@ -27,7 +27,7 @@ def with_separate_ranges(model: Any) -> Any:
     for node in [each for each in graph.node if each.op_type == "QuantizeLinear"]:
         before = producers.get(node.input[0])
         if before is not None and any(
-            _hardly_overlap(node, each, constants) for each in _dequantized(before, producers)
+            _barely_overlap(node, each, constants) for each in _dequantized(before, producers)
         ):
             apart[node.input[0]].append(node)
     for value, quantizations in apart.items():
@@ -48,7 +48,7 @@ def _dequantized(node: Any, producers: Mapping[str, Any]) -> Iterator[Any]:
             yield producers[name]
 
 
-def _hardly_overlap(first: Any, second: Any, constants: Mapping[str, Any]) -> bool:
+def _barely_overlap(first: Any, second: Any, constants: Mapping[str, Any]) -> bool:
     ranges = _range(first, constants), _range(second, constants)
     if ranges[0] is None or ranges[1] is None:
         return False
