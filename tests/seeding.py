@@ -57,13 +57,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def imported(execute: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(execute)
-    def execute_seeded(loader: SourceFileLoader, module: ModuleType) -> None:
+    def exec_module(loader: SourceFileLoader, module: ModuleType) -> None:
         if not is_of_the_tests(Path(loader.path)):
             return execute(loader, module)
         with seeded(IMPORT):
             execute(loader, module)
 
-    return execute_seeded
+    return exec_module
 
 
 def is_of_the_tests(path: Path) -> bool:

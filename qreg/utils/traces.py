@@ -10,27 +10,30 @@ HOST = str(Path(__file__).parents[1]) + os.sep
 PLUGGY, FROZEN = f"{os.sep}pluggy{os.sep}", "<frozen "
 PYTHON = os.path.dirname(os.__file__) + os.sep
 INSTALLED = "site-packages"
+# How the loaders of import hooks are called, which run the modules of others.
+LOADING = "exec_module"
 
 
 def own_line(error: BaseException) -> str | None:
     """Return ``FILE:LINE`` in the code that was called, or None if none was reached.
 
-    That code begins at the first frame that is not of qreg, pluggy or Python. Its last line
-    counts, not that of a library that it calls. An error of syntax has the line of its text.
+    That code begins at the first frame that is not of qreg, pluggy, Python or an import hook. Its
+    last line counts, not that of a library that it calls. An error of syntax has the line of its
+    text.
     """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    files = [each.filename for each in frames]
-    first = next((at for at, file in enumerate(files) if not _calls(file)), None)
+    first = next((at for at, frame in enumerate(frames) if not _calls(frame)), None)
     if first is None:
         return None
-    folder = os.path.dirname(files[first])
+    file = frames[first].filename
+    folder = os.path.dirname(file)
     alone = os.path.basename(folder) == INSTALLED  # a distribution of one file
     own = [
         each
         for each in frames[first:]
-        if each.filename == files[first] or (not alone and _is_in(each.filename, folder))
+        if each.filename == file or (not alone and _is_in(each.filename, folder))
     ]
     return f"{own[-1].filename}:{own[-1].lineno}"
 
@@ -49,9 +52,11 @@ def place(error: BaseException) -> str:
     return f", at {line}" if line else ""
 
 
-def _calls(file: str) -> bool:
+def _calls(frame: traceback.FrameSummary) -> bool:
+    file = frame.filename
     of_python = file.startswith(PYTHON) and INSTALLED not in file
-    return of_python or file.startswith((HOST, FROZEN)) or PLUGGY in file
+    between = file.startswith((HOST, FROZEN)) or PLUGGY in file or frame.name == LOADING
+    return of_python or between
 
 
 def _is_in(file: str, folder: str) -> bool:

@@ -13,6 +13,11 @@ from qreg import Registry
 from qreg.plugins.registry import installed
 
 
+def broken_by_name() -> dict[str, str]:
+    """What is wrong with each plugin; cells of the table are folded at widths of all columns."""
+    return {row["plugin"]: row["broken"] for row in json.loads(succeeded("list", "--json"))}
+
+
 def test_list_has_one_line_for_a_plugin() -> None:
     (line,) = (line for line in succeeded("list").splitlines() if line.split()[:1] == ["toy"])
     assert line.split()[1:4] == ["qreg-toy", "0.7", "toy"]
@@ -48,7 +53,7 @@ def test_a_plugin_to_load_that_is_not_there_is_an_error() -> None:
 
 def test_strict_makes_a_broken_plugin_an_error(distribution: Callable[..., Path]) -> None:
     distribution("qreg-broken", "raise RuntimeError('no luck')")
-    assert "no luck" in succeeded("list")
+    assert "no luck" in broken_by_name()["broken"]
     result = run("--strict", "list")
     assert result.exit_code == 1
     assert "plugin 'broken' of distribution 'qreg-broken' 1.0 is broken" in result.output
@@ -83,8 +88,12 @@ def test_list_shows_what_is_broken(distribution: Callable[..., Path]) -> None:
     distribution("qreg-broken", "raise RuntimeError('no luck')")
     installed.cache_clear()
     output = succeeded("list")
-    assert "no luck" in output
-    assert "qreg-toy" in output
+    assert "broken" in output.splitlines()[0].split()
+    assert {"qreg-broken", "qreg-toy"} <= set(output.split())
+    faults = broken_by_name()
+    assert "no luck" in faults["broken"]
+    assert faults["broken"].endswith("qreg_broken.py:1")
+    assert faults["toy"] == ""
 
 
 def test_ops_has_the_configs_and_the_patterns() -> None:
