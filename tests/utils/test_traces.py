@@ -58,7 +58,8 @@ def test_an_import_hook_is_not_the_author_of_a_module(
     hook = module_of(tmp_path / "hook.py", "hook_of_traces").Loader
     path = str(tmp_path / "wrong.py")
     spec = spec_from_file_location("wrong_of_traces", path, loader=hook("wrong_of_traces", path))
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     with pytest.raises(ZeroDivisionError) as caught:
         spec.loader.exec_module(module_from_spec(spec))
     assert caught.tb.tb_next is not None
