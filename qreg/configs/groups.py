@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from qreg.configs.factory import Codes
 from qreg.graph.nodes import shape_of
@@ -15,8 +16,13 @@ if TYPE_CHECKING:
 TORCHAOS_EPS = 2**-23  # of float32: the smallest scale of torchao's quantize_
 
 
-def groupwise_spec(codes: Codes, group_size: int, *, eps: float = TORCHAOS_EPS) -> QuantizationSpec:
-    """Return a symmetric spec of a weight of shape (rows, columns), in groups along its rows."""
+def groupwise_spec(
+    codes: Codes, group_size: int, *, eps: float = TORCHAOS_EPS, signed_scales: bool = False
+) -> QuantizationSpec:
+    """Return a symmetric spec of a weight of shape (rows, columns), in groups along its rows.
+
+    With ``signed_scales``, each scale has the sign that makes its group use all of the range.
+    """
     import torch
     from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
@@ -30,18 +36,27 @@ def groupwise_spec(codes: Codes, group_size: int, *, eps: float = TORCHAOS_EPS) 
         ch_axis=0,
         is_dynamic=False,
         observer_or_fake_quant_ctr=ConstantPerGroupMinMaxObserver.with_args(
-            group_size=group_size, eps=eps
+            group_size=group_size, eps=eps, **({"signed_scales": True} if signed_scales else {})
         ),
     )
 
 
 def group_size_of(spec: QuantizationSpec | None) -> int | None:
     """Return the number of elements of a row that share a scale, None for a spec without groups."""
+    found = _arguments(spec).get("group_size")
+    return None if found is None else int(found)
+
+
+def has_signed_scales(spec: QuantizationSpec | None) -> bool:
+    """Whether the scales of a spec in groups may be negative."""
+    return bool(_arguments(spec).get("signed_scales"))
+
+
+def _arguments(spec: QuantizationSpec | None) -> Mapping[str, Any]:
+    """Return the arguments of the observer of a spec."""
     from qreg.graph.compat import made_by
 
-    _, arguments = made_by(getattr(spec, "observer_or_fake_quant_ctr", None))
-    found = arguments.get("group_size")
-    return None if found is None else int(found)
+    return made_by(getattr(spec, "observer_or_fake_quant_ctr", None))[1]
 
 
 def whole_groups(match: Match, config: QuantizationConfig) -> str | None:

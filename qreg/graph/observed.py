@@ -11,7 +11,8 @@ from torch.fx import GraphModule
 from qreg.graph.prepared import observers
 
 Values = frozenset[str]
-SPEC = ("dtype", "qscheme", "quant_min", "quant_max", "ch_axis", "group_size")
+RANGE = ("dtype", "qscheme", "quant_min", "quant_max")
+SPEC = (*RANGE, "ch_axis", "group_size", "signed_scales")
 
 
 def take_observers(prepared: GraphModule, calibrated: GraphModule) -> bool:

@@ -64,7 +64,12 @@ def with_range(observer: Any, low: Tensor, high: Tensor) -> FixedRangeObserver:
     }
     made: Any
     if hasattr(observer, "group_size"):
-        made = FixedPerGroupRangeObserver(observer.group_size, ch_axis=observer.ch_axis, **spec)
+        made = FixedPerGroupRangeObserver(
+            observer.group_size,
+            signed_scales=observer.signed_scales,
+            ch_axis=observer.ch_axis,
+            **spec,
+        )
     elif hasattr(observer, "ch_axis"):
         made = FixedPerChannelRangeObserver(ch_axis=observer.ch_axis, **spec)
     else:

@@ -23,11 +23,16 @@ class ConstantPerGroupMinMaxObserver(ConstantPerChannelMinMaxObserver):
     a symmetric scheme, the scale of a group is that of torchao's ``choose_qparams_affine``: its
     largest magnitude divided by half of ``quant_max - quant_min``. ``group_size`` divides the
     number of columns.
+
+    With ``signed_scales``, ``quant_min`` is that magnitude, as in NNCF's symmetric weights: the
+    scale is negative for a group whose largest magnitude is positive. Of -8 to 7, steps are then
+    7.5 / 8 as large. ``quant_max`` may clip other values of the group by up to a step.
     """
 
-    def __init__(self, group_size: int, **spec: Any) -> None:
+    def __init__(self, group_size: int, *, signed_scales: bool = False, **spec: Any) -> None:
         super().__init__(**spec)
         self.group_size = group_size
+        self.signed_scales = signed_scales
 
     def _forward(self, x_orig: Tensor) -> Tensor:
         # torchao 0.18.0: what forward calls; test_groups.py notices a change.
@@ -37,6 +42,16 @@ class ConstantPerGroupMinMaxObserver(ConstantPerChannelMinMaxObserver):
         self.min_val.resize_(low.shape).copy_(low)
         self.max_val.resize_(high.shape).copy_(high)
         return x_orig
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        """Return a scale and a zero point per group; raise as ``ConstantMinMaxObserver``."""
+        scale, zero_point = super().calculate_qparams()
+        return (self._signed() if self.signed_scales else scale), zero_point
+
+    def _signed(self) -> Tensor:
+        magnitude = torch.maximum(-self.min_val, self.max_val)
+        scale = (magnitude / -self.quant_min).clamp(min=self.eps)
+        return torch.where(self.max_val > -self.min_val, -scale, scale)
 
     def convert(self, model: GraphModule, observer_node: Node) -> None:
         """Replace the call of this observer by a quantize and a dequantize: torchao calls this."""

@@ -23,7 +23,8 @@ class Grid:
     def values(self, integers: Tensor, qparams: Mapping[str, QParams]) -> Tensor:
         """Return ``(integers - zero_point) * scale`` in float32, computed in double precision."""
         scale, zero = _shaped(qparams[self.observer], self.axis, integers.shape)
-        return ((integers.double() - zero) * scale).float()
+        values = (integers.double() - zero) * scale
+        return values.float() + 0.0  # without -0.0, for a negative scale
 
 
 def on_a_grid(

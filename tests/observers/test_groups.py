@@ -38,16 +38,16 @@ WEIGHTS = {
 }
 
 
-def observer(size: int, **more: Any) -> ConstantPerGroupMinMaxObserver:
-    spec = groupwise_spec(INT4, size)
+def observer(size: int, *, signed: bool = False, **more: Any) -> ConstantPerGroupMinMaxObserver:
+    spec = groupwise_spec(INT4, size, signed_scales=signed)
     given = {key: value for key, value in vars(spec).items() if "ctr" not in key}
     made: ConstantPerGroupMinMaxObserver = spec.observer_or_fake_quant_ctr(**{**given, **more})
     return made
 
 
-def config(size: int = 32) -> Any:
+def config(size: int = 32, **more: Any) -> Any:
     dynamic = activation_spec(INT8, is_dynamic=True)
-    return QuantizationConfig(dynamic, None, groupwise_spec(INT4, size), None, False)
+    return QuantizationConfig(dynamic, None, groupwise_spec(INT4, size, **more), None, False)
 
 
 def torchaos(weight: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -117,8 +117,30 @@ def test_qparams_lie_along_the_rows_in_groups() -> None:
     assert torch.equal(ours.calculate_qparams()[0], scale)
 
 
-def test_a_range_can_be_chosen() -> None:
-    ours = observer(32)
+def test_signed_scales_use_the_whole_range_on_the_larger_side() -> None:
+    ours = observer(2, signed=True)
+    weight = torch.tensor([[1.0, -4.0, 4.0, 1.0], [0.0, 0.0, 4.0, -4.0]])
+    ours(weight)
+    scale, _ = ours.calculate_qparams()
+    assert scale.tolist() == [[0.5, -0.5], [2**-23, 0.5]]  # of -8 to 7
+    wanted = [[1.0, -4.0, 4.0, 1.0], [0.0, 0.0, 3.5, -4.0]]
+    assert rounding(ours)(weight).tolist() == wanted
+
+
+def test_signed_scales_of_many_values_cost_less() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(64, 256)
+    errors = []
+    for signed in (False, True):
+        ours = observer(32, signed=signed)
+        ours(weight)
+        errors.append((rounding(ours)(weight) - weight).square().mean())
+    assert errors[1] < 0.95 * errors[0]
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_range_can_be_chosen(signed: bool) -> None:
+    ours = observer(32, signed=signed)
     weight = WEIGHTS["normal"]
     ours(weight)
     fixed = with_range(ours, ours.min_val / 2, ours.max_val / 2)
@@ -139,8 +161,9 @@ def test_shards_find_the_ranges_that_one_process_finds() -> None:
     assert torch.equal(alone.calculate_qparams()[0], merged.calculate_qparams()[0])
 
 
-def test_a_config_in_groups_is_valid_and_a_recipe_holds_it() -> None:
-    given = check(config(64))
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_config_in_groups_is_valid_and_a_recipe_holds_it(signed: bool) -> None:
+    given = check(config(64, signed_scales=signed))
     assert group_size_of(given.weight) == 64
     assert group_size_of(given.input_activation) is None
     again = config_of(config_table(given), "grouped")

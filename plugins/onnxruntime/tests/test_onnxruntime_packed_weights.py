@@ -18,7 +18,6 @@ from qreg_onnxruntime.packed_weights import Weight
 
 COLUMNS, ROWS = 320, 48
 MATRIX, TOKENS = torch.randn(5, COLUMNS), torch.randn(2, 5, COLUMNS)
-STEPS = {8: 127.0, 4: 7.5}  # from zero to the largest magnitude that shares a scale
 CONFIGS = {"int8_weight_per_channel": (8, COLUMNS), "int4_weight_groupwise": (4, 32)}
 
 
@@ -28,7 +27,8 @@ def quantize(model: nn.Module, x: Tensor, **options: Any) -> qreg.Result:
 
 def rounded(weight: Tensor, bits: int, size: int) -> Tensor:
     groups = weight.detach().reshape(len(weight), -1, size)
-    step = groups.abs().amax(-1, keepdim=True) / STEPS[bits]
+    largest = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))
+    step = largest.abs() / 127 if bits == 8 else largest / -8
     low, high = (-127, 127) if bits == 8 else (-8, 7)
     return ((groups * (1 / step)).round().clamp(low, high) * step).reshape(weight.shape)
 

@@ -24,7 +24,6 @@ CONFIGS = {
     "int4_weight_groupwise": (4, 32),
     "int4_weight_groupwise_128": (4, 128),
 }
-STEPS = {8: 127.0, 4: 7.5}  # from zero to the largest magnitude that shares a scale
 
 
 def quantize(model: nn.Module, x: Tensor, **options: Any) -> qreg.Result:
@@ -34,8 +33,9 @@ def quantize(model: nn.Module, x: Tensor, **options: Any) -> qreg.Result:
 def codes_and_steps(weight: Tensor, bits: int, size: int) -> tuple[Tensor, Tensor]:
     """Return both in the shape (rows, groups, columns of a group), or 1 for the last."""
     groups = weight.detach().reshape(len(weight), -1, size)
-    step = groups.abs().amax(-1, keepdim=True) / STEPS[bits]
-    if bits == 4 and step.min() >= 2**-14:  # the least normal number of float16
+    largest = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))
+    step = largest.abs() / 127 if bits == 8 else largest / -8
+    if bits == 4 and step.abs().min() >= 2**-14:  # the least normal number of float16
         step = step.half().float()
     low, high = (-127, 127) if bits == 8 else (-8, 7)
     return (groups * (1 / step)).round().clamp(low, high), step
@@ -136,13 +136,16 @@ def test_scales_beyond_half_precision_stay_in_float() -> None:
 
 
 @pytest.mark.parametrize("config", ["int8_weight_per_channel", "int4_weight_groupwise"])
-def test_an_addmm_runs_as_the_linear_that_it_is(config: str) -> None:
+@pytest.mark.parametrize("with_bias", [True, False], ids=["addmm", "matmul"])
+def test_a_product_runs_as_the_linear_that_it_is(config: str, with_bias: bool) -> None:
     torch.manual_seed(0)
     x = torch.randn(3, 64)
-    addmm = Times(torch.addmm, 48, inputs=64)
-    linear = nn.Linear(64, 48)
-    linear.weight.data, linear.bias.data = addmm.weight.data.T.contiguous(), addmm.bias
-    found, wanted = (quantize(each, x, config=config) for each in (addmm, linear))
+    product = Times(torch.addmm if with_bias else lambda _, x, w: x @ w, 48, inputs=64)
+    linear = nn.Linear(64, 48, bias=with_bias)
+    linear.weight.data = product.weight.data.T.contiguous()
+    if with_bias:
+        linear.bias.data = product.bias
+    found, wanted = (quantize(each, x, config=config) for each in (product, linear))
     assert torch.equal(found.run(x), wanted.run(x))
     assert found.report.operators[0].types == wanted.report.operators[0].types
 

@@ -6,6 +6,7 @@ Upstream's path is quantize_, export and XnnpackPartitioner, without qreg.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from torchao.quantization.quant_api import Int8DynamicActivationIntxWeightConfig
 
 import qreg
 from qreg.algorithms import stock
+from qreg.configs.factory import INT4
+from qreg.configs.groups import groupwise_spec
 from qreg.errors import ConfigError
 from qreg.testing import annotate
 from qreg_xnnpack import get_groupwise_quantization_config
@@ -161,6 +164,13 @@ def test_rows_of_odd_length_and_convolutions_are_refused() -> None:
 def test_groups_that_the_delegate_does_not_run_are_refused(size: int) -> None:
     with pytest.raises(ConfigError, match=rf"in groups of {size} \(expected a multiple of 32\)"):
         qreg.get_quantizer("xnnpack", get_groupwise_quantization_config(size))
+
+
+def test_signed_scales_are_refused_as_the_delegate_does_not_load_them() -> None:
+    config = get_groupwise_quantization_config(32)
+    signed = dataclasses.replace(config, weight=groupwise_spec(INT4, 32, signed_scales=True))
+    with pytest.raises(ConfigError, match="signed scales"):
+        qreg.get_quantizer("xnnpack", signed)
 
 
 class Tied(nn.Module):

@@ -1,4 +1,4 @@
-"""An ``addmm`` by a constant is quantized as the linear that it is."""
+"""An ``addmm`` or matmul by a constant is quantized as the linear that it is."""
 
 from __future__ import annotations
 
@@ -72,6 +72,29 @@ def test_a_weight_is_transposed_once_for_all_calls() -> None:
     assert len(weights) == 3
     assert weights[1] is weights[2]
     torch.testing.assert_close(rewritten(*BATCHES[0]), MODEL(*BATCHES[0]))
+
+
+class Plain(nn.Module):
+    """Products by two constants, and by an activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Parameter(torch.randn(64, 32)), nn.Parameter(torch.randn(32, 64))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        narrow = x @ self.one
+        return torch.mm(narrow.flatten(0, 1), self.other), torch.bmm(narrow, narrow.transpose(1, 2))
+
+
+def test_a_matmul_by_a_constant_is_a_linear_too() -> None:
+    torch.manual_seed(0)
+    model, (x,) = Plain().eval(), BATCHES[0]
+    result = qreg.quantize(model, (x,), config="int8_dynamic_per_channel", progress=False)
+    found = {each.name: each.place for each in result.report.operators}
+    assert (found["matmul"], found["mm"], found["bmm"]) == ("int8", "int8", "float")
+    assert result.verification is not None
+    assert min(each.sqnr for each in result.verification.to_converted) > 100
+    assert min(each.sqnr for each in result.verification.to_float) > 30
 
 
 @pytest.mark.parametrize("mode", ["static", "qat"])

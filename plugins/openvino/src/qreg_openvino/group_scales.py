@@ -27,5 +27,5 @@ def with_stored_scales(converted: GraphModule) -> GraphModule:
 def _are_normal(scales: Tensor) -> bool:
     import torch
 
-    limits = torch.finfo(torch.float16)
-    return bool(scales.min() >= limits.smallest_normal and scales.max() <= limits.max)
+    sizes, limits = scales.abs(), torch.finfo(torch.float16)
+    return bool(sizes.min() >= limits.smallest_normal and sizes.max() <= limits.max)

@@ -23,7 +23,7 @@ from qreg.configs.factory import (
     config,
     named,
 )
-from qreg.configs.groups import group_size_of, groupwise_spec
+from qreg.configs.groups import group_size_of, groupwise_spec, has_signed_scales
 from qreg.configs.weights import weight_config
 
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ def _wrong_groups(config: QuantizationConfig) -> str | None:
     if (weight.quant_min, weight.quant_max) != (INT4.low, INT4.high):
         ends = [weight.quant_min, weight.quant_max]
         return f"its weights are in groups and in {ends} (expected {[INT4.low, INT4.high]})"
+    if has_signed_scales(weight):
+        return "its weights are in groups with signed scales (expected positive ones, for linear)"
     dynamic = config.input_activation is not None and config.input_activation.is_dynamic
     return None if dynamic else "its weights are in groups, which need dynamic activations"
 
@@ -125,7 +127,7 @@ def _of_tables() -> Iterator[SupportedConfig]:
             f"{name}_weight_groupwise",
             f"float activations; {bits} weights in groups of {GROUP}, for embeddings",
             "weight",
-            functools.partial(weight_config, codes, group_size=GROUP),
+            functools.partial(weight_config, codes, group_size=GROUP, signed_scales=codes == INT4),
         )
 
 
