@@ -19,15 +19,16 @@ def qparams(*shape: int) -> QParams:
     return QParams(scale, torch.zeros(shape, dtype=torch.int64))
 
 
+@pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("shape", [(1,), (6,), (6, 1), (6, 2), (6, 4)])
-def test_values_of_integers_are_found_on_their_grid(shape: tuple[int, ...]) -> None:
+def test_values_of_integers_are_found_on_their_grid(shape: tuple[int, ...], sign: int) -> None:
     known = qparams(*shape)
-    scale: Tensor = known.scale
+    scale: Tensor = known.scale.mul_(sign)
     if len(shape) == 2:
         scale = scale.repeat_interleave(8 // shape[1], 1)
     elif shape == (6,):
         scale = scale[:, None]
-    weight = (INTEGERS.double() * scale.double()).float()
+    weight = (INTEGERS.double() * scale.double()).float() + 0.0  # no algorithm gives -0.0
     found = on_a_grid("linear", weight, {"weight_of_linear": known})
     assert found is not None
     grid, integers = found
