@@ -7,6 +7,7 @@ Each function returns an algorithm with other parameters than the registered one
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from qreg.plugins.hookspecs import hookimpl
 from qreg.plugins.types.algorithm import Algorithm, Statistic
+from qreg.plugins.types.parameters import check_within
 
 if TYPE_CHECKING:
     from qreg.plugins.types.algorithm import Calibration, Candidate, Change
@@ -33,6 +35,7 @@ def _moments_size(node: Any) -> int:
 
 
 CHANNEL_RANGES = Statistic("channel_ranges", _channel_ranges)
+LEAST = 1e-9  # of a share of the diagonal that makes a matrix invertible
 MOMENTS = Statistic("moments", _moments, size=_moments_size)
 
 
@@ -68,6 +71,8 @@ def smooth_quant(
     ``alphas`` are the exponents that are tried for each activation. A channel whose range is more
     than ``threshold`` times the median of the channels is an outlier of the residual stream.
     """
+    check_within("smooth_quant", "alphas", alphas, 0, 1)
+    check_within("smooth_quant", "threshold", threshold, 0)
     parameters = {"alphas": tuple(alphas), "threshold": threshold}
     return Algorithm(
         name="smooth_quant",
@@ -89,6 +94,7 @@ def ranges(gains: Sequence[float] = (0.05, 0.3, 0.6)) -> Algorithm:
     ranges of least squared error if the outputs are better with them. ``"auto"`` does not include
     it: it helps some models, and the rounding algorithms help less after it.
     """
+    check_within("ranges", "gains", gains, 0, 1)
     parameters = {"gains": tuple(gains)}
     return Algorithm(
         name="ranges",
@@ -107,6 +113,8 @@ def gptq(damping: float = 0.01, block: int = 128) -> Algorithm:
     ``damping`` is the share of the mean of the Hessian's diagonal that is added to it, and
     ``block`` the number of columns that are rounded ahead of a change of all others.
     """
+    check_within("gptq", "damping", damping, LEAST, 1)
+    check_within("gptq", "block", block, 1)
     parameters = {"damping": damping, "block": block}
     return Algorithm(
         name="gptq",
@@ -126,6 +134,8 @@ def adaround(steps: int = 1000, damping: float = 0.01) -> Algorithm:
 
     It takes minutes, so that ``"auto"`` does not include it.
     """
+    check_within("adaround", "steps", steps, 1)
+    check_within("adaround", "damping", damping, 0, 1)
     parameters = {"steps": steps, "damping": damping}
     return Algorithm(
         name="adaround",
@@ -147,6 +157,7 @@ def bias_correction(threshold: float = 1000.0, shrink: bool = True) -> Algorithm
     A shift of more than ``threshold`` times the largest bias of a layer is not corrected.
     ``shrink`` corrects only the share of the shift that the calibration batches agree on.
     """
+    check_within("bias_correction", "threshold", threshold, 0)
     parameters = {"threshold": threshold, "shrink": shrink}
     return Algorithm(
         name="bias_correction",
@@ -165,6 +176,9 @@ def mixed_precision(budget: float = 0.02, share: float = 0.02, enough: float = 2
     of a value in the noise of all from which it is worth it. A model whose outputs have an SQNR of
     ``enough`` dB on the calibration data is left alone.
     """
+    check_within("mixed_precision", "budget", budget, 0)
+    check_within("mixed_precision", "share", share, 0)
+    check_within("mixed_precision", "enough", enough, -math.inf)
     parameters = {"budget": budget, "share": share, "enough": enough}
     return Algorithm(
         name="mixed_precision",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, evolve, field
@@ -12,7 +12,7 @@ from qreg.plugins.registry import DEFAULT, Registry, installed
 from qreg.quantizer.registry_quantizer import RegistryQuantizer
 from qreg.recipes.recipe import Recipe
 from qreg.recipes.specs import config_of, config_table
-from qreg.recipes.values import Named, Scope
+from qreg.recipes.values import FLOAT, Named, Scope
 from qreg.recipes.versions import versions_for
 
 if TYPE_CHECKING:
@@ -27,16 +27,13 @@ def quantizer_of(recipe: Recipe, registry: Registry | None = None) -> RegistryQu
     operator that torch does not have or a config that the backend does not support.
     """
     registry = registry or installed()
-    made = {name: config_of(table, name) for name, table in recipe.configs.items()}
     known = registry.configs(recipe.backend)
-    for name in made:
-        if name in known:
-            raise RecipeError(
-                f"[configs] {name!r} is a config of backend {recipe.backend!r} (expected another "
-                "name). Rename it in the recipe."
-            )
+    _check_names(recipe, known)
+    made = {name: config_of(table, name) for name, table in recipe.configs.items()}
+    used = set[Scope]()
 
     def config(name: Scope) -> Any:
+        used.add(name)
         if name in (None, DEFAULT) or name in known:
             return name
         if name not in made:
@@ -59,7 +56,25 @@ def quantizer_of(recipe: Recipe, registry: Registry | None = None) -> RegistryQu
         quantizer.set_module_name(name, config(each))
     for address, each in recipe.calls.items():
         quantizer.set_operator(*address, config(each))
+    for name in made:
+        if name not in used:
+            raise RecipeError(
+                f"[configs] {name!r} is not used (expected a scope with it). Name it as the config "
+                "of the recipe or of a scope, or remove it."
+            )
     return quantizer
+
+
+def _check_names(recipe: Recipe, known: Collection[str]) -> None:
+    """Raise ``RecipeError`` for a config by value whose name stands for another one."""
+    for name in recipe.configs:
+        if name in (DEFAULT, FLOAT) or name in known:
+            whose = (
+                f"a config of backend {recipe.backend!r}" if name in known else "a reserved name"
+            )
+            raise RecipeError(
+                f"[configs] {name!r} is {whose} (expected another name). Rename it in the recipe."
+            )
 
 
 def recipe_of(

@@ -5,10 +5,12 @@ An observer is named, and looked up in a fixed list: a recipe cannot name any ot
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from qreg.errors import ConfigError, RecipeError, UnknownNameError
+from qreg.recipes.values import check_table
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
@@ -31,8 +33,16 @@ TORCHAOS = (
     "FakeQuantize",
     "FusedMovingAvgObsFakeQuantize",
 )
-SPEC = ("dtype", "quant_min", "quant_max", "qscheme", "ch_axis", "is_dynamic", "observer")
-FIELDS = (*SPEC, "arguments")
+CONFIG = {"is_qat": bool, **dict.fromkeys(ROLES, dict)}
+SPEC = {
+    "dtype": str,
+    "quant_min": int,
+    "quant_max": int,
+    "qscheme": str,
+    "ch_axis": int,
+    "is_dynamic": bool,
+}
+OBSERVER = {"observer": str, "arguments": dict}
 
 
 def config_table(config: QuantizationConfig) -> dict[str, Any]:
@@ -103,7 +113,7 @@ def config_of(table: Mapping[str, Any], name: str) -> QuantizationConfig:
     from qreg.configs.validation import check
 
     where = f"[configs.{name}]"
-    _check_keys(table, ("is_qat", *ROLES), where)
+    check_table(table, CONFIG, where)
     specs = [
         _spec(table[role], f"[configs.{name}.{role}]") if role in table else None for role in ROLES
     ]
@@ -114,17 +124,20 @@ def _spec(table: Any, where: str) -> Any:
     import torch
     from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
-    _check_keys(table, FIELDS, where)
+    check_table(table, {**SPEC, **OBSERVER}, where)
     made = _made(table, where)
     dtype = _of_torch(torch.dtype, "dtype", table, where)
     qscheme = _of_torch(torch.qscheme, "qscheme", table, where) if "qscheme" in table else None
     given = {name: table[name] for name in SPEC if name in table}
     given |= {"dtype": dtype, "qscheme": qscheme}
-    given.pop("observer")
+    if str(qscheme).startswith("torch.per_channel") and "ch_axis" not in table:
+        raise RecipeError(f"{where}: qscheme is {table['qscheme']!r} and ch_axis is not given")
     try:
+        made.with_args(**given)()  # torchao would make it in the middle of prepare
         return QuantizationSpec(observer_or_fake_quant_ctr=made, **given)
-    except (AssertionError, TypeError, ValueError) as cause:
-        raise RecipeError(f"{where}: it is not a spec: {cause}") from cause
+    except (AssertionError, NotImplementedError, RuntimeError, TypeError, ValueError) as cause:
+        why = " ".join(str(cause).split())
+        raise RecipeError(f"{where}: it is not a spec: {why}") from cause
 
 
 def _of_torch(kind: type, key: str, table: Mapping[str, Any], where: str) -> Any:
@@ -144,21 +157,22 @@ def _made(table: Mapping[str, Any], where: str) -> Any:
     if name not in known:
         raise UnknownNameError(f"observer in {where}", str(name), known, "Correct the recipe.")
     arguments = dict(table.get("arguments", {}))
-    if isinstance(arguments.get("observer"), Mapping):
-        _check_keys(arguments["observer"], ("observer", "arguments"), where)
-        arguments["observer"] = _made(arguments["observer"], where)
     for key, value in arguments.items():
-        if key != "observer" and not isinstance(value, (bool, int, float, str)):
-            raise RecipeError(f"{where}: argument {key} is {value!r} (expected a plain value)")
+        if key == "observer":
+            check_table(value, OBSERVER, f"{where}: argument observer")
+            arguments[key] = _made(value, where)
+        else:
+            _check_argument(key, value, where)
     return known[name].with_args(**arguments) if arguments else known[name]
 
 
-def _check_keys(table: Any, known: tuple[str, ...], where: str) -> None:
-    if not isinstance(table, Mapping):
-        raise RecipeError(f"{where}: it is {table!r} (expected a table)")
-    for name in table:
-        if name not in known:
-            raise UnknownNameError(f"key of {where}", str(name), known, "Correct the recipe.")
+def _check_argument(key: str, value: object, where: str) -> None:
+    if not isinstance(value, (bool, int, float, str)):
+        raise RecipeError(f"{where}: argument {key} is {value!r} (expected a plain value)")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RecipeError(f"{where}: argument {key} is {value} (expected a finite number)")
+    if key == "eps" and not (isinstance(value, (int, float)) and value > 0):
+        raise RecipeError(f"{where}: argument eps is {value!r} (expected a number above 0)")
 
 
 def _observers() -> dict[str, Any]:

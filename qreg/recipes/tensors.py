@@ -67,7 +67,7 @@ def read_record(data: bytes, path: Path) -> Record:
             qparams=qparams,
             data=Fingerprint(*metadata["data"]) if metadata["data"] else None,
         )
-    except (SafetensorError, KeyError, TypeError, ValueError) as cause:
+    except (SafetensorError, AttributeError, LookupError, TypeError, ValueError) as cause:
         raise RecipeError(f"{path} does not hold the values of a recipe: {cause!r}") from cause
 
 

@@ -12,6 +12,7 @@ Named: TypeAlias = str | Mapping[str, Any]  # an algorithm: its name, or a table
 Address: TypeAlias = tuple[str, str, int]  # module, operator, ordinal
 
 SCHEMA = 1
+SEEDS = (-(2**63), 2**64 - 1)  # what torch.manual_seed accepts
 FLOAT = "float"
 PLAIN = (str, int, float, bool)
 SCOPES = ("modules", "module_types", "operators")
@@ -69,7 +70,7 @@ def fields_of(data: Mapping[str, Any], where: str) -> dict[str, Any]:
     Raises ``RecipeError`` for a missing key or a value of another type, and ``UnknownNameError``
     for an unknown key.
     """
-    _check(data, KEYS, where)
+    check_table(data, KEYS, where)
     if data.get("schema", SCHEMA) != SCHEMA:
         raise RecipeError(
             f"{where}: schema is {data['schema']} (expected {SCHEMA}). Update qreg to read it."
@@ -80,6 +81,8 @@ def fields_of(data: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise RecipeError(
             f"{where}: unknown_modules is {data['unknown_modules']!r} (expected 'error' or 'warn')"
         )
+    if not SEEDS[0] <= data.get("seed", 0) <= SEEDS[1]:
+        raise RecipeError(f"{where}: seed is {data['seed']} (expected at most 64 bits)")
     given = {name: data[name] for name in KEYS if name in data and name != "schema"}
     for name in SCOPES:
         given[name] = _read_scopes(data.get(name, {}), f"{where}: [{name}]")
@@ -98,9 +101,9 @@ def fields_of(data: Mapping[str, Any], where: str) -> dict[str, Any]:
     return given
 
 
-def check_record(table: Mapping[str, Any], where: str) -> None:
+def check_record(table: Any, where: str) -> None:
     """Raise for a table [record] with other keys than it should have."""
-    _check(table, RECORD, f"{where}: [record]")
+    check_table(table, RECORD, f"{where}: [record]")
     for name in RECORD:
         if name not in table:
             raise RecipeError(f"{where}: [record] lacks {name}")
@@ -168,14 +171,20 @@ def _calls(tables: Sequence[Any], where: str) -> dict[Address, Scope]:
 def _call(table: Any, where: str) -> tuple[Address, Scope]:
     if not isinstance(table, Mapping):
         raise RecipeError(f"{where} is {table!r} (expected a table [[calls]])")
-    _check(table, CALL, where)
+    check_table(table, CALL, where)
     for name in CALL:
         if name not in table:
             raise RecipeError(f"{where}: it lacks {name} (expected {', '.join(CALL)})")
     return (table["module"], table["operator"], table["ordinal"]), _config(table["config"])
 
 
-def _check(data: Mapping[str, Any], keys: Mapping[str, Any], where: str) -> None:
+def check_table(data: Any, keys: Mapping[str, Any], where: str) -> None:
+    """Raise for what is not a table of known keys, with values of the type of each.
+
+    That is a ``RecipeError``, and ``UnknownNameError`` for an unknown key.
+    """
+    if not isinstance(data, Mapping):
+        raise RecipeError(f"{where}: it is {data!r} (expected a table)")
     for name in data:
         if name not in keys:
             raise UnknownNameError(f"key of {where}", name, keys, "Correct the recipe.")

@@ -41,6 +41,10 @@ def measured(evaluate: Evaluate, model: Model, what: str) -> float:
         raise EvaluationError(what, "it returned a tensor", "Return value.item()")
     if not isinstance(found, Real):
         raise EvaluationError(what, f"it returned {found!r}")
-    if math.isnan(found):
+    try:
+        metric = float(found)
+    except OverflowError as cause:
+        raise EvaluationError(what, "it returned a number beyond the range of float") from cause
+    if math.isnan(metric):
         raise EvaluationError(what, "it returned NaN")
-    return float(found)
+    return metric

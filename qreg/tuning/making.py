@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,6 @@ from attrs import evolve, field, frozen
 from torch.export import ExportedProgram
 
 from qreg.errors import (
-    EvaluationError,
     NothingQuantizedError,
     ProgramError,
     QregError,
@@ -141,17 +140,20 @@ def made(
     if result.target.load is None:
         reason = f"not run here: backend {variant.backend!r} only compiles"
         return evolve(trial, failure=reason), result
-    if known and trial.digest in known:
-        return _timed(evolve(trial, metric=known[trial.digest]), result), result
-    started = time.perf_counter()
     try:
-        metric = measured(subject.evaluate, result.run, f"the program of {variant}")
-    except EvaluationError as error:
-        trial = evolve(trial, failure=str(error), evaluated=True)
-    else:
-        trial = evolve(trial, metric=metric, evaluated=True)
+        return _measured(subject, trial, result, known or {}), result
+    except QregError as error:  # of the metric, or of a runtime that fails after its first runs
+        return evolve(trial, failure=str(error), evaluated=True), result
+
+
+def _measured(subject: Subject, trial: Trial, result: Result, known: Mapping[str, float]) -> Trial:
+    """Return a trial with its metric, and the latency of its program."""
+    if trial.digest in known:
+        return _timed(evolve(trial, metric=known[trial.digest]), result)
+    started = time.perf_counter()
+    metric = measured(subject.evaluate, result.run, f"the program of {trial.variant}")
     seconds = {**trial.seconds, "evaluate": time.perf_counter() - started}
-    return _timed(evolve(trial, seconds=seconds), result), result
+    return _timed(evolve(trial, metric=metric, evaluated=True, seconds=seconds), result)
 
 
 def _why(error: QregError) -> str:
@@ -191,13 +193,20 @@ def loaded_again(result: Result) -> Result:
     return evolve(result)
 
 
-def float_model(program: ExportedProgram) -> Model:
-    """Return the float model as a function that is called like :meth:`qreg.Result.run`."""
+def float_model(
+    program: ExportedProgram, on_call: Callable[[Batch], object] | None = None
+) -> Model:
+    """Return the float model as a function that is called like :meth:`qreg.Result.run`.
+
+    ``on_call`` gets the inputs of each call.
+    """
     signature = Signature.of_program(program)
     model = own_state(module_of(program))
 
     def run(*inputs: Any, **named: Any) -> Any:
         given = placed(called_with(inputs, named), signature, "evaluate", remedy=BY_HAND)
+        if on_call is not None:
+            on_call(given)
         with torch.no_grad():
             return called(model, cloned(given))
 

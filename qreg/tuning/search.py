@@ -20,13 +20,19 @@ from qreg.tuning.values import FLOAT, Move, Place, Trial, Variant
 MARGIN = 0.7  # of the noise at which the metric is expected to meet the limit
 
 
+def evaluations(trials: Sequence[Trial]) -> int:
+    """Return the number of evaluations that trials took."""
+    return sum(each.evaluated + each.was_repeated for each in trials)
+
+
 @define
 class Search:
     """The trials of one backend.
 
     ``attempt`` makes and evaluates variants, at most ``at_once`` together. ``rank`` returns the
     patterns of a trial. ``budget`` is the number of evaluations, of which one is left for the
-    confirmation, and ``spent`` the number of those that confirmed nothing.
+    confirmation. ``spent`` returns the number that is spent behind some trials of this search;
+    those of an earlier one, which this one need not repeat, may count too.
     """
 
     plain: Variant
@@ -36,7 +42,7 @@ class Search:
     attempt: Callable[[Sequence[Variant]], list[Trial]]
     rank: Callable[[Trial], Sequence[Pattern]]
     at_once: int = 1
-    spent: int = 0
+    spent: Callable[[Sequence[Trial]], int] = evaluations
     trials: list[Trial] = field(factory=list, init=False)
 
     def run(self) -> None:
@@ -78,7 +84,7 @@ class Search:
     @property
     def _left(self) -> int:
         """The number of trials that may still be evaluated."""
-        return self.budget - 1 - self.spent - sum(each.evaluated for each in self.trials)
+        return self.budget - 1 - self.spent(self.trials)
 
     def _try(self, variants: Sequence[Variant]) -> list[Trial]:
         found = self.attempt(variants[: self._left])

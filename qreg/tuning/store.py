@@ -20,16 +20,19 @@ from filelock import FileLock, Timeout
 from qreg.errors import InputError
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.backend import Backend
-from qreg.programs.loading import paths, read_lowered, write_program
-from qreg.recipes.recipe import Recipe
+from qreg.programs.loading import contents_of, read_lowered, write_program
+from qreg.recipes.renaming import is_whole, renamed_files
 from qreg.report.values import plain
 from qreg.tuning.making import Product
 from qreg.tuning.patterns import Pattern
-from qreg.tuning.values import Place, Trial, Variant
-from qreg.utils.files import write_atomically
+from qreg.tuning.stored import metric_in, patterns_in, trial_in, values_in
+from qreg.tuning.values import Trial, Variant
+from qreg.utils.files import unfinished, write_all_atomically, write_atomically
 
 IDENTITY = "tune.json"
 RECIPE = "recipe.toml"
+TRIAL = "trial.json"
+OWN = (".best.", ".float.json.", f".{IDENTITY}.")  # how temporary files begin
 
 
 @frozen
@@ -53,10 +56,12 @@ class Store:
         """
         with _writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._check_own()
             lock = FileLock(self.folder / ".lock", timeout=0)
         try:
             with lock:
                 self._check()
+                self._remove_unfinished()
                 yield
         except Timeout as cause:
             raise InputError(
@@ -64,18 +69,20 @@ class Store:
                 "folder). Wait for it, or name another folder"
             ) from cause
 
+    def _check_own(self) -> None:
+        visible = [each.name for each in self.folder.iterdir() if each.name[0] != "."]
+        if visible and IDENTITY not in visible:
+            raise InputError(
+                f"work folder {self.folder}: it has files that are not of a search, such as "
+                f"{min(visible)!r} (expected an empty folder). Name another folder"
+            )
+
     def _check(self) -> None:
         path = self.folder / IDENTITY
         if not path.exists():
-            visible = [each.name for each in self.folder.iterdir() if each.name[0] != "."]
-            if visible:
-                raise InputError(
-                    f"work folder {self.folder}: it has files that are not of a search, such as "
-                    f"{min(visible)!r} (expected an empty folder). Name another folder"
-                )
             self._write(path, {**self.identity})
             return
-        known = _read(path)
+        known = values_in(path)
         for name, value in self.identity.items():
             if known.get(name) != value:
                 raise InputError(
@@ -83,15 +90,28 @@ class Store:
                     f"({known.get(name)}, expected {value}). Name another folder"
                 )
 
+    def _remove_unfinished(self) -> None:
+        """Remove the temporary files of a process that was killed while it wrote them."""
+        with _writing(self.folder):
+            own = [each for each in unfinished(self.folder) if each.name.startswith(OWN)]
+            places = self.folder.glob("trials/*/")
+            for path in (*own, *(each for place in places for each in unfinished(place))):
+                path.unlink(missing_ok=True)
+
     def trial(self, variant: Variant) -> Trial | None:
         """Return the stored trial of a variant; None if there is none.
 
         One whose ``evaluate`` raised is made again: that may depend on what is not stored, such as
-        files.
+        files. So is one whose program or recipe was removed.
         """
-        path = self._place(variant) / "trial.json"
-        found = _trial(_read(path), variant) if path.exists() else None
-        return None if found and found.evaluated and found.metric is None else found
+        place = self._place(variant)
+        if not (place / TRIAL).exists():
+            return None
+        found = trial_in(place / TRIAL, variant)
+        lacks = found.bytes is not None and not (
+            is_whole(place / RECIPE) and any(place.glob("program.*"))
+        )
+        return None if lacks or (found.evaluated and found.metric is None) else found
 
     def keep(self, trial: Trial, product: Product | None, supplied: Supplied[Backend]) -> None:
         """Store a trial with its program, report and recipe; ``supplied`` is its backend."""
@@ -105,7 +125,7 @@ class Store:
                 product.report.save_json(place / "report.json")
                 product.recipe.save(place / RECIPE)
             # the last file: a trial without it is made again
-            self._write(place / "trial.json", attrs.asdict(trial))
+            self._write(place / TRIAL, attrs.asdict(trial))
 
     def program(self, trial: Trial, supplied: Supplied[Backend]) -> bytes:
         """Return the stored program of a trial."""
@@ -113,35 +133,35 @@ class Store:
             supplied, self._place(trial.variant) / f"program{supplied.value.suffix}"
         )
 
-    def float_metric(self, measure: Callable[[], float]) -> float:
-        """Return the stored metric of the float model, which is measured only once."""
+    def float_metric(
+        self, measure: Callable[[], tuple[float, list[str]]]
+    ) -> tuple[float, list[str]]:
+        """Return the stored metric of the float model, with notes; it is measured only once."""
         path = self.folder / "float.json"
-        if not path.exists():
-            self._write(path, {"metric": measure()})
-        return float(_read(path)["metric"])
+        if path.exists():
+            return metric_in(path)
+        metric, notes = measure()
+        self._write(path, {"metric": metric, "notes": notes})
+        return metric, notes
 
     def keep_best(self, trial: Trial, supplied: Supplied[Backend]) -> None:
         """Copy the program of a trial, and its recipe, to ``best`` with their suffixes.
 
         A program of another backend that was the best before is removed.
         """
-        suffix, place = supplied.value.suffix, self._place(trial.variant)
-        program, best = self.program(trial, supplied), self.folder / "best"
-        with _writing(self.folder):
-            write_program(supplied, best.with_suffix(suffix), program)
-            Recipe.load(place / RECIPE).save(best.with_suffix(".toml"))
-            recipe = (best.with_suffix(".toml"), best.with_suffix(".safetensors"))
-            wanted = {*paths(supplied.value, best.with_suffix(suffix)), *recipe}
-            for other in set(self.folder.glob("best.*")) - wanted:
+        suffix, folder = supplied.value.suffix, self.folder
+        program = contents_of(supplied, folder / f"best{suffix}", self.program(trial, supplied))
+        recipe = renamed_files(self._place(trial.variant) / RECIPE, "best")
+        wanted = program | {folder / name: each for name, each in recipe.items()}
+        with _writing(folder):
+            write_all_atomically(wanted)
+            for other in set(folder.glob("best.*")) - wanted.keys():
                 other.unlink()
 
     def patterns(self, variant: Variant) -> tuple[list[Pattern], list[str]] | None:
         """Return the stored patterns of a variant, and the notes on them; None without any."""
         path = self._place(variant) / "patterns.json"
-        if not path.exists():
-            return None
-        stored = _read(path)
-        return [_pattern(each) for each in stored["patterns"]], stored["notes"]
+        return patterns_in(path) if path.exists() else None
 
     def keep_patterns(self, variant: Variant, patterns: list[Pattern], notes: list[str]) -> None:
         """Store the patterns of a variant, with their noises, and the notes on them."""
@@ -174,26 +194,3 @@ def _writing(folder: Path) -> Iterator[None]:
             f"work folder {folder}: it cannot be written: {cause}. Trials that are complete are "
             "kept: name the folder again once it can be"
         ) from cause
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as cause:
-        raise InputError(
-            f"work folder: {path} cannot be read: {cause} (expected JSON that qreg wrote). Remove "
-            "the file to make the trial again"
-        ) from cause
-    return found
-
-
-def _trial(stored: Mapping[str, Any], variant: Variant) -> Trial:
-    rest = {name: value for name, value in stored.items() if name != "variant"}
-    rest["kept"] = tuple(rest["kept"])
-    rest["culprits"] = tuple(Place(**each) for each in rest["culprits"])
-    return Trial(variant, **rest)
-
-
-def _pattern(stored: Mapping[str, Any]) -> Pattern:
-    places = tuple(Place(**each) for each in stored["places"])
-    return Pattern(**{**stored, "names": tuple(stored["names"]), "places": places})

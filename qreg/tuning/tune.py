@@ -37,6 +37,7 @@ from qreg.tuning.text import why_not
 from qreg.tuning.tuned import Tuned
 from qreg.tuning.tuning import Minimize, Tuning
 from qreg.tuning.values import Trial, Variant
+from qreg.tuning.watching import Watched
 from qreg.utils.progress import Stages
 
 BUDGET = 8
@@ -123,6 +124,8 @@ def tune(
     """
     wanted = Wanted(max_drop, target, relative, lower_is_better)
     check_evaluate(evaluate)
+    if on_trial is not None and not callable(on_trial):
+        raise InputError(f"on_trial: it is {on_trial!r} (expected a function of a trial, or None)")
     _check(minimize, budget, missed)
     check_count("workers", workers)
     check_timeout(timeout)
@@ -148,12 +151,15 @@ def tune(
         with store.opened() if store else contextlib.nullcontext():
             with stages.stage("evaluate float"):
 
-                def measure() -> float:
-                    return measured(evaluate, float_model(program), "the float model")
+                def measure() -> tuple[float, list[str]]:
+                    watched = Watched(batches)
+                    model = float_model(program, watched.add)
+                    return measured(evaluate, model, "the float model"), [*watched.notes()]
 
-                metric = store.float_metric(measure) if store else measure()
+                metric, notes = store.float_metric(measure) if store else measure()
             goal = wanted.goal(metric)
             tuning = Tuning(subject, goal, minimize, budget, store, stages, on_trial, elsewhere)
+            tuning.notes += notes
             for backend, config in chosen.items():
                 tuning.search(Variant(backend, registry.config(backend, config).name))
             found = tuning.tuned(name_of(model))
@@ -175,7 +181,7 @@ def _check(minimize: str, budget: object, missed: str) -> None:
 
 def _folder(work: object) -> Path | None:
     if work is None or isinstance(work, (str, Path)):
-        return None if work is None else Path(work)
+        return None if work is None else Path(work).absolute()  # evaluate may change the folder
     raise InputError(f"work: it is {work!r} (expected the path of a folder)")
 
 

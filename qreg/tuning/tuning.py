@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from attrs import define, evolve, field
 
-from qreg.errors import EvaluationError, VerificationError
+from qreg.errors import EvaluationError, QregError, VerificationError
 from qreg.pipeline.result import Result
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.backend import Backend
@@ -20,7 +20,7 @@ from qreg.tuning.goal import Goal
 from qreg.tuning.making import Product, Subject, loaded_again, made
 from qreg.tuning.patterns import Pattern
 from qreg.tuning.ranking import Base, Noises, base_of, finer, noises, ranked
-from qreg.tuning.search import Search
+from qreg.tuning.search import Search, evaluations
 from qreg.tuning.store import Store
 from qreg.tuning.tuned import Tuned
 from qreg.tuning.values import Key, Trial, Variant
@@ -49,6 +49,7 @@ class Tuning:
     notes: list[str] = field(factory=list, init=False)
     _metrics: dict[str, float] = field(factory=dict, init=False)  # by the digest of the program
     _results: dict[Key, Result] = field(factory=dict, init=False)
+    _stored: Key | None = field(default=None, init=False)  # the best program in the folder
     _plain: dict[str, Variant] = field(factory=dict, init=False)  # by backend
 
     def search(self, plain: Variant) -> None:
@@ -65,7 +66,7 @@ class Tuning:
             self.attempt,
             self.patterns,
             at_once=1 if self.elsewhere is None else self.elsewhere.at_once,
-            spent=sum(each.was_repeated for each in self._of(plain.backend)),
+            spent=lambda _: evaluations(self._of(plain.backend)),
         ).run()
 
     def _of(self, backend: str) -> list[Trial]:
@@ -73,7 +74,7 @@ class Tuning:
 
     def _left(self, backend: str) -> int:
         """The number of evaluations that the budget still has for a backend."""
-        return self.budget - sum(each.evaluated + each.was_repeated for each in self._of(backend))
+        return self.budget - evaluations(self._of(backend))
 
     def attempt(self, variants: Sequence[Variant]) -> list[Trial]:
         """Return the trials of variants, which are made unless they are known, or in the folder."""
@@ -111,20 +112,34 @@ class Tuning:
         self.trials.append(trial)
         if trial.metric is not None:
             self._metrics.setdefault(trial.digest, trial.metric)
-        if self.store and trial is self.best:
-            self.store.keep_best(trial, self._supplied(trial))
+        if trial is self.best:
+            self._keep_best(trial)
         wanted = [each.variant.key for each in self.trials[-IN_MEMORY:]]
         wanted += [each.variant.key for each in self.trials if each.met or each is self.best]
         self._results = {key: each for key, each in self._results.items() if key in wanted}
         if self.on_trial is not None:
             self.on_trial(trial)
 
+    def _keep_best(self, trial: Trial) -> None:
+        """Store a program as the best, unless it is there."""
+        if self.store and trial.variant.key != self._stored:
+            self.store.keep_best(trial, self._supplied(trial))
+            self._stored = trial.variant.key
+
     def patterns(self, trial: Trial) -> Sequence[Pattern]:
-        """Return the quantized patterns of a trial, with their noises."""
+        """Return the quantized patterns of a trial, with their noises.
+
+        There are none if they cannot be measured: other backends are searched all the same.
+        """
         found = self.store.patterns(trial.variant) if self.store else None
         if found is None:
-            with self.stages.stage("rank the patterns"):
-                found = ranked(*self._measured(trial))
+            try:
+                with self.stages.stage("rank the patterns"):
+                    found = ranked(*self._measured(trial))
+            except QregError as error:
+                what = f"{trial.variant.backend} {trial.variant}"
+                self.notes.append(f"the patterns of {what} were not ranked: {error}")
+                return ()
             if self.store:
                 self.store.keep_patterns(trial.variant, *found)
         patterns, notes = found
@@ -171,9 +186,9 @@ class Tuning:
 
         A program that misses the limit when it is evaluated again is not the best any more.
         """
-        best, confirmed = self._confirmed()
-        if self.store and best is not None:  # latencies and confirmations may have changed it
-            self.store.keep_best(best, self._supplied(best))
+        best, result, confirmed = self._confirmed()
+        if best is not None:  # latencies and confirmations may have changed it
+            self._keep_best(best)
         return Tuned(
             model=model,
             float_metric=self.goal.float_metric,
@@ -185,14 +200,21 @@ class Tuning:
             confirmed=confirmed,
             notes=tuple(self.notes),
             seconds=dict(self.stages.seconds),
-            result=None if best is None else loaded_again(self._result(best)),
+            result=result,
             store=self.store,
         )
 
-    def _confirmed(self) -> tuple[Trial | None, float | None]:
-        """Return the best trial, and the metric of its program loaded again; None if it misses."""
+    def _confirmed(self) -> tuple[Trial | None, Result | None, float | None]:
+        """Return the best trial, its program loaded again, and the metric of that if it meets."""
         self._time_in_turns()
-        while (best := self.best) is not None and best.met:
+        while (best := self.best) is not None:
+            try:
+                again = loaded_again(self._result(best))
+            except QregError as error:  # of a program that is made again
+                self._replace(best, evolve(best, metric=None, met=False, failure=str(error)))
+                continue
+            if not best.met:
+                return best, again, None
             backend = best.variant.backend
             if self._left(backend) < 1:
                 self.notes.append(
@@ -203,19 +225,18 @@ class Tuning:
                 continue
             what = f"the program of {best.variant}, loaded again"
             with self.stages.stage("confirm"):
-                again = loaded_again(self._result(best))
                 try:
                     confirmed = measured(self.subject.evaluate, again.run, what)
                 except EvaluationError as error:
                     self._replace(best, evolve(best, met=False, failure=str(error)))
                     continue
             if self.goal.meets(confirmed):
-                return best, confirmed
+                return best, loaded_again(again), confirmed  # without the state of evaluate
             # the metric of the second evaluation
             self._replace(best, evolve(best, metric=confirmed, met=False, refuted=best.metric))
             if self._left(backend) > 1:
                 self.search(self._plain[backend])
-        return best, None
+        return None, None, None
 
     def _time_in_turns(self) -> None:
         """Measure the latency of the programs that meet the limit again, in turns.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from qreg.errors import InputError
+
+TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # a name, and what mkstemp adds
 
 
 def check_writable(path: Path) -> None:
@@ -72,6 +75,11 @@ def _complete(path: Path, data: bytes) -> Iterator[tuple[str, Path]]:
     finally:
         with contextlib.suppress(FileNotFoundError):  # it was moved to its path
             os.unlink(name)
+
+
+def unfinished(folder: Path) -> list[Path]:
+    """Return the temporary files of processes that ended while they wrote to a folder."""
+    return [each for each in folder.glob(".*") if TEMPORARY.fullmatch(each.name)]
 
 
 def write_folder_atomically(folder: Path, contents: Mapping[str, bytes]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +26,11 @@ from qreg.recipes.specs import config_of
 SCHEMA = Path(__file__).parents[2] / "docs" / "recipe.schema.json"
 ACTIVATIONS = ("input_activation", "output_activation")
 CALL = "[[calls]]\nmodule = ''\noperator = 'aten.add'\nordinal = 0\nconfig = 'float'\n"
+SPEC = {
+    "dtype": "int8",
+    "qscheme": "per_tensor_symmetric",
+    "observer": "torchao.MinMaxObserver",
+}
 GUIDE = SCHEMA.with_name("recipes.md")
 
 
@@ -74,6 +80,8 @@ def test_the_schema_has_every_key_and_no_other(path: Path) -> None:
     [
         ("modle = 1", UnknownNameError, r"unknown key of recipe.toml 'modle'.*'modules'"),
         ("seed = 'x'", RecipeError, r"recipe.toml: seed is 'x' \(expected an integer\)"),
+        (f"seed = {2**64}", RecipeError, r"seed is \d+ \(expected at most 64 bits\)"),
+        ("record = 'x'", RecipeError, r"\[record\]: it is 'x' \(expected a table\)"),
         ("schema = 2", RecipeError, r"schema is 2 \(expected 1\). Update qreg"),
         ("config = 8", RecipeError, r"config is 8 \(expected a string\)"),
         ("allow_float = 1", RecipeError, r"expected true or false"),
@@ -107,6 +115,16 @@ def test_a_recipe_by_hand_has_clear_errors(
 @pytest.mark.parametrize(
     ("table", "error", "message"),
     [
+        ({"is_qat": "no"}, RecipeError, "is_qat is 'no' .expected true or false"),
+        ({"weight": {**SPEC, "is_dynamic": "no"}}, RecipeError, "is_dynamic is 'no'"),
+        ({"weight": {**SPEC, "quant_min": -1.5}}, RecipeError, "quant_min is -1.5"),
+        ({"weight": {**SPEC, "observer": ["x"]}}, RecipeError, "observer is"),
+        ({"weight": {**SPEC, "arguments": "eps"}}, RecipeError, "arguments is 'eps'"),
+        ({"weight": {**SPEC, "arguments": {"esp": 1}}}, RecipeError, "not a spec: .*'esp'"),
+        ({"weight": {**SPEC, "arguments": {"eps": -1}}}, RecipeError, "expected a number above 0"),
+        ({"weight": {**SPEC, "arguments": {"eps": math.nan}}}, RecipeError, "eps is nan"),
+        ({"weight": {**SPEC, "arguments": {"observer": 3}}}, RecipeError, "observer: it is 3"),
+        ({"weight": {**SPEC, "qscheme": "per_channel_symmetric"}}, RecipeError, "ch_axis is not"),
         ({"is_qt": True}, UnknownNameError, r"unknown key of \[configs.mine\] 'is_qt'"),
         ({"weight": {"dtype": "int8", "observer": "os.system"}}, UnknownNameError, "observer in"),
         (
@@ -132,6 +150,23 @@ def test_a_config_by_hand_has_clear_errors(
 ) -> None:
     recipe = Recipe("plain", "mine", configs={"mine": table})
     with pytest.raises(error, match=message):
+        qreg.quantize(nn.Linear(4, 4), recipe=recipe, registry=plain_registry(toy))
+
+
+@pytest.mark.parametrize(
+    ("name", "used", "message"),
+    [
+        ("default", "default", "'default' is a reserved name"),
+        ("float", None, "'float' is a reserved name"),
+        ("minmax", "minmax", "'minmax' is a config of backend 'plain'"),
+        ("mine", "minmax", "'mine' is not used"),
+    ],
+)
+def test_a_config_by_hand_is_what_its_name_stands_for(
+    name: str, used: str | None, message: str, toy: ModuleType
+) -> None:
+    recipe = Recipe("plain", used, configs={name: {"weight": SPEC}})
+    with pytest.raises(RecipeError, match=message):
         qreg.quantize(nn.Linear(4, 4), recipe=recipe, registry=plain_registry(toy))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -143,3 +144,24 @@ def test_the_algorithms_of_qreg_are_made_again_with_their_parameters(known: Algo
 def test_parameters_are_plain_values(parameters: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         evolve(shift(), parameters=parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "wanted"),
+    [
+        ("gptq", {"damping": 0.0}, "from 1e-09 to 1"),
+        ("gptq", {"block": 0}, "1 or more"),
+        ("adaround", {"steps": 0}, "1 or more"),
+        ("smooth_quant", {"alphas": (0.5, math.nan)}, "from 0 to 1"),
+        ("ranges", {"gains": [2]}, "from 0 to 1"),
+        ("bias_correction", {"threshold": -1}, "0 or more"),
+        ("mixed_precision", {"share": -0.5}, "0 or more"),
+        ("mixed_precision", {"enough": math.nan}, "-inf or more"),
+    ],
+)
+def test_a_number_that_means_nothing_is_an_error_before_the_model_is_prepared(
+    name: str, given: dict[str, Any], wanted: str
+) -> None:
+    (found,) = (each for each in stock.qreg_algorithms() if each.name == name)
+    with pytest.raises(AlgorithmError, match=rf"{name}': its parameter .* \(expected {wanted}\)"):
+        found.with_parameters(**given)

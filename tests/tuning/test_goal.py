@@ -78,6 +78,7 @@ def test_the_model_is_what_is_evaluated() -> None:
         (None, "it returned None"),
         (math.nan, "it returned NaN"),
         (1j, "it returned 1j"),
+        (10**400, "beyond the range"),
     ],
 )
 def test_what_is_not_a_number_is_an_error(value: Any, message: str) -> None:

@@ -10,7 +10,7 @@ from attrs import evolve
 from qreg.tuning.goal import Goal, Wanted
 from qreg.tuning.mixing import SMALLEST, levels
 from qreg.tuning.patterns import Pattern, joined, with_guesses
-from qreg.tuning.search import Search
+from qreg.tuning.search import Search, evaluations
 from qreg.tuning.values import FLOAT, Place, Trial, Variant
 
 PLAIN = Variant("toy", "minmax")
@@ -210,3 +210,9 @@ def test_levels_leave_less_and_less() -> None:
     assert left[-1] < 3 * SMALLEST
     assert len({each.moves for each in found}) == len(found)
     assert levels([pattern("silent", 0.0)]) == []
+
+
+def test_evaluations_of_an_earlier_search_count_too() -> None:
+    patterns = [pattern(f"p{n}", 2.0**-n) for n in range(12)]
+    spent = lambda trials: 4 + evaluations(trials)  # noqa: E731
+    assert len(searched(patterns, lambda variant: 0.1, budget=8, spent=spent)) == 3

@@ -6,6 +6,7 @@ import errno
 import itertools
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -185,12 +186,80 @@ def test_a_work_folder_of_something_else_is_refused(
         tune(registry, work=folder)
 
 
-def test_a_damaged_trial_says_which_file(registry: Registry, tmp_path: Path) -> None:
-    tune(registry, work=tmp_path / "work", max_drop=0.9)
-    (stored,) = (tmp_path / "work").rglob("trial.json")
-    stored.write_text("{", encoding="utf-8")
-    with pytest.raises(InputError, match=r"trial.json cannot be read"):
-        tune(registry, work=tmp_path / "work", max_drop=0.9)
+@pytest.mark.parametrize(
+    ("pattern", "content"),
+    [
+        ("trials/*/trial.json", "{"),
+        ("trials/*/trial.json", "{}"),
+        ("trials/*/trial.json", "null"),
+        ("float.json", "[]"),
+        ("float.json", '{"metric": null}'),
+        ("tune.json", "null"),
+    ],
+)
+def test_a_damaged_file_is_named(
+    pattern: str, content: str, registry: Registry, tmp_path: Path
+) -> None:
+    options = {"work": tmp_path / "work", "max_drop": 0.9}
+    tune(registry, **options)
+    (stored,) = (tmp_path / "work").glob(pattern)
+    stored.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=rf"{stored.name} cannot be read"):
+        tune(registry, **options)
+
+
+def test_a_trial_without_its_files_is_made_again(registry: Registry, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    tune(registry, work=work, max_drop=0.9)
+    for name in ("program.toy", "recipe.safetensors"):
+        (removed,) = work.rglob(name)
+        removed.unlink()
+        assert tune(registry, work=work, max_drop=0.9).met
+        assert removed.exists()
+
+
+def test_what_a_killed_process_left_half_written_is_removed(
+    registry: Registry, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    tune(registry, work=work, max_drop=0.9)
+    (place,) = (work / "trials").iterdir()
+    left = [work / ".best.toy.a1b2c3_d", place / ".program.toy.a1b2c3_d"]
+    users = [work / ".notes.settings", work / ".lock"]
+    for each in (*left, *users):
+        each.write_bytes(b"half")
+    tune(registry, work=work, max_drop=0.9)
+    assert not any(map(Path.exists, left))
+    assert all(map(Path.exists, users))
+
+
+def test_an_evaluate_that_changes_the_folder_does_not_move_the_work(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def evaluate(run: Callable[..., Tensor]) -> float:
+        os.chdir(tmp_path / "elsewhere")
+        return accuracy(run)
+
+    tune(registry, evaluate=evaluate, work="work", max_drop=0.9)
+    assert (tmp_path / "work" / "best.toy").is_file()
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_metric_that_says_little_is_said_to(registry: Registry, tmp_path: Path) -> None:
+    data = batches()
+
+    def familiar(run: Callable[..., Tensor]) -> float:
+        return 1.0 + 0.0 * sum(float(run(*each).sum()) for each in [*data[:3], *HELD_OUT[:2]])
+
+    for _ in range(2):  # the note is kept with the metric
+        found = tune(registry, evaluate=familiar, work=tmp_path / "work")
+        assert "3 of the 5 inputs that evaluate passes to the model are calibration" in str(found)
+    found = tune(registry, evaluate=lambda run: 1.0)
+    assert "evaluate did not call the float model" in str(found)
+    assert not tune(registry, max_drop=0.9).notes
 
 
 def test_a_full_disk_is_an_error_that_keeps_what_is_complete(
@@ -255,6 +324,9 @@ def test_the_best_in_the_folder_is_the_one_that_is_returned(
     assert found.best is found.trials[0]
     assert found.result is not None
     assert (tmp_path / "work" / "best.toy").read_bytes() == found.result.program
+    found.result.recipe.save(tmp_path / "best.toml")
+    for name in ("best.toml", "best.safetensors"):
+        assert (tmp_path / "work" / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
 def test_an_evaluate_that_fails_to_confirm_does_not_lose_the_program(registry: Registry) -> None:
@@ -338,7 +410,7 @@ def test_what_could_not_be_measured_is_said_again_when_a_search_goes_on(
                 registry=registry,
             )
         notes.append(found.notes)
-    assert "no floating-point output" in notes[0][0]
+    assert "no floating-point output" in notes[0][-1]
     assert notes[0] == notes[1]
 
 
@@ -444,6 +516,50 @@ def test_an_evaluate_that_fails_on_a_program_ends_the_search(registry: Registry)
         tune(registry, evaluate=lambda run: float("nan"))
 
 
+def _both(toy: Any, configs: Any = None, **fields: Any) -> Registry:
+    """The toy backend, and one that is like it but for what is passed."""
+    backend = evolve(toy.BACKEND, name="frail", suffix=".frail", **fields)
+    given = [backend], configs or toy.CONFIGS, toy.ANNOTATORS, toy.lower
+    frail = toy.Extension(*given, extends="frail")
+    return Registry({"toy": toy, "frail": frail}, entry_points=False)
+
+
+def test_a_runtime_that_fails_while_it_is_timed_is_a_failed_trial(toy: Any) -> None:
+    calls = itertools.count()
+
+    def load(program: bytes) -> Callable[[Any], Any]:
+        run = toy.load(program)
+
+        def frail(inputs: Any) -> Any:
+            if next(calls) > len(HELD_OUT) + 8:  # behind the verification and the metric
+                raise RuntimeError("out of handles")
+            return run(inputs)
+
+        return frail
+
+    found = tune(_both(toy, load=load), backends=["frail", "toy"], max_drop=0.9)
+    first, second = found.trials
+    assert first.failure is not None
+    assert "out of handles" in first.failure
+    assert first.metric is None
+    assert found.best is second
+
+
+def test_patterns_that_cannot_be_ranked_do_not_end_the_search_of_other_backends(toy: Any) -> None:
+    def broken() -> object:
+        raise RuntimeError("no observer")
+
+    configs = [
+        evolve(each, factory=broken) if each.mode == "dynamic" else each for each in toy.CONFIGS
+    ]
+    found = tune(_both(toy, configs), backends=["frail", "toy"])
+    assert found.met
+    assert found.best is not None
+    assert found.best.variant.backend == "toy"
+    (note,) = found.notes
+    assert note.startswith("the patterns of frail minmax were not ranked: plugin 'frail'")
+
+
 def test_a_backend_that_only_compiles_is_not_run_here(toy: Any) -> None:
     backend = evolve(toy.BACKEND, name="mute", load=None, suffix=".mute")
     mute = toy.Extension([backend], toy.CONFIGS, toy.ANNOTATORS, toy.lower, extends="mute")
@@ -459,6 +575,7 @@ def test_a_backend_that_only_compiles_is_not_run_here(toy: Any) -> None:
     ("options", "error", "message"),
     [
         ({"minimize": "speed"}, InputError, "minimize: it is 'speed'"),
+        ({"on_trial": 3}, InputError, "on_trial: it is 3"),
         ({"budget": 1}, InputError, "budget: it is 1"),
         ({"missed": "ignore"}, InputError, "missed: it is 'ignore'"),
         ({"calibration": []}, qreg.errors.CalibrationError, "no batch"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -75,6 +76,21 @@ def _one_like(default: Plain, value: Any, what: str, algorithm: str) -> Plain:
     if isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
         return value
     raise AlgorithmError(f"its {what} is {value!r} (expected {KINDS[kind]})", algorithm)
+
+
+def check_within(
+    algorithm: str, name: str, value: object, low: float, high: float = math.inf
+) -> None:
+    """Raise ``AlgorithmError`` for a number, or one of several, that is not within two limits.
+
+    The limits are accepted, and NaN is not. Other values than numbers are left to other checks.
+    """
+    for each in value if isinstance(value, (list, tuple)) else (value,):
+        if isinstance(each, (int, float)) and not low <= each <= high:
+            wanted = f"{low:g} or more" if math.isinf(high) else f"from {low:g} to {high:g}"
+            raise AlgorithmError(
+                f"its parameter {name!r} is {value!r} (expected {wanted})", algorithm
+            )
 
 
 KINDS: dict[type, str] = {
