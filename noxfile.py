@@ -30,8 +30,7 @@ BACKENDS = ("xnnpack", "onnxruntime", "openvino", "x86_inductor", "arm")
 ALL = "all"  # the distribution that depends on them all
 SHARED = BACKENDS[:4]  # installed together in one environment of the default run
 EXAMPLES = [f"./examples/qreg-{name}" for name in ("addmm", "int4", "upstream")]
-BROKEN = ["./examples/qreg-broken"]
-CONFLICT = ["./examples/qreg-conflict-a", "./examples/qreg-conflict-b"]
+BROKEN = [f"./examples/qreg-{name}" for name in ("broken", "conflict-a", "conflict-b")]
 TOGETHER = "plugins/tests"  # tests that need several backends
 
 HOST = ("tests", "--ignore=tests/report/page")  # the page does not depend on plugins
@@ -132,17 +131,16 @@ COMBINATIONS: dict[str, tuple[list[str], list[str]]] = {
     # The session release runs the host's tests next to these two distributions, from wheels.
     "xnnpack": ([XNNPACK], ["plugins/xnnpack/tests", *KIT]),
     # The tests of the command line run next to all backends, from wheels, in the session release.
-    # Next to a plugin that is broken, those of models and programs are enough, and elsewhere those
-    # of the registry.
+    # Next to plugins that are broken or in conflict, those of models and programs are enough, and
+    # elsewhere those of the registry.
     "xnnpack+examples": (
         [XNNPACK, *EXAMPLES],
         [*LISTED, *(f"{each}/tests" for each in EXAMPLES)],
     ),
     "xnnpack+broken": (
         [XNNPACK, *BROKEN],
-        [*LISTED, *QUANTIZING, f"{BROKEN[0]}/tests"],
+        [*LISTED, *QUANTIZING, *(f"{each}/tests" for each in BROKEN[:2])],
     ),
-    "xnnpack+conflict": ([XNNPACK, *CONFLICT], ["tests/plugins", f"{CONFLICT[0]}/tests"]),
 }
 
 

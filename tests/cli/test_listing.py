@@ -40,8 +40,12 @@ def test_list_prints_json() -> None:
 
 
 def test_plugins_are_chosen_by_options() -> None:
-    assert "not among those to load" in succeeded("--load-plugins", "", "list")
-    assert "disabled (--disable-plugins" in succeeded("--disable-plugins", "toy", "list")
+    def why(*options: str) -> str:
+        rows = json.loads(succeeded(*options, "list", "--json"))
+        return next(row["left out"] for row in rows if row["plugin"] == "toy")
+
+    assert "not among those to load" in why("--load-plugins", "")
+    assert "disabled (--disable-plugins" in why("--disable-plugins", "toy")
     assert run("--disable-plugins", "toy", "ops", "toy").exit_code == 1
 
 
