@@ -92,6 +92,15 @@ def patterns_exported_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def traces_are_quick() -> Iterator[None]:
+    """Describe no frame of pytest for each node of the programs that tests export themselves."""
+    from qreg.graph.forward_frames import frames_of_forward
+
+    with frames_of_forward():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def files_are_quick() -> Iterator[None]:
     """Evaluate type hints once for each class, and let torch write programs without a check."""
     import typing

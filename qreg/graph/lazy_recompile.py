@@ -7,41 +7,20 @@ torch's ``_LazyGraphModule`` does the same, but only for modules that are create
 
 from __future__ import annotations
 
-import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
 from torch.fx import GraphModule
 from torch.fx.graph import _PyTreeCodeGen  # torch 2.13.0
 
-_lock = threading.Lock()
-_running = 0
-_original: Any = None
+from qreg.graph.replaced import Replaced
 
 
-@contextmanager
-def recompiled_when_used() -> Iterator[None]:
-    """Defer ``GraphModule.recompile`` until the last of these blocks in this process ends."""
-    with _lock:
-        _count(1)
-    try:
-        yield
-    finally:
-        with _lock:
-            _count(-1)
-
-
-def _count(change: int) -> None:
-    global _running, _original
-    if not _running:
-        _original = GraphModule.recompile
-        GraphModule.recompile = _lazily(_original)  # type: ignore[assignment, method-assign]
-    _running += change
-    if not _running:
-        GraphModule.recompile = _original  # type: ignore[method-assign]
+def recompiled_when_used() -> Replaced:
+    """Return a context that defers ``GraphModule.recompile`` until the last such block ends."""
+    return _RECOMPILE
 
 
 def _lazily(recompile: Callable[[GraphModule], Any]) -> Callable[[GraphModule], None]:
@@ -86,3 +65,6 @@ class _Deferred:
         value = getattr(served, self.name)
         # Tracing reads the function of the class.
         return getattr(value, "__func__", value) if module is None else value
+
+
+_RECOMPILE = Replaced(GraphModule, "recompile", _lazily)

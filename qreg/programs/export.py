@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from qreg.errors import ExportError, InputError
 from qreg.graph.boundary import Boundary, without_boundary
+from qreg.graph.forward_frames import frames_of_forward
 from qreg.graph.lazy_recompile import recompiled_when_used
 from qreg.graph.prepared import is_prepared
 from qreg.graph.provenance import module_stack
@@ -53,7 +54,7 @@ def export(
     """
     with _eval_mode(model), torch.no_grad(), _no_lost_assignment(model), _keeping_counters(model):
         try:
-            with recompiled_when_used():
+            with recompiled_when_used(), frames_of_forward():
                 return torch.export.export(
                     model, example_inputs, keywords, dynamic_shapes=dynamic_shapes
                 )

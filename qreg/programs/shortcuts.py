@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from qreg.graph.forward_frames import frames_of_forward
 from qreg.graph.lazy_recompile import recompiled_when_used
 
 # torch 2.13.0: the operators that it decomposes by kernels in C++, and who looks them up
@@ -50,7 +51,7 @@ def shortcuts() -> Iterator[None]:
             _begin()
         _running += 1
     try:
-        with recompiled_when_used():
+        with recompiled_when_used(), frames_of_forward():
             yield
     finally:
         with _lock:

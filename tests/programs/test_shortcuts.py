@@ -17,13 +17,14 @@ from torch import nn
 from torch._export import utils
 from torch._ops import OperatorBase
 from torch.export import ExportedProgram, exported_program
-from torch.fx import GraphModule, symbolic_trace, traceback
+from torch.fx import GraphModule, proxy, symbolic_trace, traceback
 
 import qreg
 from qreg import Registry
 from qreg.programs.shortcuts import COLLECT, COLLECTING, COMMON, OVERRIDDEN, shortcuts
 
 PATCHED = [(OperatorBase, "py_impl"), (traceback, "copy"), (GraphModule, "recompile")]
+PATCHED += [(proxy, "CapturedTraceback")]
 PATCHED += [(import_module(each), COLLECT) for each in COLLECTING]
 KEYS = [(exported_program, name) for name in OVERRIDDEN]
 LOOK_UP = "_materialize_cpp_cia_ops"  # called for each namespace
