@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from attrs import frozen
+
 # The dimensions ahead of those of the weight that one output meets, or one input if transposed.
 CONVOLUTIONS = {"Convolution": 1, "GroupConvolution": 2, "ConvolutionBackpropData": 1}
 KERNELS = {"Convolution", "Deconvolution", "FullyConnected", "MatMul"}
@@ -16,24 +18,48 @@ OTHERS = ("MatMul", "ScaledDotProductAttention", "LSTMSequence")
 
 def int8_share(model: Any, compiled: Any) -> float:
     """Return the share in int8 of a model with static shapes; 0 without multiply-accumulates."""
-    in_int8 = _names_in_int8(compiled)
-    counts = {each.get_friendly_name(): _count(each) for each in model.get_ops()}
+    known = {each.get_friendly_name(): each for each in model.get_ops() if _count(each)}
+    kernels = list(map(_Kernel.of, compiled.get_runtime_model().get_ordered_ops()))
+    found = {name for each in kernels if each.is_int8 for name in each.names & known.keys()}
+    lost = known.keys() - {name for each in kernels for name in each.names}
+    for kernel in kernels:  # a convolution that took in a sign is named after the product alone
+        if kernel.multiplies and not kernel.names & known.keys():
+            alike = [each for each in sorted(lost) if _shape(known[each]) == kernel.shape]
+            lost -= set(alike[:1])
+            found |= set(alike[:1]) if kernel.is_int8 else set()
+    counts = {name: _count(each) for name, each in known.items()}
     whole = sum(counts.values())
-    return sum(counts[name] for name in in_int8 & counts.keys()) / whole if whole else 0.0
+    return sum(counts[name] for name in found) / whole if whole else 0.0
 
 
-def _names_in_int8(compiled: Any) -> set[str]:
-    """Return the names of the operations that compute kernels multiply in 8-bit integers.
+@frozen
+class _Kernel:
+    """A kernel of a compiled model, and the operations that it computes.
 
-    Other kernels have such a name too if they only compute the operation's dequantization.
+    Kernels that do not multiply have the name of an operation too if they only compute its
+    dequantization.
     """
-    found: set[str] = set()
-    for kernel in compiled.get_runtime_model().get_ordered_ops():
-        told = {key: value.astype(str) for key, value in kernel.get_rt_info().items()}
-        if told["layerType"] in KERNELS and told["primitiveType"].lower().endswith("_i8"):
-            names = told["originalLayersNames"].split(",")
-            found.update(each.partition("/Dequantization")[0] for each in names)
-    return found
+
+    names: frozenset[str]
+    multiplies: bool
+    is_int8: bool
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, node: Any) -> _Kernel:
+        told = {key: value.astype(str) for key, value in node.get_rt_info().items()}
+        names = told["originalLayersNames"].split(",")
+        multiplies = told["layerType"] in KERNELS
+        return cls(
+            frozenset(each.partition("/Dequantization")[0] for each in names),
+            multiplies,
+            multiplies and told["primitiveType"].lower().endswith("_i8"),
+            _shape(node),
+        )
+
+
+def _shape(node: Any) -> tuple[int, ...]:
+    return tuple(node.output(0).get_shape()) if node.get_output_size() else ()
 
 
 def _count(operation: Any) -> int:

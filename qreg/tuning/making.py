@@ -94,17 +94,22 @@ class Subject:
         tried = self.selection.algorithms
         return Selection(tuple(each for each in tried if each.value.name in variant.algorithms))
 
-    def quantized(self, variant: Variant) -> Result:
-        """Return the program of a variant; its metric judges it, and no warning."""
+    def quantized(self, variant: Variant, recipe: Recipe | None = None) -> Result:
+        """Return the program of a variant; its metric judges it, and no warning.
+
+        With its recipe, no calibration is run, and no algorithm.
+        """
+        made: dict[str, Any] = {"recipe": recipe, "registry": self.registry}
+        if recipe is None:
+            made = {"quantizer": self.quantizer(variant), "algorithms": self.selected(variant)}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", QualityWarning)
             return quantize(
                 self.program,
                 self.batches[0],
-                quantizer=self.quantizer(variant),
                 calibration=self.batches,
-                algorithms=self.selected(variant),
                 progress=False,
+                **made,
             )
 
 

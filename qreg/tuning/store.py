@@ -21,6 +21,7 @@ from qreg.errors import InputError
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.backend import Backend
 from qreg.programs.loading import contents_of, read_lowered, write_program
+from qreg.recipes.recipe import Recipe
 from qreg.recipes.renaming import is_whole, renamed_files
 from qreg.report.values import plain
 from qreg.tuning.making import Product
@@ -132,6 +133,14 @@ class Store:
         return read_lowered(
             supplied, self._place(trial.variant) / f"program{supplied.value.suffix}"
         )
+
+    def recipe(self, variant: Variant) -> Recipe | None:
+        """Return the recipe of a trial; None if there is none.
+
+        Raises ``RecipeError`` if its files were changed.
+        """
+        path = self._place(variant) / RECIPE
+        return Recipe.load(path) if path.exists() else None
 
     def float_metric(
         self, measure: Callable[[], tuple[float, list[str]]]

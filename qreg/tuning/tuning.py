@@ -8,12 +8,13 @@ from typing import Literal, TypeAlias
 
 from attrs import define, evolve, field
 
-from qreg.errors import EvaluationError, QregError, VerificationError
+from qreg.errors import EvaluationError, QregError, RecipeError, VerificationError
 from qreg.pipeline.result import Result
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.backend import Backend
 from qreg.programs.loader import Loader
 from qreg.programs.lowering import target
+from qreg.recipes.recipe import Recipe
 from qreg.tuning.elsewhere import Elsewhere
 from qreg.tuning.evaluation import measured
 from qreg.tuning.goal import Goal
@@ -49,6 +50,7 @@ class Tuning:
     notes: list[str] = field(factory=list, init=False)
     _metrics: dict[str, float] = field(factory=dict, init=False)  # by the digest of the program
     _results: dict[Key, Result] = field(factory=dict, init=False)
+    _recipes: dict[Key, Recipe] = field(factory=dict, init=False)  # of trials made elsewhere
     _stored: Key | None = field(default=None, init=False)  # the best program in the folder
     _plain: dict[str, Variant] = field(factory=dict, init=False)  # by backend
 
@@ -95,7 +97,10 @@ class Tuning:
 
     def _made(self, variants: Sequence[Variant]) -> Iterator[tuple[Trial, Product | None]]:
         if self.elsewhere is not None:
-            yield from self.elsewhere.made(variants, self._metrics)
+            for trial, product in self.elsewhere.made(variants, self._metrics):
+                if product is not None:
+                    self._recipes[trial.variant.key] = product.recipe
+                yield trial, product
             return
         for each in variants:
             trial, result = made(self.subject, each, self._metrics)
@@ -117,6 +122,7 @@ class Tuning:
         wanted = [each.variant.key for each in self.trials[-IN_MEMORY:]]
         wanted += [each.variant.key for each in self.trials if each.met or each is self.best]
         self._results = {key: each for key, each in self._results.items() if key in wanted}
+        self._recipes = {key: each for key, each in self._recipes.items() if key in wanted}
         if self.on_trial is not None:
             self.on_trial(trial)
 
@@ -162,8 +168,18 @@ class Tuning:
         """Return the result of a trial; one that is not in memory is made again."""
         key = trial.variant.key
         if key not in self._results:
-            self._results[key] = self.subject.quantized(trial.variant)
+            self._results[key] = self._again(trial.variant)
         return self._results[key]
+
+    def _again(self, variant: Variant) -> Result:
+        """Make the program of a trial again: by its recipe, which takes no algorithm, if known."""
+        try:
+            recipe = self._recipes.get(variant.key)
+            if recipe is None and self.store:
+                recipe = self.store.recipe(variant)
+            return self.subject.quantized(variant, recipe)
+        except RecipeError:  # of a file that was changed
+            return self.subject.quantized(variant)
 
     @property
     def best(self) -> Trial | None:

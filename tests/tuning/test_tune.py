@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,26 @@ def test_a_search_that_is_repeated_computes_nothing_twice(tuned: Tuned, registry
     assert torch.equal(again.result.run(*inputs), tuned.result.run(*inputs))
     stored = {each: each.stat().st_mtime_ns for each in before if each.stem == "program"}
     assert stored == {each: before[each] for each in stored}
+
+
+def test_a_search_that_goes_on_makes_its_best_program_by_the_recipe(
+    tuned: Tuned, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tuned.store is not None
+    work, recipes = tmp_path / "work", []
+    shutil.copytree(tuned.store.folder, work)
+
+    def quantize(*given: Any, recipe: Any = None, **options: Any) -> Any:
+        recipes.append(recipe)
+        return qreg.quantize(*given, recipe=recipe, **options)
+
+    monkeypatch.setattr("qreg.tuning.making.quantize", quantize)
+    assert tune(registry, work=work).met
+    assert recipes == [tuned.recipe]
+    for each in work.glob("trials/*/recipe.safetensors"):
+        each.write_bytes(b"damaged")
+    assert tune(registry, work=work).met
+    assert recipes[1:] == [None]
 
 
 def test_another_limit_uses_the_same_trials(tuned: Tuned, registry: Registry) -> None:
