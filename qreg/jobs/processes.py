@@ -6,6 +6,7 @@ import functools
 import multiprocessing
 import os
 import sys
+import tempfile
 from typing import TYPE_CHECKING
 
 from qreg.errors import InputError
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 # threads that a fork would lose.
 PRELOADED = ["qreg.jobs.preloaded", "qreg.pipeline.quantize"]
 TIMEOUT = 3600.0  # seconds that another process waits for an answer, by default
+# The server's socket is a file, whose path is at most 107 bytes on Linux (man 7 unix), in a folder
+# that multiprocessing makes: "/pymp-", "/listener-" and two names of 8 characters.
+LONGEST_FOLDER = 107 - 32
 # Variables that pytest and libraries set themselves while they run.
 NOT_SET_BY_USERS = {
     *("PYTEST_CURRENT_TEST", "KMP_INIT_AT_FORK", "KMP_DUPLICATE_LIB_OK"),
@@ -29,9 +33,10 @@ def new_processes() -> ForkServerContext | SpawnContext:
 
     A process imports the ``__main__`` module again, so importing it must have no side effects. On
     Linux processes are forked from a server, which keeps the environment variables of its start:
-    if they have changed since, processes are spawned, as on other systems.
+    if they have changed since, processes are spawned, as on other systems. They are as well where
+    the path of the folder of temporary files is too long for the server's socket.
     """
-    if sys.platform == "linux":
+    if sys.platform == "linux" and len(os.fsencode(tempfile.gettempdir())) <= LONGEST_FOLDER:
         context, variables = _server()
         if variables == _variables():
             return context

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
+import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +39,27 @@ def test_a_changed_variable_arrives_in_the_process(monkeypatch: pytest.MonkeyPat
 def test_a_forked_process_has_torch_already() -> None:
     with ProcessPoolExecutor(1, mp_context=new_processes()) as pool:
         assert pool.submit(eval, "'torch' in __import__('sys').modules").result()
+
+
+@pytest.mark.skipif(FORKED == "spawn", reason="sockets have another limit elsewhere")
+def test_no_server_is_started_where_its_socket_has_too_long_a_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        longest = Path(short) / ("q" * (75 - len(short) - 1))
+        longer = Path(short) / ("q" * (76 - len(short) - 1))
+        monkeypatch.setattr(tempfile, "tempdir", str(longest))
+        assert method() == "forkserver"
+        listen(longest)
+        monkeypatch.setattr(tempfile, "tempdir", str(longer))
+        assert method() == "spawn"
+        with pytest.raises(OSError, match="path too long"):
+            listen(longer)
+
+
+def listen(folder: Path) -> None:
+    """Make a socket where multiprocessing makes that of its server."""
+    path = folder / "pymp-12345678" / "listener-12345678"
+    path.parent.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
