@@ -39,7 +39,7 @@ from qreg.graph.operators import (
     MUL,
 )
 from qreg_onnxruntime.clamps import BOUNDED, EXPAND, SLICES, unclamped
-from qreg_onnxruntime.rules import doubled
+from qreg_onnxruntime.rules import apart_from_softmax, doubled
 
 SIGMOID, LEAKY_RELU = ("aten.sigmoid.default",), ("aten.leaky_relu.default",)
 ISLANDS = Islands(
@@ -86,7 +86,7 @@ ANNOTATORS: tuple[Annotator, ...] = (
         "matmul",
         MATMUL,
         BOTH,
-        rules=(quantized_operands, matrices, nonempty),
+        rules=(quantized_operands, matrices, nonempty, apart_from_softmax),
         annotate=ISLANDS.product,
     ),
     *_family("add", ADD, unscaled),
