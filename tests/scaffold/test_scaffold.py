@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,53 +23,60 @@ NEEDS_XNNPACK = pytest.mark.skipif(
 EACH_KIND = [pytest.param(kind, marks=[] if kind == "backend" else NEEDS_XNNPACK) for kind in KINDS]
 
 
-def environment(site: Path) -> dict[str, str]:
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a project of each kind that goes with what is installed."""
+    folder = tmp_path_factory.mktemp("written")
+    for kind in KINDS if find_spec("qreg_xnnpack") else ("backend",):
+        new_plugin(f"my-{kind}", kind, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def environment(written: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables of a process that imports the projects, which are built without the network."""
+    site = tmp_path_factory.mktemp("site")
+    options = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--target", str(site)]
+    command = [sys.executable, "-m", "pip", "install", *options, *map(str, written.iterdir())]
+    subprocess.run(command, check=True)
     return {**os.environ, "PYTHONPATH": str(site)}
 
 
-def install(project: Path, site: Path) -> None:
-    """Builds a project and installs it into a separate folder, without the network."""
-    options = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--target", str(site)]
-    subprocess.run([sys.executable, "-m", "pip", "install", *options, str(project)], check=True)
+@pytest.fixture(scope="module")
+def ran(written: Path, environment: dict[str, str]) -> tuple[dict[str, set[str]], str]:
+    """How the tests of each file ended, in one process for all projects, and its output."""
+    command = [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider"]
+    options: dict[str, Any] = {"cwd": written, "env": environment, "text": True, "check": False}
+    output = subprocess.run([*command, "."], capture_output=True, **options).stdout
+    ended = re.findall(r"^(PASSED|FAILED|ERROR) \S*/(test_\w+)\.py", output, re.MULTILINE)
+    return {name: {end for end, each in ended if each == name} for _, name in ended}, output
 
 
-@pytest.fixture(scope="module", params=EACH_KIND)
-def installed(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Path]:
-    """A project of each kind, and the folder that it is installed into."""
-    folder = tmp_path_factory.mktemp("written")
-    project, site = new_plugin("my-ops", request.param, folder), folder / "site"
-    install(project, site)
-    return project, site
+@pytest.mark.parametrize("kind", EACH_KIND)
+def test_a_written_project_installs_and_passes_its_tests(
+    kind: scaffold.Kind, ran: tuple[dict[str, set[str]], str]
+) -> None:
+    ended, output = ran
+    assert ended.get(f"test_my_{kind}") == {"PASSED"}, output
 
 
-def test_a_written_project_installs_and_passes_its_tests(installed: tuple[Path, Path]) -> None:
-    project, site = installed
-    ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
-        cwd=project,
-        env=environment(site),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    last = ran.stdout.strip().rpartition("\n")[2]
-    assert ran.returncode == 0, ran.stdout
-    assert "passed" in last
-    assert "failed" not in last
-
-
-def test_an_installed_project_is_listed(installed: tuple[Path, Path]) -> None:
+def test_an_installed_project_is_listed(written: Path, environment: dict[str, str]) -> None:
     listed = subprocess.run(
         [sys.executable, "-c", "from qreg.cli.main import main; main(['list', '--json'])"],
-        env=environment(installed[1]),
+        env=environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    (row,) = (row for row in json.loads(listed.stdout) if row["plugin"] == "my_ops")
-    assert (row["distribution"], row["version"], row["broken"]) == ("qreg-my-ops", "0.1.0", "")
+    found = {
+        row["distribution"]: (row["plugin"], row["version"], row["broken"])
+        for row in json.loads(listed.stdout)
+    }
+    names = [each.name for each in written.iterdir()]
+    assert names
+    for name in names:
+        plugin = name.removeprefix("qreg-").replace("-", "_")
+        assert found[name] == (plugin, "0.1.0", "")
 
 
 @pytest.mark.parametrize("kind", KINDS)
