@@ -156,15 +156,20 @@ def test_what_becomes_of_a_model_is_explained(name: str, files: Path) -> None:
     assert "no program was made" in answer.output
 
 
-def test_all_of_them_are_compared(files: Path) -> None:
+COMPILED = [name for name in HERE if name == "x86_inductor"]  # with g++, which takes seconds
+QUICK = [name for name in HERE if name not in COMPILED]
+
+
+@pytest.mark.parametrize("names", [QUICK, pytest.param(COMPILED, marks=pytest.mark.slow)])
+def test_all_of_them_are_compared(names: list[str], files: Path) -> None:
     model, data = files / "model.pt2", files / "data.pt"
     answer = run(
-        *("compare", model, "--calibration", data, "--backends", ",".join(HERE)),
+        *("compare", model, "--calibration", data, "--backends", ",".join(names)),
         *("--rounds", 5, "--json"),
     )
     assert answer.exit_code == 0, answer.output
     found = json.loads(answer.stdout[answer.stdout.index("{") :])
-    assert [each["backend"] for each in found["entries"]] == ["float", *HERE]
+    assert [each["backend"] for each in found["entries"]] == ["float", *names]
     for entry in found["entries"][1:]:
         assert entry["failure"] is None, entry
         assert entry["int8_share"] == 1.0
