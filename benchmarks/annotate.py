@@ -8,7 +8,8 @@ seconds mean little by themselves. Needs qreg-xnnpack and transformers.
 - transform: what each side does to the graph ahead of that, which in qreg folds constants and
   batch norms; torchao's ``prepare_pt2e`` fuses them later
 - 200 names: 200 configs by name on a network of 200 blocks, against qreg's own global case
-- growth: qreg's time per node to annotate 5,000 nodes against that for 500, in four networks
+- growth: qreg's time per node to annotate 5,000 nodes against that for 500, in four networks; and
+  its time per edge where every block reads all before, so that edges are quadratic in nodes
 - fresh process: importing and making a quantizer
 """
 
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from dense import dense
 from executorch.backends.xnnpack.quantizer import xnnpack_quantizer as upstream
 from models import MODELS
 from torch import Tensor, nn
@@ -180,19 +182,24 @@ def scaling(rounds: int) -> Iterator[dict[str, Any]]:
     )
     yield row("200 names against global", everywhere, named, named / everywhere, "at most 1.5")
     for name, (network, nodes) in NETWORKS.items():
-        yield growth(name, network, nodes, rounds)
+        yield growth(name, "node", networks_of(network, nodes), rounds)
+    yield growth("all concatenated", "edge", [dense(100), dense(1000)], rounds)
 
 
-def growth(
-    name: str, network: Callable[[int], nn.Module], nodes: int, rounds: int
-) -> dict[str, Any]:
-    """Time networks of about 500 and 5,000 nodes, of which a block has ``nodes``."""
-    graphs = [exported(network(count // nodes), torch.randn(1, 2, 4, 4)) for count in (500, 5000)]
+def networks_of(network: Callable[[int], nn.Module], nodes: int) -> list[GraphModule]:
+    """Export networks of about 500 and 5,000 nodes, of which a block has ``nodes``."""
+    return [exported(network(count // nodes), torch.randn(1, 2, 4, 4)) for count in (500, 5000)]
+
+
+def growth(name: str, unit: str, graphs: list[GraphModule], rounds: int) -> dict[str, Any]:
+    """Time the annotation of two graphs, per node or per edge."""
     times = alternating([(lambda: ours().set_global(OURS), each) for each in graphs], rounds)
-    sizes = [len(each.graph.nodes) for each in graphs]
-    per_node = [spent / size for (_, spent), size in zip(times, sizes, strict=True)]
-    what = f"{name}, per node at {sizes[1]} nodes against {sizes[0]}"
-    return row(what, *per_node, per_node[1] / per_node[0], "at most 1.3")
+    nodes = [len(each.graph.nodes) for each in graphs]
+    edges = [sum(len(node.all_input_nodes) for node in each.graph.nodes) for each in graphs]
+    counts = nodes if unit == "node" else edges
+    per = [spent / count for (_, spent), count in zip(times, counts, strict=True)]
+    what = f"{name}, per {unit} at {nodes[1]} nodes against {nodes[0]}"
+    return row(what, *per, per[1] / per[0], "at most 1.3")
 
 
 def fresh_process(rounds: int) -> dict[str, Any]:
