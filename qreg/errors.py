@@ -49,7 +49,7 @@ def _plain(name: str) -> str:
 
 
 class InstallationError(QregError, ImportError):
-    """Files of this library that another distribution has overwritten or removed."""
+    """A package that is missing, or files of this library that another one has overwritten."""
 
 
 class UnknownNameError(QregError, LookupError):

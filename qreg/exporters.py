@@ -18,9 +18,6 @@ from zipfile import BadZipFile
 import torch
 from attrs import evolve
 from torch.utils import _pytree as pytree
-from transformers.exporters import DynamoConfig, DynamoExporter
-from transformers.exporters.auto import register_backend
-from transformers.exporters.runners.base import ModelRunner
 
 from qreg.bundles.bundle import Bundle
 from qreg.bundles.reading import load
@@ -28,6 +25,12 @@ from qreg.errors import BundleError, ConfigError
 from qreg.pipeline.quantize import quantize
 from qreg.pipeline.result import Result
 from qreg.quantizer.registry_quantizer import RegistryQuantizer
+from qreg.utils.packages import TRANSFORMERS, needs
+
+with needs(TRANSFORMERS, "qreg.exporters"):
+    from transformers.exporters import DynamoConfig, DynamoExporter
+    from transformers.exporters.auto import register_backend
+    from transformers.exporters.runners.base import ModelRunner
 
 FORMAT = "qreg"
 

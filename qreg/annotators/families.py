@@ -121,7 +121,7 @@ def moving(
     are the operators that cut out a part, ``enlarging`` the rules for enlarged images.
     """
     yield carrying("view", VIEWS, nonempty, output_with_dimensions, *rules)
-    yield carrying("permute", (*PERMUTES, "aten.t.default"), nonempty)
+    yield carrying("permute", PERMUTES, nonempty)
     yield carrying("slice", slices, nonempty, output_with_dimensions, *rules)
     yield carrying("clone", COPIES, nonempty)
     yield carrying("upsample_nearest2d", UPSAMPLES, *enlarging, nonempty, *rules)

@@ -7,8 +7,8 @@ from typing import Any
 
 from qreg.backends.patching import quiet
 from qreg.cli.models import Model
-from qreg.cli.packages import needed
 from qreg.errors import InputError, near
+from qreg.utils.packages import TRANSFORMERS, needed
 
 # The names of the tasks are those of the pipelines of transformers.
 TASKS = {
@@ -40,7 +40,7 @@ def read_pretrained(folder: Path, task: str | None) -> Model:
     """
     _check_task(task)
     _check_folder(folder)
-    transformers = needed("transformers", "transformers", "a folder of transformers")
+    transformers = needed("transformers", TRANSFORMERS, "--hf")
     transformers.utils.logging.disable_progress_bar()
     kind = getattr(transformers, f"AutoModel{'For' if TASKS[str(task)] else ''}{TASKS[str(task)]}")
     try:

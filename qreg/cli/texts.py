@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qreg.cli.packages import needed
 from qreg.errors import InputError
+from qreg.utils.packages import TRANSFORMERS, needed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ def read_texts(path: Path, tokenizer: Path, tokens: int) -> Iterator[dict[str, T
 
     Raises ``InputError`` for a tokenizer that cannot be read, and for a text without lines.
     """
-    transformers = needed("transformers", "transformers", "a text")
+    transformers = needed("transformers", TRANSFORMERS, "a text for calibration")
     if not tokenizer.is_dir():
         raise InputError(f"--tokenizer {tokenizer}: it is not a folder (expected a tokenizer's)")
     try:

@@ -39,10 +39,11 @@ def weight_config(
     return QuantizationConfig(None, None, spec, None, False)
 
 
-def configs_in_groups(sizes: Iterable[int]) -> Iterator[SupportedConfig]:
+def configs_in_groups(sizes: Iterable[int], scale_bits: int = 32) -> Iterator[SupportedConfig]:
     """Yield the configs of 4-bit weights in groups; the first size is the default.
 
-    They are named ``int4_weight_groupwise``, ``int4_weight_groupwise_128``. Scales are signed.
+    They are named ``int4_weight_groupwise``, ``int4_weight_groupwise_128``. Scales are signed, and
+    take ``scale_bits`` in a program.
     """
     for number, size in enumerate(sizes):
         yield SupportedConfig(
@@ -50,4 +51,5 @@ def configs_in_groups(sizes: Iterable[int]) -> Iterator[SupportedConfig]:
             f"float activations; 4-bit weights in groups of {size}, for linear",
             "weight",
             functools.partial(weight_config, INT4, group_size=size, signed_scales=True),
+            scale_bits,
         )

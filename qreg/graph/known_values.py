@@ -20,11 +20,15 @@ def lifted(program: ExportedProgram) -> dict[Node, Tensor | None]:
     from qreg.graph.mutation import Mutations
 
     signature = program.graph_signature
-    names = {**signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}
+    names = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
     tensors = {**program.state_dict, **program.constants}
     mutations = Mutations.of(program.graph)
     return {
-        node: tensors[names[node.name]]
+        node: tensors[names[node.name]].detach()
         for node in program.graph.find_nodes(op="placeholder")
         if node.name in names and not mutations.is_written(node)
     }

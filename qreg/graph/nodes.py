@@ -153,6 +153,8 @@ def order_of(node: Node) -> list[int] | None:
     order = list(range(node.meta["val"].dim()))
     if name == "aten.permute.default":
         return [order[place] for place in argument(node, 1)]
+    if name == "aten.t.default":  # of two dimensions or fewer
+        return order[::-1]
     one, other = (argument(node, place) for place in (1, 2))
     order[one], order[other] = order[other], order[one]
     return order

@@ -92,7 +92,8 @@ def allocate_bits(
 
     Args:
         bits: the bits of an element of the weights on average. Scales count too: 4-bit values in
-            groups of 32 have 4.5 bits, and 8-bit values per channel a little over 8.
+            groups of 32 have 4.5 bits if the backend stores scales in 16 bits, and 5 if in 32;
+            8-bit values per channel have a little over 8.
         configs: the names of the configs to choose from; by default all of the backend that are
             dynamic or quantize weights alone.
         keep_in_float: modules (by path) and operators (by name) to keep in float. Their weights do
@@ -169,7 +170,8 @@ class _Search:
         run = Run(self.quantizer(name).for_one_run(), goal, None, Stages(False))
         source = run.export(program, batches[0], None)
         graphs = run.quantize(source, Data(batches, None))
-        return _measured(graphs, made_config(self.registry, self.backend, name))
+        group_scale = self.registry.config(self.backend, name).group_scale_bits
+        return _measured(graphs, made_config(self.registry, self.backend, name), group_scale)
 
 
 @frozen
@@ -182,8 +184,12 @@ class _Measured:
     noise: float
 
 
-def _measured(graphs: Graphs, config: QuantizationConfig) -> Iterator[tuple[str, _Measured]]:
+def _measured(
+    graphs: Graphs, config: QuantizationConfig, group_scale: int
+) -> Iterator[tuple[str, _Measured]]:
     """Yield the quantized weights of a model by name, each with the noise of all its readers.
+
+    The scale of a group takes ``group_scale`` bits.
 
     A weight of unknown noise is left out, so that it stays in float.
     """
@@ -204,7 +210,7 @@ def _measured(graphs: Graphs, config: QuantizationConfig) -> Iterator[tuple[str,
             _Measured(
                 places=frozenset(_place(decisions[each.pattern[0]]) for each in found),
                 elements=shape.numel(),
-                bits=stored_bits(config.weight, shape),
+                bits=stored_bits(config.weight, shape, group_scale),
                 noise=sum(power(each.sqnr) for each in found),
             ),
         )

@@ -15,7 +15,7 @@ from qreg.tuning.values import Place
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
-GROUP_SCALE, SCALE = 16, 32  # bits of the scale of a group, which is a bfloat16, and of a channel
+SCALE = 32  # bits of the scale of a channel or a tensor
 
 
 @frozen
@@ -47,16 +47,16 @@ def check_bits(bits: object) -> None:
         )
 
 
-def stored_bits(spec: QuantizationSpec, shape: Sequence[int]) -> int:
+def stored_bits(spec: QuantizationSpec, shape: Sequence[int], group_scale: int) -> int:
     """Return the bits that a weight of a shape takes in a program, with its scales.
 
-    The scale of a group takes 16 bits, as XNNPACK stores it, and others 32.
+    The scale of a group takes ``group_scale`` bits, and others 32.
     """
     elements = math.prod(shape)
     codes = int(spec.quant_max - spec.quant_min).bit_length() * elements
     group = group_size_of(spec)
     if group is not None:
-        return codes + GROUP_SCALE * (elements // group)
+        return codes + group_scale * (elements // group)
     channels = 1 if spec.ch_axis is None else shape[spec.ch_axis]
     return codes + SCALE * (channels if "per_channel" in str(spec.qscheme) else 1)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from qreg.cli.data import read_data
 from qreg.cli.forms import DataOptions
-from qreg.errors import InputError
+from qreg.errors import InputError, InstallationError
 from qreg.programs.npz import read_npz
 
 
@@ -183,7 +183,9 @@ def test_a_package_that_is_missing_is_named_with_the_way_to_it(
 ) -> None:
     for name in ("PIL", "PIL.Image"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(InputError, match=r"a folder of images needs PIL.* pip install pillow"):
+    with pytest.raises(
+        InstallationError, match=r"a folder of images: .*PIL.* pip install 'pillow'"
+    ):
         read(tmp_path, **IMAGES)
 
 

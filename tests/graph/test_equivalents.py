@@ -129,3 +129,8 @@ def test_the_order_of_a_permutation_is_that_of_its_sizes(order: tuple[int, ...])
     for node, value in ((permuted, x.permute(order)), (transposed, x.transpose(-1, 0))):
         assert [x.shape[dim] for dim in order_of(node)] == list(value.shape)
     assert order_of(other) is None
+
+
+def test_t_permutes_a_matrix_and_leaves_a_row() -> None:
+    program = export(Call(lambda x: (x.t(), x[0].t())), (torch.empty(2, 3),))
+    assert [order_of(node) for node in program.graph.output_node().args[0]] == [[1, 0], [0]]

@@ -68,8 +68,10 @@ def test_bits_are_a_positive_number(bits: object) -> None:
 
 
 def test_scales_count_in_the_size() -> None:
-    """Of 6 x 256 elements: 16 bits for each group of 64, 32 for each channel."""
+    """Of 6 x 256 elements: the bits of the backend for each group of 64, 32 for each channel."""
     shape = (6, 256)
-    assert stored_bits(groupwise_spec(INT4, 64), shape) == 4 * 1536 + 16 * 24
-    assert stored_bits(weight_spec(SYMMETRIC_INT8, per_channel=True), shape) == 8 * 1536 + 32 * 6
-    assert stored_bits(weight_spec(SYMMETRIC_INT8, per_channel=False), shape) == 8 * 1536 + 32
+    for bits in (16, 32):
+        assert stored_bits(groupwise_spec(INT4, 64), shape, bits) == 4 * 1536 + bits * 24
+    whole, rows = (weight_spec(SYMMETRIC_INT8, per_channel=each) for each in (False, True))
+    assert stored_bits(whole, shape, 16) == 8 * 1536 + 32
+    assert stored_bits(rows, shape, 16) == 8 * 1536 + 32 * 6

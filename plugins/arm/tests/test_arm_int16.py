@@ -68,6 +68,34 @@ def test_layers_in_int8_and_int16_are_requantized_between(quantized: Any) -> Non
     assert result.verification.to_converted[0].sqnr > 60
 
 
+class Scored(nn.Module):
+    """A softmax of masked scores, which a scope may quantize in another type."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores, self.weights = Summed(), nn.Softmax(-1)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return self.weights(self.scores(x, mask))
+
+
+class Summed(nn.Module):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return x @ x.transpose(-1, -2) + mask
+
+
+def test_masked_scores_in_int8_are_read_by_a_softmax_in_int16() -> None:
+    mask = torch.full((8, 8), -1e4).triu(1)
+    batches = [(torch.randn(2, 8, 4), mask) for _ in range(4)]
+    quantizer = qreg.get_quantizer("arm", INT16).set_module_name("scores", INT8)
+    result = qreg.quantize(
+        Scored().eval(), batches[0], quantizer=quantizer, calibration=batches, progress=False
+    )
+    assert result.verification is not None
+    assert result.verification.to_converted[0].sqnr > 50
+    assert result.verification.to_float[0].sqnr > 20
+
+
 def test_int16_with_a_zero_point_is_refused() -> None:
     config = qreg.Registry().config("arm", INT16).factory()
     spec = replace(config.input_activation, qscheme=torch.per_tensor_affine)

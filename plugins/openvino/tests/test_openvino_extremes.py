@@ -34,6 +34,36 @@ def test_extremes_are_not_cut_to_integers() -> None:
     assert min(each.sqnr for each in result.verification.to_float) > 30
 
 
+class Zeros(nn.Module):
+    """A product with zeros between convolutions: a parameter, one number, or some channels."""
+
+    def __init__(self, *sizes: int, zeros: int | None = None) -> None:
+        super().__init__()
+        self.before, self.after = nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)
+        self.factor = nn.Parameter(torch.ones(sizes))
+        self.factor.data[:, :zeros] = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.after(self.before(x) * self.factor)
+
+
+def test_products_with_zeros_are_zeros() -> None:
+    cases = (Zeros(1, 4, 1, 1), Zeros(1, 1), Zeros(1, 4, 1, 1, zeros=2))
+    model = Side(cases).eval()
+    batches = [tuple(torch.randn(2, 4, 8, 8) for _ in cases) for _ in range(4)]
+    batch = torch.export.Dim("batch", min=1, max=8)
+    result = qreg.quantize(
+        model,
+        batches[0],
+        calibration=batches,
+        backend="openvino",
+        dynamic_shapes=(tuple({0: batch} for _ in cases),),
+    )
+    one = tuple(each[:1] for each in batches[0])
+    for got, expected in zip(result.run(*one), result.converted(*one), strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=0.02)
+
+
 ROWS: tuple[Any, ...] = (
     lambda x: x[0].sum(-1) + torch.arange(8.0),
     lambda x: torch.arange(8.0) - x[0].mean(-1),

@@ -14,7 +14,7 @@ from torch import nn
 from transformers.integrations.executorch import TorchExportableModuleForDecoderOnlyLM
 
 import qreg
-from qreg.errors import InputError, PrecisionWarning
+from qreg.errors import InputError, InstallationError, PrecisionWarning
 from qreg.pipeline.precision import to_float32
 from qreg_xnnpack import use_custom_attention
 from qreg_xnnpack.plugin import XNNPACK
@@ -141,6 +141,12 @@ def test_a_program_with_custom_attention_runs_in_another_process(tmp_path: Path)
         [sys.executable, "-m", "qreg", *command], capture_output=True, text=True, check=True
     ).stdout
     assert printed.split() == [",".join(map(str, tokens))]
+
+
+def test_attention_without_transformers_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(InstallationError, match=r"use_custom_attention: .* pip install 'transf"):
+        use_custom_attention(None)
 
 
 def test_attention_that_the_operator_does_not_know_is_an_error() -> None:

@@ -188,10 +188,12 @@ class SupportedConfig:
 
     Configs are identified by name because they cannot be compared: two equal
     ``QuantizationConfig`` objects compare unequal if their observer factories were made by
-    different calls. ``factory`` may import torch.
+    different calls. ``factory`` may import torch. ``group_scale_bits`` is how many bits the scale
+    of a group of a weight takes in a program.
     """
 
     name: str = field(validator=non_empty)
     summary: str
     mode: Mode = field(validator=validators.in_(ALL_MODES | WEIGHT))
     factory: Callable[[], QuantizationConfig] = field(validator=is_callable)
+    group_scale_bits: int = 32

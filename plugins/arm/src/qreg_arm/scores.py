@@ -8,10 +8,10 @@ saturates, so the ranges may end where ``exp`` rounds to zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 from torchao.quantization.pt2e.observer import UniformQuantizationObserverBase
 from torchao.quantization.pt2e.quantizer import QuantizationSpec, SharedQuantizationSpec
@@ -30,6 +30,7 @@ MARGIN = 4.0
 # How far a mask reaches. Scores that differ by more are lost in int8, with a mask or without.
 MASK = 128.0
 COMBINED = frozenset({*ADD, *SUB, "aten.where.self"})
+Bounded: TypeAlias = Callable[[QuantizationSpec], QuantizationSpec]
 
 
 def bound_scores(graph: Graph) -> None:
@@ -38,21 +39,22 @@ def bound_scores(graph: Graph) -> None:
     readers = {each for shifted, _ in softmaxes for each in (shifted, shifted.args[1])}
     origins = {_origin(scores) for _, scores in softmaxes}
     readers |= {each for each in origins if _is_read_by(each, readers)}
+    bounded = cache(_bounded)  # equal specs of a graph are one object
     for shifted, scores in softmaxes:
         spec: Any = annotation_of(shifted).output_qspec  # type: ignore[union-attr]
         if not _observes(spec):
             continue
         depth = math.log(4 * (spec.quant_max - spec.quant_min))  # exp(-depth) is a quarter step
-        _set(shifted, _bounded(spec, depth))
+        _set(shifted, partial(bounded, depth=depth))
         combined = _origin(scores)
         if called(combined) not in COMBINED or combined not in readers:
             continue
         reach = depth + MARGIN if _shares_with_scores_alone(combined, readers) else MASK
-        _set(combined, _bounded(spec, reach))
+        _set(combined, partial(bounded, depth=reach))
         if called(combined) in ADD:
             for mask in set(combined.all_input_nodes) - products:
                 if shape_of(mask) and _is_read_by(_origin(mask), readers):
-                    _set(mask, _bounded(spec, MASK))
+                    _set(mask, partial(bounded, depth=MASK))
 
 
 def _shares_with_scores_alone(combined: Node, readers: Container[object]) -> bool:
@@ -97,7 +99,7 @@ def _is_read_by(scores: Node, readers: Container[object]) -> bool:
     )
 
 
-def _observes(spec: object) -> bool:
+def _observes(spec: object) -> TypeGuard[QuantizationSpec]:
     """Whether a spec has an observer, rather than a fake quantization that is trained."""
     if not isinstance(spec, QuantizationSpec):
         return False
@@ -105,7 +107,6 @@ def _observes(spec: object) -> bool:
     return issubclass(kind, UniformQuantizationObserverBase)
 
 
-@cache
 def _bounded(spec: QuantizationSpec, depth: float) -> QuantizationSpec:
     _, arguments = made_by(spec.observer_or_fake_quant_ctr)
     kept = {name: value for name, value in arguments.items() if name == "eps"}
@@ -113,28 +114,31 @@ def _bounded(spec: QuantizationSpec, depth: float) -> QuantizationSpec:
     return replace(spec, observer_or_fake_quant_ctr=make)
 
 
-def _set(node: Node, spec: QuantizationSpec) -> None:
-    """Annotate a value, and what shares its qparams upstream, with another spec."""
+def _set(node: Node, bounded: Bounded) -> None:
+    """Bound the range of a value, and of what shares its qparams upstream.
+
+    Each place keeps the type that its scope has: int8 next to int16.
+    """
     found = annotation_of(node)
     shared = None if found is None else found.output_qspec
     if isinstance(shared, SharedQuantizationSpec):
-        _set_shared(shared.edge_or_node, spec)
-    elif found is not None and shared is not None:
-        found.output_qspec = spec
+        _set_shared(shared.edge_or_node, bounded)
+    elif found is not None and _observes(shared):
+        found.output_qspec = bounded(shared)
     for user in node.users:
-        _set_edge(node, user, spec)
+        _set_edge(node, user, bounded)
 
 
-def _set_shared(place: Any, spec: QuantizationSpec) -> None:
+def _set_shared(place: Any, bounded: Bounded) -> None:
     if not isinstance(place, tuple):
-        return _set(place, spec)
+        return _set(place, bounded)
     _, reader = place  # whose inputs share their qparams, as those of a where
     for source in annotation_of(reader).input_qspec_map:  # type: ignore[union-attr]
-        _set(source, spec)
+        _set(source, bounded)
     return None
 
 
-def _set_edge(source: Node, reader: Node, spec: QuantizationSpec) -> None:
+def _set_edge(source: Node, reader: Node, bounded: Bounded) -> None:
     reads = annotation_of(reader)
-    if reads is not None and isinstance(reads.input_qspec_map.get(source), QuantizationSpec):
-        reads.input_qspec_map[source] = spec
+    if reads is not None and _observes(spec := reads.input_qspec_map.get(source)):
+        reads.input_qspec_map[source] = bounded(spec)

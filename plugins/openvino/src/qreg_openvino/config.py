@@ -65,7 +65,7 @@ def supported_configs() -> Iterable[SupportedConfig]:
         "weight",
         weight_config,
     )
-    yield from configs_in_groups(GROUPS)
+    yield from configs_in_groups(GROUPS, scale_bits=16)  # float16
 
 
 def refuses(config: QuantizationConfig) -> str | None:

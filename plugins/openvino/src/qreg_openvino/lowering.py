@@ -22,6 +22,7 @@ from qreg_openvino.quantized_io import describe_quantized_io, spell_out_quantize
 from qreg_openvino.reading import Compiled
 from qreg_openvino.runtime import compiled_model
 from qreg_openvino.upstream import move_quantizations_upstream
+from qreg_openvino.zeros import multiply_zeros
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -42,6 +43,7 @@ def lower(program: ExportedProgram) -> Lowered:
     drop_undone_permutations(functional)
     move_quantizations_upstream(functional)
     keep_from_products(functional)
+    multiply_zeros(functional)
     boundary = Boundary.of_program(functional)
     spell_out_quantized_io(functional)
     model = convert(functional)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch.fx import Node
 
 MAX_POOLS = {f"aten.max_pool{planes}d.default": planes for planes in (1, 2, 3)}
-MOVES = frozenset({*VIEWS, "aten._unsafe_view.default", *PERMUTES, "aten.t.default", *COPIES})
+MOVES = frozenset({*VIEWS, "aten._unsafe_view.default", *PERMUTES, *COPIES})
 VALUES = {"aten.pad.default": 3, "aten.constant_pad_nd.default": 2}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qreg.errors import InputError
+from qreg.utils.packages import TRANSFORMERS, needs
 from qreg_xnnpack.compat import attention_of
 
 if TYPE_CHECKING:
@@ -24,12 +25,15 @@ def use_custom_attention(model: Any) -> None:
     ``model`` is a ``PreTrainedModel``. Tokens attend to themselves and to all earlier tokens: their
     positions must follow each other, which a mask of padding or several texts in a row do not.
 
-    Raises ``InputError`` if the attention of the model cannot be chosen. Raises it when the model
-    is called or exported with a mask, or its attention has a window, caps its scores, or is not
-    told the positions.
+    Raises ``InstallationError`` without transformers, and ``InputError`` if the attention of the
+    model cannot be chosen. Raises it when the model is called or exported with a mask, or its
+    attention has a window, caps its scores, or is not told the positions.
     """
-    from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401, registers the operator
-    from transformers import AttentionInterface, AttentionMaskInterface
+    with needs(TRANSFORMERS, "use_custom_attention"):
+        from transformers import AttentionInterface, AttentionMaskInterface
+    with needs("executorch", "use_custom_attention"):
+        # The module registers the operator.
+        from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401
 
     AttentionInterface.register(NAME, _attention)
     AttentionMaskInterface.register(NAME, _no_mask)

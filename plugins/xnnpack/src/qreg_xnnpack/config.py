@@ -112,6 +112,7 @@ def _groupwise() -> Iterator[SupportedConfig]:
             f"int8 activations per tensor, dynamic; 4-bit weights in groups of {size}, for linear",
             "dynamic",
             functools.partial(get_groupwise_quantization_config, size),
+            group_scale_bits=16,  # bfloat16; the scales of tables are in float32
         )
 
 
