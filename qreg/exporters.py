@@ -19,13 +19,13 @@ import torch
 from attrs import evolve
 from torch.utils import _pytree as pytree
 
+from qreg.backends.packages import TRANSFORMERS, needs
 from qreg.bundles.bundle import Bundle
 from qreg.bundles.reading import load
 from qreg.errors import BundleError, ConfigError
 from qreg.pipeline.quantize import quantize
 from qreg.pipeline.result import Result
 from qreg.quantizer.registry_quantizer import RegistryQuantizer
-from qreg.utils.packages import TRANSFORMERS, needs
 
 with needs(TRANSFORMERS, "qreg.exporters"):
     from transformers.exporters import DynamoConfig, DynamoExporter

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qreg.backends.packages import needed
 from qreg.errors import InputError
-from qreg.utils.packages import needed
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from qreg.backends.packages import TRANSFORMERS, needed
 from qreg.backends.patching import quiet
 from qreg.cli.models import Model
 from qreg.errors import InputError, near
-from qreg.utils.packages import TRANSFORMERS, needed
 
 # The names of the tasks are those of the pipelines of transformers.
 TASKS = {

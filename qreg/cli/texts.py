@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qreg.backends.packages import TRANSFORMERS, needed
 from qreg.errors import InputError
-from qreg.utils.packages import TRANSFORMERS, needed
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qreg.backends.packages import TRANSFORMERS, needs
 from qreg.errors import InputError
-from qreg.utils.packages import TRANSFORMERS, needs
 from qreg_xnnpack.compat import attention_of
 
 if TYPE_CHECKING:
