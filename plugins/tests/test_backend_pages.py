@@ -12,6 +12,7 @@ from qreg.plugins.registry import installed
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "backends").glob("*.md"))
 HERE = [page for page in PAGES if page.stem in installed().backends()]
+SLOW = {"x86_inductor"}  # compiles packages, as the own tests of the plugin do
 
 
 def named(page: Path) -> set[str]:
@@ -30,7 +31,11 @@ def test_the_page_lists_every_config_and_every_option(page: Path) -> None:
     assert configs | options <= named(page)
 
 
-@pytest.mark.parametrize("page", HERE, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(each, marks=pytest.mark.slow if each.stem in SLOW else ()) for each in HERE],
+    ids=lambda page: page.stem,
+)
 def test_the_code_on_the_page_runs(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

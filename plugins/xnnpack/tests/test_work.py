@@ -14,7 +14,7 @@ from qreg.algorithms import gptq
 from qreg.pipeline import calibration
 from qreg.plugins.registry import Registry
 
-WIDTH, LAYERS, STOPPED_AFTER = 32, 4, 2
+WIDTH, LAYERS, STOPPED_AFTER = 32, 3, 2
 
 
 def quantized(**more: Any) -> bytes:
