@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from functools import wraps
 from inspect import signature
 from pathlib import Path
 from typing import Any, ParamSpec, TypedDict, TypeVar
+
+import torch
 
 from qreg.errors import UnknownArgumentError
 from qreg.pipeline.selection import Algorithms
@@ -49,7 +52,11 @@ class QuantizeOptions(LowerOptions, total=False):
 
 
 def names_unknown(function: Callable[P, T]) -> Callable[P, T]:
-    """Wrap a function to raise ``UnknownArgumentError``, with near names, on unknown keywords."""
+    """Wrap a function to raise ``UnknownArgumentError``, with near names, on unknown keywords.
+
+    It runs outside of torch's inference mode, whose tensors have no gradients: algorithms and the
+    sensitivity need them.
+    """
     known = signature(function).parameters
 
     @wraps(function)
@@ -57,6 +64,8 @@ def names_unknown(function: Callable[P, T]) -> Callable[P, T]:
         for name in named:
             if name not in known:
                 raise UnknownArgumentError(function.__name__, name, known)
-        return function(*arguments, **named)
+        inference = torch.is_inference_mode_enabled()
+        with torch.inference_mode(False) if inference else nullcontext():
+            return function(*arguments, **named)
 
     return checked

@@ -33,7 +33,8 @@ from qreg.utils.files import unfinished, write_all_atomically, write_atomically
 IDENTITY = "tune.json"
 RECIPE = "recipe.toml"
 TRIAL = "trial.json"
-OWN = (".best.", ".float.json.", f".{IDENTITY}.")  # how temporary files begin
+FLOAT = "float.json"
+OWN = (".best.", f".{FLOAT}.", f".{IDENTITY}.")  # how temporary files begin
 
 
 @frozen
@@ -80,16 +81,20 @@ class Store:
 
     def _check(self) -> None:
         path = self.folder / IDENTITY
-        if not path.exists():
+        known = values_in(path) if path.exists() else {}
+        differing = [each for each in self.identity if known.get(each) != self.identity[each]]
+        if differing and not self._is_empty():
+            name = differing[0]
+            raise InputError(
+                f"work folder {self.folder}: it is of a search with another {name} "
+                f"({known.get(name)}, expected {self.identity[name]}). Name another folder"
+            )
+        if differing:  # also of a search that ended at its first evaluation
             self._write(path, {**self.identity})
-            return
-        known = values_in(path)
-        for name, value in self.identity.items():
-            if known.get(name) != value:
-                raise InputError(
-                    f"work folder {self.folder}: it is of a search with another {name} "
-                    f"({known.get(name)}, expected {value}). Name another folder"
-                )
+
+    def _is_empty(self) -> bool:
+        """Whether nothing was computed: neither the metric of the float model nor a trial."""
+        return not (self.folder / FLOAT).exists() and not any(self.folder.glob("trials/*"))
 
     def _remove_unfinished(self) -> None:
         """Remove the temporary files of a process that was killed while it wrote them."""
@@ -146,7 +151,7 @@ class Store:
         self, measure: Callable[[], tuple[float, list[str]]]
     ) -> tuple[float, list[str]]:
         """Return the stored metric of the float model, with notes; it is measured only once."""
-        path = self.folder / "float.json"
+        path = self.folder / FLOAT
         if path.exists():
             return metric_in(path)
         metric, notes = measure()

@@ -180,9 +180,14 @@ def _check(minimize: str, budget: object, missed: str) -> None:
 
 
 def _folder(work: object) -> Path | None:
-    if work is None or isinstance(work, (str, Path)):
-        return None if work is None else Path(work).absolute()  # evaluate may change the folder
-    raise InputError(f"work: it is {work!r} (expected the path of a folder)")
+    if work is None:
+        return None
+    if not isinstance(work, (str, Path)):
+        raise InputError(f"work: it is {work!r} (expected the path of a folder)")
+    folder = Path(work).absolute()  # evaluate may change the current folder
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"work: {work} is a file (expected the path of a folder)")
+    return folder
 
 
 def _judge(found: Tuned, missed: str) -> None:

@@ -207,6 +207,24 @@ def test_a_work_folder_of_something_else_is_refused(
         tune(registry, work=folder)
 
 
+def test_inference_mode_does_not_take_the_gradients_away(registry: Registry) -> None:
+    with torch.inference_mode():
+        found = tune(registry)
+    assert found.met
+    assert not found.notes
+
+
+def test_a_folder_in_which_nothing_was_computed_is_used(registry: Registry, tmp_path: Path) -> None:
+    def failing(run: Callable[..., Tensor]) -> float:
+        raise ValueError("no labels")
+
+    with pytest.raises(EvaluationError, match="no labels"):
+        tune(registry, work=tmp_path / "work", evaluate=failing)
+    assert tune(registry, work=tmp_path / "work", max_drop=0.9).met
+    with pytest.raises(InputError, match="another evaluate"):
+        tune(registry, work=tmp_path / "work", evaluate=failing)
+
+
 @pytest.mark.parametrize(
     ("pattern", "content"),
     [
@@ -596,6 +614,7 @@ def test_a_backend_that_only_compiles_is_not_run_here(toy: Any) -> None:
     ("options", "error", "message"),
     [
         ({"minimize": "speed"}, InputError, "minimize: it is 'speed'"),
+        ({"work": __file__}, InputError, "test_tune.py is a file"),
         ({"on_trial": 3}, InputError, "on_trial: it is 3"),
         ({"budget": 1}, InputError, "budget: it is 1"),
         ({"missed": "ignore"}, InputError, "missed: it is 'ignore'"),
