@@ -50,7 +50,8 @@ class Cache:
             if digest.strip().decode(errors="replace") != _digest(described, content):
                 raise ValueError("it is not what was written")
             found = json.loads(described), content
-            os.utime(path)  # the entry was used now
+            with contextlib.suppress(OSError):  # of another user, or another process has removed it
+                os.utime(path)  # the entry was used now
             return found
         except FileNotFoundError:
             return None

@@ -57,6 +57,21 @@ def test_a_damaged_entry_is_removed_with_a_warning(
     assert not path.exists()
 
 
+def test_an_entry_whose_time_cannot_be_set_is_read(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is of another user, or another process removes it while it is read."""
+    cache.write("key", {}, b"content")
+
+    def refused(path: Path) -> None:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(os, "utime", refused)
+    assert cache.read("key") == ({}, b"content")
+    assert (cache.folder / "key").exists()
+    assert caplog.text == ""
+
+
 def test_what_was_not_used_for_longest_is_removed(cache: Cache) -> None:
     small = Cache(cache.folder, most=1000)
     for age, key in enumerate("abc"):
