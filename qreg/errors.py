@@ -77,16 +77,22 @@ class UnknownArgumentError(UnknownNameError, TypeError):
 class UnknownModuleError(QregError, LookupError):
     """A module name or type in a quantizer's config that no operator of the model comes from.
 
-    ``near`` are similar names that the model has. ``folded_into`` is the module into whose layer
-    the operators of the module were folded, such as those of a batch norm.
+    ``near`` are similar names that the model has, and ``known`` some of all. ``folded_into`` is the
+    module into whose layer the operators of the module were folded, such as those of a batch norm.
     """
 
     def __init__(
-        self, kind: str, name: str, near: Sequence[str], folded_into: str | None = None
+        self,
+        kind: str,
+        name: str,
+        near: Sequence[str],
+        folded_into: str | None = None,
+        known: Sequence[str] = (),
     ) -> None:
-        self.kind, self.name, self.near = kind, name, tuple(near)
+        self.kind, self.name, self.near, self.known = kind, name, tuple(near), tuple(known)
         self.folded_into = folded_into
-        fact, remedy = f". Near: {', '.join(near)}" if near else "", "Correct the name"
+        listed = f". Near: {', '.join(near)}" if near else f". Some: {', '.join(known)}"
+        fact, remedy = listed if near or known else "", "Correct the name"
         if folded_into is not None:
             fact = f": its operators are folded into {folded_into!r} ahead of the quantizer"
             remedy = f"Name {folded_into!r}"
@@ -106,7 +112,7 @@ class UnknownCallError(UnknownModuleError):
         self, module: str, operator: str, ordinal: int, counts: Mapping[tuple[str, str], int]
     ) -> None:
         self.module, self.operator, self.ordinal = module, operator, ordinal
-        self.counts, self.folded_into = dict(counts), None
+        self.counts, self.folded_into, self.known = dict(counts), None, ()
         self.kind, self.name = "call", described_call(module, operator, ordinal)
         self.near = tuple(self._near())
         listed = f" Near: {'; '.join(self.near)}." if self.near else ""

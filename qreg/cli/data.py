@@ -64,9 +64,8 @@ def read_data(
     again = Batches(subject, batches)
     for _ in again:
         return again
-    raise InputError(
-        f"{subject}: it has no batch (expected at least one of {given['batch_size']} samples)"
-    )
+    several = f" of {given['batch_size']} samples" if path is not None else ""
+    raise InputError(f"{subject}: it has no batch (expected at least one{several})")
 
 
 def _of_code(text: str, option: str, given: DataOptions) -> Any:

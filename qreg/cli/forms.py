@@ -65,7 +65,10 @@ def check_form(given: DataOptions, what: str, *needs: str) -> None:
     named |= {"--std": given["std"], "--tokenizer": given["tokenizer"], "--tokens": given["tokens"]}
     missing = [option for option in needs if named[option] is None]
     if missing:
-        raise InputError(f"{what}: {' and '.join(missing)} must be given. Pass {missing[0]}.")
+        raise InputError(
+            f"{what}: its form is not known (expected {', '.join(needs)}). "
+            f"Pass {' and '.join(missing)}."
+        )
     for option in named.keys() - set(needs):
         if named[option] is not None:
             raise InputError(f"{option}: it has no effect on {what}. Omit {option}.")

@@ -58,5 +58,8 @@ def _pixels(library: Any, path: Path, size: tuple[int, int], mode: str) -> Tenso
             found = image.convert(mode).resize((width, height), library.Resampling.BILINEAR)
             data = bytearray(found.tobytes())
     except Exception as cause:  # a damaged image fails in many ways
-        raise InputError(f"{path} cannot be read as an image: {cause}") from cause
+        raise InputError(
+            f"{path}: it cannot be read as an image, {cause} (expected one that Pillow reads). "
+            "Remove it from the folder, or convert it."
+        ) from cause
     return torch.frombuffer(data, dtype=torch.uint8).reshape(*size, -1).permute(2, 0, 1)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from qreg.plugins.types.backend import Mode
 
 
+SOME = 5  # names that an error lists
 Level = Literal["call", "name", "type", "operator", "global"]
 
 
@@ -168,7 +169,9 @@ class Scopes:
         for kind, wanted, known in (("name", self.names, paths), ("type", self.types, types)):
             for name in wanted:
                 if name not in known:
-                    yield UnknownModuleError(kind, name, _near(name, known), folded.get(name))
+                    some = sorted(known - {""})[:SOME]
+                    alike = _near(name, known)
+                    yield UnknownModuleError(kind, name, alike, folded.get(name), some)
 
     def unknown_calls(self) -> Iterator[UnknownCallError]:
         """Yield an error for each call that the graphs with ordinals do not have."""

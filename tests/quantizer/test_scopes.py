@@ -295,6 +295,13 @@ def test_an_unknown_name_is_an_error_with_near_ones(under: Under) -> None:
     assert "blocks.1" in caught.value.near
 
 
+def test_an_unknown_name_without_near_ones_is_an_error_with_some_of_the_model(under: Under) -> None:
+    with pytest.raises(errors.UnknownModuleError, match=r"'zzz'. Some: .*blocks") as caught:
+        under("minmax", lambda q: q.set_module_name("zzz", None))
+    assert caught.value.near == ()
+    assert 0 < len(caught.value.known) <= 5
+
+
 def test_an_unknown_type_is_an_error(under: Under) -> None:
     with pytest.raises(errors.UnknownModuleError, match=r"type 'torch\.nn\.modules\.conv\.Conv2d'"):
         under("minmax", lambda q: q.set_module_type(nn.Conv2d, None))
