@@ -515,6 +515,10 @@ class HangError(VerificationError):
     """A lowered program whose runtime had no outputs in time, and was ended."""
 
 
+class CrashError(VerificationError):
+    """A lowered program whose runtime ended its process."""
+
+
 class NaNError(VerificationError):
     """A lowered program that returns NaN."""
 

@@ -9,6 +9,7 @@ from qreg.analysis.bisection import Found, Search, suspect
 from qreg.analysis.choices import choice_ahead_of, compared_by
 from qreg.analysis.interpreter import first_nan
 from qreg.errors import (
+    CrashError,
     HangError,
     LoadError,
     LoweringError,
@@ -44,9 +45,9 @@ def name_suspect(
 
     ``reference`` is the float graph: if it fails too, no scope helps, and none is offered.
     Skip the search if the backend has named operators itself, and if parts of the program might
-    hang as the program did.
+    hang this process, or end it, as the program did.
     """
-    if isinstance(error, (UnsupportedOperatorError, HangError)):
+    if isinstance(error, (UnsupportedOperatorError, HangError, CrashError)):
         return error
     if isinstance(error, LoweringError) and _remedy(error.suspects, decisions):
         return _kept_in_float(error, error.suspects, decisions)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from qreg.errors import HangError, VerificationError
+from qreg.errors import CrashError, HangError
 from qreg.jobs.processes import TIMEOUT, new_processes
 from qreg.utils.logging import quiet_imports
 from qreg.verification.metrics import Outputs
@@ -35,8 +35,8 @@ def run_isolated(
     The new process imports the ``__main__`` module again, so importing it must have no side
     effects. It is ended if it has no outputs after ``timeout`` seconds; None waits without limit.
 
-    Raises ``VerificationError`` also if the runtime ends its process, and ``HangError`` after the
-    timeout.
+    Raises the errors of ``run_program``, ``CrashError`` if the runtime ends its process, and
+    ``HangError`` after the timeout.
     """
     processes = new_processes()
     here, there = processes.Pipe()
@@ -51,7 +51,7 @@ def run_isolated(
             )
         outputs, error = here.recv()
     except EOFError as cause:
-        raise VerificationError(
+        raise CrashError(
             "the runtime crashed on the program: the file is damaged, or was made for another "
             "version of the runtime"
         ) from cause

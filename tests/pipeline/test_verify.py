@@ -17,7 +17,14 @@ from torch.export import ExportedProgram
 
 import qreg
 from qreg import Lowered, Registry
-from qreg.errors import CalibrationError, HangError, InputError, QualityWarning, VerificationError
+from qreg.errors import (
+    CalibrationError,
+    CrashError,
+    HangError,
+    InputError,
+    QualityWarning,
+    VerificationError,
+)
 from qreg.verification.isolation import run_isolated
 
 
@@ -198,7 +205,7 @@ def test_a_process_of_its_own_gives_what_this_one_would() -> None:
 def test_a_runtime_that_crashes_is_an_error_and_not_the_end() -> None:
     import test_verify
 
-    with pytest.raises(VerificationError, match="the runtime crashed on the program"):
+    with pytest.raises(CrashError, match="the runtime crashed on the program"):
         run_isolated(test_verify.crashing, Lowered(b"", 0), SAMPLES)
 
 
