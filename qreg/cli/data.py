@@ -65,7 +65,7 @@ def read_data(
     for _ in again:
         return again
     several = f" of {given['batch_size']} samples" if path is not None else ""
-    raise InputError(f"{subject}: it has no batch (expected at least one{several})")
+    raise InputError(f"{subject}: it has no batch (expected at least one{several}). Add data.")
 
 
 def _of_code(text: str, option: str, given: DataOptions) -> Any:
@@ -76,7 +76,7 @@ def _of_code(text: str, option: str, given: DataOptions) -> Any:
         if not callable(value):
             raise InputError(
                 f"{subject}: it is {a_type(value)} (expected batches, or a function that "
-                "returns some)"
+                "returns some). Name a list of them, or a DataLoader."
             )
         return partial(_made, value, subject)
     return list(value) if isinstance(value, Iterator) else partial(iter, value)
@@ -86,7 +86,10 @@ def _made(function: Callable[[], Any], subject: str) -> Iterable[Any]:
     value = called(function, subject)
     if not isinstance(value, Iterable):
         kind = type(value).__name__
-        raise InputError(f"{subject}: it returned a {kind} (expected an iterable of batches)")
+        raise InputError(
+            f"{subject}: it returned a {kind} (expected an iterable of batches). "
+            "Return a list of them, or a DataLoader."
+        )
     return value
 
 
@@ -159,7 +162,8 @@ def _rows(arrays: Mapping[str, Tensor], path: Path) -> Iterator[Sample]:
     if len(counts) != 1:
         raise InputError(
             f"{path}: its arrays have different numbers of samples (expected one number for the "
-            f"first dimension of each; found {', '.join(map(str, sorted(counts)))})"
+            f"first dimension of each; found {', '.join(map(str, sorted(counts)))}). "
+            "Stack the samples of each input along the first dimension."
         )
     unnamed = [f"arr_{number}" for number in range(len(arrays))]  # as numpy.savez(file, x, y)
     for row in range(*counts):

@@ -38,8 +38,8 @@ def read_images(
     paths = images_in(folder)
     if not paths:
         raise InputError(
-            f"{folder} has no images (expected files with one of the suffixes "
-            f"{', '.join(sorted(SUFFIXES))})"
+            f"{folder}: it has no images (expected files with one of the suffixes "
+            f"{', '.join(sorted(SUFFIXES))}). Name the folder that they are in."
         )
     scale = torch.tensor(std).reshape(-1, 1, 1)
     shift = torch.tensor(mean).reshape(-1, 1, 1)

@@ -65,6 +65,8 @@ def evaluated(name: str | None, inputs: Inputs, *, runs_here: bool) -> Metric | 
 
     evaluate = imported(name, "--evaluate")
     if not runs_here:
-        raise InputError("--evaluate: the backend only compiles (expected one that runs here)")
+        raise InputError(
+            "--evaluate: the backend only compiles (expected one that runs here). Omit --evaluate."
+        )
     program, _ = exported(inputs.model, inputs.example, None)
     return Metric(evaluate, measured(evaluate, float_model(program), "the float model"))

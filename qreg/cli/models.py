@@ -84,7 +84,7 @@ def read_model(text: str) -> Model:
     if not _is_model(value):
         raise InputError(
             f"MODEL {text!r}: it is {a_type(value)} (expected a module, a program, or a "
-            "function that returns one, alone or in a pair with its example inputs)"
+            "function that returns one, alone or in a pair with its example inputs). Name one."
         )
     return Model(value, example)
 

@@ -26,6 +26,7 @@ TASKS = {
     "token-classification": "TokenClassification",
 }
 CONFIG, WEIGHTS, ADAPTER = "config.json", "*.safetensors", "adapter_config.json"
+SAVE = "Save the model with model.save_pretrained(folder)."
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 SHOWN = 3  # tensors that a message names
 
@@ -73,20 +74,20 @@ def _check_task(task: str | None) -> None:
 def _check_folder(folder: Path) -> None:
     name = f"--hf {folder}"
     if not folder.is_dir():
-        raise InputError(f"{name}: it is not a folder (expected that of save_pretrained)")
+        raise InputError(f"{name}: it is not a folder (expected that of save_pretrained). {SAVE}")
     if (folder / ADAPTER).is_file():
         raise InputError(f"{name}: it has an adapter (expected a whole model). Merge it first.")
     if not (folder / CONFIG).is_file():
-        raise InputError(f"{name}: it has no {CONFIG} (expected that of save_pretrained)")
+        raise InputError(f"{name}: it has no {CONFIG} (expected that of save_pretrained). {SAVE}")
     if any(folder.glob(WEIGHTS)):
         return
     pickled = sorted(path.name for pattern in PICKLED for path in folder.glob(pattern))
     if pickled:
         raise InputError(
             f"{name}: its weights, {pickled[0]}, are pickled, and reading them could run code "
-            "(expected safetensors). Save the model again, with save_pretrained."
+            f"(expected safetensors). {SAVE}"
         )
-    raise InputError(f"{name}: it has no weights (expected a file of safetensors)")
+    raise InputError(f"{name}: it has no weights (expected a file of safetensors). {SAVE}")
 
 
 def _check_complete(folder: Path, task: str | None, loaded: dict[str, Any]) -> None:
@@ -96,5 +97,5 @@ def _check_complete(folder: Path, task: str | None, loaded: dict[str, Any]) -> N
         more = f", and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
         raise InputError(
             f"--task {task}: the weights in {folder} lack {', '.join(missing[:SHOWN])}{more} "
-            "(expected a model that was trained for the task)"
+            "(expected a model that was trained for the task). Correct --task, or train it first."
         )

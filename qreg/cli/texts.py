@@ -12,6 +12,8 @@ from qreg.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+SAVE = "Save the tokenizer with tokenizer.save_pretrained(folder)."
+
 
 def read_texts(path: Path, tokenizer: Path, tokens: int) -> Iterator[dict[str, Tensor]]:
     """Yield the inputs of the tokenizer for each line that is not empty, of shape (tokens,).
@@ -23,7 +25,9 @@ def read_texts(path: Path, tokenizer: Path, tokens: int) -> Iterator[dict[str, T
     """
     transformers = needed("transformers", TRANSFORMERS, "a text for calibration")
     if not tokenizer.is_dir():
-        raise InputError(f"--tokenizer {tokenizer}: it is not a folder (expected a tokenizer's)")
+        raise InputError(
+            f"--tokenizer {tokenizer}: it is not a folder (expected a tokenizer's). {SAVE}"
+        )
     try:
         made = transformers.AutoTokenizer.from_pretrained(
             str(tokenizer), local_files_only=True, trust_remote_code=False
@@ -36,7 +40,9 @@ def read_texts(path: Path, tokenizer: Path, tokens: int) -> Iterator[dict[str, T
     except UnicodeDecodeError as cause:
         raise InputError(f"{path} is not a text in UTF-8: {cause}") from cause
     if not lines:
-        raise InputError(f"{path} has no lines of text (expected one for each sample)")
+        raise InputError(
+            f"{path}: it has no lines of text (expected one for each sample). Add some."
+        )
     if made.pad_token is None:
         made.pad_token = made.eos_token  # as decoders are padded, which have no token for it
     options = {"padding": "max_length", "truncation": True, "max_length": tokens}
@@ -53,5 +59,5 @@ def _check_files(tokenizer: Any, folder: Path) -> None:
     names = list(dict.fromkeys(tokenizer.vocab_files_names.values()))
     if names and not any((folder / name).is_file() for name in names):
         raise InputError(
-            f"--tokenizer {folder}: it has no tokenizer (expected {' or '.join(names)})"
+            f"--tokenizer {folder}: it has no tokenizer (expected {' or '.join(names)}). {SAVE}"
         )

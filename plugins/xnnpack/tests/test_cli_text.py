@@ -87,7 +87,7 @@ def test_a_folder_without_a_tokenizer_is_named(text: Path, tmp_path: Path) -> No
 def test_a_text_without_lines_is_named(tokenizer: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n \n", encoding="utf-8")
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match=r"empty\.txt has no lines of text"):
+    with pytest.raises(InputError, match=r"empty\.txt: it has no lines of text"):
         read(tmp_path / "empty.txt", tokenizer=tokenizer, tokens=5)
     with pytest.raises(InputError, match=r"bytes\.txt is not a text in UTF-8"):
         read(tmp_path / "bytes.txt", tokenizer=tokenizer, tokens=5)
