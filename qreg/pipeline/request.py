@@ -34,10 +34,13 @@ class Request:
 
 
 def loaded(recipe: Recipe | str | Path) -> Recipe:
-    """Return a recipe, read if it is a path. Raises what :meth:`Recipe.load` raises."""
+    """Return a recipe, read if it is a path, or checked. Raises what :meth:`Recipe.load` raises."""
     if not isinstance(recipe, (Recipe, str, Path)):
         raise InputError(f"recipe: {recipe!r} is not a recipe (expected a Recipe or its path)")
-    return recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    if not isinstance(recipe, Recipe):
+        return Recipe.load(recipe)
+    recipe.check()
+    return recipe
 
 
 def request_of(recipe: Recipe | str | Path, others: Request, registry: Registry | None) -> Request:

@@ -53,6 +53,17 @@ class Recipe:
     versions: Mapping[str, str] = Factory(dict)
     record: Record | None = field(default=None, repr=False, eq=False)
 
+    def check(self) -> None:
+        """Raise as :meth:`load` for values that the file of a recipe cannot have."""
+        try:
+            fields = plain(asdict(self, recurse=False))
+        except (AttributeError, TypeError, ValueError) as cause:
+            raise RecipeError(
+                f"the recipe: a value has another type than its field: {cause} (expected those of "
+                "qreg.Recipe). Correct it."
+            ) from cause
+        fields_of(fields, "the recipe")
+
     @property
     def intent(self) -> str:
         """The SHA-256 of what ``record`` depends on: all but options, io and versions."""
