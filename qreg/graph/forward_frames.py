@@ -32,7 +32,7 @@ class _Stack:
     frames: StackSummary
 
     @classmethod
-    def extract(cls) -> _Stack:
+    def extract(cls, **_: Any) -> _Stack:
         calls = list(_calls(sys._getframe(1)))[::-1]
         names = [code.co_name for code, _ in calls]
         first = names.index("forward") if "forward" in names else len(names)

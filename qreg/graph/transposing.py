@@ -45,6 +45,8 @@ def _rewrite(model: GraphModule, node: Node, mutations: Mutations, turned: dict[
     found = _operands(node)
     if found is None or found[1].op != "get_attr" or mutations.is_state(found[1]):
         return False
+    if not tensor_at(found[1]).is_floating_point():  # runtimes have no linears of integers
+        return False
     source, weight, bias = found
     name = str(weight.target)
     if name not in turned:

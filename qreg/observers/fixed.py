@@ -66,7 +66,7 @@ def with_range(observer: Any, low: Tensor, high: Tensor) -> FixedRangeObserver:
     if hasattr(observer, "group_size"):
         made = FixedPerGroupRangeObserver(
             observer.group_size,
-            signed_scales=observer.signed_scales,
+            signed_scales=getattr(observer, "signed_scales", False),
             ch_axis=observer.ch_axis,
             **spec,
         )

@@ -28,6 +28,7 @@ from qreg.inputs.specs import split
 from qreg.programs.aliases import named_by_buffers
 from qreg.programs.caches import has_caches, without_caches
 from qreg.programs.export_errors import reason, remedy
+from qreg.programs.inference import without_inference_tensors
 from qreg.programs.leaf_types import unknown_type
 from qreg.programs.memory_order import contiguous, in_order
 from qreg.programs.models import check_model
@@ -52,6 +53,7 @@ def export(
     Raises ``ExportError`` with torch's error as its cause, and for a submodule that assigns a
     tensor to its buffer, which torch.export (2.13) does not record.
     """
+    model = without_inference_tensors(model)
     with _eval_mode(model), torch.no_grad(), _no_lost_assignment(model), _keeping_counters(model):
         try:
             with recompiled_when_used(), frames_of_forward():

@@ -10,10 +10,12 @@ from qreg.recipes.recipe import TENSORS
 
 
 def is_whole(source: Path) -> bool:
-    """Whether the files of a saved recipe are there."""
-    if not source.exists():
+    """Whether the files of a saved recipe are there, and the text can be read."""
+    try:
+        data = parsed(source)
+    except RecipeError:
         return False
-    return source.with_suffix(TENSORS).exists() or "record" not in parsed(source)
+    return source.with_suffix(TENSORS).exists() or "record" not in data
 
 
 def renamed_files(source: Path, stem: str) -> dict[str, bytes]:

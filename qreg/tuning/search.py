@@ -84,7 +84,7 @@ class Search:
     @property
     def _left(self) -> int:
         """The number of trials that may still be evaluated."""
-        return self.budget - 1 - self.spent(self.trials)
+        return max(0, self.budget - 1 - self.spent(self.trials))
 
     def _try(self, variants: Sequence[Variant]) -> list[Trial]:
         found = self.attempt(variants[: self._left])

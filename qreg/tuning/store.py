@@ -172,6 +172,12 @@ class Store:
             for other in set(folder.glob("best.*")) - wanted.keys():
                 other.unlink()
 
+    def remove_best(self) -> None:
+        """Remove the copy of a program that turned out not to run again."""
+        with _writing(self.folder):
+            for path in self.folder.glob("best.*"):
+                path.unlink()
+
     def patterns(self, variant: Variant) -> tuple[list[Pattern], list[str]] | None:
         """Return the stored patterns of a variant, and the notes on them; None without any."""
         path = self._place(variant) / "patterns.json"

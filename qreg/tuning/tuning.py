@@ -205,6 +205,8 @@ class Tuning:
         best, result, confirmed = self._confirmed()
         if best is not None:  # latencies and confirmations may have changed it
             self._keep_best(best)
+        elif self.store:
+            self.store.remove_best()
         return Tuned(
             model=model,
             float_metric=self.goal.float_metric,

@@ -34,6 +34,17 @@ def test_a_model_is_exported_in_eval_mode_and_keeps_its_modes() -> None:
     assert [model.training, model.drop.training, model.frozen.training] == [True, True, False]
 
 
+def test_a_model_of_inference_mode_is_exported_as_any_other() -> None:
+    with torch.inference_mode():
+        model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)).eval()
+    program = export(model, (X,))
+    assert not any(each.is_inference() for each in program.state_dict.values())
+    with torch.inference_mode():
+        wanted = model(X)
+    torch.testing.assert_close(program.module()(X), wanted.clone())
+    assert all(each.is_inference() for each in model.parameters())
+
+
 def test_the_modes_come_back_after_an_error_too() -> None:
     model = Dropping()
     with pytest.raises(ExportError):

@@ -255,6 +255,10 @@ def test_a_trial_without_its_files_is_made_again(registry: Registry, tmp_path: P
         removed.unlink()
         assert tune(registry, work=work, max_drop=0.9).met
         assert removed.exists()
+    (recipe,) = work.glob("trials/*/recipe.toml")
+    recipe.write_text("broken = [", encoding="utf-8")
+    assert tune(registry, work=work, max_drop=0.9).met
+    assert "broken" not in recipe.read_text(encoding="utf-8")
 
 
 def test_what_a_killed_process_left_half_written_is_removed(

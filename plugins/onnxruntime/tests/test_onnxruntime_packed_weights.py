@@ -73,6 +73,26 @@ def test_an_addmm_has_packed_weights_too() -> None:
     assert result.report.operators[0].lowered_as == "MatMulNBits"
 
 
+def test_a_product_of_integers_is_no_linear() -> None:
+    """ONNX Runtime has kernels for products of integers, and none for their ``Gemm``."""
+
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(64, 16)
+            self.register_buffer("table", torch.eye(64, dtype=torch.int64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(x + (x.long() @ self.table).float())
+
+    torch.manual_seed(0)
+    model, x = Counting().eval(), torch.randn(3, 64)
+    result = quantize(model, x, config="int4_weight_groupwise")
+    assert [row.place for row in result.report.operators if "linear" in row.name] == ["int8"]
+    assert result.verification is not None
+    assert min(each.sqnr for each in result.verification.to_converted) > 40
+
+
 def test_a_shared_weight_is_stored_once_in_its_bits() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
