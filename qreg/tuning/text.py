@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from qreg.tuning.values import Move, Trial, TunedData
     from qreg.utils.tables import Row
 
+NOTHING_RUNS = "Remove the cause, or pass another config or backend"
+FAR = (
+    "Allow more evaluations with budget=, a larger max_drop=, or another config or backend, or "
+    "calibrate with more data"
+)
+
 
 def print_tuned(found: TunedData, console: Console) -> None:
     """Print the verdict, the trials, and what was moved and why."""
@@ -184,11 +190,8 @@ def why_not(found: TunedData) -> str:
     """Return the message for a limit that is not met."""
     facts = "; ".join([*obstacles(found), *(_first_failure(found))])
     direction = "at most" if found.lower_is_better else "at least"
-    return (
-        f"tune: {verdict(found)} (expected {direction} {found.limit:.6g}): {facts}. Allow more "
-        "evaluations with budget=, a larger max_drop=, or another config or backend, or calibrate "
-        "with more data"
-    )
+    remedy = NOTHING_RUNS if found.best is None else FAR
+    return f"tune: {verdict(found)} (expected {direction} {found.limit:.6g}): {facts}. {remedy}"
 
 
 def _first_failure(found: TunedData) -> list[str]:

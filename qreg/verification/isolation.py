@@ -52,8 +52,9 @@ def run_isolated(
         outputs, error = here.recv()
     except EOFError as cause:
         raise CrashError(
-            "the runtime crashed on the program: the file is damaged, or was made for another "
-            "version of the runtime"
+            "the runtime crashed on the program (expected outputs). Its file is damaged or made "
+            "for another version of the runtime, or the runtime has a fault in one of its "
+            "operators: keep those that are in doubt in float"
         ) from cause
     finally:
         here.close()
