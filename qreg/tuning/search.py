@@ -31,8 +31,8 @@ class Search:
 
     ``attempt`` makes and evaluates variants, at most ``at_once`` together. ``rank`` returns the
     patterns of a trial. ``budget`` is the number of evaluations, of which one is left for the
-    confirmation. ``spent`` returns the number that is spent behind some trials of this search;
-    those of an earlier one, which this one need not repeat, may count too.
+    confirmation. ``spent`` returns the number spent after some trials of this search; those of
+    an earlier search, whose trials this one does not repeat, may count too.
     """
 
     plain: Variant

@@ -575,7 +575,7 @@ def test_a_runtime_that_fails_while_it_is_timed_is_a_failed_trial(toy: Any) -> N
         run = toy.load(program)
 
         def frail(inputs: Any) -> Any:
-            if next(calls) > len(HELD_OUT) + 8:  # behind the verification and the metric
+            if next(calls) > len(HELD_OUT) + 8:  # after the verification and the metric
                 raise RuntimeError("out of handles")
             return run(inputs)
 
