@@ -25,7 +25,7 @@ from qreg.inputs.batches import NO_BATCH, capped, check_batches, checked, transf
 from qreg.inputs.signature import Signature
 from qreg.inputs.specs import flat
 from qreg.jobs.processes import TIMEOUT
-from qreg.pipeline.arguments import names_unknown
+from qreg.pipeline.arguments import public_function
 from qreg.pipeline.precision import to_float32
 from qreg.pipeline.selection import Algorithms, Selection, selected
 from qreg.plugins.chosen import chosen_configs
@@ -39,7 +39,7 @@ from qreg.verification.verdict import check_min_sqnr
 from qreg.verification.verify import MIN_SQNR
 
 
-@names_unknown
+@public_function
 def compare(
     model: torch.nn.Module | ExportedProgram,
     example_inputs: Any = None,

@@ -11,12 +11,12 @@ from qreg.errors import InputError
 from qreg.generation.generated import Generated
 from qreg.generation.session import continued
 from qreg.generation.sources import Model, source_of
-from qreg.pipeline.arguments import names_unknown
+from qreg.pipeline.arguments import public_function
 from qreg.plugins.registry import DEFAULT_BACKEND, Registry, installed
 from qreg.programs.lowering import target
 
 
-@names_unknown
+@public_function
 def generate(
     model: Model,
     prompt: Sequence[int] | Tensor,
@@ -58,7 +58,7 @@ def generate(
     return list(continued(source, prompt, max_new_tokens, eos).tokens)
 
 
-@names_unknown
+@public_function
 def time_generation(
     model: Model,
     prompt: Sequence[int] | Tensor,

@@ -1,4 +1,4 @@
-"""Arguments that several public functions share, and the error for an unknown argument."""
+"""Arguments that several public functions share, and what all of these functions do."""
 
 from __future__ import annotations
 
@@ -51,11 +51,12 @@ class QuantizeOptions(LowerOptions, total=False):
     progress: bool | None
 
 
-def names_unknown(function: Callable[P, T]) -> Callable[P, T]:
-    """Wrap a function to raise ``UnknownArgumentError``, with near names, on unknown keywords.
+def public_function(function: Callable[P, T]) -> Callable[P, T]:
+    """Wrap a function of the API with what all of them do.
 
-    It runs outside of torch's inference mode, whose tensors have no gradients: algorithms and the
-    sensitivity need them.
+    Unknown keywords raise ``UnknownArgumentError``, with near names. The function runs outside of
+    torch's inference mode, whose tensors have no gradients: algorithms and the sensitivity need
+    them.
     """
     known = signature(function).parameters
 

@@ -12,7 +12,7 @@ from torch.export import ExportedProgram
 from qreg.analysis.sizes import parameter_bytes
 from qreg.errors import InputError
 from qreg.graph.prepared import float_graph
-from qreg.pipeline.arguments import names_unknown
+from qreg.pipeline.arguments import public_function
 from qreg.pipeline.lower import chosen
 from qreg.pipeline.precision import to_float32
 from qreg.pipeline.prepare import prepare_checked
@@ -35,7 +35,7 @@ from qreg.utils.progress import Stages
 from qreg.verification.verify import MIN_SQNR
 
 
-@names_unknown
+@public_function
 def explain(
     model: torch.nn.Module | ExportedProgram,
     example_inputs: Any = None,

@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 
 from qreg.errors import ConfigError, InputError
 from qreg.inputs.specs import input_specs
-from qreg.pipeline.arguments import names_unknown
+from qreg.pipeline.arguments import public_function
 from qreg.pipeline.prepare import folded_program
 from qreg.plugins.registry import DEFAULT, DEFAULT_BACKEND, Registry, installed
 from qreg.plugins.types.program import Lowered
@@ -38,7 +38,7 @@ def supported_shapes(goal: Target, program: ExportedProgram, example: tuple[Any,
     return found
 
 
-@names_unknown
+@public_function
 def lower(
     model: Lowerable | Mapping[str, Lowerable],
     example_inputs: Any = None,

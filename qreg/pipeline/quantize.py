@@ -13,7 +13,7 @@ from qreg.errors import CalibrationError, ConfigError
 from qreg.inputs.quantized_io import FLOAT, IO, check_io
 from qreg.jobs.processes import check_timeout
 from qreg.jobs.running import check_count
-from qreg.pipeline.arguments import names_unknown
+from qreg.pipeline.arguments import public_function
 from qreg.pipeline.lower import chosen
 from qreg.pipeline.precision import to_float32
 from qreg.pipeline.replay import replayed
@@ -35,7 +35,7 @@ from qreg.verification.verdict import check_min_sqnr, warn_if_poor
 from qreg.verification.verify import MIN_SQNR
 
 
-@names_unknown
+@public_function
 def quantize(
     model: torch.nn.Module | ExportedProgram,
     example_inputs: Any = None,

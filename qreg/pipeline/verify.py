@@ -14,7 +14,7 @@ from qreg.errors import InputError, VerificationError
 from qreg.graph.mutation import own_state
 from qreg.inputs.batches import Transform, check_batches, checked, transformed
 from qreg.inputs.signature import Signature
-from qreg.pipeline.arguments import names_unknown
+from qreg.pipeline.arguments import public_function
 from qreg.plugins.registry import DEFAULT_BACKEND, Registry, installed
 from qreg.plugins.types.program import Lowered
 from qreg.programs.copying import module_of
@@ -32,7 +32,7 @@ REFERENCE = "reference"
 REMEDY = "Is the reference the model that the program was made from?"
 
 
-@names_unknown
+@public_function
 def verify(
     program: bytes | str | Path,
     reference: ExportedProgram,

@@ -16,7 +16,7 @@ from qreg.errors import ConfigError, InputError, QregError, several
 from qreg.graph.values import value_of
 from qreg.inputs.batches import check_batches, kept
 from qreg.inputs.signature import Signature
-from qreg.pipeline.arguments import names_unknown
+from qreg.pipeline.arguments import public_function
 from qreg.pipeline.precision import to_float32
 from qreg.pipeline.run import Graphs, Run
 from qreg.pipeline.source import Data
@@ -65,7 +65,7 @@ class Allocation:
         return f"{self.bits:.2f} bits per weight: {counted}"
 
 
-@names_unknown
+@public_function
 def allocate_bits(
     model: torch.nn.Module | ExportedProgram,
     example_inputs: Any = None,

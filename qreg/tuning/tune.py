@@ -21,7 +21,7 @@ from qreg.inputs.batches import check_batches, kept
 from qreg.inputs.signature import Signature
 from qreg.jobs.processes import check_timeout
 from qreg.jobs.running import check_count
-from qreg.pipeline.arguments import names_unknown
+from qreg.pipeline.arguments import public_function
 from qreg.pipeline.precision import to_float32
 from qreg.pipeline.selection import AUTO, Algorithms, selected
 from qreg.plugins.chosen import chosen_configs
@@ -44,7 +44,7 @@ BUDGET = 8
 LEAST = 2  # evaluations: one trial and its confirmation
 
 
-@names_unknown
+@public_function
 def tune(
     model: torch.nn.Module | ExportedProgram,
     example_inputs: Any = None,
