@@ -145,10 +145,12 @@ def made(
     if result.target.load is None:
         reason = f"not run here: backend {variant.backend!r} only compiles"
         return evolve(trial, failure=reason), result
+    known = known or {}
     try:
-        return _measured(subject, trial, result, known or {}), result
+        return _measured(subject, trial, result, known), result
     except QregError as error:  # of the metric, or of a runtime that fails after its first runs
-        return evolve(trial, failure=str(error), evaluated=True), result
+        evaluated = trial.digest not in known
+        return evolve(trial, failure=str(error), evaluated=evaluated), result
 
 
 def _measured(subject: Subject, trial: Trial, result: Result, known: Mapping[str, float]) -> Trial:
