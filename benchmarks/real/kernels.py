@@ -20,6 +20,7 @@ def int8_share(model: Any, compiled: Any) -> float:
     """Return the share in int8 of a model with static shapes; 0 without multiply-accumulates."""
     known = {each.get_friendly_name(): each for each in model.get_ops() if _count(each)}
     kernels = list(map(_Kernel.of, compiled.get_runtime_model().get_ordered_ops()))
+    scores = {name for each in kernels if each.has_int8_scores for name in each.names}
     found = {name for each in kernels if each.is_int8 for name in each.names & known.keys()}
     lost = known.keys() - {name for each in kernels for name in each.names}
     for kernel in kernels:  # a convolution that took in a sign is named after the product alone
@@ -29,7 +30,8 @@ def int8_share(model: Any, compiled: Any) -> float:
             found |= set(alike[:1]) if kernel.is_int8 else set()
     counts = {name: _count(each) for name, each in known.items()}
     whole = sum(counts.values())
-    return sum(counts[name] for name in found) / whole if whole else 0.0
+    half = sum(_scores(known[name]) for name in scores & known.keys())
+    return (half + sum(counts[name] for name in found)) / whole if whole else 0.0
 
 
 @frozen
@@ -37,12 +39,14 @@ class _Kernel:
     """A kernel of a compiled model, and the operations that it computes.
 
     Kernels that do not multiply have the name of an operation too if they only compute its
-    dequantization.
+    dequantization. The snippet of an attention may multiply queries by keys in int8, and has the
+    name of the whole; its weights are multiplied by the values in float.
     """
 
     names: frozenset[str]
     multiplies: bool
     is_int8: bool
+    has_int8_scores: bool
     shape: tuple[int, ...]
 
     @classmethod
@@ -54,12 +58,21 @@ class _Kernel:
             frozenset(each.partition("/Dequantization")[0] for each in names),
             multiplies,
             multiplies and told["primitiveType"].lower().endswith("_i8"),
+            told["layerType"] == "Subgraph" and told["primitiveType"].endswith("_i8"),
             _shape(node),
         )
 
 
 def _shape(node: Any) -> tuple[int, ...]:
     return tuple(node.output(0).get_shape()) if node.get_output_size() else ()
+
+
+def _scores(operation: Any) -> int:
+    """Return the multiply-accumulates of queries by keys, of an attention."""
+    if operation.get_type_name() != "ScaledDotProductAttention":
+        return 0
+    query, key = (list(each.get_shape()) for each in operation.inputs()[:2])
+    return math.prod(query) * key[-2]
 
 
 def _count(operation: Any) -> int:

@@ -16,7 +16,9 @@ from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import flop_registry
 
 from qreg.analysis.formulas import formula_of, has_no_products
-from qreg.graph.compat import size_hint
+from qreg.graph.compat import annotation_of, size_hint
+from qreg.graph.nodes import called
+from qreg.graph.operators import ATTENTION
 from qreg.graph.provenance import origin
 
 REMEDY = "register one with torch.utils.flop_counter.register_flop_formula"
@@ -48,6 +50,25 @@ def counts(model: GraphModule) -> dict[str, Count]:
     found: dict[str, Count] = {}
     _collect(model, Count(macs=1), found)
     return found
+
+
+def float_macs(node: Node) -> int:
+    """Return the multiply-accumulates that an annotated operator computes in float.
+
+    An attention whose queries and keys alone are quantized multiplies its weights by its values in
+    float.
+    """
+    annotation = annotation_of(node)
+    if called(node) not in ATTENTION or annotation is None or not annotation.input_qspec_map:
+        return 0
+    value = node.args[2]
+    if value in annotation.input_qspec_map:
+        return 0
+    try:
+        keys = _sized(node.args[1]).shape[-2]
+        return int(_sized(node).numel()) * int(keys)
+    except _UnknownSize:
+        return 0  # the operator is not counted at all
 
 
 def _collect(model: GraphModule, times: Count, found: dict[str, Count]) -> None:

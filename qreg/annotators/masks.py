@@ -15,6 +15,7 @@ from attrs import frozen
 from qreg.graph.nodes import called, constants_of, sources, tensor_at
 from qreg.graph.operators import (
     ADDMM,
+    ATTENTION,
     CAT,
     CLAMPS,
     CONVOLUTIONS,
@@ -46,7 +47,7 @@ PRODUCTS = frozenset(
     {
         *(*CONVOLUTIONS, *TRANSPOSED, *LINEAR, *ADDMM, *MATMUL),
         *("aten.convolution.default", "aten.baddbmm.default", "aten.einsum.default"),
-        *("aten.embedding.default", "aten.scaled_dot_product_attention.default"),
+        *(*ATTENTION, "aten.embedding.default"),
     }
 )
 # Operators that fill in a number, and operators that pass a filled value on.

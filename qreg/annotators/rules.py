@@ -6,13 +6,14 @@ it. Rules of a single backend are in its plugin.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from qreg.annotators.masks import Masks, reach
+from qreg.annotators.masks import SOFTMAXES, Masks, reach
 from qreg.graph.clamping import bounds_of
 from qreg.graph.nodes import argument, called, is_constant, shape_of, tensor_at
-from qreg.graph.operators import CLAMPS
+from qreg.graph.operators import CLAMPS, EXPAND, MOVES
+from qreg.graph.walks import reachable
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -29,6 +30,7 @@ UNQUANTIZED_ACTIVATIONS = (
     "the config does not quantize activations: the operator would compute in float"
 )
 NO_SCALE = "no scale represents it and smaller values"
+MOVED = frozenset({*MOVES, *EXPAND})
 NO_RANGE = "what it hides may be lower than in the calibration data"
 
 
@@ -123,6 +125,22 @@ def matrices(match: Match, config: QuantizationConfig) -> str | None:
     """Require operands with two or more dimensions."""
     vectors = [node for node in match.anchor.all_input_nodes if len(shape_of(node)) < 2]
     return f"{vectors[0].name} is a vector: the kernel requires matrices" if vectors else None
+
+
+def apart_from_softmax(match: Match, config: QuantizationConfig) -> str | None:
+    """Reject products by attention weights, most of which are small, and a few nearly 1.
+
+    In one scale, the small ones round to zero. Converting the weights takes as long as the product
+    in integers saves.
+    """
+    if all(called(node) not in SOFTMAXES for node in reachable(match.inputs, _moved)):
+        return None
+    return "a factor is a softmax: its small values round to zero, and int8 saves no time"
+
+
+def _moved(node: Node) -> Iterator[Node]:
+    if called(node) in MOVED:
+        yield from node.all_input_nodes[:1]
 
 
 def plain_matrix(match: Match, config: QuantizationConfig) -> str | None:

@@ -22,6 +22,7 @@ from qreg.graph.insertion import call_before
 from qreg.graph.known_values import known_value, lifted
 from qreg.graph.masks import Mask
 from qreg.graph.nodes import calls, shape_of
+from qreg.graph.operators import ATTENTION
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from torch.fx import Node
 
     Written: TypeAlias = dict[tuple[Node, int], Mask]  # by the mask, and the repeats of its queries
-
-ATTENTION = ("aten.scaled_dot_product_attention.default",)
 
 
 def spell_out_attention(program: ExportedProgram) -> None:

@@ -17,6 +17,7 @@ BATCH_NORM = ("aten.batch_norm.default",)
 ADD, SUB, MUL = ("aten.add.Tensor",), ("aten.sub.Tensor",), ("aten.mul.Tensor",)
 DIV = ("aten.div.Tensor", "aten.div.Scalar")
 CAT = ("aten.cat.default",)
+ATTENTION = ("aten.scaled_dot_product_attention.default",)
 
 RELU = ("aten.relu.default",)
 RELU6 = ("aten.hardtanh.default", "aten.relu6.default")  # operators that clip at two bounds
@@ -34,7 +35,7 @@ RESHAPES = ("aten.view.default", "aten.reshape.default", "aten.flatten.using_int
 PERMUTES = ("aten.permute.default", "aten.transpose.int", "aten.t.default")
 SLICE, UNSQUEEZE = ("aten.slice.Tensor",), ("aten.unsqueeze.default",)
 VIEWS = (*RESHAPES, *UNSQUEEZE, "aten.squeeze.dim", "aten.squeeze.dims")
-COPIES = ("aten.clone.default", "aten.contiguous.default")
+COPIES, EXPAND = ("aten.clone.default", "aten.contiguous.default"), ("aten.expand.default",)
 UPSAMPLES, SHUFFLES = ("aten.upsample_nearest2d.vec",), ("aten.pixel_shuffle.default",)
 MOVES = (*VIEWS, *PERMUTES, *SLICE, *COPIES, *UPSAMPLES, *SHUFFLES)
 

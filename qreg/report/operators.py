@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from qreg.analysis.audit import reason
-from qreg.analysis.macs import Count, counts
+from qreg.analysis.macs import Count, counts, float_macs
 from qreg.analysis.numerics import OperatorNoise
 from qreg.analysis.precisions import precisions
 from qreg.analysis.sizes import constant_bytes
@@ -109,6 +109,7 @@ def _operator(
         dtype=None if tensor is None else str(tensor.dtype).removeprefix("torch."),
         source=source_line(node) if node else None,
         macs=counted.macs,
+        float_macs=sum(map(float_macs, nodes)) if decision.quantized else 0,
         uncounted="; ".join(counted.unknown) or None,
         place=placement.place if placement else None,
         lowered_as=(placement.operator or None) if placement else None,

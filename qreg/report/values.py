@@ -30,8 +30,10 @@ class Operator:
 
     ``module``, ``operator`` and ``ordinal`` are its address for ``RegistryQuantizer.set_operator``.
     ``inputs`` are the names of the operators and model inputs that the operator reads. ``source``
-    is the line of the model that it comes from. ``macs`` are its multiply-accumulates;
-    ``uncounted`` is the reason why some or all of them are not known. ``place`` is where the
+    is the line of the model that it comes from. ``macs`` are its multiply-accumulates,
+    ``float_macs`` those that a quantized operator computes in float: of an attention whose values
+    are not quantized, the product of its weights and its values. ``uncounted`` is the reason why
+    some or all of them are not known. ``place`` is where the
     program runs the operator: ``"int8"`` on quantized values, whose types ``precision`` names
     (``"int8"``, ``"int16"``, ``"a16w8"``, ``"w4"`` for weights alone), ``"float"`` in a delegate,
     ``"outside"`` if it is in float and not delegated, ``"gone"`` if it was eliminated, or None if
@@ -59,6 +61,7 @@ class Operator:
     dtype: str | None = None
     source: str | None = None
     macs: int = 0
+    float_macs: int = 0
     uncounted: str | None = None
     place: str | None = None
     lowered_as: str | None = None
@@ -82,6 +85,11 @@ class Operator:
     def runs_in_int8(self) -> bool:
         """Whether the program runs the operator in int8; without a program, as decided."""
         return self.quantized if self.place is None else self.place == "int8"
+
+    @property
+    def int8_macs(self) -> int:
+        """The multiply-accumulates that run in int8."""
+        return self.macs - self.float_macs if self.runs_in_int8 else 0
 
 
 @frozen
@@ -169,7 +177,7 @@ class ReportData:
     @property
     def int8_share(self) -> float | None:
         """The share of counted multiply-accumulates that run in int8; None if there are none."""
-        int8 = sum(each.macs for each in self.operators if each.runs_in_int8)
+        int8 = sum(each.int8_macs for each in self.operators)
         return int8 / self.macs if self.macs else None
 
     @property

@@ -68,7 +68,7 @@ def patterns(
             places=tuple(map(place, group)),
             config=str(group[0].config),
             noises=_noises(group[0], others or {}),
-            work=sum(each.macs + _elements(each) for each in group),
+            work=sum(each.macs - each.float_macs + _elements(each) for each in group),
             borders={
                 name: elements.get(name, 0.0)
                 for each in group

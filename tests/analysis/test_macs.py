@@ -13,8 +13,12 @@ from torch._higher_order_ops.map import map as map_over
 from torch.fx import GraphModule
 from torch.nn import functional
 from torch.utils.flop_counter import flop_registry, register_flop_formula
+from torchao.quantization.pt2e import MinMaxObserver
+from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
-from qreg.analysis.macs import Count, counts
+from qreg import Annotation
+from qreg.analysis.macs import Count, counts, float_macs
+from qreg.graph.compat import annotate_node
 from qreg.graph.provenance import mark
 
 IMAGE = torch.zeros(2, 4, 8, 8)
@@ -267,3 +271,23 @@ def test_a_formula_that_fails_is_named(solve: Any) -> None:
     register_flop_formula(solve)(flops)
     why = "the flop formula of qreg_test.solve.default failed: ValueError('only squares')"
     assert counted(Call(solve), torch.zeros(2, 3), torch.zeros(3, 4)) == Count(0, (why,))
+
+
+@pytest.mark.parametrize(
+    ("quantized", "in_float"),
+    [((), 0), ((0, 1), 2 * 3 * 5 * 7 * 6), ((0, 1, 2), 0)],
+)
+def test_an_attention_multiplies_values_in_float_unless_they_are_quantized(
+    quantized: tuple[int, ...], in_float: int
+) -> None:
+    query, key, value = (torch.zeros(2, 3, *sizes) for sizes in ((5, 4), (7, 4), (7, 6)))
+    model = Call(functional.scaled_dot_product_attention)
+    graph = torch.export.export(model, (query, key, value)).graph
+    (node,) = graph.find_nodes(
+        op="call_function", target=torch.ops.aten.scaled_dot_product_attention.default
+    )
+    spec = QuantizationSpec(torch.int8, MinMaxObserver)
+    annotate_node(
+        node, Annotation(node, {node.all_input_nodes[place]: spec for place in quantized})
+    )
+    assert float_macs(node) == in_float

@@ -70,6 +70,20 @@ class Joined(nn.Module):
         return torch.cat([self.layer(x.relu()), y], 1)
 
 
+class Attention(nn.Module):
+    """A function of queries, keys and values of heads, and a layer that reads it."""
+
+    def __init__(self, function: Callable[..., Tensor], heads: int = 2) -> None:
+        super().__init__()
+        self.function, self.split = function, (heads, 16 // heads)
+        self.heads = nn.ModuleList(nn.Linear(16, 16) for _ in range(3))
+        self.output = nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        split = (each(x).unflatten(-1, self.split).transpose(1, 2) for each in self.heads)
+        return self.output(self.function(*split).transpose(1, 2).flatten(2))
+
+
 def two(function: Callable[..., Tensor], outputs: int = 4) -> nn.Module:
     return Between(function, branches=2, outputs=outputs)
 
@@ -143,6 +157,8 @@ CASES: dict[str, Case] = {
         nn.Sequential(enlarging(), nn.GELU(), nn.ConvTranspose2d(8, 4, 2, 2), nn.ReLU(), conv()),
         (IMAGE,),
     ),
+    "attention": (Attention(functional.scaled_dot_product_attention), (TOKENS,)),
+    "matmul": (Call(lambda x, y: x @ y), ((2, 5, 16), (2, 16, 5))),
     "linear": (nn.Linear(16, 8), (ROW,)),
     "linear without bias": (nn.Linear(16, 8, bias=False), (ROW,)),
     "linear over tokens": (nn.Linear(16, 8), (TOKENS,)),

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+import pytest
 import torch
 from cases_openvino import CASES, IMAGE, TOKENS, conv
 from torch import nn
 
+from qreg.plugins.processor import has_vnni
 from qreg.testing import PluginConformance, Sample
 from qreg_openvino.annotators import ANNOTATORS
 from qreg_openvino.config import supported_configs
 
+PRODUCTS = ("attention", "matmul")  # of activations
+FULL = "int8_static_per_channel"  # for processors with VNNI
 TRAINED = {
     "conv_bn": nn.Sequential(conv(), nn.BatchNorm2d(4)),
     "conv_bn_act": nn.Sequential(conv(), nn.BatchNorm2d(4), nn.ReLU()),
@@ -25,7 +29,8 @@ def samples() -> Iterator[tuple[str, Sample]]:
     names = {annotator.name for annotator in ANNOTATORS}
     for name in sorted(names & CASES.keys()):
         module, shapes = CASES[name]
-        yield name, Sample(module, tuple(map(torch.randn, shapes)))
+        configs = (FULL,) if name in PRODUCTS else ()
+        yield name, Sample(module, tuple(map(torch.randn, shapes)), configs)
     for name, module in TRAINED.items():
         yield name, Sample(module, torch.randn(IMAGE))
     wide = Sample(nn.Linear(128, 8), torch.randn(2, 128))
@@ -41,3 +46,8 @@ class TestOpenVINO(PluginConformance):
     plugin = "openvino"
     backend = "openvino"
     samples: ClassVar = dict(samples())
+
+    def test_it_runs_in_int8(self, annotator: str) -> None:
+        if annotator in PRODUCTS and not has_vnni():
+            pytest.skip("without VNNI, products of 8-bit activations saturate")
+        super().test_it_runs_in_int8(annotator)

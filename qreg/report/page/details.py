@@ -34,8 +34,9 @@ def _shape(operator: Operator, _: int) -> str | None:
 
 def _macs(operator: Operator, total: int) -> str | None:
     counted = f"{operator.macs:,} ({share(operator.macs, total)})" if operator.macs else ""
+    half = f"{operator.float_macs:,} of them in float" if operator.float_macs else ""
     left = f"not counted: {operator.uncounted}" if operator.uncounted else ""
-    return "; ".join(filter(None, (counted, left))) or None
+    return "; ".join(filter(None, (counted, half, left))) or None
 
 
 def _times(operator: Operator, _: int) -> str | None:

@@ -42,9 +42,8 @@ class Module:
     def add(self, operator: Operator) -> None:
         self.operators += 1
         self.macs += operator.macs
-        if operator.runs_in_int8:
-            self.int8 += 1
-            self.int8_macs += operator.macs
+        self.int8_macs += operator.int8_macs
+        self.int8 += operator.runs_in_int8
         if operator.sqnr is not None:
             self.sqnr = operator.sqnr if self.sqnr is None else min(self.sqnr, operator.sqnr)
 

@@ -14,6 +14,7 @@ from qreg.annotators.builders import carrying, chain, continuing
 from qreg.annotators.families import convolutions, means, moving, products
 from qreg.annotators.profitability import Islands
 from qreg.annotators.rules import (
+    apart_from_softmax,
     batched_pool,
     clamped_around_zero,
     constant_weight,
@@ -30,6 +31,7 @@ from qreg.graph.operators import (
     ADDMM,
     CAT,
     CONVOLUTIONS,
+    EXPAND,
     GLOBAL_POOLS,
     LINEAR,
     MATMUL,
@@ -38,8 +40,8 @@ from qreg.graph.operators import (
     MOVES,
     MUL,
 )
-from qreg_onnxruntime.clamps import BOUNDED, EXPAND, SLICES, unclamped
-from qreg_onnxruntime.rules import apart_from_softmax, doubled
+from qreg_onnxruntime.clamps import BOUNDED, SLICES, unclamped
+from qreg_onnxruntime.rules import doubled
 
 SIGMOID, LEAKY_RELU = ("aten.sigmoid.default",), ("aten.leaky_relu.default",)
 ISLANDS = Islands(

@@ -20,6 +20,7 @@ from qreg.graph.operators import (
     CAT,
     CLAMPS,
     CONVOLUTIONS,
+    EXPAND,
     GLOBAL_POOLS,
     LINEAR,
     MATMUL,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from qreg import Match, Mode
     from qreg.graph.mutation import Mutations
 
-SLICES, EXPAND = (*SLICE, "aten.select.int"), ("aten.expand.default",)
+SLICES = (*SLICE, "aten.select.int")
 # Implied by a quantization downstream: no quantized value lies beyond the bounds.
 BOUNDED = (*RELU, *CLAMPS)
 MOVED = frozenset({*MOVES, *SLICES, *EXPAND, *MAX_POOLS})

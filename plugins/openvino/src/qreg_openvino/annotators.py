@@ -11,8 +11,10 @@ from qreg.annotators.builders import carrying, chain, continuing
 from qreg.annotators.families import convolutions, means, moving, products
 from qreg.annotators.profitability import Islands
 from qreg.annotators.rules import (
+    apart_from_softmax,
     batched_pool,
     constant_weight,
+    matrices,
     moderate_constants,
     nonempty,
     quantized_operands,
@@ -22,6 +24,7 @@ from qreg.configs.depthwise import full_range
 from qreg.configs.groups import whole_groups
 from qreg.graph.operators import (
     ADDMM,
+    ATTENTION,
     CAT,
     CLAMPS,
     CONVOLUTIONS,
@@ -35,13 +38,16 @@ from qreg.graph.operators import (
 )
 from qreg_openvino.rules import (
     bounded,
+    eight_bits,
     fused_dimensions,
     plain_average,
     plain_maximum,
     rows,
     several_rows,
+    values_apart,
 )
 from qreg_openvino.transposed import transposed
+from qreg_openvino.zero_points import attention, symmetric, with_zero_point
 
 if TYPE_CHECKING:
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
@@ -64,6 +70,8 @@ CAT_RULES = (
     *(quantized_operands, several_inputs, moderate_constants, nonempty),
     ISLANDS.feeds_products,
 )
+BOTH, FACTORS = patterns.operands(0, 1), (quantized_operands, nonempty)
+MATRICES = (*FACTORS, matrices, apart_from_softmax, eight_bits)
 
 
 def joined(match: Match, config: QuantizationConfig) -> Sequence[Annotation] | Refusal:
@@ -74,6 +82,11 @@ def joined(match: Match, config: QuantizationConfig) -> Sequence[Annotation] | R
     if all(output_spec(node) is not None for node in match.inputs):
         return shared_in_and_out(match, config)
     return Refusal("not all inputs are quantized: an int8 cat would only add conversions")
+
+
+def multiplied(match: Match, config: QuantizationConfig) -> Sequence[Annotation] | Refusal:
+    """Annotate a product of two activations, both symmetric."""
+    return with_zero_point(match) or ISLANDS.product(match, symmetric(config))
 
 
 ANNOTATORS: tuple[Annotator, ...] = (
@@ -94,6 +107,10 @@ ANNOTATORS: tuple[Annotator, ...] = (
         rules=(constant_weight, rows, several_rows, whole_groups),
         summary="linear with float activations",
     ),
+    chain(
+        "attention", ATTENTION, BOTH, rules=(*FACTORS, values_apart, eight_bits), annotate=attention
+    ),
+    chain("matmul", MATMUL, BOTH, rules=MATRICES, annotate=multiplied),
     chain("cat", CAT, patterns.listed(), rules=CAT_RULES, annotate=joined),
     continuing(ISLANDS, "avg_pool", POOLS, batched_pool, plain_average),
     *means(ISLANDS),

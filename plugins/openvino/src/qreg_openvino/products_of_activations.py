@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from qreg.graph.insertion import call_before
 from qreg.graph.nodes import called
-from qreg.graph.operators import CAT, DEQUANTIZE, MATMUL, MAX_POOLS, MOVES, PADS, RELU
+from qreg.graph.operators import ATTENTION, CAT, DEQUANTIZE, MATMUL, MAX_POOLS, MOVES, PADS, RELU
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Graph, Node
 
-PRODUCTS = frozenset({*MATMUL, "aten.scaled_dot_product_attention.default"})
+PRODUCTS = frozenset({*MATMUL, *ATTENTION})
 PASSED = frozenset(
     {*CAT, *PADS, *RELU, "aten.stack.default"}
     | {f"aten.avg_pool{planes}d.default" for planes in (1, 2, 3)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -11,14 +11,16 @@ from attrs import evolve, frozen
 from qreg import LoweredOperator
 from qreg.backends.naming import origin_in
 from qreg.backends.program_graph import Kernel, Kind, ProgramGraph, passed_on
+from qreg.graph.walks import reachable
 from qreg_openvino.compat import layer
 
 EIGHT_BITS = frozenset({"u8", "i8"})
 PACKED = frozenset({*EIGHT_BITS, "i4"})  # of the weights of float activations
 NO_KERNELS = frozenset({"Input", "Output"})
 QUANTIZE, SNIPPET = "FakeQuantize", "Subgraph"
-PRODUCT = "FullyConnected"
-PRODUCTS = (PRODUCT, "Convolution", "Deconvolution", "MatMul")
+SOFTMAX, WHOLE = "::Softmax", "::ScaledDotProductAttention"
+PRODUCT, MATMUL = "FullyConnected", "MatMul"
+PRODUCTS = (PRODUCT, "Convolution", "Deconvolution", MATMUL)
 INT8 = "_i8"
 BIAS = "::Add"  # in the name of a sum
 DEQUANTIZATION = "/Dequantization"  # in the name of one moved downstream of its operator
@@ -60,8 +62,9 @@ class Compiled:
                 names = _computed(told, name, producers)
                 kernel = _kernel(told, _origins(names), reads, gives, dtypes)
                 kernel = _with_weight(kernel, producers, weights)
-                skipped = (DEQUANTIZATION, *([] if kernel.kind in PRODUCTS else [BIAS]))
-                scaled[kernel] = frozenset(kernel.origins) - set(_origins(names, *skipped))
+                kernel = _with_scores(kernel, names, scaled)
+                for part in _parts(kernel, names, dtypes):
+                    scaled[part] = _only_scaled(part, names)
         return Compiled(ProgramGraph(list(scaled), dtypes), scaled)
 
     def operators(
@@ -82,15 +85,36 @@ class Compiled:
                 found[name] = passed_on(found[producer], name)
                 yield found[name]
         for name, scaling in scaled.items():
-            if name not in found and scaling in found and found[scaling].operator in PRODUCTS:
+            if name not in found and scaling in found and _multiplies(found[scaling]):
                 yield evolve(found[scaling], origin=name)
 
     def _computed(self) -> Iterator[LoweredOperator]:
         pairs = [(kernel, name) for kernel in self.scaled for name in kernel.origins]
-        computed = {name for kernel, name in pairs if name not in self.scaled[kernel]}
+        computed = [(kernel, name) for kernel, name in pairs if name not in self.scaled[kernel]]
+        multiplied = {name for kernel, name in computed if kernel.kind in PRODUCTS}
+        known = {name for _, name in computed}
         for kernel, name in pairs:
-            if name not in self.scaled[kernel] or name not in computed:
+            # A reshape may have the name of the product that it reads.
+            if name in multiplied and kernel.kind not in PRODUCTS:
+                continue
+            if name not in self.scaled[kernel] or name not in known:
                 yield self.graph.operator(kernel, name)
+
+
+def _multiplies(operator: LoweredOperator) -> bool:
+    """Whether a kernel multiplies matrices: in a snippet, int8 is of the scores of an attention."""
+    return operator.operator in PRODUCTS or (operator.operator == SNIPPET and operator.int8)
+
+
+def _only_scaled(kernel: Kernel, names: Sequence[str]) -> frozenset[str]:
+    """Return the operators for which a kernel may compute only the dequantization and the bias.
+
+    A product that has no other name computes the operator whose dequantization it has.
+    """
+    multiplies = kernel.kind in PRODUCTS
+    skipped = (DEQUANTIZATION, *([] if multiplies else [BIAS]))
+    found = frozenset(kernel.origins) - set(_origins(names, *skipped))
+    return frozenset() if multiplies and len(found) == len(kernel.origins) else found
 
 
 def _tensor(output: Any, known: Collection[str]) -> str:
@@ -135,6 +159,48 @@ def _kernel(
     int8 = told["primitiveType"].lower().endswith(INT8) or _reads_packed(told, reads, dtypes)
     kinds = () if origins else _conversions(_quantizes(told), read, given)
     return Kernel(told["layerType"], origins, tuple(reads), tuple(gives), int8, kinds)
+
+
+def _parts(kernel: Kernel, names: Sequence[str], dtypes: dict[str, str]) -> list[Kernel]:
+    """Return the snippet of an attention as two kernels: the scores in int8, the rest in float.
+
+    The softmax and the product of its weights are in float in all snippets of openvino 2025.4 and
+    2026.4. An attention that is one operator stays whole.
+    """
+    place = next((number for number, each in enumerate(names) if SOFTMAX in each), None)
+    if kernel.kind != SNIPPET or not kernel.int8 or place is None or WHOLE in str(names):
+        return [kernel]
+    scores = f"{kernel.gives[0]}:scores"
+    dtypes[scores] = "f32"
+    eight = tuple(each for each in kernel.reads if dtypes[str(each)] in EIGHT_BITS)
+    others = tuple(each for each in kernel.reads if each not in eight)
+    later = _origins(names[place:])
+    first = tuple(each for each in kernel.origins if each not in later)
+    return [
+        evolve(kernel, origins=first, reads=eight, gives=(scores,)),
+        evolve(kernel, origins=later, reads=(scores, *others), int8=False),
+    ]
+
+
+def _with_scores(kernel: Kernel, names: Sequence[str], earlier: Iterable[Kernel]) -> Kernel:
+    """Return the last product of an attention with the product of its scores, if that is int8.
+
+    Outside of a snippet, an attention is several kernels. The last one alone has its name.
+    """
+    if kernel.kind != MATMUL or WHOLE not in str(names):
+        return kernel
+    producers = {tensor: each for each in earlier for tensor in each.gives}
+    found = reachable([kernel], lambda each: _unnamed(each, producers))
+    scores = [each for each in found if each is not kernel and each.kind == MATMUL and each.int8]
+    if not scores:
+        return kernel
+    return evolve(kernel, reads=(*scores[0].reads, *kernel.reads[1:]), int8=True)
+
+
+def _unnamed(kernel: Kernel, producers: Mapping[Hashable, Kernel]) -> list[Kernel]:
+    """Return the kernels without an operator that a kernel reads."""
+    read = [producers[each] for each in kernel.reads if each in producers]
+    return [each for each in read if not each.origins]
 
 
 def _with_weight(kernel: Kernel, producers: Sequence[str], weights: Mapping[str, str]) -> Kernel:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from qreg import Match
 
+WHOLE = 254  # quant_max - quant_min of weights of 8 bits
+
 
 def bounded(match: Match, config: QuantizationConfig) -> str | None:
     """Require two finite bounds if the match ends in a clamp."""
@@ -38,6 +40,20 @@ def several_rows(match: Match, config: QuantizationConfig) -> str | None:
     if shape_of(match.weight)[0] > 1:
         return None
     return "its weight is one row, which OpenVINO unpacks when it loads the model"
+
+
+def eight_bits(match: Match, config: QuantizationConfig) -> str | None:
+    """Require a config for processors whose sums of 8-bit products do not saturate."""
+    weight = config.weight
+    if weight is None or weight.quant_max - weight.quant_min >= WHOLE:
+        return None
+    return "in a config of 7-bit weights: sums of products of 8 bits saturate on its processors"
+
+
+def values_apart(match: Match, config: QuantizationConfig) -> str | None:
+    """Reject attention whose values are its keys or queries: they would be quantized, too."""
+    value = argument(match.anchor, 2)
+    return "its values are its keys or queries" if value in match.inputs else None
 
 
 def fused_dimensions(match: Match, config: QuantizationConfig) -> str | None:

@@ -6,12 +6,10 @@ Others are quantized symmetrically, on the edge to the convolution.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qreg import Annotation, Annotator, Match, Refusal, Rule, patterns
-from qreg.annotators.annotate import output_spec
 from qreg.annotators.builders import chain
 from qreg.annotators.profitability import Islands
 from qreg.annotators.rules import (
@@ -21,16 +19,14 @@ from qreg.annotators.rules import (
     nonempty,
     quantized_operands,
 )
-from qreg.graph.clamping import bounds_of
-from qreg.graph.nodes import argument, called, shape_of
-from qreg.graph.operators import MAX_POOLS, MOVES, TRANSPOSED
+from qreg.graph.nodes import argument, shape_of
+from qreg.graph.operators import TRANSPOSED
+from qreg_openvino.zero_points import never_negative, symmetric, with_zero_point
 
 if TYPE_CHECKING:
     from torch.fx import Node
     from torchao.quantization.pt2e.quantizer import QuantizationConfig
 
-FROM_ZERO = {f"aten.{name}.default" for name in ("sigmoid", "hardsigmoid", "abs")}
-PASSING = frozenset({*MAX_POOLS, *MOVES})
 STRIDE, PADDING, OUTPUT_PADDING, GROUPS, DILATION = 3, 4, 5, 6, 7
 
 
@@ -39,10 +35,10 @@ def transposed(islands: Islands, fused: Sequence[str], *fused_rules: Rule) -> It
 
     def annotated(match: Match, config: QuantizationConfig) -> Sequence[Annotation] | Refusal:
         (entering,) = match.inputs
-        if not _never_negative(entering):
-            if output_spec(entering) is not None:
-                return Refusal("its input has a zero point, which the kernel does not support")
-            config = _symmetric(config)
+        if not never_negative(entering):
+            if refused := with_zero_point(match):
+                return refused
+            config = symmetric(config)
         return islands.product_along_axis_1(match, config)
 
     rules = (quantized_operands, constant_weight, batched, supported, nonempty)
@@ -78,18 +74,3 @@ def supported(match: Match, config: QuantizationConfig) -> str | None:
 def _each(node: Node, place: int, default: int, sizes: Sequence[int]) -> list[Any]:
     given = listed(argument(node, place) or default)
     return given * len(sizes) if len(given) == 1 else given
-
-
-def _never_negative(node: Node) -> bool:
-    while called(node) in PASSING:
-        node = node.all_input_nodes[0]
-    bounds = bounds_of(node, called(node))
-    return called(node) in FROM_ZERO or (bounds is not None and bounds[0] >= 0)
-
-
-def _symmetric(config: QuantizationConfig) -> QuantizationConfig:
-    """Return the config with input activations without a zero point."""
-    import torch
-
-    spec = dataclasses.replace(config.input_activation, qscheme=torch.per_tensor_symmetric)
-    return dataclasses.replace(config, input_activation=spec)

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 from qreg.annotators.rules import listed
 from qreg.graph.insertion import call_before
 from qreg.graph.nodes import argument, called, calls, shape_of, sole_user
-from qreg.graph.operators import COPIES, DEQUANTIZE, PADS, PERMUTES, QUANTIZE, VIEWS
+from qreg.graph.operators import (
+    ATTENTION,
+    COPIES,
+    DEQUANTIZE,
+    MATMUL,
+    PADS,
+    PERMUTES,
+    QUANTIZE,
+    VIEWS,
+)
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -27,15 +36,22 @@ VALUES = {"aten.pad.default": 3, "aten.constant_pad_nd.default": 2}
 def move_quantizations_upstream(program: ExportedProgram) -> None:
     """Move quantizations upstream of max pools and padding; the program is rewritten in place.
 
-    The values that they move past must have no other reader. Moves alone are no reason: behind an
-    attention, they took 1 to 4 % more time in 8 bits.
+    The values that they move past must have no other reader. Moves alone are a reason for factors
+    of attention, which then take 1 to 2 % less time; the result of an attention took 1 to 4 % more
+    time in 8 bits.
     """
     for node in reversed(calls(program.graph, (QUANTIZE,))):
         passed = list(_passed(node))
-        pays = not MOVES.issuperset(map(called, passed))
+        pays = not MOVES.issuperset(map(called, passed)) or (passed and _is_factor(node))
         if pays and {called(user) for user in node.users} == {DEQUANTIZE}:
             _move(node, passed[-1])
     program.graph_module.recompile()
+
+
+def _is_factor(node: Node) -> bool:
+    """Whether only products of activations read a quantized value."""
+    readers = [reader for user in node.users for reader in user.users]
+    return {called(each) for each in readers} <= {*MATMUL, *ATTENTION}
 
 
 def _passed(node: Node) -> Iterator[Node]:
