@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from qreg.errors import InputError
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.backend import Backend
-from qreg.programs.loading import contents_of, read_lowered, write_program
+from qreg.programs.loading import paths, read_lowered, write_program
 from qreg.recipes.recipe import Recipe
 from qreg.recipes.renaming import is_whole, renamed_files
 from qreg.report.values import plain
@@ -163,13 +163,15 @@ class Store:
 
         A program of another backend that was the best before is removed.
         """
-        suffix, folder = supplied.value.suffix, self.folder
-        program = contents_of(supplied, folder / f"best{suffix}", self.program(trial, supplied))
-        recipe = renamed_files(self._place(trial.variant) / RECIPE, "best")
-        wanted = program | {folder / name: each for name, each in recipe.items()}
+        backend, folder = supplied.value, self.folder
+        name = self._place(trial.variant) / f"program{backend.suffix}"
+        best = paths(backend, folder / f"best{backend.suffix}")
+        program = dict(zip(best, paths(backend, name), strict=True))
+        renamed = renamed_files(self._place(trial.variant) / RECIPE, "best")
+        recipe = {folder / each: data for each, data in renamed.items()}
         with _writing(folder):
-            write_all_atomically(wanted)
-            for other in set(folder.glob("best.*")) - wanted.keys():
+            write_all_atomically(recipe, copies=program)
+            for other in set(folder.glob("best.*")) - recipe.keys() - program.keys():
                 other.unlink()
 
     def remove_best(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -50,12 +51,38 @@ def write_atomically(path: Path, data: bytes) -> None:
     write_all_atomically({path: data})
 
 
-def write_all_atomically(contents: Mapping[Path, bytes]) -> None:
-    """Write files, each in full; old files are kept until all new ones are complete."""
+def write_all_atomically(
+    contents: Mapping[Path, bytes], copies: Mapping[Path, Path] | None = None
+) -> None:
+    """Write files, each in full; old files are kept until all new ones are complete.
+
+    ``copies`` maps further files to those that they are copies of: hard links to them, where the
+    file system has such.
+    """
     with contextlib.ExitStack() as stack:
         complete = [stack.enter_context(_complete(path, data)) for path, data in contents.items()]
+        for path, source in (copies or {}).items():
+            complete.append(stack.enter_context(_copied(path, source)))
         for name, path in complete:
             os.replace(name, path)
+
+
+@contextlib.contextmanager
+def _copied(path: Path, source: Path) -> Iterator[tuple[str, Path]]:
+    """Link a temporary file next to ``path`` to a source, and yield as :func:`_complete` does."""
+    name = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        os.link(source, name)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without hard links
+        with _complete(path, source.read_bytes()) as made:
+            yield made
+        return
+    try:
+        yield str(name), path
+    finally:
+        name.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

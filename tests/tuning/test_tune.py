@@ -639,3 +639,29 @@ def test_bad_input_is_an_error_ahead_of_the_search(
 ) -> None:
     with pytest.raises(error, match=message):
         tune(registry, **options)
+
+
+def programs_of(work: Path) -> list[Path]:
+    return list(work.glob("trials/*/program.toy"))
+
+
+def test_the_best_is_a_link_to_the_program_of_its_trial(registry: Registry, tmp_path: Path) -> None:
+    tune(registry, work=tmp_path / "work")
+    best = tmp_path / "work" / "best.toy"
+    assert len([each for each in programs_of(tmp_path / "work") if each.samefile(best)]) == 1
+    assert not list((tmp_path / "work").glob(".best*"))
+
+
+def test_where_there_are_no_links_the_best_is_a_copy(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(source: Path, name: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refused)
+    tune(registry, work=tmp_path / "work")
+    best = tmp_path / "work" / "best.toy"
+    programs = programs_of(tmp_path / "work")
+    assert best.read_bytes() in [each.read_bytes() for each in programs]
+    assert not any(each.samefile(best) for each in programs)
+    assert not list((tmp_path / "work").glob(".best*"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import cache
 from importlib.resources import files
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
@@ -11,8 +12,12 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 PACKAGE = "qreg.report.page"
 
 
+@cache
 def environment(package: str = PACKAGE) -> Environment:
-    """Return what fills the templates of a package and those here, with every value escaped."""
+    """Return what fills the templates of a package and those here, with every value escaped.
+
+    It keeps the compiled templates for the next page.
+    """
     return Environment(
         loader=ChoiceLoader([PackageLoader(package, ""), PackageLoader(PACKAGE, "")]),
         autoescape=True,
