@@ -69,7 +69,7 @@ def _write(model: GraphModule, node: Node, change: Change) -> None:
     if change.in_float:
         node.meta[IN_FLOAT] = change.in_float
     if change.scale is not None:
-        _write_scale(model, node, change.scale)
+        _write_scale(model, node, change.scale, change.readers)
 
 
 def _write_constant(model: GraphModule, node: Node, position: int, value: Tensor) -> None:
@@ -147,8 +147,13 @@ def _write_range(model: GraphModule, node: Node, low: Tensor, high: Tensor) -> N
                 model.add_submodule(str(user.target), fixed)
 
 
-def _write_scale(model: GraphModule, node: Node, scale: Tensor) -> None:
-    users = list(node.users)
+def _write_scale(model: GraphModule, node: Node, scale: Tensor, readers: tuple[str, ...]) -> None:
+    users = [user for user in node.users if not readers or user.name in readers]
+    missing = set(readers) - {user.name for user in users}
+    if missing:
+        raise AlgorithmError(
+            f"{min(missing)!r} does not read {node.name!r}, whose scale it changes"
+        )
     with node.graph.inserting_after(node):
         factor = _attribute(model, users[0], scale, f"{node.name}_scale")
     value = node.meta["val"]

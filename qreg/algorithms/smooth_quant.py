@@ -6,6 +6,9 @@ max|w_j|^(1-a)``, and the weights that read it are multiplied by ``s_j``. The di
 the norm or the layer that produces the activation. The paper has one ``a`` for a model; here each
 activation has the one with the least error of the layers that read it.
 
+Operators that are kept in float read the activation multiplied by ``s_j`` again, in the graph:
+nothing of them is changed.
+
 An activation with outlier channels that goes into a sum, as in the residual stream of a
 transformer, has no weights to move them to. See :mod:`qreg.algorithms.outliers`.
 """
@@ -38,11 +41,15 @@ SMALLEST = 1e-5  # of a scale and of the ranges it is computed from, as in the a
 
 @frozen(eq=False)
 class Group:
-    """The linear layers that read one value, and the source of the value."""
+    """The linear layers that read one value, and the source of the value.
+
+    ``others`` are the names of readers that are kept in float.
+    """
 
     value: Node
     layers: tuple[Layer, ...]
     source: Source
+    others: tuple[str, ...]
 
 
 def applies(candidate: Candidate) -> str | None:
@@ -75,24 +82,30 @@ def changes(
                 rescaled.divide_source(group.source, scale)
                 for layer in group.layers:
                     rescaled.multiply(layer.node, WEIGHT, by_inputs(layer, scale))
+                if group.others:
+                    yield Change(node.name, scale=scale, readers=group.others)
         yield from outlier_changes(candidate, ranges, rescaled, threshold)
         yield from rescaled.changes()
 
 
 def _groups(candidate: Candidate) -> Iterator[Group]:
-    """Yield the values that linear layers alone read, at least one of them quantized."""
+    """Yield the values that linear layers alone read, at least one of them quantized.
+
+    Operators that are kept in float may read them, too.
+    """
     sources = Sources(candidate)
     quantized = {each.node for each in candidate.decisions if each.quantized}
     inputs = (argument(node, INPUT) for node in sources.layers if called(node) == LINEAR)
     for value in dict.fromkeys(filter(is_node, inputs)):
-        read = [sources.layers.get(user) for user in value.users]
+        others = [user.name for user in value.users if user.name in candidate.kept]
+        read = [sources.layers.get(user) for user in value.users if user.name not in others]
         linear = [each for each in read if each is not None and called(each.node) == LINEAR]
         alone = len(linear) == len(read) and all(each.node.args[0] is value for each in linear)
         if not alone or not any(each.name in quantized for each in linear):
             continue
         source = sources.of(value, -1)
         if source is not None:
-            yield Group(value, tuple(linear), source)
+            yield Group(value, tuple(linear), source, tuple(others))
 
 
 def _rows(values: Sequence[Tensor]) -> Tensor:

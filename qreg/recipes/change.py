@@ -21,7 +21,12 @@ def written_change(change: Change) -> tuple[dict[str, Any], bytes]:
     if change.scale is not None:
         tensors["scale"] = change.scale
     whole = {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}
-    plain = {"node": change.node, "constants": [*change.constants], "in_float": change.in_float}
+    plain = {
+        "node": change.node,
+        "constants": [*change.constants],
+        "in_float": change.in_float,
+        "readers": [*change.readers],
+    }
     return plain, bytes(save(whole))
 
 
@@ -38,4 +43,5 @@ def read_change(plain: Mapping[str, Any], content: bytes) -> Change:
         range=(tensors["low"], tensors["high"]) if "low" in tensors else None,
         scale=tensors.get("scale"),
         in_float=plain["in_float"],
+        readers=plain["readers"],
     )

@@ -58,6 +58,7 @@ def _step(
                 "grids": grids,
                 "scale": each.scale is not None,
                 "in_float": each.in_float,
+                **({"readers": list(each.readers)} if each.readers else {}),
             }
         )
     return {**{name: getattr(step, name) for name in NAMES}, "changes": changes}
@@ -117,7 +118,15 @@ def read_steps(
                 for position in each["constants"]
             }
             scale = tensors[f"{place}/scale"] if each["scale"] else None
-            changes.append(Change(each["node"], constants, scale=scale, in_float=each["in_float"]))
+            changes.append(
+                Change(
+                    each["node"],
+                    constants,
+                    scale=scale,
+                    in_float=each["in_float"],
+                    readers=each.get("readers", ()),
+                )
+            )
         names = {name: step[name] for name in NAMES}
         found.append(Step(**names, changes=tuple(reversed(changes))))
     return tuple(reversed(found))

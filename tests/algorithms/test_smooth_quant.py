@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ from candidates import candidate, constant, exported, seen, written
 from torch import Tensor, nn
 
 import qreg
-from qreg import Candidate, Registry
+from qreg import Candidate, Change, Registry
 from qreg.algorithms import smooth_quant, stock
+from qreg.algorithms.changes import write
+from qreg.errors import AlgorithmError
 from qreg.graph.prepared import float_graph
 from qreg.pipeline.calibrate import calibrate
 
@@ -251,3 +254,41 @@ def test_scopes_in_float_stay(registry: Registry) -> None:
     assert smooth_quant.applies(candidate(registry, graph)) is None
     for kept in ("linear", "layer_norm"):
         assert smooth_quant.applies(candidate(registry, graph, frozenset({kept})))
+
+
+def test_an_activation_that_an_operator_in_float_reads_too_is_smoothed(
+    registry: Registry, tmp_path: Path
+) -> None:
+    """The operator in float reads the activation as it was, and its weight stays."""
+    model, batches = Attention(), data(4, 8, count=8)
+    quantizer = qreg.get_quantizer("toy", registry=registry).set_module_name("k", None)
+    options = {"quantizer": quantizer, "calibration": batches, "progress": False}
+    before, after = (
+        qreg.quantize(model, batches[0], algorithms=algorithms, **options)
+        for algorithms in ((), (stock.smooth_quant(),))
+    )
+    (outcome,) = after.algorithms
+    assert outcome.kept
+    assert outcome.operators == ("layer_norm", "linear")
+    with torch.no_grad():
+        wanted = model(batches[0])
+        found = [each.run(batches[0]) for each in (before, after)]
+    torch.testing.assert_close(found[1][1], wanted[1], rtol=1e-5, atol=1e-4)  # of k
+    noise = [float((each[0] - wanted[0]).square().sum()) for each in found]
+    assert noise[1] < noise[0] / 2
+    kinds = {each.name: each.status for each in after.report.operators}
+    assert (kinds["linear"], kinds["linear_1"]) == ("annotated", "float")
+    after.recipe.save(tmp_path / "recipe.toml")
+    again = qreg.quantize(
+        model, batches[0], recipe=tmp_path / "recipe.toml", registry=registry, progress=False
+    )
+    assert again.reference.code == after.reference.code
+    for one, other in zip(again.run(batches[0]), after.run(batches[0]), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_scale_for_an_operator_that_does_not_read_it_is_an_error(registry: Registry) -> None:
+    graph = exported(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), torch.ones(1, 4))
+    change = Change("linear", scale=torch.ones(4), readers=("linear",))
+    with pytest.raises(AlgorithmError, match="'linear' does not read 'linear'"):
+        write(graph, [change], "float")

@@ -20,6 +20,7 @@ VALUES = torch.tensor([[1.5, -0.0], [float("inf"), 1e-40]])
         Change("linear", constants={2: torch.ones(3, dtype=torch.bfloat16), 1: VALUES.T}),
         Change("add", range=(torch.tensor(-1.0), torch.tensor(2.0))),
         Change("relu", scale=VALUES[0], in_float="it is cheap"),
+        Change("norm", scale=VALUES[0], readers=("linear", "linear_1")),
         Change("empty"),
     ],
     ids=lambda each: each.node,
@@ -27,7 +28,8 @@ VALUES = torch.tensor([[1.5, -0.0], [float("inf"), 1e-40]])
 def test_a_change_is_read_as_it_was_written(change: Change) -> None:
     plain, content = written_change(change)
     found = read_change(json.loads(json.dumps(plain)), content)
-    assert (found.node, found.in_float) == (change.node, change.in_float)
+    plainly = found.node, found.in_float, found.readers
+    assert plainly == (change.node, change.in_float, change.readers)
     assert [*found.constants] == [*change.constants]
     pairs = [*zip(found.constants.values(), change.constants.values(), strict=True)]
     pairs += [*zip(found.range or (), change.range or (), strict=True)]

@@ -98,7 +98,8 @@ class Change:
     keep its value. ``range`` are the lowest and highest value, in units of the tensor, from which
     the qparams of the output are computed: tensors without dimensions, or of shape (channels,) for
     specs per channel; for the name of a constant, those of its values. ``scale`` multiplies the
-    output of the operator ahead of all its consumers, in float. ``in_float`` is the reason why the
+    output of the operator ahead of its consumers, in float; with ``readers``, the names of some
+    of them, ahead of these alone. ``in_float`` is the reason why the
     operator is kept in float. The stage ``"prepared"`` may change constants and ranges,
     ``"precision"`` what is in float, ``"converted"`` constants, and ``"float"`` all but ranges,
     without changing the outputs of the model.
@@ -109,6 +110,7 @@ class Change:
     range: tuple[Tensor, Tensor] | None = None
     scale: Tensor | None = None
     in_float: str = ""
+    readers: tuple[str, ...] = field(default=(), converter=strings)
 
 
 def _statistics(given: Iterable[Statistic]) -> tuple[Statistic, ...]:
