@@ -13,8 +13,9 @@ class Outcome:
 
     ``before`` and ``after`` are the SQNR of the model's outputs to float in dB, the mean over the
     outputs, on calibration batches that were held back; None if the algorithm was not tried.
-    ``operators`` are the operators that it changed. ``seconds`` is the time of its run, with the
-    calibration and the evaluation that it needed.
+    ``uncertain`` is whether the mean improved, but not significantly over the batches, or at the
+    expense of an output. ``operators`` are the operators that it changed. ``seconds`` is the time
+    of its run, with the calibration and the evaluation that it needed.
     """
 
     algorithm: str
@@ -25,5 +26,6 @@ class Outcome:
     reason: str
     before: float | None = None
     after: float | None = None
+    uncertain: bool = False
     operators: tuple[str, ...] = ()
     seconds: float = 0.0

@@ -254,11 +254,13 @@ class Trials:
         supplied: Supplied[Algorithm],
         changes: Sequence[Change],
     ) -> tuple[Model, Outcome]:
-        kept = changed.score.improves(model.score)
+        improves, gains = changed.score.improves(model.score), changed.score.gains(model.score)
+        kept = improves or (gains and supplied.value.name in self.plan.trusted)
         before, after = model.score.mean, changed.score.mean
         found = evolve(
-            outcome(supplied, _verdict(kept, before, after)),
+            outcome(supplied, _verdict(improves, kept, before, after)),
             kept=kept,
+            uncertain=gains and not improves,
             before=before,
             after=after,
             operators=tuple(dict.fromkeys(each.node for each in changes)),
@@ -316,9 +318,11 @@ def _written(model: Model, supplied: Supplied[Algorithm], changes: Sequence[Chan
     return evolve(model, graph=graph, steps=(*model.steps, _step(supplied, changes)))
 
 
-def _verdict(kept: bool, before: float, after: float) -> str:
-    if kept:
+def _verdict(improves: bool, kept: bool, before: float, after: float) -> str:
+    if improves:
         return "it improves the outputs"
+    if kept:
+        return "its gain is uncertain, and the metric of a search judges it"
     if after > before:
         return "its gain is too small or uncertain, or an output or class is worse"
     return "it does not improve the outputs"

@@ -77,11 +77,13 @@ class Plan:
     """The algorithms to try, and the outcomes of those that are left out.
 
     ``named`` is whether the user named them: one that cannot be run or fails is an error then.
+    ``trusted`` are the names of those that are kept also where their gain is uncertain.
     """
 
     algorithms: tuple[Supplied[Algorithm], ...]
     left: tuple[Outcome, ...]
     named: bool
+    trusted: tuple[str, ...]
 
     @property
     def statistics(self) -> tuple[Statistic, ...]:
@@ -111,7 +113,7 @@ def planned(model: Model, selection: Selection, backend: Backend, *, readable_ag
             raise AlgorithmError(reason, supplied.value.name, source_of(supplied))
         else:
             left.append(outcome(supplied, reason))
-    return Plan(tuple(taken), tuple(left), selection.named)
+    return Plan(tuple(taken), tuple(left), selection.named, selection.trusted)
 
 
 def _why_not(

@@ -58,6 +58,10 @@ class Score:
         """The mean over the outputs; 100 for a model without a floating-point output."""
         return _mean(self.outputs)
 
+    def gains(self, other: Score) -> bool:
+        """Whether the mean is higher than in another score, if only by chance."""
+        return self.mean >= other.mean + GAIN
+
     def improves(self, other: Score) -> bool:
         """Whether the mean is higher than in another score, and no output much worse.
 
@@ -68,7 +72,7 @@ class Score:
         pairs = zip(self.outputs, other.outputs, strict=True)
         gains = [one - two for one, two in zip(self.batches, other.batches, strict=True)]
         return (
-            self.mean >= other.mean + GAIN
+            self.gains(other)
             and all(one >= two - LOSS for one, two in pairs)
             and _is_significant(gains)
             and self.changed - other.changed <= max(1, CHANGED * self.rows)

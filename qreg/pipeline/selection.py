@@ -20,10 +20,15 @@ AUTO = "auto"
 
 @frozen
 class Selection:
-    """Algorithms in the order in which they are tried; ``named`` is whether the user named them."""
+    """Algorithms in the order in which they are tried; ``named`` is whether the user named them.
+
+    ``trusted`` are the names of those that are kept also where their gain is uncertain: where
+    another measure judges the program.
+    """
 
     algorithms: tuple[Supplied[Algorithm], ...] = ()
     named: bool = False
+    trusted: tuple[str, ...] = ()
 
     def of_stages(self, *stages: Stage) -> list[Supplied[Algorithm]]:
         """Return the algorithms of some stages."""

@@ -91,8 +91,8 @@ class Subject:
 
     def selected(self, variant: Variant) -> Selection:
         """Return the algorithms of a variant."""
-        tried = self.selection.algorithms
-        return Selection(tuple(each for each in tried if each.value.name in variant.algorithms))
+        tried = [e for e in self.selection.algorithms if e.value.name in variant.algorithms]
+        return Selection(tuple(tried), trusted=variant.trusted)
 
     def quantized(self, variant: Variant, recipe: Recipe | None = None) -> Result:
         """Return the program of a variant; its metric judges it, and no warning.
@@ -180,6 +180,7 @@ def _described(variant: Variant, result: Result) -> Trial:
         bytes=len(result.program),
         digest=of_graph(result.converted, result.backend),
         kept=tuple(each.algorithm for each in result.algorithms if each.kept),
+        uncertain=tuple(each.algorithm for each in result.algorithms if each.uncertain),
         seconds=dict(result.seconds),
     )
 

@@ -52,6 +52,9 @@ class Search:
         if self.algorithms and not tried and self._may_go_on(base):
             (improved,) = self._try([evolve(base.variant, algorithms=self.algorithms)])
             base = self._better(base, improved)
+        if base.uncertain and self._may_go_on(base):  # where the SQNR cannot tell, the metric can
+            (other,) = self._try([evolve(base.variant, trusted=base.uncertain)])
+            base = self._better(base, other)
         if self._may_go_on(base):
             self._bisect(base, levels(self.rank(base)))
 
@@ -102,7 +105,8 @@ class Search:
 
         A level whose program fails, for example because nothing is left in int8, is left out.
         """
-        start = evolve(base.variant, algorithms=base.kept)
+        trusted = tuple(name for name in base.variant.trusted if name in base.kept)
+        start = evolve(base.variant, algorithms=base.kept, trusted=trusted)
         missed, met = -1, len(found)
         numbers = [self._expected(base, found)]
         while self._left > 0 and met - missed > 1:

@@ -24,7 +24,7 @@ def trial_in(path: Path, variant: Variant) -> Trial:
     stored = values_in(path)
     with _reading(path):
         rest = {name: value for name, value in stored.items() if name != "variant"}
-        rest["kept"] = tuple(rest["kept"])
+        rest |= {name: tuple(rest[name]) for name in ("kept", "uncertain")}
         rest["culprits"] = _places(rest["culprits"])
         rest["metric"] = None if rest["metric"] is None else float(rest["metric"])
         return Trial(variant, **rest)

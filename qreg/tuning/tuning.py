@@ -156,7 +156,8 @@ class Tuning:
         """Return the sensitivities of a trial's program, and those in more precise configs."""
         variant = trial.variant
         names = list(finer(self.subject.registry, variant))
-        others = [Variant(variant.backend, name, trial.kept) for name in names]
+        same = evolve(variant, algorithms=trial.kept, moves=())
+        others = [evolve(same, config=name) for name in names]
         if self.elsewhere is not None:
             base, *found = self.elsewhere.measured(variant, others)
         else:

@@ -8,7 +8,9 @@ from typing import TypeAlias
 
 from attrs import field, frozen
 
-Key: TypeAlias = tuple[str, str, tuple[str, ...], tuple[tuple[str, str, int, str], ...]]
+Key: TypeAlias = tuple[
+    str, str, tuple[str, ...], tuple[str, ...], tuple[tuple[str, str, int, str], ...]
+]
 
 FLOAT = "float"
 
@@ -44,12 +46,16 @@ class Move:
 
 @frozen
 class Variant:
-    """One way to quantize the model: a config, algorithms, and patterns with another config."""
+    """One way to quantize the model: a config, algorithms, and patterns with another config.
+
+    ``trusted`` are the algorithms that are kept also where their gain in SQNR is uncertain.
+    """
 
     backend: str
     config: str
     algorithms: tuple[str, ...] = ()
     moves: tuple[Move, ...] = ()
+    trusted: tuple[str, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -59,12 +65,13 @@ class Variant:
             for move in self.moves
             for place in move.places
         )
-        return self.backend, self.config, self.algorithms, tuple(places)
+        return self.backend, self.config, self.algorithms, self.trusted, tuple(places)
 
     def __str__(self) -> str:
         counts = Counter(move.config for move in self.moves)
         moved = (f"{n} pattern{'s' * (n > 1)} in {config}" for config, n in counts.items())
-        return ", ".join([self.config, *self.algorithms, *moved])
+        trusted = [f"{name} trusted" for name in self.trusted]
+        return ", ".join([self.config, *self.algorithms, *trusted, *moved])
 
 
 @frozen
@@ -77,10 +84,10 @@ class Trial:
     the limit. ``sqnr`` is that of the worst output to float in dB. ``int8_share`` is the share of
     multiply-accumulates in int8. ``bytes`` is the size of the program, ``milliseconds`` its latency
     on one input; None if the runtime is a simulator. ``digest`` is a hash of the converted model.
-    ``kept`` are the algorithms that improved the outputs. ``evaluated`` is False if the metric is
-    that of an earlier trial with the same program. ``refuted`` is the metric of the first
-    evaluation if the second, of ``metric``, missed the limit. ``seconds`` is the time of each
-    stage.
+    ``kept`` are the algorithms that improved the outputs, and ``uncertain`` those that did not do
+    so significantly. ``evaluated`` is False if the metric is that of an earlier trial with the same
+    program. ``refuted`` is the metric of the first evaluation if the second, of ``metric``, missed
+    the limit. ``seconds`` is the time of each stage.
     """
 
     variant: Variant
@@ -94,6 +101,7 @@ class Trial:
     milliseconds: float | None = None
     digest: str = ""
     kept: tuple[str, ...] = ()
+    uncertain: tuple[str, ...] = ()
     evaluated: bool = False
     refuted: float | None = None
     seconds: Mapping[str, float] = field(factory=dict, eq=False)

@@ -27,7 +27,8 @@ from qreg.errors import (
     UnknownNameError,
 )
 from qreg.graph.prepared import observers
-from qreg.pipeline import calibration, improvement
+from qreg.pipeline import calibration, improvement, score
+from qreg.pipeline.selection import selected
 from qreg.utils import memory
 
 BIAS = 2
@@ -75,15 +76,42 @@ def test_a_change_that_harms_is_undone(registry: Registry) -> None:
     assert torch.equal(result.run(batches()[0]), plain.run(batches()[0]))
 
 
-def test_a_change_that_helps_is_kept(registry: Registry) -> None:
-    """One batch has an outlier, which takes the scales from all others."""
+def better(candidate: Candidate, calibration: Calibration) -> list[Change]:
+    """Ranges without the outlier of ``wide_batches``."""
+    ends = {"x": (-3.0, 3.0), "relu": (0.0, 3.0), "add": (-4.0, 6.0)}
+    return [Change(k, range=(torch.tensor(a), torch.tensor(b))) for k, (a, b) in ends.items()]
 
-    def better(candidate: Candidate, calibration: Calibration) -> list[Change]:
-        ends = {"x": (-3.0, 3.0), "relu": (0.0, 3.0), "add": (-4.0, 6.0)}
-        return [Change(k, range=(torch.tensor(a), torch.tensor(b))) for k, (a, b) in ends.items()]
 
+def wide_batches() -> list[Tensor]:
+    """Batches of which one has an outlier, which takes the scales from all others."""
     wide = [batch.clone() for batch in batches(8)]
     wide[0][0, 0] = 300.0
+    return wide
+
+
+@pytest.mark.parametrize("trusted", [(), ("other",), ("mine",)])
+def test_a_gain_that_is_uncertain_is_kept_where_the_algorithm_is_trusted(
+    registry: Registry, trusted: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score, "_is_significant", lambda gains: False)
+    asked = evolve(selected(registry, [algorithm(better)]), trusted=trusted)
+    result = quantize(registry, calibration=wide_batches(), algorithms=asked)
+    (found,) = result.algorithms
+    assert found.uncertain
+    assert found.after > found.before + 10
+    assert found.kept == ("mine" in trusted)
+    assert "uncertain" in found.reason
+
+
+def test_what_harms_is_not_kept_although_it_is_trusted(registry: Registry) -> None:
+    asked = evolve(selected(registry, [algorithm(shifting(1.0))]), trusted=("mine",))
+    (found,) = quantize(registry, algorithms=asked).algorithms
+    assert not found.kept
+    assert not found.uncertain
+
+
+def test_a_change_that_helps_is_kept(registry: Registry) -> None:
+    wide = wide_batches()
     result = quantize(registry, calibration=wide, algorithms=[algorithm(better)])
     (found,) = result.algorithms
     assert found.kept

@@ -40,11 +40,21 @@ def searched(
     def attempt(variants: Sequence[Variant]) -> list[Trial]:
         found = [(each, metric(each)) for each in variants]
         return [
-            Trial(v, m, met=goal.meets(m), evaluated=m is not None, kept=v.algorithms)
+            Trial(
+                v,
+                m,
+                met=goal.meets(m),
+                evaluated=m is not None,
+                kept=tuple(
+                    name for name in v.algorithms if name not in unsure or name in v.trusted
+                ),
+                uncertain=tuple(name for name in v.algorithms if name in unsure),
+            )
             for v, m in found
         ]
 
     algorithms: tuple[str, ...] = options.pop("algorithms", ())  # type: ignore[assignment]
+    unsure: tuple[str, ...] = options.pop("unsure", ())  # type: ignore[assignment]
     search = Search(PLAIN, algorithms, goal, budget, attempt, lambda _: patterns, **options)  # type: ignore[arg-type]
     search.run()
     return search.trials
@@ -66,6 +76,33 @@ def test_a_good_program_takes_one_trial() -> None:
 def test_algorithms_come_ahead_of_float() -> None:
     trials = searched([], lambda v: 0.99 if v.algorithms else 0.5, algorithms=("gptq",))
     assert [each.variant.algorithms for each in trials] == [(), ("gptq",)]
+
+
+def test_the_metric_judges_algorithms_whose_gain_is_uncertain() -> None:
+    options = {"algorithms": ("smooth", "gptq"), "unsure": ("gptq",)}
+    trials = searched([], lambda v: 0.99 if v.trusted else 0.9 if v.algorithms else 0.5, **options)
+    tried = [(each.variant.algorithms, each.variant.trusted) for each in trials]
+    both = ("smooth", "gptq")
+    assert tried == [((), ()), (both, ()), (both, ("gptq",))]
+    assert trials[-1].met
+
+
+@pytest.mark.parametrize(("trusted", "carried"), [(0.91, ("gptq",)), (0.89, ())])
+def test_patterns_are_moved_in_the_better_of_the_two(
+    trusted: float, carried: tuple[str, ...]
+) -> None:
+    patterns = [pattern("a", 0.3), pattern("b", 1e-5)]
+
+    def metric(variant: Variant) -> float:
+        if "a" in names(variant):
+            return 0.99
+        return trusted if variant.trusted else 0.9 if variant.algorithms else 0.5
+
+    trials = searched(patterns, metric, algorithms=("smooth", "gptq"), unsure=("gptq",))
+    assert len(trials) == 4
+    assert trials[-1].met
+    assert trials[-1].variant.trusted == carried
+    assert trials[-1].variant.algorithms == ("smooth", *carried)
 
 
 def test_the_noisiest_pattern_is_found() -> None:
