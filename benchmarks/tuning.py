@@ -130,7 +130,8 @@ def _useful(found: qreg.Tuned) -> float:
     """The seconds of the export, of the stages of trials, and of other evaluations."""
     stages = sum(sum(each.seconds.values()) for each in found.trials)
     return stages + sum(
-        found.seconds.get(name, 0.0) for name in ("export", "evaluate float", "confirm")
+        found.seconds.get(name, 0.0)
+        for name in ("export", "evaluate float", "confirm", "time float")
     )
 
 

@@ -10,11 +10,12 @@ from rich.console import Console
 
 from qreg.tuning.values import FLOAT
 from qreg.utils.tables import WIDE, table
-from qreg.utils.wording import percent
+from qreg.utils.wording import percent, speed, than
 
 if TYPE_CHECKING:
     from qreg.tuning.values import Move, Trial, TunedData
     from qreg.utils.tables import Row
+    from qreg.verification.latency import Timing
 
 NOTHING_RUNS = "Remove the cause, or pass another config or backend"
 FAR = (
@@ -50,6 +51,12 @@ def headlines(found: TunedData) -> Iterator[str]:
         f"{len(found.trials)} trial{'s' * (len(found.trials) != 1)}, "
         f"{count} evaluation{'s' * (count != 1)} of programs"
     )
+    if found.timing is not None and not found.timing.is_slower:
+        yield f"latency {found.timing.milliseconds:.3f} ms, {_than_float(found.timing)}"
+
+
+def _than_float(timing: Timing) -> str:
+    return than(speed(timing.milliseconds, timing.float_milliseconds), "float")
 
 
 def verdict(found: TunedData) -> str:
@@ -156,6 +163,12 @@ def general(found: TunedData) -> Iterator[str]:
         yield (
             f"two evaluations of the same program differ by {found.noise:.3g}: differences of that "
             "size between trials mean nothing"
+        )
+    if found.timing is not None and found.timing.is_slower:
+        latency = f"{found.timing.milliseconds:.3f} ms, {_than_float(found.timing)}"
+        yield (
+            f"the best program takes {latency} in the same runtime: quantizing this model saves no "
+            "time there"
         )
     yield from dict.fromkeys(found.notes)
     if not found.met:

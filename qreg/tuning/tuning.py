@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from attrs import define, evolve, field
 
 from qreg.errors import EvaluationError, QregError, RecipeError, VerificationError
-from qreg.pipeline.result import Result
+from qreg.pipeline.result import Result, report_of
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.backend import Backend
 from qreg.programs.loader import Loader
@@ -27,7 +27,7 @@ from qreg.tuning.tuned import Tuned
 from qreg.tuning.values import Key, Trial, Variant
 from qreg.utils.progress import Stages
 from qreg.utils.wording import ALIKE
-from qreg.verification.latency import in_turns
+from qreg.verification.latency import Timing, in_turns
 
 Minimize: TypeAlias = Literal["latency", "size"]
 
@@ -204,6 +204,8 @@ class Tuning:
         A program that misses the limit when it is evaluated again is not the best any more.
         """
         best, result, confirmed = self._confirmed()
+        timed = best is not None and best.milliseconds is not None
+        timing = self._beside_float(result) if timed and result is not None else None
         if best is not None:  # latencies and confirmations may have changed it
             self._keep_best(best)
         elif self.store:
@@ -219,9 +221,19 @@ class Tuning:
             confirmed=confirmed,
             notes=tuple(self.notes),
             seconds=dict(self.stages.seconds),
+            timing=timing,
             result=result,
             store=self.store,
         )
+
+    def _beside_float(self, result: Result) -> Timing | None:
+        """Return the latency of the best program and of the float model, if latency matters."""
+        if self.minimize != "latency":
+            return None
+        with self.stages.stage("time float"):
+            found = report_of(result, timing=True)
+        self.notes += [each for each in found.notes if each not in result.notes]
+        return found.timing
 
     def _confirmed(self) -> tuple[Trial | None, Result | None, float | None]:
         """Return the best trial, its program loaded again, and the metric of that if it meets."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import field, frozen
+
+if TYPE_CHECKING:
+    from qreg.verification.latency import Timing
 
 Key: TypeAlias = tuple[
     str, str, tuple[str, ...], tuple[str, ...], tuple[tuple[str, str, int, str], ...]
@@ -125,7 +128,9 @@ class TunedData:
     ``trials`` are in the order in which they ended. ``best`` is the trial whose program is
     returned; None if no program was evaluated. ``confirmed`` is the metric of that program when it
     was loaded and evaluated again; None if it missed the limit at first. ``notes`` are on what
-    could not be measured. ``seconds`` is the time of each part of the search.
+    could not be measured. ``seconds`` is the time of each part of the search. ``timing`` is the
+    latency of the best program next to that of the float model in the same runtime; None if the
+    search minimizes the size, or if it was not measured.
     """
 
     model: str
@@ -138,6 +143,7 @@ class TunedData:
     confirmed: float | None
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(factory=dict)
+    timing: Timing | None = None
 
     @property
     def met(self) -> bool:

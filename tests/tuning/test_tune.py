@@ -26,7 +26,9 @@ from qreg.errors import (
     TargetMissedError,
     TargetMissedWarning,
     UnknownNameError,
+    VerificationError,
 )
+from qreg.verification.latency import Timing
 
 SCALES = torch.tensor([1e-3, 1.0, 1e3, 30.0])
 
@@ -665,3 +667,42 @@ def test_where_there_are_no_links_the_best_is_a_copy(
     assert best.read_bytes() in [each.read_bytes() for each in programs]
     assert not any(each.samefile(best) for each in programs)
     assert not list((tmp_path / "work").glob(".best*"))
+
+
+def test_the_best_program_is_timed_next_to_the_float_model(
+    tuned: Tuned, registry: Registry
+) -> None:
+    assert tuned.timing is not None
+    assert tuned.timing.milliseconds > 0
+    assert tuned.as_dict()["timing"]["float_milliseconds"] == tuned.timing.float_milliseconds
+    assert tune(registry, minimize="size").timing is None
+
+
+@pytest.mark.parametrize(
+    ("timing", "line"),
+    [
+        (Timing(2.0, 1.0, 50), "latency 1.000 ms, 2.0 times faster than float"),
+        (
+            Timing(1.0, 1.2, 50),
+            "the best program takes 1.200 ms, 20 % slower than float in the same runtime: "
+            "quantizing this model saves no time there",
+        ),
+    ],
+)
+def test_the_text_says_whether_int8_saves_time(tuned: Tuned, timing: Timing, line: str) -> None:
+    lines = str(evolve(tuned, timing=timing)).splitlines()
+    assert line in lines
+    assert len([each for each in lines if "ms, " in each]) == 1
+
+
+def test_a_float_model_that_cannot_be_timed_is_a_note(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise VerificationError("the float program does not run")
+
+    monkeypatch.setattr("qreg.pipeline.result.in_turns", fails)
+    found = tune(registry)
+    assert found.result is not None
+    assert found.timing is None
+    assert any("the float program does not run" in note for note in found.notes)
