@@ -6,13 +6,13 @@ it. Rules of a single backend are in its plugin.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from qreg.annotators.masks import SOFTMAXES, Masks, reach
 from qreg.graph.clamping import bounds_of
 from qreg.graph.nodes import argument, called, is_constant, shape_of, tensor_at
-from qreg.graph.operators import CLAMPS, EXPAND, MOVES
+from qreg.graph.operators import ADD, CAT, CLAMPS, DIV, DROPOUTS, EXPAND, IDENTITIES, MOVES, MUL
 from qreg.graph.walks import reachable
 
 if TYPE_CHECKING:
@@ -30,7 +30,15 @@ UNQUANTIZED_ACTIVATIONS = (
     "the config does not quantize activations: the operator would compute in float"
 )
 NO_SCALE = "no scale represents it and smaller values"
-MOVED = frozenset({*MOVES, *EXPAND})
+# What leaves small values small next to the largest.
+SCALING = frozenset(
+    {
+        *(*MOVES, *EXPAND, *ADD, *MUL, *DIV, *CAT, *DROPOUTS, *IDENTITIES),
+        *("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf"),
+        *("aten.masked_fill.Scalar", "aten.masked_fill.Tensor", "aten.nan_to_num.default"),
+        *("aten.stack.default", "aten.clamp.default"),
+    }
+)
 NO_RANGE = "what it hides may be lower than in the calibration data"
 
 
@@ -133,14 +141,13 @@ def apart_from_softmax(match: Match, config: QuantizationConfig) -> str | None:
     In one scale, the small ones round to zero. Converting the weights takes as long as the product
     in integers saves.
     """
-    if all(called(node) not in SOFTMAXES for node in reachable(match.inputs, _moved)):
+    if all(called(node) not in SOFTMAXES for node in reachable(match.inputs, _scaled)):
         return None
     return "a factor is a softmax: its small values round to zero, and int8 saves no time"
 
 
-def _moved(node: Node) -> Iterator[Node]:
-    if called(node) in MOVED:
-        yield from node.all_input_nodes[:1]
+def _scaled(node: Node) -> list[Node]:
+    return node.all_input_nodes if called(node) in SCALING else []
 
 
 def plain_matrix(match: Match, config: QuantizationConfig) -> str | None:

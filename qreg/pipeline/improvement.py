@@ -92,7 +92,7 @@ class Trials:
             if self._deserves_another_try(model, supplied, found, outcomes):
                 model, again = self._timed(self._tried_together, model, supplied)
                 seconds = found.seconds + again.seconds
-                better = evolve(again, operators=found.operators) if again.kept else found
+                better = evolve(again, operators=found.operators) if _is_better(again) else found
                 outcomes[number] = evolve(better, seconds=seconds)
         return model, outcomes
 
@@ -284,6 +284,10 @@ class Trials:
         else:
             changed = _written(model, supplied, changes)
         return evolve(changed, score=self._score(changed))
+
+
+def _is_better(again: Outcome) -> bool:
+    return again.kept or again.uncertain
 
 
 def _free_copies(model: Model) -> None:

@@ -43,5 +43,5 @@ def read_change(plain: Mapping[str, Any], content: bytes) -> Change:
         range=(tensors["low"], tensors["high"]) if "low" in tensors else None,
         scale=tensors.get("scale"),
         in_float=plain["in_float"],
-        readers=plain["readers"],
+        readers=plain.get("readers", ()),
     )

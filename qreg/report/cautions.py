@@ -30,8 +30,8 @@ def _mostly_float(report: ReportData) -> Iterator[str]:
 
 def _float_work(report: ReportData) -> list[str]:
     """Return the names of the operators in float with multiply-accumulates, the largest first."""
-    left = [each for each in report.operators if each.macs and not each.runs_in_int8]
-    return [each.name for each in sorted(left, key=lambda each: -each.macs)]
+    left = {each.name: each.macs - each.int8_macs for each in report.operators}
+    return sorted((name for name, macs in left.items() if macs), key=lambda name: -left[name])
 
 
 def _uncounted(report: ReportData) -> Iterator[str]:

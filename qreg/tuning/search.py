@@ -52,8 +52,9 @@ class Search:
         if self.algorithms and not tried and self._may_go_on(base):
             (improved,) = self._try([evolve(base.variant, algorithms=self.algorithms)])
             base = self._better(base, improved)
-        if base.uncertain and self._may_go_on(base):  # where the SQNR cannot tell, the metric can
-            (other,) = self._try([evolve(base.variant, trusted=base.uncertain)])
+        unsure = next((each for each in reversed(self.trials) if each.uncertain), None)
+        if unsure is not None and self._may_go_on(base):  # the metric can tell what the SQNR cannot
+            (other,) = self._try([evolve(unsure.variant, trusted=unsure.uncertain)])
             base = self._better(base, other)
         if self._may_go_on(base):
             self._bisect(base, levels(self.rank(base)))

@@ -20,13 +20,13 @@ from filelock import FileLock, Timeout
 from qreg.errors import InputError
 from qreg.plugins.supplied import Supplied
 from qreg.plugins.types.backend import Backend
-from qreg.programs.loading import paths, read_lowered, write_program
+from qreg.programs.loading import contents_of, paths, read_lowered
 from qreg.recipes.recipe import Recipe
 from qreg.recipes.renaming import is_whole, renamed_files
 from qreg.report.values import plain
 from qreg.tuning.making import Product
 from qreg.tuning.patterns import Pattern
-from qreg.tuning.stored import metric_in, patterns_in, trial_in, values_in
+from qreg.tuning.stored import files_in, metric_in, patterns_in, trial_in, values_in
 from qreg.tuning.values import Trial, Variant
 from qreg.utils.files import unfinished, write_all_atomically, write_atomically
 
@@ -108,30 +108,32 @@ class Store:
         """Return the stored trial of a variant; None if there is none.
 
         One whose ``evaluate`` raised is made again: that may depend on what is not stored, such as
-        files. So is one whose program or recipe was removed.
+        files. So is one whose program or recipe was removed, or whose program was changed.
         """
         place = self._place(variant)
         if not (place / TRIAL).exists():
             return None
         found = trial_in(place / TRIAL, variant)
         lacks = found.bytes is not None and not (
-            is_whole(place / RECIPE) and any(place.glob("program.*"))
+            is_whole(place / RECIPE) and _are_same(place, files_in(place / TRIAL))
         )
         return None if lacks or (found.evaluated and found.metric is None) else found
 
     def keep(self, trial: Trial, product: Product | None, supplied: Supplied[Backend]) -> None:
         """Store a trial with its program, report and recipe; ``supplied`` is its backend."""
-        place = self._place(trial.variant)
+        place, files = self._place(trial.variant), {}
         with _writing(self.folder):
             place.mkdir(parents=True, exist_ok=True)
             if product is not None:
                 name = f"program{supplied.value.suffix}"
-                write_program(supplied, place / name, product.program)
+                program = contents_of(supplied, place / name, product.program)
+                write_all_atomically(program)
+                files = {each.name: _digest(data) for each, data in program.items()}
                 product.report.save_html(place / "report.html")
                 product.report.save_json(place / "report.json")
                 product.recipe.save(place / RECIPE)
             # the last file: a trial without it is made again
-            self._write(place / TRIAL, attrs.asdict(trial))
+            self._write(place / TRIAL, {**attrs.asdict(trial), "files": files})
 
     def program(self, trial: Trial, supplied: Supplied[Backend]) -> bytes:
         """Return the stored program of a trial."""
@@ -159,7 +161,7 @@ class Store:
         return metric, notes
 
     def keep_best(self, trial: Trial, supplied: Supplied[Backend]) -> None:
-        """Copy the program of a trial, and its recipe, to ``best`` with their suffixes.
+        """Link the program of a trial to ``best``, and copy its recipe, with their suffixes.
 
         A program of another backend that was the best before is removed.
         """
@@ -204,6 +206,18 @@ class Store:
     def _write(self, path: Path, content: Mapping[str, Any]) -> None:
         with _writing(self.folder):
             write_atomically(path, json.dumps(content, indent=2).encode())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _are_same(place: Path, files: Mapping[str, str]) -> bool:
+    """Whether the files of a program are as they were written, by their hashes."""
+    return bool(files) and all(
+        (place / name).is_file() and _digest((place / name).read_bytes()) == digest
+        for name, digest in files.items()
+    )
 
 
 @contextmanager

@@ -23,11 +23,18 @@ def trial_in(path: Path, variant: Variant) -> Trial:
     """Return the trial of a variant in a file. Raises as :func:`values_in`."""
     stored = values_in(path)
     with _reading(path):
-        rest = {name: value for name, value in stored.items() if name != "variant"}
+        rest = {name: each for name, each in stored.items() if name not in ("variant", "files")}
         rest |= {name: tuple(rest[name]) for name in ("kept", "uncertain")}
         rest["culprits"] = _places(rest["culprits"])
         rest["metric"] = None if rest["metric"] is None else float(rest["metric"])
         return Trial(variant, **rest)
+
+
+def files_in(path: Path) -> dict[str, str]:
+    """Return the hashes of the files of a trial's program. Raises as :func:`values_in`."""
+    stored = values_in(path)
+    with _reading(path):
+        return dict(stored["files"])
 
 
 def patterns_in(path: Path) -> tuple[list[Pattern], list[str]]:

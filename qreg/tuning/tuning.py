@@ -204,12 +204,12 @@ class Tuning:
         A program that misses the limit when it is evaluated again is not the best any more.
         """
         best, result, confirmed = self._confirmed()
-        timed = best is not None and best.milliseconds is not None
-        timing = self._beside_float(result) if timed and result is not None else None
         if best is not None:  # latencies and confirmations may have changed it
             self._keep_best(best)
         elif self.store:
             self.store.remove_best()
+        timed = best is not None and best.milliseconds is not None
+        timing = self._beside_float(result) if timed and result is not None else None
         return Tuned(
             model=model,
             float_metric=self.goal.float_metric,

@@ -70,6 +70,8 @@ def write_all_atomically(
 @contextlib.contextmanager
 def _copied(path: Path, source: Path) -> Iterator[tuple[str, Path]]:
     """Link a temporary file next to ``path`` to a source, and yield as :func:`_complete` does."""
+    check_writable(path)
+    path = path.resolve()
     name = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         os.link(source, name)

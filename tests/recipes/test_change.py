@@ -37,6 +37,12 @@ def test_a_change_is_read_as_it_was_written(change: Change) -> None:
         assert _bits(pair[0]) == _bits(pair[1])
 
 
+def test_a_change_of_an_earlier_version_is_for_all_readers() -> None:
+    plain, content = written_change(Change("norm", scale=VALUES[0]))
+    del plain["readers"]
+    assert read_change(plain, content).readers == ()
+
+
 def _bits(value: Tensor | None) -> object:
     if value is None:
         return None

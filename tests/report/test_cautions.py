@@ -58,6 +58,15 @@ def test_work_that_runs_in_int8_gives_no_caution() -> None:
     )
 
 
+def test_work_in_float_within_a_quantized_attention_is_named() -> None:
+    attention = operator("attention", int8=True, macs=8, float_macs=6)
+    found = report(attention, operator("a", int8=True, macs=2), operator("b", int8=False, macs=1))
+    assert found.int8_share == 4 / 11
+    assert cautions(found) == [
+        "most of the work stays in float: 63.6 % of the multiply-accumulates, in attention, b"
+    ]
+
+
 def test_what_is_not_counted_is_named_with_the_reason() -> None:
     loop = operator("loop", int8=False, macs=0, uncounted="how often loop runs is not known")
     found = report(operator("a", int8=True, macs=3), loop)

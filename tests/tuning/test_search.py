@@ -87,6 +87,19 @@ def test_the_metric_judges_algorithms_whose_gain_is_uncertain() -> None:
     assert trials[-1].met
 
 
+@pytest.mark.parametrize("at_once", [1, 2])
+@pytest.mark.parametrize("without", [0.9, 0.8])
+def test_an_uncertain_algorithm_is_tried_where_none_was_kept(at_once: int, without: float) -> None:
+    """The variant with algorithms is then as good as the plain one, or worse."""
+
+    def metric(variant: Variant) -> float:
+        return 0.99 if variant.trusted else without if variant.algorithms else 0.9
+
+    trials = searched([], metric, algorithms=("gptq",), unsure=("gptq",), at_once=at_once)
+    assert len(trials) == 3
+    assert trials[-1].variant.trusted == ("gptq",)
+
+
 @pytest.mark.parametrize(("trusted", "carried"), [(0.91, ("gptq",)), (0.89, ())])
 def test_patterns_are_moved_in_the_better_of_the_two(
     trusted: float, carried: tuple[str, ...]

@@ -654,6 +654,20 @@ def test_the_best_is_a_link_to_the_program_of_its_trial(registry: Registry, tmp_
     assert not list((tmp_path / "work").glob(".best*"))
 
 
+def test_a_trial_whose_program_was_changed_is_made_again(
+    registry: Registry, tmp_path: Path
+) -> None:
+    before = tune(registry, work=tmp_path / "work")
+    best = tmp_path / "work" / "best.toy"
+    assert before.result is not None
+    best.write_bytes(b"XXXX")
+    after = tune(registry, work=tmp_path / "work")
+    assert after.met
+    assert after.result is not None
+    assert best.read_bytes() == (tmp_path / "work" / "best.toy").read_bytes() != b"XXXX"
+    assert any(each.samefile(best) for each in programs_of(tmp_path / "work"))
+
+
 def test_where_there_are_no_links_the_best_is_a_copy(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ EIGHT_BITS = frozenset({"u8", "i8"})
 PACKED = frozenset({*EIGHT_BITS, "i4"})  # of the weights of float activations
 NO_KERNELS = frozenset({"Input", "Output"})
 QUANTIZE, SNIPPET = "FakeQuantize", "Subgraph"
-SOFTMAX, WHOLE = "::Softmax", "::ScaledDotProductAttention"
+SOFTMAX, ATTENTION = "::Softmax", "::ScaledDotProductAttention"
 PRODUCT, MATMUL = "FullyConnected", "MatMul"
 PRODUCTS = (PRODUCT, "Convolution", "Deconvolution", MATMUL)
 INT8 = "_i8"
@@ -164,11 +164,16 @@ def _kernel(
 def _parts(kernel: Kernel, names: Sequence[str], dtypes: dict[str, str]) -> list[Kernel]:
     """Return the snippet of an attention as two kernels: the scores in int8, the rest in float.
 
-    The softmax and the product of its weights are in float in all snippets of openvino 2025.4 and
-    2026.4. An attention that is one operator stays whole.
+    The rest is in float unless it quantizes the weights. An attention that is one operator is in
+    int8, and what the snippet moves around it is not.
     """
+    if kernel.kind != SNIPPET or not kernel.int8:
+        return [kernel]
+    whole = _origins([each for each in names if each.endswith(ATTENTION)])
     place = next((number for number, each in enumerate(names) if SOFTMAX in each), None)
-    if kernel.kind != SNIPPET or not kernel.int8 or place is None or WHOLE in str(names):
+    if whole:
+        return _split(kernel, whole, kernel.reads, kernel.reads, kernel.gives)
+    if place is None or _quantizes_weights(names[place:]):
         return [kernel]
     scores = f"{kernel.gives[0]}:scores"
     dtypes[scores] = "f32"
@@ -176,10 +181,26 @@ def _parts(kernel: Kernel, names: Sequence[str], dtypes: dict[str, str]) -> list
     others = tuple(each for each in kernel.reads if each not in eight)
     later = _origins(names[place:])
     first = tuple(each for each in kernel.origins if each not in later)
-    return [
-        evolve(kernel, origins=first, reads=eight, gives=(scores,)),
-        evolve(kernel, origins=later, reads=(scores, *others), int8=False),
-    ]
+    return _split(kernel, first, eight, (scores, *others), (scores,))
+
+
+def _split(
+    kernel: Kernel,
+    in_int8: tuple[str, ...],
+    reads: tuple[Hashable, ...],
+    others: tuple[Hashable, ...],
+    gives: tuple[Hashable, ...],
+) -> list[Kernel]:
+    """Return a kernel for some operators in int8, and another in float for the others."""
+    left = tuple(each for each in kernel.origins if each not in in_int8)
+    first = evolve(kernel, origins=in_int8, reads=reads, gives=gives)
+    return [first, *([evolve(kernel, origins=left, reads=others, int8=False)] if left else [])]
+
+
+def _quantizes_weights(names: Sequence[str]) -> bool:
+    """Whether a quantization is ahead of the last product, downstream of a softmax."""
+    products = [number for number, each in enumerate(names) if each.endswith(f"::{MATMUL}")]
+    return any(QUANTIZE in each for each in names[: products[-1]]) if products else False
 
 
 def _with_scores(kernel: Kernel, names: Sequence[str], earlier: Iterable[Kernel]) -> Kernel:
@@ -187,7 +208,7 @@ def _with_scores(kernel: Kernel, names: Sequence[str], earlier: Iterable[Kernel]
 
     Outside of a snippet, an attention is several kernels. The last one alone has its name.
     """
-    if kernel.kind != MATMUL or WHOLE not in str(names):
+    if kernel.kind != MATMUL or not any(each.endswith(ATTENTION) for each in names):
         return kernel
     producers = {tensor: each for each in earlier for tensor in each.gives}
     found = reachable([kernel], lambda each: _unnamed(each, producers))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from qreg import Match
 
-WHOLE = 254  # quant_max - quant_min of weights of 8 bits
+EIGHT_BITS = 254  # quant_max - quant_min of weights of 8 bits
 
 
 def bounded(match: Match, config: QuantizationConfig) -> str | None:
@@ -45,9 +45,9 @@ def several_rows(match: Match, config: QuantizationConfig) -> str | None:
 def eight_bits(match: Match, config: QuantizationConfig) -> str | None:
     """Require a config for processors whose sums of 8-bit products do not saturate."""
     weight = config.weight
-    if weight is None or weight.quant_max - weight.quant_min >= WHOLE:
+    if weight is None or weight.quant_max - weight.quant_min >= EIGHT_BITS:
         return None
-    return "in a config of 7-bit weights: sums of products of 8 bits saturate on its processors"
+    return "its config has weights of fewer than 8 bits, for processors on which 8 bits saturate"
 
 
 def values_apart(match: Match, config: QuantizationConfig) -> str | None:

@@ -36,9 +36,9 @@ VALUES = {"aten.pad.default": 3, "aten.constant_pad_nd.default": 2}
 def move_quantizations_upstream(program: ExportedProgram) -> None:
     """Move quantizations upstream of max pools and padding; the program is rewritten in place.
 
-    The values that they move past must have no other reader. Moves alone are a reason for factors
-    of attention, which then take 1 to 2 % less time; the result of an attention took 1 to 4 % more
-    time in 8 bits.
+    The values that they move past must have no other reader. Past moves alone, only the factors of
+    products of activations are quantized earlier, which is 1 to 2 % faster; for the result of an
+    attention it was 1 to 4 % slower.
     """
     for node in reversed(calls(program.graph, (QUANTIZE,))):
         passed = list(_passed(node))
@@ -51,7 +51,14 @@ def move_quantizations_upstream(program: ExportedProgram) -> None:
 def _is_factor(node: Node) -> bool:
     """Whether only products of activations read a quantized value."""
     readers = [reader for user in node.users for reader in user.users]
-    return {called(each) for each in readers} <= {*MATMUL, *ATTENTION}
+    return bool(readers) and all(map(_multiplies_activations, readers))
+
+
+def _multiplies_activations(node: Node) -> bool:
+    inputs = node.all_input_nodes
+    return called(node) in ATTENTION or (
+        called(node) in MATMUL and {called(each) for each in inputs} == {DEQUANTIZE}
+    )
 
 
 def _passed(node: Node) -> Iterator[Node]:
