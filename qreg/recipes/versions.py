@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import warnings
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
@@ -62,6 +63,7 @@ def _version(name: str, text: str) -> Version:
         raise RecipeError(f"[versions] {name} is {text!r} (expected a version)") from cause
 
 
+@cache  # reading the metadata of a distribution takes a millisecond
 def _installed(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
