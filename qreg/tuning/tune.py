@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -146,7 +145,7 @@ def tune(
             program, _ = exported(given.model, given.example_inputs, dynamic_shapes)
         batches = kept(calibration, Signature.of_program(program), max_batches, given.transform)
         subject = Subject(program, batches, evaluate, registry, in_float, selection)
-        store = Store(folder, subject.identity, cache(subject.versions)) if folder else None
+        store = Store(folder, subject.identity, subject.versions) if folder else None
         here = workers == 1 and timeout is None
         elsewhere = None if here else Elsewhere(subject, workers, timeout)
         with store.opened() if store else contextlib.nullcontext():

@@ -208,8 +208,7 @@ class Tuning:
             self._keep_best(best)
         elif self.store:
             self.store.remove_best()
-        timed = best is not None and best.milliseconds is not None
-        timing = self._beside_float(result) if timed and result is not None else None
+        timing = self._beside_float(best, result)
         return Tuned(
             model=model,
             float_metric=self.goal.float_metric,
@@ -226,9 +225,10 @@ class Tuning:
             store=self.store,
         )
 
-    def _beside_float(self, result: Result) -> Timing | None:
+    def _beside_float(self, best: Trial | None, result: Result | None) -> Timing | None:
         """Return the latency of the best program and of the float model, if latency matters."""
-        if self.minimize != "latency":
+        is_timed = best is not None and best.milliseconds is not None
+        if result is None or self.minimize != "latency" or not is_timed:
             return None
         with self.stages.stage("time float"):
             found = report_of(result, timing=True)

@@ -664,7 +664,7 @@ def test_a_trial_whose_program_was_changed_is_made_again(
     after = tune(registry, work=tmp_path / "work")
     assert after.met
     assert after.result is not None
-    assert best.read_bytes() == (tmp_path / "work" / "best.toy").read_bytes() != b"XXXX"
+    assert best.read_bytes() != b"XXXX"
     assert any(each.samefile(best) for each in programs_of(tmp_path / "work"))
 
 

@@ -92,6 +92,18 @@ def test_scores_run_in_int8_and_weights_by_values_in_float(name: str) -> None:
     assert result.verification.to_float[0].sqnr > 30
 
 
+@pytest.mark.parametrize("name", ["divided", "multiplied", "filled", "masked"])
+def test_scores_that_are_kept_in_float_are_reported_in_float(name: str) -> None:
+    """The snippet has the name of what scales them, in place of theirs."""
+    quantizer = qreg.get_quantizer("openvino").set_operator_type("aten.matmul.default", None)
+    torch.manual_seed(0)
+    batches = [(torch.randn(TOKENS),) for _ in range(2)]
+    module = Attention(SPELLED_OUT[name]).eval()
+    result = qreg.quantize(module, batches[0], calibration=batches, quantizer=quantizer)
+    rows = [each for each in result.report.operators if "matmul" in each.operator]
+    assert [row.place for row in rows] == ["float", "float"]
+
+
 @NEEDS_VNNI
 @pytest.mark.parametrize("name", WHOLE)
 def test_an_attention_counts_its_scores_alone_in_int8(name: str) -> None:

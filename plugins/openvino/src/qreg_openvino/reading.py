@@ -21,6 +21,7 @@ QUANTIZE, SNIPPET = "FakeQuantize", "Subgraph"
 SOFTMAX, ATTENTION = "::Softmax", "::ScaledDotProductAttention"
 PRODUCT, MATMUL = "FullyConnected", "MatMul"
 PRODUCTS = (PRODUCT, "Convolution", "Deconvolution", MATMUL)
+MULTIPLYING = (*PRODUCTS, SNIPPET)  # a snippet of an attention has two products
 INT8 = "_i8"
 BIAS = "::Add"  # in the name of a sum
 DEQUANTIZATION = "/Dequantization"  # in the name of one moved downstream of its operator
@@ -85,7 +86,7 @@ class Compiled:
                 found[name] = passed_on(found[producer], name)
                 yield found[name]
         for name, scaling in scaled.items():
-            if name not in found and scaling in found and _multiplies(found[scaling]):
+            if name not in found and scaling in found and found[scaling].operator in MULTIPLYING:
                 yield evolve(found[scaling], origin=name)
 
     def _computed(self) -> Iterator[LoweredOperator]:
@@ -99,11 +100,6 @@ class Compiled:
                 continue
             if name not in self.scaled[kernel] or name not in known:
                 yield self.graph.operator(kernel, name)
-
-
-def _multiplies(operator: LoweredOperator) -> bool:
-    """Whether a kernel multiplies matrices: in a snippet, int8 is of the scores of an attention."""
-    return operator.operator in PRODUCTS or (operator.operator == SNIPPET and operator.int8)
 
 
 def _only_scaled(kernel: Kernel, names: Sequence[str]) -> frozenset[str]:
